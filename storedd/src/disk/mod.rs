@@ -1,0 +1,149 @@
+//! The only folder that touches the file system.
+//!
+//! # Purpose
+//! One seam between the store and the disk: [`Disk`] is a directory tree, [`DiskFile`] an open file of it. [`RealDisk`]
+//! is the system's, [`SimDisk`] one in memory with the weakest rules that POSIX allows, for tests.
+//!
+//! # Interface
+//! A [`Disk`] has a root; every path is relative to it, with `/` between components, none of which may be empty, `.` or
+//! `..` (so no name ever leaves the tree). Symbolic links are not followed, except by [`Disk::open`] with
+//! [`Access::ReadFollow`]. New directories have mode 0700, new files 0600.
+//!
+//! # Rules of durability (what callers may rely on, and no more)
+//! * Bytes written are durable after `sync_data` of that file returned; before, any part of them may survive.
+//! * A name (created, renamed, removed) is durable after `sync_dir` of its directory returned.
+//! * A sync that failed is never repeated.
+
+mod real;
+mod sim;
+
+pub use real::RealDisk;
+pub use sim::{Fault, Persist, SimDisk};
+
+use std::io;
+use std::sync::Arc;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Existing, read only; a symbolic link is refused.
+    Read,
+    /// Existing, read only; a symbolic link is followed.
+    ReadFollow,
+    /// Existing, read and write; a symbolic link is refused.
+    Write,
+    /// Read and write; must not exist.
+    CreateNew,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+/// One name in a directory, or the answer of [`Disk::stat`] (which follows a final symbolic link for `len` only).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The last component.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Length in bytes of a file.
+    pub len: u64,
+}
+
+/// An exclusive lock, held until dropped or until the process ends.
+pub trait Lock: Send + Sync + std::fmt::Debug {}
+
+/// A directory tree.
+pub trait Disk: Send + Sync + std::fmt::Debug {
+    /// Opens a file.
+    fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// What `path` is; `None` if nothing is there.
+    fn stat(&self, path: &str) -> io::Result<Option<Entry>>;
+    /// The names in a directory (`""` is the root), sorted.
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>>;
+    /// Makes one directory; an existing directory is fine.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+    /// Gives a file or directory another name, replacing a file there. Within this tree only.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable (`""` is the root).
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Bytes that can still be written by this process.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Takes the lock file `path` (created if absent) without waiting and writes `owner` into it.
+    /// The error of kind `WouldBlock` carries the text that the present owner wrote.
+    fn lock(&self, path: &str, owner: &str) -> io::Result<Box<dyn Lock>>;
+    /// The path as a person would type it, for messages only.
+    fn display(&self, path: &str) -> String;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + std::fmt::Debug {
+    /// Fills `buf` from `offset`; an end of file inside it is `UnexpectedEof`.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, growing the file if needed.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the content (and the length) durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True if the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or grows the file; grown bytes are zero.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Asks the system to start writing dirty bytes of the range in the background; a hint, no promise.
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+}
+
+/// Reads a whole small file.
+///
+/// # Errors
+/// Those of the disk; `InvalidData` if it is longer than `limit` bytes.
+pub fn read_small(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, Access::Read)?;
+    let len = file.len()?;
+    if len > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{len} bytes, expected at most {limit}")));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Replaces a small file so that a crash leaves the old or the new one: candidate beside it, sync, rename, sync the
+/// directory.
+///
+/// # Errors
+/// Those of the disk; the old file is then still there unless the rename was done.
+pub fn replace(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let candidate = format!("{path}.new");
+    match disk.remove(&candidate) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let file = disk.open(&candidate, Access::CreateNew)?;
+    file.write_at(0, bytes)?;
+    file.sync_data()?;
+    disk.rename(&candidate, path)?;
+    disk.sync_dir(parent(path))
+}
+
+/// The directory part of a path; `""` for a name in the root.
+#[must_use]
+pub fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}

@@ -1,0 +1,24 @@
+//! The message store daemon, as a library. Modules stand in floor order, ground floor first; a module
+//! imports from its own folder and from the floors below it (see ARCHITECTURE.md, "Floors").
+
+// Floor 0: facts and the outside world behind traits.
+pub mod checksum;
+pub mod config;
+pub mod disk;
+pub mod env;
+pub mod error;
+pub mod lsn;
+// Floor 1: the words of the mail world; no I/O, no async.
+pub mod model;
+// Floor 2: four rooms that do not know each other.
+pub mod db;
+pub mod partition;
+pub mod wal;
+// Floor 3: the heart.
+pub mod store;
+// Floor 4: long-running work.
+pub mod jobs;
+// Floor 5: the doors.
+pub mod control;
+// Floor 6: start, signals, reload, systemd.
+pub mod daemon;

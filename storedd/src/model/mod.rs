@@ -1,0 +1,10 @@
+//! The words of the mail world: names, rights, rows, commands, changes. No I/O, no async.
+
+pub mod change;
+pub mod command;
+pub mod rows;
+pub mod table;
+
+pub use change::{Change, Transaction};
+pub use command::{Command, Outcome, Refusal};
+pub use table::{Rows, Table};

@@ -1,0 +1,90 @@
+//! The tables of the mboxlist database and the one way to read them.
+
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::ops::{Bound, ControlFlow};
+
+/// One table. The number stands in log records and in the overlay and is never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Table {
+    /// User id -> `UserRow`.
+    Users = 1,
+    /// Mailbox key (see `model::name`) -> `MailboxRow`.
+    Mailboxes = 2,
+    /// Mailbox key -> `PastRow`: what a name stood for before; keeps UIDVALIDITY from repeating (I6) and holds
+    /// the tombstone of a deleted mailbox.
+    Past = 3,
+    /// Quota root -> `QuotaRow`.
+    Quotas = 4,
+    /// User id, 0x02, mailbox key -> `SubscriptionRow`.
+    Subscriptions = 5,
+    /// Identifier, 0x02, mailbox key -> rights: who may see which mailbox beside its owner.
+    Rights = 6,
+    /// Partition name -> `PartitionRow`.
+    Partitions = 7,
+}
+
+impl Table {
+    /// Every table, in key order of the overlay and of a checkpoint.
+    pub const ALL: [Table; 7] = [
+        Table::Users,
+        Table::Mailboxes,
+        Table::Past,
+        Table::Quotas,
+        Table::Subscriptions,
+        Table::Rights,
+        Table::Partitions,
+    ];
+
+    /// The table with this number.
+    #[must_use]
+    pub fn from_number(n: u8) -> Option<Table> {
+        Table::ALL.into_iter().find(|t| *t as u8 == n)
+    }
+
+    /// Name as shown to people and used inside the database file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Users => "users",
+            Table::Mailboxes => "mailboxes",
+            Table::Past => "past",
+            Table::Quotas => "quotas",
+            Table::Subscriptions => "subscriptions",
+            Table::Rights => "rights",
+            Table::Partitions => "partitions",
+        }
+    }
+}
+
+/// Longest key in bytes. Keys hold no zero byte.
+pub const KEY_BYTES_MAX: usize = 2048;
+
+/// Rows as they are at one moment. Implemented by the store's views and by a plain map in tests.
+pub trait Rows {
+    /// The row stored under `key`.
+    ///
+    /// # Errors
+    /// If the database cannot be read or the row is damaged.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Calls `each` with key and row, in key order, from `start` until it breaks or the table ends.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn scan(
+        &self,
+        table: Table,
+        start: Bound<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()>;
+
+    /// True if the row is there; cheaper than [`Rows::get`] where the implementation can answer without reading it.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
+        Ok(self.get(table, key)?.is_some())
+    }
+}
