@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod command;
+pub mod rights;
 pub mod rows;
 pub mod table;
 

@@ -1,0 +1,1 @@
+//! The mboxlist database.
