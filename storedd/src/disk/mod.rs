@@ -75,8 +75,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn create_dir(&self, dir: &str) -> io::Result<()>;
     /// Gives a file or directory another name, replacing a file there. Within this tree only.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file (or a symbolic link itself).
     fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &str) -> io::Result<()>;
     /// Makes the names in a directory durable (`""` is the root).
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Bytes that can still be written by this process.
@@ -140,6 +142,15 @@ pub fn replace(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()?;
     disk.rename(&candidate, path)?;
     disk.sync_dir(parent(path))
+}
+
+/// Refuses a path that is empty, has a component that is empty, `.`, `..`, longer than 255 bytes, or contains NUL.
+fn check_path(path: &str) -> io::Result<()> {
+    let bad = |name: &str| name.is_empty() || name == "." || name == ".." || name.len() > 255 || name.contains('\0');
+    if path.split('/').any(bad) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("not a path inside the store: {path:?}")));
+    }
+    Ok(())
 }
 
 /// The directory part of a path; `""` for a name in the root.
