@@ -14,6 +14,7 @@
 //! * A name (created, renamed, removed) is durable after `sync_dir` of its directory returned.
 //! * A sync that failed is never repeated.
 
+pub mod outside;
 mod real;
 mod sim;
 

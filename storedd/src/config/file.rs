@@ -1,0 +1,157 @@
+//! The text of the file: syntax, unknown names, wrong values. Nothing stops at the first problem.
+
+use super::options::{OPTIONS, SECTIONS};
+use super::value::{Limit, Value, shown};
+use super::{Config, Origin, PARTITION_NAME_MAX, Problem, default_partition_path};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+/// Sets in `config` what `text` says and returns what is wrong with it.
+pub(super) fn read_into(config: &mut Config, text: &str) -> Vec<Problem> {
+    let file = config.file.as_ref().map_or_else(|| "configuration".to_owned(), |f| f.display().to_string());
+    let mut reader = Reader { file, text, problems: Vec::new() };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for e in &errors {
+        let at = e.span().map_or(0, |s| s.start);
+        reader.problem(at, "", e.message().replace('\n', ", "));
+    }
+    for (name, value) in root.get_ref() {
+        reader.section(config, name, value);
+    }
+    reader.problems
+}
+
+struct Reader<'t> {
+    file: String,
+    text: &'t str,
+    problems: Vec<Problem>,
+}
+
+type Key<'t> = Spanned<DeString<'t>>;
+type Node<'t> = Spanned<DeValue<'t>>;
+
+impl Reader<'_> {
+    fn section(&mut self, config: &mut Config, name: &Key<'_>, value: &Node<'_>) {
+        let section: &str = name.get_ref();
+        let at = name.span().start;
+        let known = section == "partition" || SECTIONS.iter().any(|(s, _)| *s == section);
+        if !known {
+            let names = SECTIONS.iter().map(|(s, _)| *s).chain(["partition.NAME"]);
+            return self.problem(at, section, unknown("section", section, names));
+        }
+        let Some(table) = value.get_ref().as_table() else {
+            let found = shown(value.get_ref());
+            return self.problem(at, section, format!("found {found}, expected a section: [{section}]"));
+        };
+        if section == "partition" {
+            return self.partitions(config, table);
+        }
+        for (key, value) in table {
+            self.option(config, section, key, value);
+        }
+    }
+
+    fn option(&mut self, config: &mut Config, section: &str, key: &Key<'_>, value: &Node<'_>) {
+        let key_text: &str = key.get_ref();
+        let option = format!("{section}.{key_text}");
+        match config.sections.set(section, key_text, value.get_ref()) {
+            None => {
+                let keys = OPTIONS.iter().filter(|o| o.section == section).map(|o| o.key);
+                self.problem(key.span().start, &option, unknown("option", key_text, keys));
+            }
+            Some(Err(message)) => self.problem(value.span().start, &option, message),
+            Some(Ok(())) => {
+                config.origins.insert(option, Origin::Line(self.line(key.span().start)));
+            }
+        }
+    }
+
+    fn partitions(&mut self, config: &mut Config, table: &DeTable<'_>) {
+        let mut partitions = BTreeMap::new();
+        for (name, value) in table {
+            let option = format!("partition.{}", name.get_ref());
+            let at = name.span().start;
+            if let Err(message) = partition_name(name.get_ref()) {
+                self.problem(at, &option, message);
+                continue;
+            }
+            let Some(keys) = value.get_ref().as_table() else {
+                let found = shown(value.get_ref());
+                self.problem(at, &option, format!("found {found}, expected a section: [{option}]"));
+                continue;
+            };
+            let mut path = default_partition_path(name.get_ref());
+            for (key, value) in keys {
+                let option = format!("{option}.{}", key.get_ref());
+                if key.get_ref() != "path" {
+                    self.problem(key.span().start, &option, unknown("option", key.get_ref(), ["path"].into_iter()));
+                    continue;
+                }
+                match PathBuf::read(value.get_ref(), Limit::NotEmpty) {
+                    Ok(read) => path = read,
+                    Err(message) => self.problem(value.span().start, &option, message),
+                }
+                config.origins.insert(option, Origin::Line(self.line(key.span().start)));
+            }
+            config.origins.entry(format!("{option}.path")).or_insert_with(|| Origin::Line(self.line(at)));
+            partitions.insert(name.get_ref().to_string(), path);
+        }
+        if !partitions.is_empty() {
+            config.partitions = partitions;
+        }
+    }
+
+    fn problem(&mut self, at: usize, option: &str, message: String) {
+        let (file, line) = (self.file.clone(), self.line(at));
+        self.problems.push(Problem { file, line, option: option.to_owned(), message });
+    }
+
+    /// Line, from 1, of a byte offset.
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
+        before.iter().filter(|b| **b == b'\n').count() + 1
+    }
+}
+
+/// Whether a text may name a partition: it stands in paths, in rows and in commands.
+///
+/// # Errors
+/// What is expected.
+pub(super) fn partition_name(name: &str) -> Result<(), String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let good = name.len() <= PARTITION_NAME_MAX
+        && name.bytes().all(allowed)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "a partition's name is 1 to {PARTITION_NAME_MAX} letters, digits, - and _, and begins with a letter or digit"
+    ))
+}
+
+/// Says that a name is unknown, which ones are known, and which one is nearest.
+fn unknown<'n>(what: &str, found: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
+    let near = known.clone().map(|name| (distance(found, name), name)).min().filter(|(d, _)| *d <= 2);
+    match near {
+        Some((_, name)) => format!("unknown {what}; did you mean {name}?"),
+        None => format!("unknown {what}, expected one of {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let changed = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}

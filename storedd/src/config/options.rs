@@ -1,0 +1,217 @@
+//! The one table of options: name, type, default, limit, whether a reload is enough, one sentence.
+//!
+//! Paths are written as they stand in the file; [`super::Config::load`] makes them absolute.
+
+use super::value::{GIB, KIB, Limit, MIB, Value, choice};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+choice! {
+    /// What a start does when something acknowledged is lost.
+    OnLoss {
+        /// Go on, and say what is lost.
+        Continue = "continue",
+        /// Start read-only and wait for `storectl recover --accept-loss`.
+        Hold = "hold",
+    }
+}
+
+choice! {
+    /// How much is said.
+    Level {
+        /// What needs a person.
+        Error = "error",
+        /// What may need a person.
+        Warn = "warn",
+        /// One line for each thing that happens rarely.
+        Info = "info",
+        /// For finding faults.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// Form of messages.
+    Format {
+        /// `journal` under systemd, else `text`.
+        Auto = "auto",
+        /// `key=value` with a priority for the journal and without a time, which the journal adds.
+        Journal = "journal",
+        /// `key=value` with a time.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// When a changed option takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// At the next reload.
+    Reload,
+    /// At the next start.
+    Restart,
+}
+
+/// One option, as the documentation needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// Section without brackets.
+    pub section: &'static str,
+    /// Key.
+    pub key: &'static str,
+    /// Unit or form of the value.
+    pub unit: &'static str,
+    /// Allowed values.
+    pub limit: Limit,
+    /// When a change takes effect.
+    pub effect: Effect,
+    /// What it is for.
+    pub sentence: &'static str,
+}
+
+macro_rules! options {
+    ($($(#[doc = $about:literal])* $section:ident: $struct:ident {
+        $($key:ident: $type:ty = $default:expr, $limit:expr, $effect:ident, $sentence:literal;)*
+    })*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $struct { $(#[doc = $sentence] pub $key: $type,)* }
+
+            impl Default for $struct {
+                fn default() -> $struct {
+                    $struct { $($key: $default,)* }
+                }
+            }
+        )*
+
+        /// Every section with fixed keys.
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct Sections { $($(#[doc = $about])* pub $section: $struct,)* }
+
+        /// Every option, in the order of the documentation.
+        pub const OPTIONS: &[Opt] = &[$($(Opt {
+            section: stringify!($section),
+            key: stringify!($key),
+            unit: <$type as Value>::UNIT,
+            limit: $limit,
+            effect: Effect::$effect,
+            sentence: $sentence,
+        },)*)*];
+
+        /// The sections and what each is about.
+        pub const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($about),*)),)*];
+
+        impl Sections {
+            /// Sets one option from the file; `None` if there is no such option.
+            pub(super) fn set(&mut self, section: &str, key: &str, value: &DeValue<'_>) -> Option<Result<(), String>> {
+                match (section, key) {
+                    $($((stringify!($section), stringify!($key)) => {
+                        Some(Value::read(value, $limit).map(|read| self.$section.$key = read))
+                    })*)*
+                    _ => None,
+                }
+            }
+
+            /// Takes over the options that take effect at a reload.
+            pub(super) fn reload(&mut self, new: &Sections) {
+                $($(if Effect::$effect == Effect::Reload {
+                    self.$section.$key = new.$section.$key.clone();
+                })*)*
+            }
+
+            /// Every option with its value as TOML text, in the order of [`OPTIONS`].
+            pub(super) fn values(&self) -> Vec<String> {
+                vec![$($(self.$section.$key.toml(),)*)*]
+            }
+        }
+    };
+}
+
+options! {
+    /// Where the store lies.
+    store: StoreOptions {
+        data_dir: PathBuf = "/var/lib/storedd".into(), Limit::NotEmpty, Restart,
+            "The store; `--data-dir` wins over it; a relative path counts from the working directory.";
+        db_dir: PathBuf = "mboxlist".into(), Limit::NotEmpty, Restart,
+            "The database; a relative path counts from data_dir.";
+        log_dir: PathBuf = "mboxlist".into(), Limit::NotEmpty, Restart,
+            "The log; a relative path counts from data_dir; a disk of its own makes commits faster.";
+        runtime_dir: PathBuf = ".".into(), Limit::NotEmpty, Restart,
+            "The control socket; a relative path counts from data_dir; losing the directory loses no data; with `--data-dir` it is that directory.";
+        default_partition: String = "primary".into(), Limit::NotEmpty, Restart,
+            "Partition of new users for whom none is named.";
+    }
+    /// The write-ahead log.
+    log: LogOptions {
+        segment_size: u64 = 64 * MIB, Limit::PowerOfTwo(MIB, GIB), Restart,
+            "Size of one log file; a transaction takes at most half of it, and at most 16 MiB.";
+        spares: u32 = 2, Limit::Count(0, 64), Restart,
+            "How many empty log files are kept ready, so that no commit waits for a new one.";
+        seal_idle: Duration = Duration::from_millis(100), Limit::Millis(1, 60_000), Restart,
+            "Idle time after which a seal states that everything before it is on disk, so that later damage is told from an unfinished write.";
+    }
+    /// When the database file catches up with the log.
+    checkpoint: CheckpointOptions {
+        interval: Duration = Duration::from_secs(60), Limit::Millis(1_000, 86_400_000), Reload,
+            "Longest time between two checkpoints while there are changes.";
+        overlay_bytes: u64 = 32 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
+            "Memory of changes not yet in the database from which a checkpoint starts.";
+        overlay_bytes_max: u64 = 256 * MIB, Limit::Bytes(2 * MIB, 64 * GIB), Reload,
+            "Memory of changes not yet in the database at which further changes are refused as busy; they are slowed before.";
+        log_bytes: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Reload,
+            "Log since the last checkpoint from which a checkpoint starts.";
+        replay_target: Duration = Duration::from_secs(5), Limit::Millis(100, 3_600_000), Reload,
+            "A checkpoint starts when replaying the log after a crash would take longer than this.";
+    }
+    /// What a start does after a crash.
+    recovery: RecoveryOptions {
+        on_loss: OnLoss = OnLoss::Continue, Limit::Any, Restart,
+            "When something acknowledged is lost: `continue` and say so, or `hold`: start read-only and wait for `storectl recover --accept-loss`.";
+        reports: u32 = 100, Limit::Count(1, 100_000), Restart,
+            "How many start-up reports are kept.";
+    }
+    /// The database file.
+    database: DatabaseOptions {
+        cache: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Restart,
+            "Memory for pages of the database.";
+    }
+    /// The control socket.
+    control: ControlOptions {
+        socket: PathBuf = "control.sock".into(), Limit::NotEmpty, Restart,
+            "The socket; `--socket` wins over it; a relative path counts from runtime_dir; at most 107 bytes.";
+        max_connections: u32 = 4096, Limit::Count(1, 1_000_000), Restart,
+            "Open connections; further ones are refused as busy.";
+        max_in_flight: u32 = 256, Limit::Count(1, 65_536), Restart,
+            "Requests of one connection that are worked on at a time; further ones wait unread.";
+        max_frame: u64 = 16 * MIB, Limit::Bytes(64 * KIB, 64 * MIB), Restart,
+            "Largest request or answer.";
+        hello_timeout: Duration = Duration::from_secs(5), Limit::Millis(100, 600_000), Restart,
+            "A new connection that has not greeted by then is closed.";
+        idle_timeout: Duration = Duration::from_secs(1800), Limit::Millis(1_000, 86_400_000), Restart,
+            "A connection without a request for so long is closed.";
+        write_timeout: Duration = Duration::from_secs(30), Limit::Millis(100, 3_600_000), Restart,
+            "A client that takes no byte of its answer for so long is cut off.";
+    }
+    /// How the daemon stops.
+    stop: StopOptions {
+        timeout: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,
+            "How long a stop waits for requests in flight before it closes their connections.";
+    }
+    /// What the daemon says, on stderr.
+    messages: MessageOptions {
+        level: Level = Level::Info, Limit::Any, Reload,
+            "Least important messages that are shown: error, warn, info, debug or trace.";
+        format: Format = Format::Auto, Limit::Any, Restart,
+            "`journal`, `text` or `json`; `auto` is `journal` under systemd, else `text`.";
+    }
+    /// This file.
+    reload: ReloadOptions {
+        watch: bool = true, Limit::Any, Restart,
+            "Read this file again when it changes; SIGHUP and `storectl config reload` do so in any case.";
+    }
+}

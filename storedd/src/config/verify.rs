@@ -1,0 +1,101 @@
+//! What only shows when options stand side by side, and what only the file system knows.
+
+use super::{Config, Origin, Problem, SOCKET_PATH_MAX};
+use crate::disk::outside;
+use std::path::{Path, PathBuf};
+
+/// Every problem of a configuration (`storedd --check-config`, `storectl config check`): those of [`Config::load`], then
+/// directories that cannot be, and paths that are one directory by way of symbolic links. Changes nothing.
+#[must_use]
+pub fn check(path: Option<&Path>, data_dir: Option<&Path>, socket: Option<&Path>) -> Vec<Problem> {
+    match Config::load(path, data_dir, socket) {
+        Err(problems) => problems,
+        Ok(config) => on_disk(&config),
+    }
+}
+
+/// Problems between options.
+pub(super) fn side_by_side(config: &Config) -> Vec<Problem> {
+    let mut problems = same_places(config, Path::to_path_buf);
+    let mut problem = |option: &str, message: String| problems.push(place(config, option, message));
+    let socket = config.control.socket.as_os_str().len();
+    if socket > SOCKET_PATH_MAX {
+        problem(
+            "control.socket",
+            format!(
+                "{} has {socket} bytes, a socket's path at most {SOCKET_PATH_MAX}",
+                config.control.socket.display()
+            ),
+        );
+    }
+    let (soft, hard) = (config.checkpoint.overlay_bytes, config.checkpoint.overlay_bytes_max);
+    if hard < soft.saturating_mul(2) {
+        let message = format!("found {hard} bytes, expected at least twice overlay_bytes, which is {soft} bytes");
+        problem("checkpoint.overlay_bytes_max", message);
+    }
+    let default = &config.store.default_partition;
+    if !config.partitions.contains_key(default) {
+        let names = config.partitions.keys().cloned().collect::<Vec<_>>().join(", ");
+        problem("store.default_partition", format!("there is no [partition.{default}]; partitions are {names}"));
+    }
+    problems
+}
+
+/// Problems that the file system knows of.
+fn on_disk(config: &Config) -> Vec<Problem> {
+    let mut problems = same_places(config, outside::resolved);
+    let socket_dir = config.control.socket.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut dirs = vec![
+        ("store.data_dir".to_owned(), config.store.data_dir.clone()),
+        ("store.db_dir".to_owned(), config.store.db_dir.clone()),
+        ("store.log_dir".to_owned(), config.store.log_dir.clone()),
+        ("control.socket".to_owned(), socket_dir),
+    ];
+    dirs.extend(config.partitions.iter().map(|(name, path)| (format!("partition.{name}.path"), path.clone())));
+    for (option, path) in dirs {
+        if let Some(why) = outside::obstacle(&path) {
+            problems.push(place(config, &option, format!("the directory {} cannot be used: {why}", path.display())));
+        }
+    }
+    problems.sort_by_key(|p| p.line);
+    problems.dedup();
+    problems
+}
+
+/// A partition has a directory of its own: no other partition, nor the database or log, lies at or inside it, and it
+/// lies in none of them. It may lie below the data directory.
+fn same_places(config: &Config, real: impl Fn(&Path) -> PathBuf) -> Vec<Problem> {
+    let mut taken: Vec<(String, PathBuf)> = vec![
+        ("store.db_dir".to_owned(), real(&config.store.db_dir)),
+        ("store.log_dir".to_owned(), real(&config.store.log_dir)),
+    ];
+    let mut problems = Vec::new();
+    let data = real(&config.store.data_dir);
+    for (name, path) in &config.partitions {
+        let option = format!("partition.{name}.path");
+        let path = real(path);
+        if data.starts_with(&path) {
+            let message = format!("{} holds store.data_dir; a partition needs a directory of its own", path.display());
+            problems.push(place(config, &option, message));
+            continue;
+        }
+        let other = taken.iter().find(|(_, other)| path.starts_with(other) || other.starts_with(&path));
+        if let Some((other, at)) = other {
+            let relation = if *at == path { "the same directory as" } else { "inside, or around," };
+            problems.push(place(config, &option, format!("{} is {relation} {other}", path.display())));
+        }
+        taken.push((option, path));
+    }
+    problems
+}
+
+/// A problem at the place where the option was given.
+fn place(config: &Config, option: &str, message: String) -> Problem {
+    let file = config.file.as_ref().map_or_else(|| "configuration".to_owned(), |f| f.display().to_string());
+    let (file, line) = match config.origin(option) {
+        Origin::Given(by) => (by.to_owned(), 0),
+        Origin::Line(line) => (file, line),
+        Origin::Default => (file, 0),
+    };
+    Problem { file, line, option: option.to_owned(), message }
+}

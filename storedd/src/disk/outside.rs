@@ -1,0 +1,71 @@
+//! Paths that lie in no [`super::Disk`]: the configuration file, and whether a directory could be where it is named.
+//! Reads only.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Reads a file of at most `limit` bytes; symbolic links are followed.
+///
+/// # Errors
+/// Those of the system; `InvalidData` if it is longer, or no regular file.
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// True if something is there, also a symbolic link that leads nowhere.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Why there is, and can be made, no directory that this process may write to; `None` if there is nothing against it.
+/// `path` is absolute.
+#[must_use]
+pub fn obstacle(path: &Path) -> Option<String> {
+    let mut existing = path;
+    loop {
+        match std::fs::metadata(existing) {
+            Ok(meta) if meta.is_dir() => break,
+            Ok(_) => return Some(format!("{} is not a directory", existing.display())),
+            Err(e) if absent(&e) && !exists(existing) => match existing.parent() {
+                Some(parent) => existing = parent,
+                None => return Some(format!("{}: {e}", existing.display())),
+            },
+            Err(e) => return Some(format!("{}: {e}", existing.display())),
+        }
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(existing, access).err().map(|e| format!("{}: {e}", existing.display()))
+}
+
+/// The path with symbolic links resolved as far as it exists.
+#[must_use]
+pub fn resolved(path: &Path) -> PathBuf {
+    let mut rest = Vec::new();
+    let mut existing = path;
+    loop {
+        if let Ok(real) = existing.canonicalize() {
+            return rest.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        match (existing.parent(), existing.file_name()) {
+            (Some(parent), Some(name)) => {
+                rest.push(name);
+                existing = parent;
+            }
+            _ => return path.to_path_buf(),
+        }
+    }
+}
+
+fn absent(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
