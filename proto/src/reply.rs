@@ -41,6 +41,47 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of the wire numbers.
+    pub const ALL: [Code; 15] = [
+        Code::Damaged,
+        Code::Usage,
+        Code::BadInput,
+        Code::NoInput,
+        Code::NoUser,
+        Code::NotFound,
+        Code::Unavailable,
+        Code::Bug,
+        Code::LogFailed,
+        Code::Exists,
+        Code::Io,
+        Code::Busy,
+        Code::Protocol,
+        Code::NotPermitted,
+        Code::Config,
+    ];
+
+    /// The word that stands in JSON and log lines.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Code::Damaged => "damaged",
+            Code::Usage => "usage",
+            Code::BadInput => "bad_input",
+            Code::NoInput => "no_input",
+            Code::NoUser => "no_user",
+            Code::NotFound => "not_found",
+            Code::Unavailable => "unavailable",
+            Code::Bug => "bug",
+            Code::LogFailed => "log_failed",
+            Code::Exists => "exists",
+            Code::Io => "io",
+            Code::Busy => "busy",
+            Code::Protocol => "protocol",
+            Code::NotPermitted => "not_permitted",
+            Code::Config => "config",
+        }
+    }
+
     /// Exit status (sysexits).
     #[must_use]
     pub fn exit(self) -> u8 {
@@ -65,6 +106,8 @@ impl Code {
 }
 
 /// A request that was not done; it changed nothing (unless `code` is `log_failed`: then it is undecided).
+///
+/// Its encoding is the same in every version of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Kind.
@@ -75,7 +118,32 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-/// An answer. The order of variants is the wire number: append only.
+impl Failure {
+    /// A failure without a hint.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into(), hint: None }
+    }
+
+    /// The same with the next thing to do.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An answer. The order of variants is the wire number: append only, never reorder, never reuse.
+///
+/// The lists marked *streamed* may come in several parts of at most 1,000 rows or about 256 KiB each; the parts and the
+/// last reply of one answer are the same variant, and [`Reply::join`] puts them together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// Answer to `Hello`.
@@ -92,21 +160,21 @@ pub enum Reply {
     Segments(Vec<Segment>),
     /// `log verify`.
     Verified(Verified),
-    /// Part of `log dump`.
+    /// `log dump`; streamed.
     Records(Vec<Record>),
     /// `recover --report`, newest first.
     Reports(Vec<Report>),
-    /// Part of `user list`.
+    /// `user list`; streamed.
     Users(Vec<User>),
     /// `user show`.
     UserDetail(Box<UserDetail>),
-    /// Part of `mailbox list`.
+    /// `mailbox list`; streamed.
     Mailboxes(Vec<Mailbox>),
     /// `mailbox show`.
     MailboxDetail(Box<MailboxDetail>),
     /// `acl get`.
     Acl(Acl),
-    /// `subscriptions`.
+    /// `subscriptions`: full names.
     Subscriptions(Vec<String>),
     /// `partition list`.
     Partitions(Vec<Partition>),
@@ -122,6 +190,30 @@ pub enum Reply {
     Changed(Changed),
     /// `Atomic`: one answer for each command.
     Each(Vec<Changed>),
+}
+
+impl Reply {
+    /// How many variants this version knows; wire numbers are below it.
+    pub const COUNT: u32 = 22;
+
+    /// Adds the next part of the same answer behind this one.
+    ///
+    /// # Errors
+    /// Gives the part back if it is no list, or a list of something else.
+    pub fn join(&mut self, part: Reply) -> Result<(), Box<Reply>> {
+        match (self, part) {
+            (Reply::Segments(all), Reply::Segments(more)) => all.extend(more),
+            (Reply::Records(all), Reply::Records(more)) => all.extend(more),
+            (Reply::Reports(all), Reply::Reports(more)) => all.extend(more),
+            (Reply::Users(all), Reply::Users(more)) => all.extend(more),
+            (Reply::Mailboxes(all), Reply::Mailboxes(more)) => all.extend(more),
+            (Reply::Subscriptions(all), Reply::Subscriptions(more)) => all.extend(more),
+            (Reply::Partitions(all), Reply::Partitions(more)) => all.extend(more),
+            (Reply::Each(all), Reply::Each(more)) => all.extend(more),
+            (_, part) => return Err(Box::new(part)),
+        }
+        Ok(())
+    }
 }
 
 /// Answer to `Hello`.

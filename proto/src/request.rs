@@ -1,4 +1,5 @@
-//! What a client may ask. One variant per verb; the order of variants is the wire number: append only, never reorder.
+//! What a client may ask. One variant per verb; the order of variants is the wire number: append only, never reorder,
+//! never reuse (golden bytes in `codec.rs` hold it). Names are sent as typed; the daemon checks and normalises them.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -6,81 +7,326 @@ use std::collections::BTreeMap;
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Greeting: the client's protocol version and a name for messages ("storectl 0.1.0"). First on every connection.
-    Hello { version: u16, client: String },
-    /// `status`.
+    /// Greeting; first on every connection, and only there. Answered by [`crate::Reply::Hello`].
+    Hello {
+        /// Protocol version the client speaks: [`crate::frame::VERSION`].
+        version: u16,
+        /// A name for messages and log lines ("storectl 0.1.0"); at most 256 bytes.
+        client: String,
+    },
+    /// `status`; answered in every state.
     Status,
-    /// `health`.
+    /// `health`: done when the store takes changes, else `Unavailable`; answered in every state.
     Health,
-    /// `stats`.
+    /// `stats`; answered in every state.
     Stats,
     /// `checkpoint`: answers when it is durable.
     Checkpoint,
-    /// `log list`; without `all` only the removable ones are left out of nothing: `all` false lists what may be removed.
-    LogList { all: bool },
-    /// `log verify`.
+    /// `log list`.
+    LogList {
+        /// True: every segment of the live epoch chain; false: those that nothing needs any more.
+        all: bool,
+    },
+    /// `log verify`: reads the whole log and changes nothing.
     LogVerify,
-    /// `log dump`; streamed. Bounds are inclusive.
-    LogDump { from: Option<u64>, to: Option<u64>, since_us: Option<u64>, mailbox: Option<String>, user: Option<String> },
-    /// `recover --report --last N`, newest first.
-    RecoverReport { last: u32 },
-    /// `user list [PATTERN]`; streamed.
-    UserList { pattern: Option<String> },
+    /// `log dump`; streamed in LSN order. Absent bounds and filters do not restrict.
+    LogDump {
+        /// First LSN.
+        from: Option<u64>,
+        /// Last LSN, itself included.
+        to: Option<u64>,
+        /// Records of this time and later: microseconds since 1970 UTC.
+        since_us: Option<u64>,
+        /// Records that touch this mailbox.
+        mailbox: Option<String>,
+        /// Records that touch this user.
+        user: Option<String>,
+    },
+    /// `recover --report --last N`, newest first; answered in every state.
+    RecoverReport {
+        /// How many; at least 1.
+        last: u32,
+    },
+    /// `user list [PATTERN]`; streamed in order of user id.
+    UserList {
+        /// `*` and `%` as in `mailbox list`; absent: all.
+        pattern: Option<String>,
+    },
     /// `user show`.
-    UserShow { user: String },
-    /// `mailbox list [PATTERN]`; streamed.
-    MailboxList { pattern: String },
+    UserShow {
+        /// User id.
+        user: String,
+    },
+    /// `mailbox list [PATTERN]`; streamed in order of name.
+    MailboxList {
+        /// IMAP pattern over full names: `*` anything, `%` anything but `/`.
+        pattern: String,
+    },
     /// `mailbox show`.
-    MailboxShow { name: String },
+    MailboxShow {
+        /// Full name.
+        name: String,
+    },
     /// `acl get`.
-    AclGet { name: String },
+    AclGet {
+        /// Full name of the mailbox.
+        name: String,
+    },
     /// `subscriptions USER`.
-    Subscriptions { user: String },
+    Subscriptions {
+        /// User id.
+        user: String,
+    },
     /// `partition list`.
     PartitionList,
     /// `partition show`.
-    PartitionShow { name: String },
+    PartitionShow {
+        /// Name of the partition.
+        name: String,
+    },
     /// `hashdir USER`.
-    Hashdir { user: String, absolute: bool },
-    /// `quota get ROOT` (a user id or mailbox name).
-    QuotaGet { root: String },
-    /// `config show`.
-    ConfigShow { defaults: bool },
-    /// `shutdown [--now]`.
-    Shutdown { now: bool },
-    /// A change; `dry_run` plans it and changes nothing.
-    Change { command: Command, dry_run: bool },
-    /// Several changes in one transaction.
-    Atomic { commands: Vec<Command> },
+    Hashdir {
+        /// User id.
+        user: String,
+        /// True: with the partition's root in front.
+        absolute: bool,
+    },
+    /// `quota get ROOT`.
+    QuotaGet {
+        /// A user id or a mailbox name.
+        root: String,
+    },
+    /// `config show`; answered in every state.
+    ConfigShow {
+        /// True: the built-in defaults instead of the values in force.
+        defaults: bool,
+    },
+    /// `shutdown [--now]`: answered at once, the connection closes when the store has stopped; answered in every state.
+    Shutdown {
+        /// True: without waiting for sessions and without a last checkpoint; nothing acknowledged is lost.
+        now: bool,
+    },
+    /// A change; answers when it is on disk and visible.
+    Change {
+        /// What to change.
+        command: Command,
+        /// True: plans it, tells what it would do, and changes nothing.
+        dry_run: bool,
+    },
+    /// Several changes in one transaction: all are done or none.
+    Atomic {
+        /// In this order; each sees the ones before it.
+        commands: Vec<Command>,
+    },
+}
+
+impl Request {
+    /// How many variants this version knows; wire numbers are below it.
+    pub const COUNT: u32 = 23;
+
+    /// Wire number.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        match self {
+            Request::Hello { .. } => 0,
+            Request::Status => 1,
+            Request::Health => 2,
+            Request::Stats => 3,
+            Request::Checkpoint => 4,
+            Request::LogList { .. } => 5,
+            Request::LogVerify => 6,
+            Request::LogDump { .. } => 7,
+            Request::RecoverReport { .. } => 8,
+            Request::UserList { .. } => 9,
+            Request::UserShow { .. } => 10,
+            Request::MailboxList { .. } => 11,
+            Request::MailboxShow { .. } => 12,
+            Request::AclGet { .. } => 13,
+            Request::Subscriptions { .. } => 14,
+            Request::PartitionList => 15,
+            Request::PartitionShow { .. } => 16,
+            Request::Hashdir { .. } => 17,
+            Request::QuotaGet { .. } => 18,
+            Request::ConfigShow { .. } => 19,
+            Request::Shutdown { .. } => 20,
+            Request::Change { .. } => 21,
+            Request::Atomic { .. } => 22,
+        }
+    }
+
+    /// The verb as a person types it; for messages, audit lines and counters. A change gives its command's.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Change { command, .. } => command.verb(),
+            other => Request::VERBS[other.number() as usize],
+        }
+    }
+
+    /// Verbs by wire number; a change is `change` here whatever it asks.
+    pub const VERBS: [&'static str; Request::COUNT as usize] = [
+        "hello",
+        "status",
+        "health",
+        "stats",
+        "checkpoint",
+        "log list",
+        "log verify",
+        "log dump",
+        "recover --report",
+        "user list",
+        "user show",
+        "mailbox list",
+        "mailbox show",
+        "acl get",
+        "subscriptions",
+        "partition list",
+        "partition show",
+        "hashdir",
+        "quota get",
+        "config show",
+        "shutdown",
+        "change",
+        "batch --atomic",
+    ];
 }
 
 /// A change that may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// `user add USER [--partition P] [--quota SIZE] [--messages N]`.
-    UserAdd { user: String, partition: Option<String>, quota_bytes: Option<u64>, quota_messages: Option<u64> },
+    UserAdd {
+        /// User id.
+        user: String,
+        /// Where the user's mail goes; absent: the default partition.
+        partition: Option<String>,
+        /// Limit in bytes; absent: none.
+        quota_bytes: Option<u64>,
+        /// Limit in messages; absent: none.
+        quota_messages: Option<u64>,
+    },
     /// `user delete USER`.
-    UserDelete { user: String },
+    UserDelete {
+        /// User id.
+        user: String,
+    },
     /// `user rename USER TO`.
-    UserRename { user: String, to: String },
+    UserRename {
+        /// User id now.
+        user: String,
+        /// User id afterwards.
+        to: String,
+    },
     /// `mailbox create NAME [--partition P]`.
-    MailboxCreate { name: String, partition: Option<String> },
+    MailboxCreate {
+        /// Full name.
+        name: String,
+        /// Absent: the owner's partition.
+        partition: Option<String>,
+    },
     /// `mailbox delete NAME`.
-    MailboxDelete { name: String },
-    /// `mailbox rename FROM TO`.
-    MailboxRename { from: String, to: String },
+    MailboxDelete {
+        /// Full name.
+        name: String,
+    },
+    /// `mailbox rename FROM TO`; everything below it follows.
+    MailboxRename {
+        /// Full name now.
+        from: String,
+        /// Full name afterwards.
+        to: String,
+    },
     /// `acl set NAME IDENTIFIER RIGHTS`.
-    AclSet { name: String, identifier: String, rights: String },
+    AclSet {
+        /// Full name of the mailbox.
+        name: String,
+        /// User, group or `anyone`.
+        identifier: String,
+        /// RFC 4314 letters; `+lrs` adds, `-lrs` removes, `lrs` replaces.
+        rights: String,
+    },
     /// `acl delete NAME IDENTIFIER`.
-    AclDelete { name: String, identifier: String },
+    AclDelete {
+        /// Full name of the mailbox.
+        name: String,
+        /// Whose entry.
+        identifier: String,
+    },
     /// `subscribe USER NAME`.
-    Subscribe { user: String, name: String },
+    Subscribe {
+        /// User id.
+        user: String,
+        /// Full name of the mailbox.
+        name: String,
+    },
     /// `unsubscribe USER NAME`.
-    Unsubscribe { user: String, name: String },
+    Unsubscribe {
+        /// User id.
+        user: String,
+        /// Full name; the mailbox need not exist any more.
+        name: String,
+    },
     /// `partition add NAME PATH`.
-    PartitionAdd { name: String, path: String },
+    PartitionAdd {
+        /// Name of the partition.
+        name: String,
+        /// Absolute path of its root directory on the daemon's host.
+        path: String,
+    },
     /// `partition remove NAME`.
-    PartitionRemove { name: String },
+    PartitionRemove {
+        /// Name of the partition.
+        name: String,
+    },
     /// One entry of `import cyrus-list`, mapped and decoded by the client.
-    ImportMailbox { name: String, partition: Option<String>, uidvalidity: u32, acl: BTreeMap<String, String> },
+    ImportMailbox {
+        /// Full name.
+        name: String,
+        /// Absent: the default partition.
+        partition: Option<String>,
+        /// UIDVALIDITY to keep.
+        uidvalidity: u32,
+        /// Identifier -> rights, letters verbatim.
+        acl: BTreeMap<String, String>,
+    },
+}
+
+impl Command {
+    /// The verb as a person types it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::UserAdd { .. } => "user add",
+            Command::UserDelete { .. } => "user delete",
+            Command::UserRename { .. } => "user rename",
+            Command::MailboxCreate { .. } => "mailbox create",
+            Command::MailboxDelete { .. } => "mailbox delete",
+            Command::MailboxRename { .. } => "mailbox rename",
+            Command::AclSet { .. } => "acl set",
+            Command::AclDelete { .. } => "acl delete",
+            Command::Subscribe { .. } => "subscribe",
+            Command::Unsubscribe { .. } => "unsubscribe",
+            Command::PartitionAdd { .. } => "partition add",
+            Command::PartitionRemove { .. } => "partition remove",
+            Command::ImportMailbox { .. } => "import cyrus-list",
+        }
+    }
+
+    /// What the command is about: the user, mailbox or partition it names first; for audit lines.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Command::UserAdd { user, .. } | Command::UserDelete { user } | Command::UserRename { user, .. } => user,
+            Command::MailboxCreate { name, .. }
+            | Command::MailboxDelete { name }
+            | Command::AclSet { name, .. }
+            | Command::AclDelete { name, .. }
+            | Command::Subscribe { name, .. }
+            | Command::Unsubscribe { name, .. }
+            | Command::PartitionAdd { name, .. }
+            | Command::PartitionRemove { name }
+            | Command::ImportMailbox { name, .. } => name,
+            Command::MailboxRename { from, .. } => from,
+        }
+    }
 }
