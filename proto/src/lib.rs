@@ -35,6 +35,8 @@ pub mod codec;
 pub mod frame;
 mod json;
 mod reply;
+#[cfg(test)]
+mod reply_golden;
 mod request;
 
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};

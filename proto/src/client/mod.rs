@@ -3,6 +3,8 @@
 
 mod error;
 mod pipeline;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use error::{ClientError, SOCKET_PATH_BYTES_MAX};

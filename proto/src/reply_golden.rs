@@ -1,0 +1,102 @@
+//! Golden bytes of every reply, as number, length and checksum of the encoding of a sample whose values all differ: a field
+//! or variant that is added, removed or moved shows here, and is another version of the protocol.
+
+use crate::{Reply, codec, frame};
+use serde_json::json;
+
+/// One of each, in the order of the wire numbers.
+fn replies() -> Vec<Reply> {
+    let alarm = json!({"name": "a", "since": "b", "message": "c", "next": "d"});
+    let histogram = |n: u64| json!({"count": n, "p50_us": n + 1, "p90_us": n + 2, "p99_us": n + 3, "p999_us": n + 4, "max_us": n + 5});
+    let finding = json!({"where": "a", "what": "b", "expected": "c", "found": "d"});
+    let mailbox = json!({"name": "n", "id": 1, "partition": "p", "path": "q", "uidvalidity": 2, "uidnext": 3, "messages": 4,
+        "bytes": 5, "acl": {"i": "r"}});
+    let quota = json!({"root": "r", "storage": {"usage": 1, "limit": 2}, "messages": {"usage": 3, "limit": null}});
+    let partition =
+        json!({"name": "n", "path": "p", "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3});
+    let changed = json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4});
+    [
+        json!({"Hello": {"version": 1, "server": "s", "state": "t"}}),
+        json!({"Done": {"done": true}}),
+        json!({"Status": {"state": "a", "percent": 1, "eta": 2.0, "pid": 3, "uptime": 4.0, "store_id": "b", "version": "c",
+            "data_dir": "d", "epoch": 5, "applied_lsn": 6, "synced_lsn": 7, "checkpoint_lsn": 8, "checkpoint_age": 9.0,
+            "log_cleanup_age": 10.0, "snapshot_age": 11.0, "peruser_age": 12.0, "expire_age": 13.0, "log_segments": 14,
+            "replay_bytes": 15, "connections": 16, "tables": {"t": 17}, "repair_recommended": true, "alarms": [alarm],
+            "last_start": "e"}}),
+        json!({"Stats": {"begun": 1, "committed": 2, "aborted": 3, "refused": 4, "unchanged": 5, "groups": 6, "group_max": 7,
+            "group_mean": 8.0, "group_sizes": {"9": 10}, "sync": histogram(100), "commit": histogram(200),
+            "plan": histogram(300), "log_bytes": 11, "log_payload_bytes": 12, "overlay_bytes": 13, "overlay_entries": 14,
+            "checkpoints": 15, "checkpoints_failed": 16, "checkpoint": histogram(400), "database_bytes": 17,
+            "checkpoint_age": 18.0, "requests": {"v": 19}, "connections_accepted": 20, "connections_refused": 21,
+            "resident_bytes": 22}}),
+        json!({"Checkpoint": {"lsn": 1, "duration": 2.0, "retired": ["f"]}}),
+        json!({"Segments": [{"file": "a", "path": "b", "first_lsn": 1, "last_lsn": 2, "bytes": 3, "state": "c",
+            "kept_for": ["d"]}]}),
+        json!({"Verified": {"segments": 1, "records": 2, "bytes": 3, "findings": [finding]}}),
+        json!({"Records": [{"lsn": 1, "time": "a", "kind": "b", "file": "c", "offset": 2, "bytes": 3,
+            "changes": [{"action": "d", "table": "e", "key": "f", "row": "g"}]}]}),
+        json!({"Reports": [{"started": "a", "duration": 1.0, "decision": "b", "base": "c", "base_lsn": 2, "reached_lsn": 3,
+            "epoch": 4, "lost": {"from_lsn": 5, "to_lsn": 6, "transactions": 7, "mailboxes": ["d"]}, "possible_loss": true,
+            "replayed": 8, "replayed_bytes": 9, "cut_bytes": 10, "quarantined": ["e"], "findings": [finding],
+            "next_steps": ["f"], "phases": {"g": 11.0}}]}),
+        json!({"Users": [{"user": "u", "partition": "p", "mailboxes": 1}]}),
+        json!({"UserDetail": {"user": "a", "id": 1, "partition": "b", "mailboxes": 2, "created": "c", "directory": "d",
+            "quota": quota, "subscriptions": ["e"]}}),
+        json!({"Mailboxes": [mailbox]}),
+        json!({"MailboxDetail": {"mailbox": mailbox, "highest_modseq": 6, "unseen": 7, "flags": ["f"], "created": "c",
+            "name_utf7": "n"}}),
+        json!({"Acl": {"name": "n", "acl": {"i": "r"}}}),
+        json!({"Subscriptions": ["s"]}),
+        json!({"Partitions": [partition]}),
+        json!({"Partition": partition}),
+        json!({"Hashdir": {"user": "u", "partition": "p", "directory": "d"}}),
+        json!({"Quota": quota}),
+        json!({"Config": {"k": "v"}}),
+        json!({"Changed": changed}),
+        json!({"Each": [changed]}),
+    ]
+    .into_iter()
+    .map(|value| serde_json::from_value(value).unwrap())
+    .collect()
+}
+
+/// Length and checksum by wire number.
+const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
+    (24, 0xb43482da),
+    (5, 0x76fe67fb),
+    (243, 0x4cf62089),
+    (398, 0x759ccf59),
+    (37, 0x75fff744),
+    (81, 0x92efc803),
+    (72, 0x119b3b61),
+    (108, 0xa4b66232),
+    (241, 0x1368877b),
+    (38, 0xcd80c92a),
+    (109, 0x68180d09),
+    (97, 0xfd71d63a),
+    (140, 0x67a09b21),
+    (39, 0x22d5d3ed),
+    (21, 0xc6306569),
+    (73, 0x5d7e8e8b),
+    (65, 0x8300b8b0),
+    (31, 0xf1a33119),
+    (39, 0xaef28e1f),
+    (30, 0xfe0d9908),
+    (46, 0xe10ff8cf),
+    (54, 0xc06d1986),
+];
+
+#[test]
+fn golden_bytes_of_every_reply() {
+    let replies = replies();
+    assert_eq!(replies.len(), GOLDEN.len());
+    let mut found = Vec::new();
+    for (number, reply) in replies.iter().enumerate() {
+        let mut bytes = Vec::new();
+        codec::encode(reply, &mut bytes).unwrap();
+        assert_eq!(bytes[..4], u32::try_from(number).unwrap().to_le_bytes(), "{reply:?}");
+        assert_eq!(codec::decode::<Reply>(&bytes).as_ref(), Ok(reply));
+        found.push((bytes.len(), frame::crc(&bytes)));
+    }
+    assert_eq!(found, GOLDEN);
+}
