@@ -1,1 +1,286 @@
 //! The mboxlist database.
+//!
+//! # Purpose
+//! One file that holds every row of the store as it was at one LSN. It is a materialised view of the log: only a
+//! checkpoint writes it, so it may be thrown away and made again from a snapshot and the log.
+//!
+//! # Format
+//! A [redb](https://docs.rs/redb) 4.5 file (file format 3). Inside it eight tables, all `&[u8] -> &[u8]`, so that another
+//! version of redb, or another engine, is a plain copy of keys and values:
+//!
+//! * one for each [`Table`], named by [`Table::name`]: key -> value envelope (see `envelope.rs`);
+//! * `meta`: the one key `state` -> value envelope around the fixed-width record of `schema.rs`: schema version,
+//!   store id, epoch, applied LSN, and for each table the number of its rows and a digest over them.
+//!
+//! The digest of a table is the wrapping sum of XXH3-128 over (table number, key length, key, row) of all its rows, so it
+//! depends on no order and is kept up to date from the old and the new row of each change.
+//!
+//! # Operation
+//! * [`Db::create`] makes the file beside its place and renames it: redb's own creation, killed in its first writes, leaves
+//!   a file that never opens again.
+//! * [`Db::examine`] walks every page and compares every checksum, through a backend that keeps what redb wants to
+//!   write in memory: redb's check repairs, and evidence is gathered without changing a byte (I7). redb compares no checksum when it
+//!   reads later, so **every** [`Db::open`] follows an `examine` of the same file by the same process.
+//! * [`Db::apply`] is one durable commit with redb's *quick repair*: a re-open after a crash loads the recorded
+//!   allocator instead of walking the file. A failed commit is undecided, neither done nor undone: [`Db::reopen`] and look at
+//!   [`Meta::applied_lsn`].
+//! * Dropping a [`Db`] writes nothing, exactly like a crash. [`Db::close`] trims the file and marks it clean.
+//! * redb panics on some damage. Each entry that lets it read catches that and answers with an error; the daemon's panic
+//!   hook may ask [`catching`] whether a panic is one of these.
+//!
+//! # Invariants
+//! * I5: the applied LSN, the counts and the digests change in the transaction of the rows they describe.
+//! * I7: `examine`, [`DbReader`] and [`check`] change nothing.
+//! * A missing, empty, cut, damaged, foreign or newer file is an error of its own, and never a new empty database: only `create`
+//!   creates, and never where something is.
+
+mod apply;
+mod backend;
+mod check;
+mod envelope;
+mod guard;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Applied;
+pub use backend::Pace;
+pub use check::{Finding, Report, check};
+pub use guard::catching;
+pub use read::{DbRange, DbReader, DbRow};
+pub use schema::{Meta, SCHEMA_VERSION, TableMeta};
+
+use crate::disk::{Access, Disk, DiskFile, Kind, parent};
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::{Epoch, Lsn, StoreId};
+use crate::model::Table;
+use backend::{FileBackend, Health, ShadowBackend};
+use redb::{Builder, Database, ReadableDatabase};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Told how far a check of the whole file is, 0 to 1. Called from the thread that checks.
+pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
+
+/// Cache of the page checks, in bytes. The check walks the file twice, in page order of the trees; more does not help.
+const EXAMINE_CACHE_BYTES: usize = 64 << 20;
+
+/// A file longer than this is not trimmed by [`Db::close`]: giving gigabytes back takes some file systems seconds.
+const TRIM_BYTES_MAX: u64 = 2 << 30;
+
+/// How to open a database.
+#[derive(Clone)]
+pub struct Options {
+    /// Memory for pages, read and not yet written ones together, in bytes.
+    pub cache_bytes: usize,
+    /// Called after each [`backend::BURST_BYTES`] written, so that a checkpoint leaves the disk to the log.
+    pub pace: Option<Pace>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cache_bytes: 256 << 20, pace: None }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("cache_bytes", &self.cache_bytes).field("pace", &self.pace.is_some()).finish()
+    }
+}
+
+/// The open database. One thread, the checkpoint's, calls [`Db::apply`]; any thread may ask for a reader.
+#[derive(Debug)]
+pub struct Db {
+    disk: Arc<dyn Disk>,
+    path: String,
+    options: Options,
+    /// `None` only inside [`Db::reopen`], after one that failed, and after [`Db::close`].
+    redb: Option<Database>,
+    health: Arc<Health>,
+    /// A commit failed: its outcome is unknown until [`Db::reopen`].
+    undecided: AtomicBool,
+}
+
+impl Db {
+    /// Makes an empty database that says it has applied everything up to `applied`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if something is at `path`; those of the disk.
+    pub fn create(disk: &Arc<dyn Disk>, path: &str, store_id: StoreId, epoch: Epoch, applied: Lsn) -> Result<()> {
+        let io = |op| move |e| StoreError::io(op, disk.display(path), e);
+        if disk.stat(path).map_err(io("stat"))?.is_some() {
+            return Err(StoreError::Refused {
+                message: format!("{} exists; a database is never made where something is", disk.display(path)),
+                hint: "storectl recover --dry-run".to_owned(),
+                exit: exit::EXISTS,
+            });
+        }
+        let candidate = format!("{path}.new");
+        if disk.stat(&candidate).map_err(io("stat"))?.is_some() {
+            disk.remove(&candidate).map_err(io("remove"))?;
+        }
+        let file = disk.open(&candidate, Access::CreateNew).map_err(io("create"))?;
+        let health = Arc::new(Health::new(disk.display(&candidate)));
+        let backend = FileBackend::new(Arc::clone(&file), Arc::clone(&health), None);
+        health.run("create", || {
+            let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+            schema::write_empty(&db, &Meta::empty(store_id, epoch, applied))?;
+            db.close()?;
+            Ok(())
+        })?;
+        file.sync_data().map_err(io("sync"))?;
+        disk.rename(&candidate, path).map_err(io("rename"))?;
+        disk.sync_dir(parent(path)).map_err(io("sync the directory of"))
+    }
+
+    /// Looks at every page of the file, and at the record of what it holds, without changing a byte of it (I7). `store`
+    /// is the store that it must belong to, where that is known.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if nothing is there; [`StoreError::Corrupt`] if it is empty, cut or damaged, or not a database;
+    /// [`StoreError::Foreign`] if it is of another store or of a newer program; [`StoreError::Io`] if it cannot be read.
+    pub fn examine(
+        disk: &Arc<dyn Disk>,
+        path: &str,
+        store: Option<StoreId>,
+        progress: Option<Progress>,
+    ) -> Result<Meta> {
+        let file = open_file(disk, path, Access::Read)?;
+        let health = Arc::new(Health::new(disk.display(path)));
+        let len = file.len().map_err(|e| health.note("length of", &e))?;
+        let backend = ShadowBackend::new(file, len, Arc::clone(&health));
+        let meta = health.run("check", || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(EXAMINE_CACHE_BYTES).set_check_integrity_on_open(true);
+            if let Some(progress) = progress {
+                builder.set_repair_callback(move |session| progress(session.progress()));
+            }
+            let db = builder.create_with_backend(backend)?;
+            // What redb writes when it is dropped is not even worth memory.
+            health.abandon();
+            schema::read_whole(&db, &health)
+        })?;
+        meta.expect_store(store, health.file())?;
+        Ok(meta)
+    }
+
+    /// Opens the database at `path` for reading and for [`Db::apply`]. Call [`Db::examine`] first; never creates.
+    ///
+    /// # Errors
+    /// As [`Db::examine`], though damage may go unseen.
+    pub fn open(disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
+        let (redb, health) = open_redb(disk, path, &options)?;
+        Ok(Db {
+            disk: Arc::clone(disk),
+            path: path.to_owned(),
+            options,
+            redb: Some(redb),
+            health,
+            undecided: AtomicBool::new(false),
+        })
+    }
+
+    /// A read transaction on the newest commit. Pages it can see are not reused while it lives.
+    ///
+    /// # Errors
+    /// If the database is damaged, or needs [`Db::reopen`].
+    pub fn reader(&self) -> Result<DbReader> {
+        let db = self.usable()?;
+        self.health.run("begin to read", || DbReader::new(&db.begin_read()?, &self.health))
+    }
+
+    /// After a failed [`Db::apply`]: lets go of the file, examines it and opens it anew. Compare the applied LSN it
+    /// returns with the one that was to be reached: the commit may have happened. Readers made before answer
+    /// [`StoreError::Busy`] from then on.
+    ///
+    /// # Errors
+    /// As [`Db::examine`]; the database then stays shut, and `reopen` may be called again.
+    pub fn reopen(&mut self) -> Result<Meta> {
+        self.let_go();
+        let meta = Db::examine(&self.disk, &self.path, None, None)?;
+        let (redb, health) = open_redb(&self.disk, &self.path, &self.options)?;
+        (self.redb, self.health) = (Some(redb), health);
+        self.undecided.store(false, Ordering::Release);
+        Ok(meta)
+    }
+
+    /// Ends the use of the file: gives unused space at its end back, and marks it clean.
+    ///
+    /// # Errors
+    /// Those of the disk. Nothing that a commit wrote is lost by them.
+    pub fn close(mut self) -> Result<()> {
+        let (Some(db), false) = (self.redb.take(), self.undecided.load(Ordering::Acquire)) else { return Ok(()) };
+        if self.health.file_bytes() > TRIM_BYTES_MAX {
+            self.health.abandon();
+            drop(db);
+            return Ok(());
+        }
+        self.health.run("close", || Ok(db.close()?))
+    }
+
+    /// Bytes of the file, of which some may be unused.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.health.file_bytes()
+    }
+
+    fn usable(&self) -> Result<&Database> {
+        match &self.redb {
+            Some(db) if !self.undecided.load(Ordering::Acquire) => Ok(db),
+            _ => Err(StoreError::Busy { why: format!("{} must be opened anew", self.health.file()) }),
+        }
+    }
+
+    /// Drops redb's handle without a write.
+    fn let_go(&mut self) {
+        self.health.abandon();
+        self.redb = None;
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options) -> Result<(Database, Arc<Health>)> {
+    let file = open_file(disk, path, Access::Write)?;
+    let health = Arc::new(Health::new(disk.display(path)));
+    let backend = FileBackend::new(file, Arc::clone(&health), options.pace.clone());
+    let db = health.run("open", || Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?))?;
+    let meta = health.run("open", || schema::read(&db.begin_read()?, &health));
+    if let Err(e) = meta {
+        health.abandon();
+        return Err(e);
+    }
+    Ok((db, health))
+}
+
+/// Opens an existing file that is not empty: redb takes an empty one for an order to create.
+fn open_file(disk: &Arc<dyn Disk>, path: &str, access: Access) -> Result<Arc<dyn DiskFile>> {
+    let file = disk.display(path);
+    match disk.stat(path).map_err(|e| StoreError::io("stat", &file, e))? {
+        None => return Err(StoreError::Missing { files: vec![file] }),
+        Some(entry) if entry.kind != Kind::File => {
+            return Err(corrupt(&file, "kind of file", format!("{:?}", entry.kind), "a regular file"));
+        }
+        Some(_) => {}
+    }
+    let opened = disk.open(path, access).map_err(|e| StoreError::io("open", &file, e))?;
+    match opened.len().map_err(|e| StoreError::io("length of", &file, e))? {
+        0 => Err(corrupt(&file, "length", "0 bytes".to_owned(), "a database")),
+        _ => Ok(opened),
+    }
+}
+
+fn corrupt(file: &str, what: &str, found: String, expected: &str) -> StoreError {
+    StoreError::Corrupt { file: file.to_owned(), offset: 0, what: what.to_owned(), found, expected: expected.to_owned() }
+}
+
+/// Place of a table in arrays over all tables.
+fn slot(table: Table) -> usize {
+    usize::from(table as u8) - 1
+}

@@ -1,0 +1,353 @@
+//! What redb reads and writes through: a file of a [`crate::disk::Disk`].
+//!
+//! [`FileBackend`] writes to the file. [`ShadowBackend`] keeps every write in memory and lets the file alone, so that redb
+//! may repair what it likes while evidence is gathered (I7). Locks are not delegated: one process owns the store.
+
+use super::guard::caught;
+use crate::disk::DiskFile;
+use crate::error::{Result, StoreError};
+use redb::StorageBackend;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Called with a number of bytes that were just written, from the thread that writes; may sleep.
+pub type Pace = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// After so many bytes written the system is asked to begin with them, and [`Pace`] is called.
+pub const BURST_BYTES: u64 = 4 << 20;
+
+/// Most bytes a [`ShadowBackend`] keeps; a check of a whole file rewrites a few pages.
+const SHADOW_BYTES_MAX: usize = 256 << 20;
+
+const BLOCK: u64 = 4096;
+
+/// What one opening of the file met, and the file's name for messages.
+#[derive(Debug)]
+pub(super) struct Health {
+    file: String,
+    first: Mutex<Option<StoreError>>,
+    abandoned: AtomicBool,
+    written: AtomicU64,
+    len: AtomicU64,
+}
+
+/// Why something inside redb did not go well.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Redb(redb::Error),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(e: StoreError) -> Failed {
+        Failed::Store(e)
+    }
+}
+
+macro_rules! failed_from {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for Failed {
+            fn from(e: redb::$error) -> Failed {
+                Failed::Redb(e.into())
+            }
+        }
+    )*};
+}
+failed_from!(DatabaseError, TransactionError, TableError, StorageError, CommitError, CursorError);
+
+impl Health {
+    pub(super) fn new(file: String) -> Health {
+        Health {
+            file,
+            first: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+        }
+    }
+
+    /// Name of the file for messages.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Bytes written since the file was opened.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Length of the file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// From now on nothing is written: redb's handle may be dropped and leaves the file as it is.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    fn check_abandoned(&self) -> io::Result<()> {
+        match self.abandoned.load(Ordering::Acquire) {
+            true => Err(io::Error::other("the file is no longer written")),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers the first failure of the file, because redb answers `PreviousIo` after it.
+    pub(super) fn note(&self, op: &'static str, e: &io::Error) -> StoreError {
+        let error = if e.kind() == io::ErrorKind::UnexpectedEof {
+            super::corrupt(&self.file, "length", format!("{} bytes", self.file_bytes()), "more")
+        } else {
+            let copy = e.raw_os_error().map(io::Error::from_raw_os_error);
+            StoreError::io(op, &self.file, copy.unwrap_or_else(|| io::Error::new(e.kind(), e.to_string())))
+        };
+        self.first().get_or_insert(error).clone()
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs something that lets redb read the file; a panic in it is an error.
+    pub(super) fn run<T>(&self, op: &'static str, f: impl FnOnce() -> Result<T, Failed>) -> Result<T> {
+        match caught(f) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(failed)) => Err(self.explain(op, failed)),
+            Err(panic) => Err(self.panicked(op, &panic)),
+        }
+    }
+
+    #[cold]
+    pub(super) fn panicked(&self, op: &'static str, panic: &str) -> StoreError {
+        self.broken(op, format!("panic: {panic}"))
+    }
+
+    #[cold]
+    pub(super) fn explain(&self, op: &'static str, failed: Failed) -> StoreError {
+        use redb::Error as E;
+        let error = match failed {
+            Failed::Store(e) => return e,
+            Failed::Redb(e) => e,
+        };
+        if let (E::Io(_) | E::PreviousIo | E::TransactionPoisoned, Some(first)) = (&error, &*self.first()) {
+            return first.clone();
+        }
+        match error {
+            E::Io(e) if !matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                StoreError::io(op, &self.file, e)
+            }
+            E::PreviousIo | E::DatabaseClosed => {
+                StoreError::Busy { why: format!("{} was closed or failed; look again", self.file) }
+            }
+            other => self.broken(op, other.to_string()),
+        }
+    }
+
+    fn broken(&self, op: &'static str, found: String) -> StoreError {
+        if let Some(first) = &*self.first() {
+            return first.clone();
+        }
+        super::corrupt(&self.file, &format!("database, at {op}"), found, "a whole database")
+    }
+}
+
+/// redb's view of a file that it may write.
+pub(super) struct FileBackend {
+    file: Arc<dyn DiskFile>,
+    health: Arc<Health>,
+    pace: Option<Pace>,
+    burst: Mutex<Burst>,
+}
+
+/// Bytes written since the system was last asked to begin writing.
+#[derive(Debug, Default)]
+struct Burst {
+    bytes: u64,
+    range: Range<u64>,
+}
+
+impl std::fmt::Debug for FileBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileBackend").field("file", &self.health.file).finish_non_exhaustive()
+    }
+}
+
+impl FileBackend {
+    pub(super) fn new(file: Arc<dyn DiskFile>, health: Arc<Health>, pace: Option<Pace>) -> FileBackend {
+        FileBackend { file, health, pace, burst: Mutex::default() }
+    }
+
+    /// Spreads a checkpoint over the time it takes: without this the final sync meets all its bytes at once, and the syncs
+    /// of the log wait behind them.
+    fn written(&self, offset: u64, len: u64) {
+        self.health.written.fetch_add(len, Ordering::Relaxed);
+        let full = {
+            let mut burst = self.burst.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = offset.saturating_add(len);
+            burst.range = match burst.bytes {
+                0 => offset..end,
+                _ => burst.range.start.min(offset)..burst.range.end.max(end),
+            };
+            burst.bytes += len;
+            if burst.bytes < BURST_BYTES {
+                return;
+            }
+            std::mem::take(&mut *burst)
+        };
+        self.file.start_writeback(full.range.start, full.range.end - full.range.start);
+        if let Some(pace) = &self.pace {
+            pace(full.bytes);
+        }
+    }
+
+    fn noted<T>(&self, op: &'static str, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|e| {
+            self.health.note(op, e);
+        })
+    }
+}
+
+impl StorageBackend for FileBackend {
+    fn len(&self) -> io::Result<u64> {
+        let len = self.noted("length of", self.file.len())?;
+        self.health.len.store(len, Ordering::Relaxed);
+        Ok(len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.noted("read", self.file.read_at(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.health.check_abandoned()?;
+        self.noted("set the length of", self.file.set_len(len))?;
+        self.health.len.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.health.check_abandoned()?;
+        self.noted("sync", self.file.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.health.check_abandoned()?;
+        self.noted("write", self.file.write_at(offset, data))?;
+        self.written(offset, data.len() as u64);
+        Ok(())
+    }
+}
+
+/// redb's view of a file that stays as it is: what it writes is kept in memory.
+pub(super) struct ShadowBackend {
+    file: Arc<dyn DiskFile>,
+    health: Arc<Health>,
+    shadow: RwLock<Shadow>,
+}
+
+#[derive(Debug)]
+struct Shadow {
+    /// Length as redb sees it.
+    len: u64,
+    /// Bytes of the file that are still to be seen; what lies behind was cut, or was never there, and is zero.
+    below: u64,
+    /// Written blocks by number.
+    blocks: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl std::fmt::Debug for ShadowBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShadowBackend").field("file", &self.health.file).finish_non_exhaustive()
+    }
+}
+
+impl ShadowBackend {
+    /// Over a file of `len` bytes.
+    pub(super) fn new(file: Arc<dyn DiskFile>, len: u64, health: Arc<Health>) -> ShadowBackend {
+        health.len.store(len, Ordering::Relaxed);
+        ShadowBackend { file, health, shadow: RwLock::new(Shadow { len, below: len, blocks: BTreeMap::new() }) }
+    }
+
+    /// Reads what the file has of the range; zeros behind its end.
+    fn read_below(&self, below: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = usize::try_from(below.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
+        let (file, rest) = out.split_at_mut(there);
+        rest.fill(0);
+        if file.is_empty() {
+            return Ok(());
+        }
+        self.file.read_at(offset, file).inspect_err(|e| {
+            self.health.note("read", e);
+        })
+    }
+}
+
+/// The bytes of `block` that lie in the range, as (place in the range, place in the block).
+fn overlap(block: u64, offset: u64, len: u64) -> (Range<usize>, Range<usize>) {
+    let start = (block * BLOCK).max(offset);
+    let end = (block * BLOCK + BLOCK).min(offset + len);
+    let within = |base: u64| (start - base) as usize..(end - base) as usize;
+    (within(offset), within(block * BLOCK))
+}
+
+impl StorageBackend for ShadowBackend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.shadow.read().unwrap_or_else(PoisonError::into_inner).len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let shadow = self.shadow.read().unwrap_or_else(PoisonError::into_inner);
+        let len = out.len() as u64;
+        let end = offset.checked_add(len).filter(|end| *end <= shadow.len);
+        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        self.read_below(shadow.below, offset, out)?;
+        for (block, bytes) in shadow.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)) {
+            let (to, from) = overlap(*block, offset, len);
+            out[to].copy_from_slice(&bytes[from]);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.health.check_abandoned()?;
+        let mut shadow = self.shadow.write().unwrap_or_else(PoisonError::into_inner);
+        shadow.below = shadow.below.min(len);
+        shadow.blocks.split_off(&len.div_ceil(BLOCK));
+        if let Some(last) = shadow.blocks.get_mut(&(len / BLOCK)) {
+            last[(len % BLOCK) as usize..].fill(0);
+        }
+        shadow.len = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.health.check_abandoned()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.health.check_abandoned()?;
+        let mut shadow = self.shadow.write().unwrap_or_else(PoisonError::into_inner);
+        let len = data.len() as u64;
+        let end = offset.checked_add(len).filter(|end| *end <= shadow.len);
+        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        for number in offset / BLOCK..end.div_ceil(BLOCK) {
+            let (from, to) = overlap(number, offset, len);
+            if !shadow.blocks.contains_key(&number) {
+                if shadow.blocks.len() * BLOCK as usize >= SHADOW_BYTES_MAX {
+                    let text = format!("the repair would rewrite more than {SHADOW_BYTES_MAX} bytes");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+                let mut block = vec![0; BLOCK as usize].into_boxed_slice();
+                self.read_below(shadow.below, number * BLOCK, &mut block)?;
+                shadow.blocks.insert(number, block);
+            }
+            if let Some(block) = shadow.blocks.get_mut(&number) {
+                block[to].copy_from_slice(&data[from]);
+            }
+        }
+        Ok(())
+    }
+}
