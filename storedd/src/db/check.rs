@@ -79,7 +79,14 @@ fn check_table(
         Ok(range) => range,
         Err(e) => {
             let expected = "readable".to_owned();
-            report.add(|| Finding { file: file(), table, key: String::new(), what: "table", found: e.to_string(), expected });
+            report.add(|| Finding {
+                file: file(),
+                table,
+                key: String::new(),
+                what: "table",
+                found: e.to_string(),
+                expected,
+            });
             return Some(seen);
         }
     };

@@ -89,10 +89,10 @@ mod tests {
     fn golden_bytes() {
         let mut out = Vec::new();
         seal(2, b"user\x01joe", b"row", &mut out);
-        assert_eq!(out, [1, b'r', b'o', b'w', 0, 0, 0, 0]);
+        assert_eq!(out, [1, b'r', b'o', b'w', 246, 148, 147, 181]);
         assert_eq!(open(2, b"user\x01joe", &out), Ok(&b"row"[..]));
         seal(7, b"k", b"", &mut out);
-        assert_eq!(out, [1, 0, 0, 0, 0]);
+        assert_eq!(out, [1, 207, 57, 246, 60]);
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options) -> Result<(Dat
     let file = open_file(disk, path, Access::Write)?;
     let health = Arc::new(Health::new(disk.display(path)));
     let backend = FileBackend::new(file, Arc::clone(&health), options.pace.clone());
-    let db = health.run("open", || Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?))?;
+    let db = health
+        .run("open", || Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?))?;
     let meta = health.run("open", || schema::read(&db.begin_read()?, &health));
     if let Err(e) = meta {
         health.abandon();
@@ -277,7 +278,13 @@ fn open_file(disk: &Arc<dyn Disk>, path: &str, access: Access) -> Result<Arc<dyn
 }
 
 fn corrupt(file: &str, what: &str, found: String, expected: &str) -> StoreError {
-    StoreError::Corrupt { file: file.to_owned(), offset: 0, what: what.to_owned(), found, expected: expected.to_owned() }
+    StoreError::Corrupt {
+        file: file.to_owned(),
+        offset: 0,
+        what: what.to_owned(),
+        found,
+        expected: expected.to_owned(),
+    }
 }
 
 /// Place of a table in arrays over all tables.
