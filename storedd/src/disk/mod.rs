@@ -82,6 +82,11 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn remove_dir(&self, dir: &str) -> io::Result<()>;
     /// Makes the names in a directory durable (`""` is the root).
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Makes everything below the root durable at once, where the implementation can do so cheaper than directory by
+    /// directory; `Unsupported` where it cannot.
+    fn sync_tree(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Bytes that can still be written by this process.
     fn free_bytes(&self) -> io::Result<u64>;
     /// Takes the lock file `path` (created if absent) without waiting and writes `owner` into it.

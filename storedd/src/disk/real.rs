@@ -239,6 +239,10 @@ impl Disk for RealDisk {
         Ok(rustix::fs::fsync(self.dir(dir, OFlags::RDONLY)?)?)
     }
 
+    fn sync_tree(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
         Ok(fs.f_bavail.saturating_mul(fs.f_frsize))

@@ -1,1 +1,468 @@
-//! Partitions.
+//! Partitions: named directory trees for messages, one best for each disk.
+//!
+//! # Purpose
+//! A partition may be full, not mounted, or another store's; that is a state which people see, and never an error that
+//! stops the others.
+//!
+//! # Format
+//! The identity file: [`identity`]. Paths added at run time: [`places`]. Below the root lie `=user/<xx>/<yy>/=<token>/`,
+//! one directory for each user; the path is made by the model and never changes.
+//!
+//! # Operation
+//! [`Partitions::add`] makes a name known and touches nothing. [`Partitions::prepare`] makes the root and its identity;
+//! it is for a partition that no row of the database names yet, because a known partition without its identity file is
+//! *missing* (its disk is not mounted), never empty. [`Partitions::ensure_user_dir`] makes a directory without a sync;
+//! [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them.
+//!
+//! # Invariants
+//! * Nothing is written to a root whose identity was not read and found to be that of this store and partition.
+//! * A directory of a user is made again whenever it is asked for; so none is ever lost for good.
+//! * A sync that failed is not repeated: the partition is missing until the next start.
+
+pub mod identity;
+pub mod places;
+#[cfg(test)]
+mod tests;
+
+pub use identity::{Identity, PartitionId};
+
+use crate::disk::{Disk, RealDisk, parent};
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::{Micros, StoreId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Free bytes below which a partition counts as full.
+pub const FULL_BELOW: u64 = 16 << 20;
+/// Up to so many directories are synced one by one; more of them as one tree, which costs one flush instead of thousands.
+const SYNC_EACH_MAX: usize = 32;
+/// Directories that could not be made and are tried again at the next checkpoint; further ones are made when asked for.
+const OWED_MAX: usize = 65_536;
+
+const NO_PATH: &str = "no path is configured for it";
+
+/// How a root directory is opened; injected, so that tests can use disks in memory.
+pub trait Roots: Send + Sync + std::fmt::Debug {
+    /// Opens an existing directory.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+    /// Makes a directory, and those above it, if it is not there, and opens it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+}
+
+/// Root directories of the system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealRoots;
+
+impl Roots for RealRoots {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(RealDisk::new(path)?))
+    }
+
+    fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        RealDisk::create_root(path)?;
+        self.open(path)
+    }
+}
+
+/// How a partition is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// There, and with room.
+    Ok {
+        /// Free bytes.
+        free: u64,
+    },
+    /// There, with fewer than [`FULL_BELOW`] free bytes.
+    Full {
+        /// Free bytes.
+        free: u64,
+    },
+    /// Not there, or not to be read.
+    Missing {
+        /// What was found.
+        why: String,
+    },
+    /// There, and not this partition of this store.
+    Foreign {
+        /// What was found.
+        why: String,
+    },
+}
+
+impl State {
+    /// The word that people and scripts see.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Ok { .. } => "ok",
+            State::Full { .. } => "full",
+            State::Missing { .. } => "missing",
+            State::Foreign { .. } => "foreign",
+        }
+    }
+
+    /// Free bytes, where there is a disk.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        match self {
+            State::Ok { free } | State::Full { free } => Some(*free),
+            State::Missing { .. } | State::Foreign { .. } => None,
+        }
+    }
+
+    /// What is wrong; `None` if nothing is.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            State::Ok { .. } => None,
+            State::Full { free } => Some(format!("{free} bytes are free")),
+            State::Missing { why } | State::Foreign { why } => Some(why.clone()),
+        }
+    }
+
+    /// True if directories and files can be made.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        matches!(self, State::Ok { .. })
+    }
+}
+
+/// The partitions that this process knows of.
+#[derive(Debug)]
+pub struct Partitions {
+    roots: Arc<dyn Roots>,
+    store_id: StoreId,
+    known: RwLock<BTreeMap<String, Arc<Partition>>>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Open and with the right identity.
+    disk: Option<Arc<dyn Disk>>,
+    /// What the database calls it; `None` until told.
+    expected: Option<PartitionId>,
+    /// Directories with names that are not durable yet.
+    pending: BTreeSet<String>,
+    /// More than [`SYNC_EACH_MAX`] of them: the whole tree.
+    pending_tree: bool,
+    /// Directories of users that could not be made.
+    owed: BTreeSet<String>,
+    /// A sync failed.
+    failed: Option<String>,
+}
+
+impl Partitions {
+    /// Knows no partition yet.
+    #[must_use]
+    pub fn new(roots: Arc<dyn Roots>, store_id: StoreId) -> Partitions {
+        Partitions { roots, store_id, known: RwLock::default() }
+    }
+
+    /// Makes a name known, or gives it another path; touches no disk.
+    pub fn add(&self, name: &str, path: &Path) {
+        let partition = Partition { path: path.to_path_buf(), inner: Mutex::default() };
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = known.insert(name.to_owned(), Arc::new(partition)) {
+            let expected = before.inner().expected;
+            known[name].inner().expected = expected;
+        }
+    }
+
+    /// Tells the identity that the database has for a name; a root with another one is foreign.
+    pub fn expect(&self, name: &str, id: PartitionId) {
+        if let Some(partition) = self.find(name) {
+            let mut inner = partition.inner();
+            inner.expected = Some(id);
+            inner.disk = None;
+        }
+    }
+
+    /// Forgets a name; the directory stays as it is.
+    pub fn remove(&self, name: &str) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Names and root directories.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, PathBuf)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, p)| (name.clone(), p.path.clone())).collect()
+    }
+
+    /// Root directory of a name.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.find(name).map(|p| p.path.clone())
+    }
+
+    /// Makes the root of a known name with its identity; an identity that is there already is kept, so that doing it
+    /// twice is harmless. Returns the partition's id: `fresh`, or the one that was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] if the root is another store's or another partition's, [`StoreError::Refused`] if it
+    /// holds something else or the name is not known, [`StoreError::Corrupt`] if its identity is damaged, or those of
+    /// the disk.
+    pub fn prepare(&self, name: &str, fresh: PartitionId, now: Micros) -> Result<PartitionId> {
+        let Some(partition) = self.find(name) else {
+            return Err(refused(format!("partition {name} has no path"), "storectl partition add NAME PATH"));
+        };
+        let mut inner = partition.inner();
+        let shown = partition.path.display().to_string();
+        let root = self.roots.make(&partition.path).map_err(|e| StoreError::io("make", shown.clone(), e))?;
+        let id = match Identity::read(&*root)? {
+            Some(found) if found.store_id != self.store_id => {
+                return Err(foreign(&*root, "store id", found.store_id.to_string(), self.store_id.to_string()));
+            }
+            Some(found) if found.name != name => {
+                return Err(foreign(&*root, "partition", found.name, name.to_owned()));
+            }
+            Some(found) => found.id,
+            None => {
+                refuse_unless_empty(&*root)?;
+                let identity = Identity { store_id: self.store_id, id: fresh, created: now, name: name.to_owned() };
+                identity.write(&*root)?;
+                fresh
+            }
+        };
+        inner.expected = Some(id);
+        inner.disk = Some(root);
+        inner.failed = None;
+        Ok(id)
+    }
+
+    /// Looks at a partition now.
+    #[must_use]
+    pub fn state(&self, name: &str) -> State {
+        match self.find(name) {
+            Some(partition) => self.probe(&partition, &mut partition.inner()),
+            None => State::Missing { why: NO_PATH.to_owned() },
+        }
+    }
+
+    /// The tree of a partition that is there (full ones included).
+    #[must_use]
+    pub fn disk(&self, name: &str) -> Option<Arc<dyn Disk>> {
+        let partition = self.find(name)?;
+        let mut inner = partition.inner();
+        if inner.disk.is_none() {
+            self.probe(&partition, &mut inner);
+        }
+        inner.disk.clone()
+    }
+
+    /// Makes the directory of a user if it is not there; durable after the next [`Partitions::sync_pending`].
+    ///
+    /// # Errors
+    /// The state of a partition where it cannot be made now; it is tried again by [`Partitions::sync_pending`].
+    pub fn ensure_user_dir(&self, name: &str, dir: &str) -> Result<(), State> {
+        let Some(partition) = self.find(name) else {
+            return Err(State::Missing { why: NO_PATH.to_owned() });
+        };
+        let mut inner = partition.inner();
+        let done = self.make_dir(&partition, &mut inner, dir);
+        if done.is_err() && inner.owed.len() < OWED_MAX {
+            inner.owed.insert(dir.to_owned());
+        }
+        done
+    }
+
+    /// Makes every directory durable that [`Partitions::ensure_user_dir`] made or found since the last time, after
+    /// another attempt at those it could not make. Returns the partitions where something is left to do.
+    pub fn sync_pending(&self) -> Vec<(String, State)> {
+        let known: Vec<_> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.iter().map(|(name, p)| (name.clone(), Arc::clone(p))).collect()
+        };
+        let mut left = Vec::new();
+        for (name, partition) in known {
+            let (disk, dirs, tree) = {
+                let mut inner = partition.inner();
+                self.make_owed(&partition, &mut inner);
+                let dirs = std::mem::take(&mut inner.pending);
+                let tree = std::mem::take(&mut inner.pending_tree);
+                (inner.disk.clone(), dirs, tree)
+            };
+            if let Some(disk) = disk.filter(|_| tree || !dirs.is_empty())
+                && let Err(e) = sync(&*disk, &dirs, tree)
+            {
+                let mut inner = partition.inner();
+                inner.failed = Some(format!("a sync failed: {e}"));
+                inner.disk = None;
+            }
+            let mut inner = partition.inner();
+            if inner.failed.is_some() || !inner.owed.is_empty() {
+                left.push((name, self.probe(&partition, &mut inner)));
+            }
+        }
+        left
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Partition>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Opens the root anew, so that a disk mounted, moved or taken away since is noticed.
+    fn probe(&self, partition: &Partition, inner: &mut Inner) -> State {
+        inner.disk = None;
+        let missing = |why: String| State::Missing { why };
+        if let Some(why) = &inner.failed {
+            return missing(why.clone());
+        }
+        let root = match self.roots.open(&partition.path) {
+            Ok(root) => root,
+            Err(e) => return missing(format!("{}: {e}", partition.path.display())),
+        };
+        let found = match Identity::read(&*root) {
+            Ok(Some(found)) => found,
+            Ok(None) => return missing(format!("{} is not there", root.display(identity::FILE))),
+            Err(e @ StoreError::Foreign { .. }) => return State::Foreign { why: e.to_string() },
+            Err(e) => return missing(e.to_string()),
+        };
+        if found.store_id != self.store_id {
+            return State::Foreign { why: format!("it belongs to store {}", found.store_id) };
+        }
+        if let Some(expected) = inner.expected.filter(|expected| *expected != found.id) {
+            let why = format!("it is partition {} ({}), expected {expected}", found.name, found.id);
+            return State::Foreign { why };
+        }
+        let free = match root.free_bytes() {
+            Ok(free) => free,
+            Err(e) => return missing(format!("{}: {e}", partition.path.display())),
+        };
+        inner.disk = Some(root);
+        if free < FULL_BELOW { State::Full { free } } else { State::Ok { free } }
+    }
+
+    fn make_dir(&self, partition: &Partition, inner: &mut Inner, dir: &str) -> Result<(), State> {
+        let disk = match inner.disk.clone() {
+            Some(disk) => disk,
+            None => {
+                let state = self.probe(partition, inner);
+                inner.disk.clone().ok_or(state)?
+            }
+        };
+        match create_all(&*disk, dir) {
+            Ok(()) => {
+                inner.note(dir);
+                Ok(())
+            }
+            Err(e) if crate::error::is_no_space(&e) => Err(State::Full { free: disk.free_bytes().unwrap_or(0) }),
+            Err(e) => match self.probe(partition, inner) {
+                State::Ok { .. } | State::Full { .. } => {
+                    Err(State::Missing { why: format!("{}: {e}", disk.display(dir)) })
+                }
+                state => Err(state),
+            },
+        }
+    }
+
+    fn make_owed(&self, partition: &Partition, inner: &mut Inner) {
+        while let Some(dir) = inner.owed.first().cloned() {
+            if self.make_dir(partition, inner, &dir).is_err() {
+                return;
+            }
+            inner.owed.remove(&dir);
+        }
+    }
+}
+
+impl Partition {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes that the name of `dir`, and the names of the directories above it, have to be made durable. Also for a
+    /// directory that was there: the process that made it may have died before it synced.
+    fn note(&mut self, dir: &str) {
+        let mut at = dir;
+        while !self.pending_tree && !at.is_empty() {
+            at = parent(at);
+            self.pending.insert(at.to_owned());
+            if self.pending.len() > SYNC_EACH_MAX {
+                self.pending_tree = true;
+                self.pending.clear();
+            }
+        }
+    }
+}
+
+/// Makes `dir` and what is missing above it.
+fn create_all(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    match disk.create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !parent(dir).is_empty() => {
+            create_all(disk, parent(dir))?;
+            disk.create_dir(dir)
+        }
+        done => done,
+    }
+}
+
+/// Makes names durable: those of `dirs`, or of the whole tree. A directory that is gone has no names to keep.
+fn sync(disk: &dyn Disk, dirs: &BTreeSet<String>, tree: bool) -> io::Result<()> {
+    if tree {
+        return match disk.sync_tree() {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => sync_below(disk, "", 0),
+            done => done,
+        };
+    }
+    dirs.iter().try_for_each(|dir| sync_one(disk, dir))
+}
+
+fn sync_one(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    match disk.sync_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The directories that hold names of users or of their groups.
+fn sync_below(disk: &dyn Disk, dir: &str, depth: u8) -> io::Result<()> {
+    sync_one(disk, dir)?;
+    if depth == 3 {
+        return Ok(());
+    }
+    for entry in disk.list(dir)?.into_iter().filter(|e| e.kind == crate::disk::Kind::Dir) {
+        let below = if dir.is_empty() { entry.name } else { format!("{dir}/{}", entry.name) };
+        if below.starts_with("=user") {
+            sync_below(disk, &below, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// A root that holds something else is not taken: it may be a partition that lost its identity, or no partition at all.
+fn refuse_unless_empty(root: &dyn Disk) -> Result<()> {
+    let candidate = format!("{}.new", identity::FILE);
+    let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
+    match entries.iter().find(|e| e.name != "lost+found" && e.name != candidate) {
+        None => Ok(()),
+        Some(entry) => Err(refused(
+            format!("{} is not empty (it holds {}) and has no {} file", root.display(""), entry.name, identity::FILE),
+            "give an empty directory, or put the PARTITION file back",
+        )),
+    }
+}
+
+fn refused(message: String, hint: &str) -> StoreError {
+    StoreError::Refused { message, hint: hint.to_owned(), exit: exit::EXISTS }
+}
+
+fn foreign(root: &dyn Disk, what: &'static str, found: String, expected: String) -> StoreError {
+    StoreError::Foreign { file: root.display(identity::FILE), what, found, expected }
+}
