@@ -19,7 +19,7 @@ mod real;
 mod sim;
 
 pub use real::RealDisk;
-pub use sim::{Fault, Persist, SimDisk};
+pub use sim::{Fault, OpKind, Persist, SimDisk};
 
 use std::io;
 use std::sync::Arc;
