@@ -12,6 +12,8 @@
 //! # Rules of durability (what callers may rely on, and no more)
 //! * Bytes written are durable after `sync_data` of that file returned; before, any part of them may survive.
 //! * A name (created, renamed, removed) is durable after `sync_dir` of its directory returned.
+//! * A rename within a directory is atomic. After a rename between directories sync the new one first, then the old one:
+//!   in between a crash can leave both names.
 //! * A sync that failed is never repeated.
 
 pub mod outside;
