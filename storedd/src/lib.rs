@@ -16,9 +16,14 @@ pub mod partition;
 pub mod wal;
 // Floor 3: the heart.
 pub mod store;
-// Floor 4: long-running work.
+// Floor 4: long-running work, and the state files it stamps.
 pub mod jobs;
+pub mod statefile;
 // Floor 5: the doors.
 pub mod control;
-// Floor 6: start, signals, reload, systemd.
+// Floor 6: start, messages, reload, signals, systemd.
 pub mod daemon;
+pub mod logging;
+pub mod reload;
+pub mod signals;
+pub mod systemd;

@@ -188,8 +188,8 @@ options! {
             "Open connections; further ones are refused as busy.";
         max_in_flight: u32 = 256, Limit::Count(1, 65_536), Restart,
             "Requests of one connection that are worked on at a time; further ones wait unread.";
-        max_frame: u64 = 16 * MIB, Limit::Bytes(64 * KIB, 64 * MIB), Restart,
-            "Largest request or answer.";
+        max_frame: u64 = MIB, Limit::Bytes(64 * KIB, 8 * MIB), Restart,
+            "Largest request; an answer that would be longer than 8MiB comes in parts.";
         hello_timeout: Duration = Duration::from_secs(5), Limit::Millis(100, 600_000), Restart,
             "A new connection that has not greeted by then is closed.";
         idle_timeout: Duration = Duration::from_secs(1800), Limit::Millis(1_000, 86_400_000), Restart,

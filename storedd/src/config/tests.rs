@@ -166,7 +166,7 @@ fn every_problem_is_named_with_its_line() {
         "storedd.toml:3: log.spares: found \"two\", expected a whole number from 0 to 4294967295",
         "storedd.toml:6: recovery.on_loss: found \"stop\", expected one of continue, hold",
         "storedd.toml:7: stors: unknown section; did you mean store?",
-        "storedd.toml:10: control.max_frame: \"1B\" is out of range, expected 64KiB to 64MiB",
+        "storedd.toml:10: control.max_frame: \"1B\" is out of range, expected 64KiB to 8MiB",
         "storedd.toml:11: control.x: unknown option, expected one of socket, max_connections, max_in_flight, max_frame, \
          hello_timeout, idle_timeout, write_timeout",
     ];
@@ -273,6 +273,13 @@ fn a_reload_takes_over_what_it_may_and_names_the_rest() {
     }
     let reloaded = old.reloaded(&new);
     assert_eq!((reloaded.messages.level, reloaded.log.spares), (Level::Debug, 2));
+}
+
+#[test]
+fn the_limits_of_a_frame_are_those_of_the_protocol() {
+    assert_eq!(Sections::default().control.max_frame, u64::from(proto::frame::REQUEST_BYTES_DEFAULT));
+    let row = OPTIONS.iter().find(|o| o.key == "max_frame").unwrap();
+    assert_eq!(row.limit, value::Limit::Bytes(64 * value::KIB, u64::from(proto::frame::PAYLOAD_BYTES_MAX)));
 }
 
 #[test]
