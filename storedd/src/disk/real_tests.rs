@@ -161,3 +161,28 @@ fn the_walk_finds_what_openat2_finds() {
         assert_eq!(walked.map_err(|e| e.kind()), opened.map_err(|e| e.kind()), "{path}");
     }
 }
+
+/// Whoever holds the lock is alone, also while its file is removed and made again under the waiting ones.
+#[test]
+fn a_lock_on_a_removed_file_is_none() {
+    let (dir, _) = fresh();
+    let holders = std::sync::atomic::AtomicI32::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let disk = RealDisk::new(dir.path()).unwrap();
+                for n in 0..2000 {
+                    let Ok(lock) = disk.lock("lock", "owner") else { continue };
+                    assert_eq!(holders.fetch_add(1, order), 0);
+                    std::thread::yield_now();
+                    holders.fetch_sub(1, order);
+                    if n % 2 == 0 {
+                        disk.remove("lock").unwrap();
+                    }
+                    drop(lock);
+                }
+            });
+        }
+    });
+}

@@ -88,10 +88,9 @@ impl State {
         let mut inner = Vec::new();
         names.retain(|_, id| {
             if let Some(known) = image.nodes.get_mut(id) {
-                // A second name of a file; a directory has one only.
-                let is_file = matches!(known.body, Body::File(_));
-                known.links += u32::from(is_file);
-                return is_file;
+                // A second name of the same file.
+                known.links += 1;
+                return true;
             }
             let body = match self.nodes.get(id).map(|n| &n.body) {
                 Some(Body::File(file)) => {

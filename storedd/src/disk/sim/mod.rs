@@ -16,7 +16,8 @@
 //! * Each unsynced write survives in any pieces, independently of all others.
 //! * A rename within a directory is atomic. A rename between directories never loses the file: its old name is gone
 //!   durably only if the new one is durable; a sync of the new directory alone can leave both names.
-//! * Within a directory, a name and a file have one history each: a change that survives has its earlier ones with it.
+//! * A name has one history: a change of it that survives has the earlier ones with it, so that a name that was used again
+//!   never destroys the file that was moved away from it. A directory is in one place, always.
 //! * After a crash every call on the old machine fails; locks are gone.
 //!
 //! Operations (of all disks of the machine together) are numbered from 1: create, write, `set_len`, `sync_data`, rename,

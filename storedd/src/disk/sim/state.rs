@@ -305,8 +305,8 @@ impl State {
         Ok(())
     }
 
-    /// The unsynced name changes (directory, number) that survive if the chosen ones do: a name and a node have one
-    /// history each within a directory, so an earlier change of either survives with a later one; the old half of a
+    /// The unsynced name changes (directory, number) that survive if the chosen ones do: a name has one history, so
+    /// an earlier change of it survives with a later one (and what it was moved to or from with it); the old half of a
     /// rename between directories never without the new half, and of a directory not the other way round either.
     /// With `atomic` that holds for files too.
     pub(super) fn close_over(&self, chosen: impl Fn(Id, u64) -> bool, atomic: bool) -> HashSet<(Id, u64)> {
@@ -319,14 +319,13 @@ impl State {
         // Newest first; of the two halves of a rename the old one first, because it draws the new one in.
         all.sort_by_key(|(_, op)| (std::cmp::Reverse(op.seq), matches!(op.change, NameChange::In(..))));
         let is_dir = |id: Id| matches!(self.nodes.get(&id), Some(Node { body: Body::Dir(_), .. }));
-        let (mut kept, mut names, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut kept, mut names) = (HashSet::new(), HashSet::new());
         for (dir, op) in all {
-            let drawn = ids.contains(&(dir, op.id)) || op.names().iter().any(|name| names.contains(&(dir, *name)));
+            let drawn = op.names().iter().any(|name| names.contains(&(dir, *name)));
             if !drawn && !chosen(dir, op.seq) && !kept.contains(&(dir, op.seq)) {
                 continue;
             }
             kept.insert((dir, op.seq));
-            ids.insert((dir, op.id));
             names.extend(op.names().map(|name| (dir, name)));
             match op.change {
                 NameChange::Out(_, to) => {
@@ -335,7 +334,6 @@ impl State {
                 // Its old half came before it in this walk; what that one draws in comes after.
                 NameChange::In(_, from) if (atomic || is_dir(op.id)) && self.has_pending(from, op.seq) => {
                     kept.insert((from, op.seq));
-                    ids.insert((from, op.id));
                     names.extend(self.pending_name(from, op.seq).map(|name| (from, name)));
                 }
                 _ => {}

@@ -198,22 +198,25 @@ fn two_names_after_a_crash_are_one_file() {
 // row B19
 #[test]
 fn a_directory_has_one_place() {
-    let disk = SimDisk::new();
-    for dir in ["a", "b", "a/d"] {
-        disk.create_dir(dir).unwrap();
-    }
-    settled(&disk, "a/d/f", b"x");
-    disk.sync_dir("a").unwrap();
-    disk.sync_dir("").unwrap();
-    disk.rename("a/d", "b/d").unwrap();
-    for synced in ["", "a", "b"] {
-        let fork = disk.image(Persist::Nothing);
-        fork.rename("a/d", "b/d").unwrap();
-        fork.sync_dir(synced).unwrap();
-        for persist in (0..20).flat_map(Persist::all) {
-            let places = (found(&fork, persist, "a/d/f").is_some(), found(&fork, persist, "b/d/f").is_some());
-            assert!(places.0 != places.1, "{places:?}");
-            assert!(synced.is_empty() || places.1);
+    for (old, new) in [("a", "b"), ("b", "a")] {
+        let disk = SimDisk::new();
+        let (from, to) = (format!("{old}/d"), format!("{new}/d"));
+        for dir in ["a", "b", &from] {
+            disk.create_dir(dir).unwrap();
+        }
+        settled(&disk, &format!("{from}/f"), b"x");
+        disk.sync_dir(old).unwrap();
+        disk.sync_dir("").unwrap();
+        for synced in ["", old, new] {
+            let fork = disk.image(Persist::Nothing);
+            fork.rename(&from, &to).unwrap();
+            fork.sync_dir(synced).unwrap();
+            for persist in (0..20).flat_map(Persist::all) {
+                let there = |dir: &str| found(&fork, persist, &format!("{dir}/f")).is_some();
+                let places = (there(&from), there(&to));
+                assert!(places.0 != places.1, "{places:?}");
+                assert!(synced.is_empty() || places.1);
+            }
         }
     }
 }
