@@ -1,1 +1,3 @@
 //! Tests.
+#[cfg(test)]
+mod service;

@@ -192,7 +192,7 @@ options! {
             "Largest request; an answer that would be longer than 8MiB comes in parts.";
         hello_timeout: Duration = Duration::from_secs(5), Limit::Millis(100, 600_000), Restart,
             "A new connection that has not greeted by then is closed.";
-        idle_timeout: Duration = Duration::from_secs(1800), Limit::Millis(1_000, 86_400_000), Restart,
+        idle_timeout: Duration = Duration::from_secs(900), Limit::Millis(1_000, 86_400_000), Restart,
             "A connection without a request for so long is closed.";
         write_timeout: Duration = Duration::from_secs(30), Limit::Millis(100, 3_600_000), Restart,
             "A client that takes no byte of its answer for so long is cut off.";

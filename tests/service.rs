@@ -1,0 +1,98 @@
+//! The service unit names what the program really has: its binary, its files, its user, its exit statuses. Row 10.
+#![expect(clippy::disallowed_methods, reason = "a test makes its own files")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use storedd::config::{Config, DEFAULT_FILE};
+use storedd::error::exit;
+
+const UNIT: &str = "systemd/storedd.service";
+const SYSUSERS: &str = "systemd/sysusers.d/storedd.conf";
+
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every value of a key, in order.
+fn values(unit: &str, key: &str) -> Vec<String> {
+    unit.lines().filter_map(|l| l.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned).collect()
+}
+
+fn value(unit: &str, key: &str) -> String {
+    let found = values(unit, key);
+    assert_eq!(found.len(), 1, "{key} stands once: {found:?}");
+    found[0].clone()
+}
+
+#[test]
+fn the_unit_starts_this_program_with_its_own_paths() {
+    let unit = file(UNIT);
+    let words: Vec<String> = value(&unit, "ExecStart").split(' ').map(str::to_owned).collect();
+    assert_eq!(words[0], "/usr/bin/storedd");
+    assert_eq!(Path::new(env!("CARGO_BIN_EXE_storedd")).file_name(), Path::new(&words[0]).file_name());
+    assert_eq!(words[1..], ["--config", DEFAULT_FILE, "--socket", "/run/storedd/control.sock"]);
+
+    let delivered = Config::from_text(&file("config/storedd.toml"), Some(Path::new("f")), None, None).unwrap();
+    assert_eq!(delivered.store.data_dir, Path::new("/var/lib").join(value(&unit, "StateDirectory")));
+    assert_eq!(Path::new("/run").join(value(&unit, "RuntimeDirectory")), Path::new(&words[4]).parent().unwrap());
+    assert_eq!(
+        Path::new("/etc").join(value(&unit, "ConfigurationDirectory")),
+        Path::new(DEFAULT_FILE).parent().unwrap()
+    );
+    assert_eq!(values(&unit, "RequiresMountsFor"), [delivered.store.data_dir.to_str().unwrap()]);
+    let user = value(&unit, "User");
+    assert!(file(SYSUSERS).lines().any(|l| l.starts_with(&format!("u {user} - "))), "{SYSUSERS} makes {user}");
+}
+
+#[test]
+fn the_unit_does_not_restart_what_a_restart_cannot_cure() {
+    let found = value(&file(UNIT), "RestartPreventExitStatus");
+    let mut found: Vec<u8> = found.split(' ').map(|n| n.parse().unwrap()).collect();
+    found.sort_unstable();
+    let expected = [exit::DAMAGED, exit::USAGE, exit::BAD_INPUT, exit::IO, exit::NOT_PERMITTED, exit::CONFIG];
+    assert_eq!(found, expected);
+    for cured in [exit::LOG_FAILED, exit::BUSY, exit::BUG] {
+        assert!(!found.contains(&cured), "{cured}");
+    }
+}
+
+/// `systemd-analyze` where there is one; it needs no running systemd.
+fn analyze(args: &[&str]) -> Option<(bool, String)> {
+    let out = match Command::new("systemd-analyze").args(args).output() {
+        Ok(out) => out,
+        Err(e) => {
+            eprintln!("skipped: systemd-analyze: {e}");
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    Some((out.status.success(), text))
+}
+
+/// A copy whose `ExecStart` is the program built here, so that the check finds it.
+fn installed(dir: &Path) -> PathBuf {
+    let unit = dir.join("storedd.service");
+    fs::write(&unit, file(UNIT).replace("/usr/bin/storedd ", &format!("{} ", env!("CARGO_BIN_EXE_storedd")))).unwrap();
+    unit
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = installed(dir.path());
+    if let Some((ok, text)) = analyze(&["verify", "--man=no", unit.to_str().unwrap()]) {
+        assert!(ok && !text.contains("storedd.service"), "{text}");
+    }
+}
+
+#[test]
+fn the_unit_gives_away_almost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = installed(dir.path());
+    let args = ["security", "--offline=true", "--threshold=10", "--no-pager", unit.to_str().unwrap()];
+    if let Some((ok, text)) = analyze(&args) {
+        assert!(ok, "the exposure is above 1.0:\n{text}");
+    }
+}
