@@ -38,6 +38,7 @@ mod reply;
 #[cfg(test)]
 mod reply_golden;
 mod request;
+pub mod utf7;
 
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
 pub use reply::*;
