@@ -1,39 +1,108 @@
 //! What may be asked (and refused), what comes out, and why not.
 
 use super::rights::Acl;
-use std::collections::BTreeMap;
+use crate::error::exit;
 
 /// What a client asks to change. Names are as typed; the planner checks and normalises them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// New user with INBOX. `quota_bytes`/`quota_messages`: limits, none if absent.
-    UserAdd { user: String, partition: Option<String>, quota_bytes: Option<u64>, quota_messages: Option<u64> },
+    /// New user with INBOX.
+    UserAdd {
+        /// User id.
+        user: String,
+        /// Partition; the default one if absent.
+        partition: Option<String>,
+        /// Limit of bytes; none if absent.
+        quota_bytes: Option<u64>,
+        /// Limit of messages; none if absent.
+        quota_messages: Option<u64>,
+    },
     /// Removes a user with all mailboxes, rights, subscriptions and quota, in one transaction.
-    UserDelete { user: String },
-    /// Gives a user another id; mailboxes, rights of others, subscriptions and quota follow.
-    UserRename { user: String, to: String },
+    UserDelete {
+        /// User id.
+        user: String,
+    },
+    /// Gives a user another id; mailboxes, rights in mailboxes of others, subscriptions and quota follow.
+    UserRename {
+        /// User id now.
+        user: String,
+        /// User id then.
+        to: String,
+    },
     /// New mailbox; the parent need not exist.
-    MailboxCreate { name: String, partition: Option<String> },
+    MailboxCreate {
+        /// Full name.
+        name: String,
+        /// Partition; that of the owner (or the default one) if absent.
+        partition: Option<String>,
+    },
     /// Deletes one mailbox (not its children), leaving a tombstone.
-    MailboxDelete { name: String },
+    MailboxDelete {
+        /// Full name.
+        name: String,
+    },
     /// Renames a mailbox and everything below it, in one transaction.
-    MailboxRename { from: String, to: String },
+    MailboxRename {
+        /// Full name now.
+        from: String,
+        /// Full name then.
+        to: String,
+    },
     /// Sets (`lrs`), adds (`+lrs`) or removes (`-lrs`) rights of an identifier; empty rights remove the entry.
-    AclSet { name: String, identifier: String, rights: String },
+    AclSet {
+        /// Full name.
+        name: String,
+        /// Identifier, see [`super::rights::identifier`].
+        identifier: String,
+        /// Letters, after `+` or `-` if not to be set as they are.
+        rights: String,
+    },
     /// Removes an identifier's entry.
-    AclDelete { name: String, identifier: String },
+    AclDelete {
+        /// Full name.
+        name: String,
+        /// Identifier.
+        identifier: String,
+    },
     /// Subscribes a user to a mailbox.
-    Subscribe { user: String, name: String },
+    Subscribe {
+        /// User id.
+        user: String,
+        /// Full name.
+        name: String,
+    },
     /// Ends a subscription; the mailbox need not exist any more.
-    Unsubscribe { user: String, name: String },
+    Unsubscribe {
+        /// User id.
+        user: String,
+        /// Full name.
+        name: String,
+    },
     /// Registers a partition (its root was prepared before).
-    PartitionAdd { name: String, id: [u8; 16] },
+    PartitionAdd {
+        /// Name.
+        name: String,
+        /// Identity, as its root says.
+        id: [u8; 16],
+    },
     /// Removes a partition that no user and no mailbox uses.
-    PartitionRemove { name: String },
+    PartitionRemove {
+        /// Name.
+        name: String,
+    },
     /// One entry of another server's list, names already mapped and decoded: creates the user if needed, creates
     /// the mailbox with this UIDVALIDITY and these rights; an equal mailbox is left alone.
-    ImportMailbox { name: String, partition: Option<String>, uidvalidity: u32, acl: Acl },
-    /// Several commands as one transaction: all are done or none.
+    ImportMailbox {
+        /// Full name.
+        name: String,
+        /// Partition; as for a new mailbox if absent.
+        partition: Option<String>,
+        /// UIDVALIDITY; 0 if the list states none: then a new one is given.
+        uidvalidity: u32,
+        /// Rights, kept letter by letter.
+        acl: Acl,
+    },
+    /// Several commands as one transaction: all are done or none. Not nested.
     Atomic(Vec<Command>),
 }
 
@@ -44,8 +113,15 @@ pub enum Outcome {
     Done,
     /// Nothing had to be changed.
     Unchanged,
-    /// A mailbox was created.
-    Created { name: String, id: u64, uidvalidity: u32 },
+    /// A mailbox was created (for a new user: the INBOX).
+    Created {
+        /// Full name.
+        name: String,
+        /// Mailbox id.
+        id: u64,
+        /// UIDVALIDITY.
+        uidvalidity: u32,
+    },
     /// So many mailboxes were touched (delete, rename, user delete).
     Mailboxes(u64),
     /// One outcome for each command of an [`Command::Atomic`].
@@ -69,6 +145,21 @@ pub enum RefusalKind {
     NotPermitted,
 }
 
+impl RefusalKind {
+    /// Exit status of a program that ends with this refusal.
+    #[must_use]
+    pub fn exit(self) -> u8 {
+        match self {
+            RefusalKind::BadInput => exit::BAD_INPUT,
+            RefusalKind::NoUser => exit::NO_USER,
+            RefusalKind::NotFound => exit::NOT_FOUND,
+            RefusalKind::Exists => exit::EXISTS,
+            RefusalKind::Busy => exit::BUSY,
+            RefusalKind::NotPermitted => exit::NOT_PERMITTED,
+        }
+    }
+}
+
 /// A command that was not done; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -80,6 +171,3 @@ pub struct Refusal {
     /// The next command to type, if there is one.
     pub hint: Option<String>,
 }
-
-/// Rights by identifier (RFC 4314), as rows keep them.
-pub type AclMap = BTreeMap<String, String>;

@@ -2,10 +2,16 @@
 
 pub mod change;
 pub mod command;
+pub mod name;
+pub mod pattern;
 pub mod rights;
 pub mod rows;
 pub mod table;
+pub mod user;
 
 pub use change::{Change, Transaction};
 pub use command::{Command, Outcome, Refusal};
+pub use name::{MailboxName, NameError};
+pub use proto::utf7;
 pub use table::{Rows, Table};
+pub use user::{UserId, UserIdError};

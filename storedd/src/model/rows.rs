@@ -1,1 +1,388 @@
-//! Row encodings.
+//! Rows: what stands behind each key of the mboxlist database, in the log, the overlay and the file alike.
+//!
+//! # Purpose
+//! One encoding for all three, so that a row is made once, by the planner, and carried as bytes from there.
+//!
+//! # Format
+//! A row is one version byte (1 for every kind now), then the struct in bincode 2, `legacy` configuration: integers
+//! little-endian and of fixed width, an `Option` one byte (0, or 1 and the value), text and maps a u64 length and
+//! their content, maps in key order. What a row is follows from its table, and in `Past` from its key:
+//!
+//! | table | key | row |
+//! |---|---|---|
+//! | Users | user id | [`UserRow`] |
+//! | Mailboxes | mailbox key | [`MailboxRow`] |
+//! | Past | mailbox key | [`PastRow`] |
+//! | Past | mailbox key, 0x02, mailbox id in 16 hexadecimal digits | [`TombstoneRow`] |
+//! | Quotas | quota root: `user`, 0x01, user id | [`QuotaRow`] |
+//! | Subscriptions | user id, 0x02, mailbox key | [`SubscriptionRow`] |
+//! | Rights | identifier, 0x02, mailbox key | [`RightsRow`] |
+//! | Partitions | partition name | [`PartitionRow`] |
+//!
+//! # Operation
+//! Decoding has a size limit, checks the version and that every byte was used; it never panics. A row of another
+//! version is an error here: older ones are brought up by an upgrade, newer ones are refused.
+//!
+//! # Invariants
+//! Equal rows have equal bytes; golden bytes in the tests pin them.
+
+use super::name::{JOINT, key_text};
+use super::rights::Acl;
+use super::table::Table;
+use super::user::SHARED_DIRECTORY;
+use crate::error::{Result, StoreError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Version of every row kind.
+pub const ROW_VERSION: u8 = 1;
+/// Longest row in bytes that is decoded: a mailbox with 1,000 entries of rights stays below half of it.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+
+const fn config() -> bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Fixint,
+    bincode::config::Limit<ROW_BYTES_MAX>,
+> {
+    bincode::config::legacy().with_limit::<ROW_BYTES_MAX>()
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// Number that never changes and is never given twice.
+    pub id: u64,
+    /// Partition of new mailboxes.
+    pub partition: String,
+    /// When it was created, microseconds since 1970.
+    pub created_us: u64,
+    /// Directory below a partition's root, see [`super::user::directory`].
+    pub directory: String,
+}
+
+/// A mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxRow {
+    /// Number that never changes and is never given twice; the name of its directory.
+    pub id: u64,
+    /// Partition where its messages lie.
+    pub partition: String,
+    /// UIDVALIDITY, never 0 (RFC 9051 2.3.1.1).
+    pub uidvalidity: u32,
+    /// UIDNEXT, never 0.
+    pub uidnext: u32,
+    /// HIGHESTMODSEQ (RFC 7162), never 0.
+    pub highest_modseq: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Messages without \Seen.
+    pub unseen: u64,
+    /// When it was created, microseconds since 1970.
+    pub created_us: u64,
+    /// Directory of the user (or [`SHARED_DIRECTORY`]) in which it lies, if that is not its owner's: a mailbox that was
+    /// renamed from one owner to another stays where it is.
+    pub home: Option<String>,
+    /// Rights by identifier.
+    pub acl: Acl,
+}
+
+/// A mailbox, borrowed from the row's bytes. The same format as [`MailboxRow`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MailboxView<'a> {
+    /// As in [`MailboxRow`], like all fields.
+    pub id: u64,
+    /// Partition.
+    #[serde(borrow)]
+    pub partition: &'a str,
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// UIDNEXT.
+    pub uidnext: u32,
+    /// HIGHESTMODSEQ.
+    pub highest_modseq: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Messages without \Seen.
+    pub unseen: u64,
+    /// When it was created.
+    pub created_us: u64,
+    /// Directory if not the owner's.
+    #[serde(borrow)]
+    pub home: Option<&'a str>,
+    /// Rights by identifier, in key order.
+    #[serde(borrow)]
+    pub acl: Vec<(&'a str, &'a str)>,
+}
+
+/// What a name stood for when its last mailbox left it. A mailbox may take the name only with a higher UIDVALIDITY, or
+/// if it is the same mailbox with the same one (I6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRow {
+    /// The highest UIDVALIDITY that the name has had.
+    pub uidvalidity: u32,
+    /// The mailbox that had it.
+    pub mailbox_id: u64,
+}
+
+/// A deleted mailbox whose messages may still be on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstoneRow {
+    /// When it was deleted, microseconds since 1970.
+    pub deleted_us: u64,
+    /// Its directory below the partition's root.
+    pub directory: String,
+    /// The mailbox as it was.
+    pub mailbox: MailboxRow,
+}
+
+/// Limits and usage of a quota root (RFC 9208). Every user has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRow {
+    /// Bytes allowed.
+    pub storage_limit: Option<u64>,
+    /// Messages allowed.
+    pub message_limit: Option<u64>,
+    /// Bytes counted (I9).
+    pub storage_usage: u64,
+    /// Messages counted (I9).
+    pub message_usage: u64,
+}
+
+/// A subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionRow {
+    /// Since when, microseconds since 1970.
+    pub since_us: u64,
+}
+
+/// Rights of one identifier in one mailbox: the same as in the mailbox's row, found from the other side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightsRow {
+    /// Letters.
+    pub rights: String,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRow {
+    /// Identity, as the file `PARTITION` in its root repeats it.
+    #[serde(with = "hex16")]
+    pub id: [u8; 16],
+    /// When it was registered, microseconds since 1970.
+    pub created_us: u64,
+}
+
+mod hex16 {
+    //! Sixteen bytes: as they are in rows, as 32 hexadecimal digits for people.
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(id: &[u8; 16], out: S) -> Result<S::Ok, S::Error> {
+        if out.is_human_readable() {
+            return format!("{:032x}", u128::from_be_bytes(*id)).serialize(out);
+        }
+        id.serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<[u8; 16], D::Error> {
+        if input.is_human_readable() {
+            let digits = <&str>::deserialize(input)?;
+            return u128::from_str_radix(digits, 16).map(u128::to_be_bytes).map_err(D::Error::custom);
+        }
+        <[u8; 16]>::deserialize(input)
+    }
+}
+
+/// Something that stands behind a key.
+pub trait Row: Serialize + DeserializeOwned {
+    /// Bytes to reserve when encoding.
+    const TYPICAL_BYTES: usize;
+
+    /// The row as bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Bug`] if the encoder fails, which it does for no row type here.
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(Self::TYPICAL_BYTES);
+        bytes.push(ROW_VERSION);
+        bincode::serde::encode_into_std_write(self, &mut bytes, config())
+            .map_err(|e| StoreError::Bug(format!("encoding a row: {e}")))?;
+        Ok(bytes)
+    }
+
+    /// The row that stands behind `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] if it has another version, [`StoreError::Corrupt`] if the bytes are no such row.
+    fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Self> {
+        let body = check_version(table, key, bytes)?;
+        whole(table, key, body, bincode::serde::decode_from_slice(body, config()))
+    }
+}
+
+impl Row for UserRow {
+    const TYPICAL_BYTES: usize = 96;
+}
+impl Row for MailboxRow {
+    const TYPICAL_BYTES: usize = 160;
+}
+impl Row for PastRow {
+    const TYPICAL_BYTES: usize = 13;
+}
+impl Row for TombstoneRow {
+    const TYPICAL_BYTES: usize = 256;
+}
+impl Row for QuotaRow {
+    const TYPICAL_BYTES: usize = 35;
+}
+impl Row for SubscriptionRow {
+    const TYPICAL_BYTES: usize = 9;
+}
+impl Row for RightsRow {
+    const TYPICAL_BYTES: usize = 32;
+}
+impl Row for PartitionRow {
+    const TYPICAL_BYTES: usize = 25;
+}
+
+impl<'a> MailboxView<'a> {
+    /// [`Row::decode`] without copying text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode(key: &[u8], bytes: &'a [u8]) -> Result<MailboxView<'a>> {
+        let body = check_version(Table::Mailboxes, key, bytes)?;
+        whole(Table::Mailboxes, key, body, bincode::serde::borrow_decode_from_slice(body, config()))
+    }
+}
+
+impl MailboxRow {
+    /// The mailbox's directory below its partition's root; `owner` is the directory of the user it belongs to.
+    #[must_use]
+    pub fn directory(&self, owner: Option<&str>) -> String {
+        mailbox_directory(self.id, self.home.as_deref(), owner)
+    }
+}
+
+/// The directory of mailbox `id` below its partition's root: in `home` if it has one, else in that of its owner.
+#[must_use]
+pub fn mailbox_directory(id: u64, home: Option<&str>, owner: Option<&str>) -> String {
+    format!("{}/{id}", home.or(owner).unwrap_or(SHARED_DIRECTORY))
+}
+
+fn check_version<'b>(table: Table, key: &[u8], bytes: &'b [u8]) -> Result<&'b [u8]> {
+    match bytes.split_first() {
+        Some((&ROW_VERSION, body)) => Ok(body),
+        Some((version, _)) => Err(StoreError::Foreign {
+            file: place(table, key),
+            what: "row version",
+            found: version.to_string(),
+            expected: ROW_VERSION.to_string(),
+        }),
+        None => Err(corrupt(table, key, "nothing".to_owned())),
+    }
+}
+
+fn whole<T>(table: Table, key: &[u8], body: &[u8], read: Result<(T, usize), bincode::error::DecodeError>) -> Result<T> {
+    match read {
+        Ok((row, used)) if used == body.len() => Ok(row),
+        Ok((_, used)) => Err(corrupt(table, key, format!("{} bytes behind its end", body.len() - used))),
+        Err(e) => Err(corrupt(table, key, e.to_string())),
+    }
+}
+
+fn place(table: Table, key: &[u8]) -> String {
+    format!("table {}, {}", table.name(), readable_key(table, key))
+}
+
+fn corrupt(table: Table, key: &[u8], found: String) -> StoreError {
+    let expected = format!("a row of version {ROW_VERSION}");
+    StoreError::Corrupt { file: place(table, key), offset: 0, what: "row".to_owned(), found, expected }
+}
+
+/// The key of a tombstone.
+#[must_use]
+pub fn tombstone_key(mailbox: &[u8], id: u64) -> Vec<u8> {
+    joined(mailbox, format!("{id:016x}").as_bytes())
+}
+
+/// The key of a subscription (`who` a user id) or of a row of rights (`who` an identifier).
+#[must_use]
+pub fn joined(who: &[u8], mailbox: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(who.len() + 1 + mailbox.len());
+    key.extend_from_slice(who);
+    key.push(JOINT);
+    key.extend_from_slice(mailbox);
+    key
+}
+
+/// The two parts of a key made by [`joined`] or [`tombstone_key`].
+#[must_use]
+pub fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = key.iter().position(|b| *b == JOINT)?;
+    Some((&key[..at], &key[at + 1..]))
+}
+
+/// The key of a user's quota root. Its readable form is `user/<uid>`.
+#[must_use]
+pub fn quota_key(user: &str) -> Vec<u8> {
+    format!("user\u{1}{user}").into_bytes()
+}
+
+/// A key in readable form: names with `/`; the parts of a joined key with `: ` between them; a tombstone as
+/// `name: deleted mailbox ID`.
+#[must_use]
+pub fn readable_key(table: Table, key: &[u8]) -> String {
+    match (table, split(key)) {
+        (Table::Past, Some((name, id))) => {
+            let digits = std::str::from_utf8(id).unwrap_or_default();
+            let id = u64::from_str_radix(digits, 16).map_or_else(|_| digits.to_owned(), |n| n.to_string());
+            format!("{}: deleted mailbox {id}", key_text(name))
+        }
+        (_, Some((who, name))) => format!("{}: {}", key_text(who), key_text(name)),
+        (_, None) => key_text(key),
+    }
+}
+
+/// A row as JSON text, for `log dump`.
+///
+/// # Errors
+/// As [`Row::decode`].
+pub fn json(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
+    fn of<R: Row>(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
+        let row = R::decode(table, key, bytes)?;
+        serde_json::to_string(&row).map_err(|e| StoreError::Bug(format!("a row as JSON: {e}")))
+    }
+    match table {
+        Table::Users => of::<UserRow>(table, key, bytes),
+        Table::Mailboxes => of::<MailboxRow>(table, key, bytes),
+        Table::Past if split(key).is_some() => of::<TombstoneRow>(table, key, bytes),
+        Table::Past => of::<PastRow>(table, key, bytes),
+        Table::Quotas => of::<QuotaRow>(table, key, bytes),
+        Table::Subscriptions => of::<SubscriptionRow>(table, key, bytes),
+        Table::Rights => of::<RightsRow>(table, key, bytes),
+        Table::Partitions => of::<PartitionRow>(table, key, bytes),
+    }
+}
+
+/// The mailbox key and the user id that a row speaks of, for `log dump --mailbox` and `--user`.
+#[must_use]
+pub fn subjects(table: Table, key: &[u8]) -> (Option<&[u8]>, Option<&str>) {
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    match (table, split(key)) {
+        (Table::Users, _) => (None, text(key)),
+        (Table::Quotas, _) => (None, key.strip_prefix(b"user\x01").and_then(text)),
+        (Table::Partitions, _) => (None, None),
+        (Table::Past, Some((name, _))) => (Some(name), super::name::owner_of(name)),
+        (Table::Mailboxes | Table::Past, _) => (Some(key), super::name::owner_of(key)),
+        (Table::Subscriptions | Table::Rights, Some((who, name))) => (Some(name), text(who)),
+        (Table::Subscriptions | Table::Rights, None) => (None, None),
+    }
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -88,3 +88,52 @@ pub trait Rows {
         Ok(self.get(table, key)?.is_some())
     }
 }
+
+/// Rows in a plain map, for tests.
+#[cfg(test)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct MapRows(pub(crate) std::collections::BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+#[cfg(test)]
+impl MapRows {
+    /// What the overlay does with a record: one state for each key.
+    pub(crate) fn apply(&mut self, changes: &[super::change::Change<'_>]) {
+        use super::change::Change;
+        for change in changes {
+            match change {
+                Change::Put { table, key, row } => {
+                    self.0.insert((*table, key.to_vec()), row.to_vec());
+                }
+                Change::Remove { table, key } => {
+                    self.0.remove(&(*table, key.to_vec()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Rows for MapRows {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: Bound<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let start = match start {
+            Bound::Included(key) => Bound::Included((table, key.to_vec())),
+            Bound::Excluded(key) => Bound::Excluded((table, key.to_vec())),
+            Bound::Unbounded => Bound::Included((table, Vec::new())),
+        };
+        for ((_, key), row) in self.0.range((start, Bound::Unbounded)).take_while(|((t, _), _)| *t == table) {
+            if each(key, row).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
