@@ -198,6 +198,8 @@ mod hex16 {
 
 /// Something that stands behind a key.
 pub trait Row: Serialize + DeserializeOwned {
+    /// Where such rows lie.
+    const TABLE: Table;
     /// Bytes to reserve when encoding.
     const TYPICAL_BYTES: usize;
 
@@ -217,34 +219,42 @@ pub trait Row: Serialize + DeserializeOwned {
     ///
     /// # Errors
     /// [`StoreError::Foreign`] if it has another version, [`StoreError::Corrupt`] if the bytes are no such row.
-    fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Self> {
-        let body = check_version(table, key, bytes)?;
-        whole(table, key, body, bincode::serde::decode_from_slice(body, config()))
+    fn decode(key: &[u8], bytes: &[u8]) -> Result<Self> {
+        let body = check_version(Self::TABLE, key, bytes)?;
+        whole(Self::TABLE, key, body, bincode::serde::decode_from_slice(body, config()))
     }
 }
 
 impl Row for UserRow {
+    const TABLE: Table = Table::Users;
     const TYPICAL_BYTES: usize = 96;
 }
 impl Row for MailboxRow {
+    const TABLE: Table = Table::Mailboxes;
     const TYPICAL_BYTES: usize = 160;
 }
 impl Row for PastRow {
+    const TABLE: Table = Table::Past;
     const TYPICAL_BYTES: usize = 13;
 }
 impl Row for TombstoneRow {
+    const TABLE: Table = Table::Past;
     const TYPICAL_BYTES: usize = 256;
 }
 impl Row for QuotaRow {
+    const TABLE: Table = Table::Quotas;
     const TYPICAL_BYTES: usize = 35;
 }
 impl Row for SubscriptionRow {
+    const TABLE: Table = Table::Subscriptions;
     const TYPICAL_BYTES: usize = 9;
 }
 impl Row for RightsRow {
+    const TABLE: Table = Table::Rights;
     const TYPICAL_BYTES: usize = 32;
 }
 impl Row for PartitionRow {
+    const TABLE: Table = Table::Partitions;
     const TYPICAL_BYTES: usize = 25;
 }
 
@@ -352,19 +362,19 @@ pub fn readable_key(table: Table, key: &[u8]) -> String {
 /// # Errors
 /// As [`Row::decode`].
 pub fn json(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
-    fn of<R: Row>(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
-        let row = R::decode(table, key, bytes)?;
+    fn of<R: Row>(key: &[u8], bytes: &[u8]) -> Result<String> {
+        let row = R::decode(key, bytes)?;
         serde_json::to_string(&row).map_err(|e| StoreError::Bug(format!("a row as JSON: {e}")))
     }
     match table {
-        Table::Users => of::<UserRow>(table, key, bytes),
-        Table::Mailboxes => of::<MailboxRow>(table, key, bytes),
-        Table::Past if split(key).is_some() => of::<TombstoneRow>(table, key, bytes),
-        Table::Past => of::<PastRow>(table, key, bytes),
-        Table::Quotas => of::<QuotaRow>(table, key, bytes),
-        Table::Subscriptions => of::<SubscriptionRow>(table, key, bytes),
-        Table::Rights => of::<RightsRow>(table, key, bytes),
-        Table::Partitions => of::<PartitionRow>(table, key, bytes),
+        Table::Users => of::<UserRow>(key, bytes),
+        Table::Mailboxes => of::<MailboxRow>(key, bytes),
+        Table::Past if split(key).is_some() => of::<TombstoneRow>(key, bytes),
+        Table::Past => of::<PastRow>(key, bytes),
+        Table::Quotas => of::<QuotaRow>(key, bytes),
+        Table::Subscriptions => of::<SubscriptionRow>(key, bytes),
+        Table::Rights => of::<RightsRow>(key, bytes),
+        Table::Partitions => of::<PartitionRow>(key, bytes),
     }
 }
 

@@ -70,43 +70,43 @@ fn partition() -> PartitionRow {
     PartitionRow { id: std::array::from_fn(|n| u8::try_from(n).unwrap()), created_us: 1_700_000_000_000_004 }
 }
 
-fn golden<R: Row + PartialEq + std::fmt::Debug>(table: Table, key: &[u8], row: &R, expected: &str) {
+fn golden<R: Row + PartialEq + std::fmt::Debug>(key: &[u8], row: &R, expected: &str) {
     let bytes = row.encode().unwrap();
     assert_eq!(hex(&bytes), expected);
-    assert_eq!(&R::decode(table, key, &bytes).unwrap(), row);
-    assert!(json(table, key, &bytes).is_ok());
+    assert_eq!(&R::decode(key, &bytes).unwrap(), row);
+    assert!(json(R::TABLE, key, &bytes).is_ok());
     // no prefix, no longer form, no other version is a row; no damage panics
     for cut in 0..bytes.len() {
-        assert!(R::decode(table, key, &bytes[..cut]).is_err(), "cut at {cut}");
+        assert!(R::decode(key, &bytes[..cut]).is_err(), "cut at {cut}");
     }
     for at in 0..bytes.len() {
         for with in [0, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x80] {
             let mut damaged = bytes.clone();
             damaged[at] = with;
-            let _ = R::decode(table, key, &damaged);
-            let _ = json(table, key, &damaged);
+            let _ = R::decode(key, &damaged);
+            let _ = json(R::TABLE, key, &damaged);
         }
     }
     let mut longer = bytes.clone();
     longer.push(0);
-    assert!(matches!(R::decode(table, key, &longer), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(R::decode(key, &longer), Err(StoreError::Corrupt { .. })));
     let mut newer = bytes;
     newer[0] = 2;
-    assert!(matches!(R::decode(table, key, &newer), Err(StoreError::Foreign { .. })));
+    assert!(matches!(R::decode(key, &newer), Err(StoreError::Foreign { .. })));
 }
 
 // row 114
 #[test]
 fn rows_are_golden() {
-    golden(Table::Users, b"joe@example.org", &user(), GOLDEN_USER);
-    golden(Table::Mailboxes, KEY, &mailbox(None), GOLDEN_MAILBOX);
-    golden(Table::Past, KEY, &PastRow { uidvalidity: 1_795_311_962, mailbox_id: 13 }, GOLDEN_PAST);
-    golden(Table::Past, &tombstone_key(KEY, 13), &tombstone(), GOLDEN_TOMBSTONE);
-    golden(Table::Quotas, b"user\x01joe@example.org", &quota(), GOLDEN_QUOTA);
+    golden(b"joe@example.org", &user(), GOLDEN_USER);
+    golden(KEY, &mailbox(None), GOLDEN_MAILBOX);
+    golden(KEY, &PastRow { uidvalidity: 1_795_311_962, mailbox_id: 13 }, GOLDEN_PAST);
+    golden(&tombstone_key(KEY, 13), &tombstone(), GOLDEN_TOMBSTONE);
+    golden(b"user\x01joe@example.org", &quota(), GOLDEN_QUOTA);
     let key = joined(b"joe@example.org", KEY);
-    golden(Table::Subscriptions, &key, &SubscriptionRow { since_us: 1_700_000_000_000_003 }, GOLDEN_SUBSCRIPTION);
-    golden(Table::Rights, &key, &RightsRow { rights: "lrs".into() }, GOLDEN_RIGHTS);
-    golden(Table::Partitions, b"primary", &partition(), GOLDEN_PARTITION);
+    golden(&key, &SubscriptionRow { since_us: 1_700_000_000_000_003 }, GOLDEN_SUBSCRIPTION);
+    golden(&key, &RightsRow { rights: "lrs".into() }, GOLDEN_RIGHTS);
+    golden(b"primary", &partition(), GOLDEN_PARTITION);
 }
 
 #[test]
@@ -153,12 +153,12 @@ fn a_declared_length_is_never_believed() {
     // a rights row whose text claims to be 2^63 bytes long
     let mut bytes = vec![ROW_VERSION];
     bytes.extend_from_slice(&(1u64 << 63).to_le_bytes());
-    assert!(RightsRow::decode(Table::Rights, b"a\x02b", &bytes).is_err());
+    assert!(RightsRow::decode(b"a\x02b", &bytes).is_err());
     let most = Acl::from_iter((0..1000).map(|n| (format!("{n:0255}"), "l".repeat(64))));
     let row = MailboxRow { acl: most, ..mailbox(None) };
     let bytes = row.encode().unwrap();
     assert!(bytes.len() < ROW_BYTES_MAX / 2);
-    assert_eq!(MailboxRow::decode(Table::Mailboxes, KEY, &bytes).unwrap(), row);
+    assert_eq!(MailboxRow::decode(KEY, &bytes).unwrap(), row);
 }
 
 #[test]

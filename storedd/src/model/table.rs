@@ -61,6 +61,9 @@ impl Table {
 /// Longest key in bytes. Keys hold no zero byte.
 pub const KEY_BYTES_MAX: usize = 2048;
 
+/// What a scan calls with key and row; it goes on until this breaks.
+pub type EachRow<'a> = &'a mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a);
+
 /// Rows as they are at one moment. Implemented by the store's views and by a plain map in tests.
 pub trait Rows {
     /// The row stored under `key`.
@@ -73,12 +76,7 @@ pub trait Rows {
     ///
     /// # Errors
     /// As [`Rows::get`].
-    fn scan(
-        &self,
-        table: Table,
-        start: Bound<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()>;
+    fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()>;
 
     /// True if the row is there; cheaper than [`Rows::get`] where the implementation can answer without reading it.
     ///
@@ -118,12 +116,7 @@ impl Rows for MapRows {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        start: Bound<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()> {
         let start = match start {
             Bound::Included(key) => Bound::Included((table, key.to_vec())),
             Bound::Excluded(key) => Bound::Excluded((table, key.to_vec())),
