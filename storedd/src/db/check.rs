@@ -50,7 +50,9 @@ impl Report {
 pub fn check(reader: &DbReader, each: &mut dyn FnMut(u64) -> bool) -> Report {
     let mut report = Report::default();
     for table in Table::ALL {
+        let before = report.total;
         let Some(seen) = check_table(reader, table, &mut report, each) else { return report };
+        let whole = report.total == before;
         let said = reader.meta().table(table);
         let mut differs = |what, found: String, expected: String| {
             let file = reader.file().to_owned();
@@ -58,7 +60,7 @@ pub fn check(reader: &DbReader, each: &mut dyn FnMut(u64) -> bool) -> Report {
         };
         if seen.rows != said.rows {
             differs("number of rows", seen.rows.to_string(), said.rows.to_string());
-        } else if seen.digest != said.digest {
+        } else if whole && seen.digest != said.digest {
             differs("digest", format!("{:032x}", seen.digest), format!("{:032x}", said.digest));
         }
     }

@@ -1,6 +1,7 @@
 //! The database room as a whole.
 
 mod apply;
+mod crash;
 mod damage;
 
 use super::*;
