@@ -1,0 +1,58 @@
+//! Bugs on purpose. A crash test is believed only after it has caught each of these; see CONTRIBUTING.md.
+//!
+//! Each site asks [`on`]. Without the feature `planted-bugs` that is a constant `false`, so a product build holds none
+//! of the faults and no way to switch one on. The switch is process-wide: a test that uses it runs in a process, or
+//! under a lock, of its own.
+
+/// A bug that a test may switch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Bug {
+    /// The log's sync returns without syncing.
+    SyncSkipped = 1,
+    /// Answers leave before the record is synced.
+    AckBeforeSync = 2,
+    /// The database's applied LSN is committed apart from the data it describes (breaks I5).
+    AppliedLsnOutsideTransaction = 4,
+    /// Names of new segments and spares are never made durable.
+    NoDirectorySync = 8,
+    /// High-water marks are used before the control file holds them (breaks I6).
+    ControlNotReservedAhead = 16,
+    /// A torn rest stays in the segment that is appended to.
+    TornRestNotZeroed = 32,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Bug; 6] = [
+        Bug::SyncSkipped,
+        Bug::AckBeforeSync,
+        Bug::AppliedLsnOutsideTransaction,
+        Bug::NoDirectorySync,
+        Bug::ControlNotReservedAhead,
+        Bug::TornRestNotZeroed,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+static ON: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// True if this bug is switched on.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn on(bug: Bug) -> bool {
+    ON.load(std::sync::atomic::Ordering::Relaxed) & bug as u32 != 0
+}
+
+/// False: this build holds no planted bug.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+pub const fn on(_bug: Bug) -> bool {
+    false
+}
+
+/// Switches exactly this bug on, or all off.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    ON.store(bug.map_or(0, |b| b as u32), std::sync::atomic::Ordering::SeqCst);
+}

@@ -1,0 +1,343 @@
+//! The control file: what must be known when everything else is in doubt.
+//!
+//! # Purpose
+//! A small file beside the log and the database, on the data root's disk. It makes a missing last segment noticeable,
+//! states the highest LSN known durable, and keeps high-water marks of numbers that must never be issued twice (I6).
+//!
+//! # Format
+//! `CONTROL`, 8192 bytes: two slots of 4096 bytes. A slot, little-endian:
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `STORECTL` |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 4 | flags: bit 0 clean stop |
+//! | 16 | 8 | generation, from 1, plus one at each slot written |
+//! | 24 | 16 | store id |
+//! | 40 | 8 | epoch |
+//! | 48 | 8 | highest segment number ever made |
+//! | 56 | 8 | lowest segment number still needed |
+//! | 64 | 8 | checkpoint LSN |
+//! | 72 | 8 | durable LSN |
+//! | 80 | 8 | object id high-water mark |
+//! | 88 | 4 | UIDVALIDITY high-water mark |
+//! | 4092 | 4 | CRC-32 of the 4092 bytes before |
+//!
+//! Magic, version and CRC keep their places in every version. The rest of a slot is zero.
+//!
+//! # Operation
+//! The valid slot with the highest generation counts. A write goes to the other slot, which a sync follows.
+//! [`Control::update`] writes both slots one after the other, so that the loss of either loses nothing: high-water marks
+//! and the lowest segment go this way. [`Control::note`] writes one, for facts that other files repeat.
+//!
+//! # Invariants
+//! * A slot that is being written is never the only good one.
+//! * After a failed write or sync nothing is written any more until the file was loaded again.
+//! * Epoch, highest and lowest segment, durable LSN and both high-water marks never go back.
+
+use super::record::{u32_at, u64_at};
+use crate::checksum::Crc;
+use crate::disk::{Access, Disk, DiskFile};
+use crate::error::{Result, StoreError};
+use crate::lsn::{Epoch, Lsn, StoreId};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Name of the file.
+pub const CONTROL_FILE: &str = "CONTROL";
+
+const SLOT: usize = 4096;
+const MAGIC: &[u8; 8] = b"STORECTL";
+const VERSION: u32 = 1;
+const CRC_AT: usize = SLOT - 4;
+const CLEAN: u32 = 1;
+
+/// What the control file states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlState {
+    /// Counts the slots written; kept by [`Control`].
+    pub generation: u64,
+    /// Whose it is.
+    pub store_id: StoreId,
+    /// Present epoch.
+    pub epoch: Epoch,
+    /// Highest segment number ever made: one that is missing was lost, not never there.
+    pub highest_segment: u64,
+    /// Lowest segment number that is still needed: a lower one may be absent.
+    pub lowest_segment: u64,
+    /// LSN up to which database and partitions are durable by themselves.
+    pub checkpoint_lsn: Lsn,
+    /// Highest LSN known synced when this was written.
+    pub durable_lsn: Lsn,
+    /// No UIDVALIDITY above this was ever issued.
+    pub uidvalidity_high: u32,
+    /// No object id above this was ever issued.
+    pub object_id_high: u64,
+    /// The store was stopped in order and has not been started since.
+    pub clean: bool,
+}
+
+impl ControlState {
+    /// State of a store in which nothing has happened.
+    #[must_use]
+    pub fn new(store_id: StoreId) -> ControlState {
+        ControlState {
+            generation: 0,
+            store_id,
+            epoch: Epoch::default(),
+            highest_segment: 0,
+            lowest_segment: 1,
+            checkpoint_lsn: Lsn::ZERO,
+            durable_lsn: Lsn::ZERO,
+            uidvalidity_high: 0,
+            object_id_high: 0,
+            clean: false,
+        }
+    }
+
+    /// Highest LSN that this proves to have been durable.
+    #[must_use]
+    pub fn proves(&self) -> Lsn {
+        self.durable_lsn.max(self.checkpoint_lsn)
+    }
+
+    /// What must never go back does not, whatever a caller computed.
+    fn keep_high_marks(&mut self, before: &ControlState) {
+        self.epoch = self.epoch.max(before.epoch);
+        self.highest_segment = self.highest_segment.max(before.highest_segment);
+        self.lowest_segment = self.lowest_segment.max(before.lowest_segment);
+        self.durable_lsn = self.durable_lsn.max(before.durable_lsn);
+        self.uidvalidity_high = self.uidvalidity_high.max(before.uidvalidity_high);
+        self.object_id_high = self.object_id_high.max(before.object_id_high);
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut slot = Vec::with_capacity(SLOT);
+        slot.extend_from_slice(MAGIC);
+        slot.extend_from_slice(&VERSION.to_le_bytes());
+        slot.extend_from_slice(&(if self.clean { CLEAN } else { 0 }).to_le_bytes());
+        slot.extend_from_slice(&self.generation.to_le_bytes());
+        slot.extend_from_slice(&self.store_id.0);
+        for n in [
+            self.epoch.0,
+            self.highest_segment,
+            self.lowest_segment,
+            self.checkpoint_lsn.0,
+            self.durable_lsn.0,
+            self.object_id_high,
+        ] {
+            slot.extend_from_slice(&n.to_le_bytes());
+        }
+        slot.extend_from_slice(&self.uidvalidity_high.to_le_bytes());
+        slot.resize(CRC_AT, 0);
+        let crc = slot_crc(&slot);
+        slot.extend_from_slice(&crc.to_le_bytes());
+        slot
+    }
+
+    fn decode(slot: &[u8]) -> Result<ControlState, Problem> {
+        if slot.len() != SLOT {
+            return Err(Problem::damaged("length", slot.len(), SLOT));
+        }
+        if slot[..8] != *MAGIC {
+            return Err(Problem::damaged("magic", String::from_utf8_lossy(&slot[..8]).escape_debug(), "STORECTL"));
+        }
+        let (found, expected) = (u32_at(slot, CRC_AT), slot_crc(&slot[..CRC_AT]));
+        if found != expected {
+            return Err(Problem::damaged("checksum", format_args!("{found:08x}"), format_args!("{expected:08x}")));
+        }
+        let version = u32_at(slot, 8);
+        if version != VERSION {
+            return Err(Problem::Newer(version));
+        }
+        let mut store_id = StoreId([0; 16]);
+        store_id.0.copy_from_slice(&slot[24..40]);
+        Ok(ControlState {
+            generation: u64_at(slot, 16),
+            store_id,
+            epoch: Epoch(u64_at(slot, 40)),
+            highest_segment: u64_at(slot, 48),
+            lowest_segment: u64_at(slot, 56),
+            checkpoint_lsn: Lsn(u64_at(slot, 64)),
+            durable_lsn: Lsn(u64_at(slot, 72)),
+            object_id_high: u64_at(slot, 80),
+            uidvalidity_high: u32_at(slot, 88),
+            clean: u32_at(slot, 12) & CLEAN != 0,
+        })
+    }
+}
+
+/// Where the slot of a generation stands.
+fn place(generation: u64) -> usize {
+    if generation % 2 == 0 { 0 } else { SLOT }
+}
+
+fn slot_crc(bytes: &[u8]) -> u32 {
+    Crc::seeded(b"control slot").add(bytes).value()
+}
+
+enum Problem {
+    Damaged { what: &'static str, found: String, expected: String },
+    Newer(u32),
+}
+
+impl Problem {
+    fn damaged(what: &'static str, found: impl ToString, expected: impl ToString) -> Problem {
+        Problem::Damaged { what, found: found.to_string(), expected: expected.to_string() }
+    }
+}
+
+/// What [`Control::load`] found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The newest valid slot; `None` if there is no file or no valid slot.
+    pub state: Option<ControlState>,
+    /// True if the file exists.
+    pub exists: bool,
+    /// What is wrong with slots that are not valid. One bad slot beside a good one is what a crash inside a write
+    /// leaves, and loses nothing.
+    pub problems: Vec<StoreError>,
+}
+
+/// The control file, open for writing.
+#[derive(Debug)]
+pub struct Control {
+    inner: Mutex<Inner>,
+    /// As a person would type it.
+    name: String,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<dyn DiskFile>,
+    state: ControlState,
+    failed: Option<String>,
+}
+
+impl Control {
+    /// Reads the control file; changes nothing.
+    ///
+    /// # Errors
+    /// If it cannot be read, or if a newer program wrote it.
+    pub fn load(disk: &dyn Disk) -> Result<Loaded> {
+        let name = disk.display(CONTROL_FILE);
+        let bytes = match crate::disk::read_small(disk, CONTROL_FILE, 2 * SLOT as u64) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(Loaded { state: None, exists: false, problems: Vec::new() });
+            }
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                let problem = corrupt(&name, 0, "length", &e.to_string(), &format!("{} bytes", 2 * SLOT));
+                return Ok(Loaded { state: None, exists: true, problems: vec![problem] });
+            }
+            Err(e) => return Err(StoreError::io("read", name, e)),
+        };
+        let mut loaded = Loaded { state: None, exists: true, problems: Vec::new() };
+        for number in 0..2 {
+            let slot = bytes.get(number * SLOT..).unwrap_or_default();
+            match ControlState::decode(&slot[..slot.len().min(SLOT)]) {
+                Ok(state) if loaded.state.as_ref().is_none_or(|s| s.generation < state.generation) => {
+                    loaded.state = Some(state);
+                }
+                Ok(_) => {}
+                Err(Problem::Damaged { what, found, expected }) => {
+                    loaded.problems.push(corrupt(&name, (number * SLOT) as u64, what, &found, &expected));
+                }
+                Err(Problem::Newer(found)) => {
+                    let (found, expected) = (found.to_string(), VERSION.to_string());
+                    return Err(StoreError::Foreign { file: name, what: "format version", found, expected });
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Makes the control file of a new store, or replaces one that has no valid slot. A crash leaves the old file or
+    /// the new one.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn create(disk: &dyn Disk, mut state: ControlState) -> Result<Control> {
+        let mut bytes = vec![0; 2 * SLOT];
+        for _ in 0..2 {
+            state.generation += 1;
+            let at = place(state.generation);
+            bytes[at..at + SLOT].copy_from_slice(&state.encode());
+        }
+        crate::disk::replace(disk, CONTROL_FILE, &bytes)
+            .map_err(|e| StoreError::io("replace", disk.display(CONTROL_FILE), e))?;
+        Control::open(disk, state)
+    }
+
+    /// Opens the existing file for writing; `state` is what [`Control::load`] found.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn open(disk: &dyn Disk, state: ControlState) -> Result<Control> {
+        let name = disk.display(CONTROL_FILE);
+        let file = disk.open(CONTROL_FILE, Access::Write).map_err(|e| StoreError::io("open", &name, e))?;
+        Ok(Control { inner: Mutex::new(Inner { file, state, failed: None }), name })
+    }
+
+    /// What the file states now.
+    #[must_use]
+    pub fn state(&self) -> ControlState {
+        self.lock().state.clone()
+    }
+
+    /// Changes the state and makes the change durable in both slots. Returns at once if nothing changed.
+    ///
+    /// # Errors
+    /// If the file cannot be written or synced: then this value writes no more, and the old state is in force.
+    pub fn update(&self, change: impl FnOnce(&mut ControlState)) -> Result<()> {
+        self.write(change, 2)
+    }
+
+    /// Changes the state and makes the change durable in one slot: enough for what other files state too.
+    ///
+    /// # Errors
+    /// As [`Control::update`].
+    pub fn note(&self, change: impl FnOnce(&mut ControlState)) -> Result<()> {
+        self.write(change, 1)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut ControlState), slots: u32) -> Result<()> {
+        let mut inner = self.lock();
+        if let Some(cause) = &inner.failed {
+            return Err(StoreError::Poisoned { cause: cause.clone() });
+        }
+        let mut next = inner.state.clone();
+        change(&mut next);
+        next.keep_high_marks(&inner.state);
+        if next == inner.state {
+            return Ok(());
+        }
+        for _ in 0..slots {
+            next.generation += 1;
+            let at = place(next.generation) as u64;
+            let done = inner.file.write_at(at, &next.encode()).and_then(|()| inner.file.sync_data());
+            if let Err(e) = done {
+                let e = StoreError::io("write", &self.name, e);
+                inner.failed = Some(e.to_string());
+                return Err(e);
+            }
+        }
+        inner.state = next;
+        Ok(())
+    }
+
+    /// A panic inside cannot leave the state half-changed: it is replaced whole.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn corrupt(file: &str, offset: u64, what: &str, found: &str, expected: &str) -> StoreError {
+    StoreError::Corrupt {
+        file: file.to_owned(),
+        offset,
+        what: format!("control slot {what}"),
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+    }
+}
