@@ -169,7 +169,7 @@ impl ControlState {
 
 /// Where the slot of a generation stands.
 fn place(generation: u64) -> usize {
-    if generation % 2 == 0 { 0 } else { SLOT }
+    if generation.is_multiple_of(2) { 0 } else { SLOT }
 }
 
 fn slot_crc(bytes: &[u8]) -> u32 {
@@ -339,5 +339,49 @@ fn corrupt(file: &str, offset: u64, what: &str, found: &str, expected: &str) -> 
         what: format!("control slot {what}"),
         found: found.to_owned(),
         expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let state = ControlState {
+            generation: 3,
+            store_id: StoreId([7; 16]),
+            epoch: Epoch(2),
+            highest_segment: 9,
+            lowest_segment: 4,
+            checkpoint_lsn: Lsn(100),
+            durable_lsn: Lsn(120),
+            uidvalidity_high: 500,
+            object_id_high: 900,
+            clean: true,
+        };
+        let slot = state.encode();
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        assert_eq!(hex(&slot[..92]), GOLDEN_FIELDS);
+        assert!(slot[92..CRC_AT].iter().all(|b| *b == 0));
+        assert_eq!(hex(&slot[CRC_AT..]), GOLDEN_CRC);
+        assert!(ControlState::decode(&slot).is_ok_and(|back| back == state));
+    }
+
+    // Computed by another implementation (zlib) from the page of this file.
+    const GOLDEN_FIELDS: &str = concat!(
+        "53544f524543544c01000000010000000300000000000000070707070707070707070707070707070200000000000000",
+        "09000000000000000400000000000000640000000000000078000000000000008403000000000000f4010000",
+    );
+    const GOLDEN_CRC: &str = "db637a1e";
+
+    #[test]
+    fn a_newer_slot_is_refused_and_a_damaged_one_is_not_called_newer() {
+        let mut slot = ControlState::new(StoreId([7; 16])).encode();
+        slot[8] = 2;
+        assert!(matches!(ControlState::decode(&slot), Err(Problem::Damaged { .. })));
+        let crc = slot_crc(&slot[..CRC_AT]).to_le_bytes();
+        slot[CRC_AT..].copy_from_slice(&crc);
+        assert!(matches!(ControlState::decode(&slot), Err(Problem::Newer(2))));
     }
 }

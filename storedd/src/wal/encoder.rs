@@ -79,6 +79,11 @@ impl Encoder {
         self.next_lsn
     }
 
+    /// Where the next record goes and what it is chained to.
+    pub(super) fn position(&self) -> Position {
+        self.at
+    }
+
     /// Store and epoch.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -123,9 +128,9 @@ impl Encoder {
         if self.would_roll(payload.len()) {
             out.push(self.roll(now));
         }
-        let adjoining = out.last().is_some_and(|p| {
-            p.segment == self.at.segment && p.offset + p.bytes.len() as u64 == self.at.offset
-        });
+        let adjoining = out
+            .last()
+            .is_some_and(|p| p.segment == self.at.segment && p.offset + p.bytes.len() as u64 == self.at.offset);
         if !adjoining {
             let (segment, offset) = (self.at.segment, self.at.offset);
             out.push(Piece { segment, offset, bytes: Vec::new(), last_lsn: self.next_lsn });
@@ -188,7 +193,10 @@ impl Encoder {
 
     fn too_long(&self, len: usize) -> StoreError {
         StoreError::Refused {
-            message: format!("the transaction has {len} bytes, one log record takes at most {}", self.payload_bytes_max()),
+            message: format!(
+                "the transaction has {len} bytes, one log record takes at most {}",
+                self.payload_bytes_max()
+            ),
             hint: "do it in smaller parts".into(),
             exit: exit::BUSY,
         }

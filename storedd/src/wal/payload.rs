@@ -124,6 +124,11 @@ pub fn changes(payload: &[u8]) -> Result<Changes<'_>, PayloadProblem> {
 }
 
 impl<'a> Changes<'a> {
+    /// No changes.
+    pub(super) fn none() -> Changes<'static> {
+        Changes { rest: &[], left: 0 }
+    }
+
     /// Number of changes still to come.
     #[must_use]
     pub fn remaining(&self) -> u64 {

@@ -163,12 +163,11 @@ impl Survey {
             last += 1;
         }
         let (index, run) = runs[last];
-        let at_start = last == start && run.last_lsn < from;
         Reach {
-            lsn: run.last_lsn.max(from),
-            epoch: if at_start { epoch } else { self.epoch(index) },
+            lsn: run.last_lsn,
+            epoch: self.epoch(index),
             checksum: Some(run.checksum),
-            time: if run.is_empty() { Micros::default().max(run.last_time) } else { run.last_time },
+            time: run.last_time,
             place: Some((self.segments[index].number, run.end)),
             stop: self.stop(runs[last], runs.get(last + 1).copied()),
         }

@@ -206,7 +206,8 @@ mod tests {
         assert_eq!(hex, GOLDEN);
     }
 
-    const GOLDEN: &str = "";
+    // Computed by another implementation (zlib) from the page of the format.
+    const GOLDEN: &str = "d5f1010500000201000000000000020000000000010203040500ddccbbaa74a93bc8d2dfd1ad68656c6c6f";
 
     #[test]
     fn a_header_comes_back_and_only_at_its_place() {

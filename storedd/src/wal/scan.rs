@@ -106,12 +106,13 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// Bytes that a record with a payload of this length takes.
+pub(super) fn record_bytes(payload: usize) -> u64 {
+    (RECORD_HEADER_BYTES + payload) as u64
+}
+
 /// Reads the record at `offset` with both its checksums.
-pub(super) fn read<'w>(
-    window: &'w mut Window,
-    seed: Seed,
-    offset: u64,
-) -> io::Result<Result<(RecordHeader, &'w [u8]), Fault>> {
+pub(super) fn read(window: &mut Window, seed: Seed, offset: u64) -> io::Result<Result<(RecordHeader, &[u8]), Fault>> {
     let room = window.limit().saturating_sub(offset);
     if room < RECORD_HEADER_BYTES as u64 {
         return Ok(Err(Fault::new("room for a record header", room, RECORD_HEADER_BYTES)));
@@ -189,7 +190,7 @@ impl Run {
             self.first_time = header.time;
             self.fork = fork;
         }
-        self.end += (RECORD_HEADER_BYTES + header.len) as u64;
+        self.end += record_bytes(header.len);
         self.last_lsn = header.lsn;
         self.checksum = header.checksum;
         self.last_time = header.time;
@@ -380,6 +381,9 @@ impl Pass {
         }
         self.budget -= cost;
         let sought = Pass { found: Scan::default(), at, lsn: header.lsn, chain: None, budget: 0 };
-        Ok(read(window, seed, at)?.ok().filter(|(header, payload)| sought.fits(header, payload).is_ok()).map(|(h, _)| h))
+        Ok(read(window, seed, at)?
+            .ok()
+            .filter(|(header, payload)| sought.fits(header, payload).is_ok())
+            .map(|(h, _)| h))
     }
 }

@@ -227,7 +227,8 @@ impl Survey {
         epochs.dedup();
         let store = self.store_id;
         for evidence in &mut self.segments {
-            if !matches!(evidence.header, Err(HeaderProblem::Damaged { .. })) || evidence.bytes <= SEGMENT_HEADER_BYTES {
+            if !matches!(evidence.header, Err(HeaderProblem::Damaged { .. })) || evidence.bytes <= SEGMENT_HEADER_BYTES
+            {
                 continue;
             }
             let file = open(disk, evidence)?;
@@ -301,11 +302,9 @@ impl Survey {
         match next.map(|i| &self.segments[i]) {
             Some(next) if next.previous() != number => later(next.file.clone()),
             Some(next) => match next.known() {
-                Some(h) if h.previous_checksum != 0 => After::Segment {
-                    file: next.file.clone(),
-                    lsn: h.previous_lsn,
-                    checksum: h.previous_checksum,
-                },
+                Some(h) if h.previous_checksum != 0 => {
+                    After::Segment { file: next.file.clone(), lsn: h.previous_lsn, checksum: h.previous_checksum }
+                }
                 _ => later(next.file.clone()),
             },
             None if self.proof.control.as_ref().is_some_and(|c| c.highest_segment > number) => {
@@ -317,12 +316,7 @@ impl Survey {
 }
 
 /// The header that a damaged page must have held, if the first record is one of this epoch.
-fn assume(
-    window: &mut Window,
-    store: StoreId,
-    epoch: Epoch,
-    evidence: &SegmentEvidence,
-) -> io::Result<Option<Header>> {
+fn assume(window: &mut Window, store: StoreId, epoch: Epoch, evidence: &SegmentEvidence) -> io::Result<Option<Header>> {
     let seed = Seed::new(store, epoch, evidence.number);
     let Ok((first, payload)) = scan::read(window, seed, SEGMENT_HEADER_BYTES)? else { return Ok(None) };
     let fork = match record::Kind::from_number(first.kind) {
@@ -388,7 +382,9 @@ fn judge(
 ) -> Result<()> {
     let header = match (&evidence.header, &evidence.assumed) {
         (Ok(header), _) | (Err(HeaderProblem::Damaged { .. }), Some(header)) => header.clone(),
-        (Err(HeaderProblem::Damaged { .. }), None) if evidence.bytes > SEGMENT_HEADER_BYTES => before.guess(store, evidence),
+        (Err(HeaderProblem::Damaged { .. }), None) if evidence.bytes > SEGMENT_HEADER_BYTES => {
+            before.guess(store, evidence)
+        }
         (Err(HeaderProblem::Damaged { .. }), None) => {
             evidence.damages.extend(header_damage(evidence, Some(before.lsn.next())));
             evidence.end = End::Damaged;
@@ -409,8 +405,8 @@ fn judge(
     };
     let mut window = Window::new(open(disk, evidence)?, evidence.bytes.min(header.segment_bytes));
     let seed = Seed::new(header.store_id, header.epoch, header.number);
-    let scan = scan::scan(&mut window, seed, &bounds)
-        .map_err(|e| StoreError::io("read", disk.display(&evidence.file), e))?;
+    let scan =
+        scan::scan(&mut window, seed, &bounds).map_err(|e| StoreError::io("read", disk.display(&evidence.file), e))?;
     classify(evidence, scan, &header, after, proof);
     Ok(())
 }
