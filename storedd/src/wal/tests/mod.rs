@@ -1,7 +1,5 @@
 //! The log on the simulated disk.
 
-mod crash;
-mod damage;
 mod life;
 
 use super::*;
