@@ -53,9 +53,19 @@ impl Db {
         epoch: Epoch,
         rows: impl IntoIterator<Item = Change<K, R>>,
     ) -> Result<Applied> {
+        self.apply_read(applied, epoch, rows.into_iter().map(Ok))
+    }
+
+    /// [`Db::apply`] of rows that are themselves read from somewhere; an error among them is the error, and nothing is committed.
+    pub(super) fn apply_read<K: AsRef<[u8]>, R: AsRef<[u8]>>(
+        &self,
+        applied: Lsn,
+        epoch: Epoch,
+        rows: impl Iterator<Item = Result<Change<K, R>>>,
+    ) -> Result<Applied> {
         let db = self.usable()?;
         let before = self.health.written();
-        let mut source = Source { rows: rows.into_iter(), inside: false, last: None };
+        let mut source = Source { rows, inside: false, last: None };
         let outcome = match caught(|| write(db, &self.health, applied, epoch, &mut source)) {
             Ok(outcome) => outcome.map_err(|failed| self.health.explain("checkpoint", failed)),
             // The iterator is the caller's: its panic is not the database's.
@@ -68,7 +78,7 @@ impl Db {
     }
 }
 
-fn write<'a, K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Change<K, R>>>(
+fn write<'a, K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K, R>>>>(
     db: &Database,
     health: &'a Health,
     applied: Lsn,
@@ -110,7 +120,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Writes `first` and all that follows of the same table; returns the first of another one.
-    fn fill<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Change<K, R>>>(
+    fn fill<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K, R>>>>(
         &mut self,
         table: Table,
         into: &mut Open<'_>,
@@ -156,7 +166,7 @@ impl Work<'_> {
     }
 
     /// Writes rows from `change` on while they fall into the gap behind `key`. Returns how many did, and the first that did not.
-    fn run_of_new<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Change<K, R>>>(
+    fn run_of_new<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K, R>>>>(
         &mut self,
         table: Table,
         into: &mut Open<'_>,
@@ -230,11 +240,12 @@ struct Source<I> {
     last: Option<(Table, Vec<u8>)>,
 }
 
-impl<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Change<K, R>>> Source<I> {
+impl<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K, R>>>> Source<I> {
     fn next(&mut self) -> Result<Option<Change<K, R>>, StoreError> {
         self.inside = true;
         let change = self.rows.next();
         self.inside = false;
+        let change = change.transpose()?;
         let Some((table, key, row)) = &change else { return Ok(None) };
         let (key, row_len) = (key.as_ref(), row.as_ref().map_or(0, |row| row.as_ref().len()));
         let bug = |what: &str| {

@@ -31,13 +31,14 @@
 //!
 //! # Invariants
 //! * I5: the applied LSN, the counts and the digests change in the transaction of the rows they describe.
-//! * I7: `examine`, [`DbReader`] and [`check`] change nothing.
+//! * I7: `examine`, [`DbReader`], [`check()`] and the source of a [`copy()`] change nothing.
 //! * A missing, empty, cut, damaged, foreign or newer file is an error of its own, and never a new empty database: only `create`
 //!   creates, and never where something is.
 
 mod apply;
 mod backend;
 mod check;
+mod copy;
 mod envelope;
 mod guard;
 mod read;
@@ -49,6 +50,7 @@ mod tests;
 pub use apply::Applied;
 pub use backend::Pace;
 pub use check::{Finding, Report, check};
+pub use copy::copy;
 pub use guard::catching;
 pub use read::{DbRange, DbReader, DbRow};
 pub use schema::{Meta, SCHEMA_VERSION, TableMeta};

@@ -1,6 +1,7 @@
 //! The database room as a whole.
 
 mod apply;
+mod copy;
 mod crash;
 mod damage;
 

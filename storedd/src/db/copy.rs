@@ -1,0 +1,92 @@
+//! A database copied row by row into a new file: for snapshots, and to give unused space back.
+//!
+//! The live file is never copied as bytes: under a writer such a copy is torn. A read transaction is one moment, and its rows arrive
+//! sorted, which is the fastest load there is; the copy is about half as long as a file that has lived.
+
+use super::{Db, DbReader, Meta, Options, corrupt};
+use crate::disk::{Disk, parent};
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::{Epoch, Lsn};
+use crate::model::Table;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Copies what `reader` sees to a new database at `path`, which appears there whole or not at all, and durably. Each row's
+/// checksum is compared, and the counts and digests of the copy with those of the source. `each` is called now and then with the number
+/// of rows so far; an answer of `false` ends the copy. Look at it once more with [`Db::examine`] before relying on it.
+///
+/// # Errors
+/// [`StoreError::Refused`] if something is at `path`; [`StoreError::Corrupt`] if the source is damaged;
+/// [`StoreError::Busy`] if `each` ended it; those of the disk. Then nothing is at `path`.
+pub fn copy(
+    reader: &DbReader,
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    options: Options,
+    each: &mut dyn FnMut(u64) -> bool,
+) -> Result<Meta> {
+    let io = |op| move |e| StoreError::io(op, disk.display(path), e);
+    if disk.stat(path).map_err(io("stat"))?.is_some() {
+        return Err(StoreError::Refused {
+            message: format!("{} exists; a copy never replaces anything", disk.display(path)),
+            hint: "choose another name".to_owned(),
+            exit: exit::EXISTS,
+        });
+    }
+    let candidate = format!("{path}.copy");
+    let clear = || match disk.stat(&candidate).map_err(io("stat"))? {
+        Some(_) => disk.remove(&candidate).map_err(io("remove")),
+        None => Ok(()),
+    };
+    clear()?;
+    let meta = match fill(reader, disk, &candidate, options, each) {
+        Ok(meta) => meta,
+        Err(e) => {
+            // The first error is the one to tell.
+            let _ = clear();
+            return Err(e);
+        }
+    };
+    disk.rename(&candidate, path).map_err(io("rename"))?;
+    disk.sync_dir(parent(path)).map_err(io("sync the directory of"))?;
+    Ok(meta)
+}
+
+fn fill(
+    reader: &DbReader,
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    options: Options,
+    each: &mut dyn FnMut(u64) -> bool,
+) -> Result<Meta> {
+    let source = reader.meta();
+    // Until its one commit the copy says of itself that it holds nothing.
+    Db::create(disk, path, source.store_id, Epoch(0), Lsn::ZERO)?;
+    let db = Db::open(disk, path, options)?;
+    let mut rows = 0u64;
+    let all = Table::ALL.into_iter().flat_map(|table| {
+        let (range, failed) = match reader.range(table, Bound::Unbounded, Bound::Unbounded) {
+            Ok(range) => (Some(range), None),
+            Err(e) => (None, Some(Err(e))),
+        };
+        let rows = range.into_iter().flatten().map(move |row| {
+            let row = row?;
+            Ok((table, row.key().to_vec(), Some(row.row().to_vec())))
+        });
+        failed.into_iter().chain(rows)
+    });
+    let counted = all.map(|row| {
+        rows += 1;
+        match rows.is_multiple_of(1024) && !each(rows) {
+            true => Err(StoreError::Busy { why: "the copy was ended".to_owned() }),
+            false => row,
+        }
+    });
+    let copied = db.apply_read(source.applied_lsn, source.epoch, counted)?.meta;
+    if copied != *source {
+        let found = format!("{} rows, or others", copied.rows());
+        return Err(corrupt(reader.file(), "rows of all tables", found, &format!("{} rows", source.rows())));
+    }
+    db.close()?;
+    Ok(copied)
+}
