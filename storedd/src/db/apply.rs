@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn};
 use crate::model::Table;
 use crate::model::table::KEY_BYTES_MAX;
+use crate::planted;
 use redb::{CursorError, Database};
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
@@ -88,6 +89,12 @@ fn write<'a, K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K,
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);
     let mut meta = schema::meta_in(&txn, health)?;
+    if planted::on(planted::Bug::AppliedLsnOutsideTransaction) {
+        schema::write_meta(&txn, &Meta { applied_lsn: applied, epoch, ..meta.clone() })?;
+        txn.commit()?;
+        txn = db.begin_write()?;
+        txn.set_quick_repair(true);
+    }
     if epoch < meta.epoch || (epoch == meta.epoch && applied < meta.applied_lsn) {
         let (at, was) = (meta.applied_lsn, meta.epoch);
         let text = format!("checkpoint to LSN {applied} of epoch {epoch}, the database is at LSN {at} of epoch {was}");
