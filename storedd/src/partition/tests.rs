@@ -272,3 +272,59 @@ fn places_are_kept() {
         assert!(matches!(places::read(&data), Err(StoreError::Corrupt { .. })), "{bad}");
     }
 }
+
+/// Each path is a disk of one simulated machine.
+#[derive(Debug)]
+struct SimRoots(crate::disk::SimDisk);
+
+impl Roots for SimRoots {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(self.0.disk(&path.to_string_lossy())))
+    }
+
+    fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        self.open(path)
+    }
+}
+
+fn simulated(machine: &crate::disk::SimDisk) -> Partitions {
+    let partitions = Partitions::new(Arc::new(SimRoots(machine.clone())), STORE);
+    partitions.add("primary", Path::new("/p"));
+    partitions
+}
+
+/// One partition with one user, or as far as the machine lets it come; true if all of it was said to be durable.
+fn workload(machine: &crate::disk::SimDisk, id: PartitionId) -> bool {
+    let partitions = simulated(machine);
+    let prepared = partitions.prepare("primary", id, NOW).is_ok();
+    prepared && partitions.ensure_user_dir("primary", JOE).is_ok() && partitions.sync_pending().is_empty()
+}
+
+// row 18, row 115
+#[test]
+fn a_crash_at_any_operation_leaves_a_partition_or_none_and_never_half_of_one() {
+    let whole = crate::disk::SimDisk::new();
+    assert!(workload(&whole, ID));
+    let mut states = 0;
+    for n in 1..=whole.ops() + 1 {
+        let machine = crate::disk::SimDisk::new();
+        machine.crash_at(n);
+        let done = workload(&machine, ID);
+        assert_eq!(done, n > whole.ops());
+        for persist in crate::disk::Persist::all(n) {
+            let after = machine.image(persist);
+            let state = simulated(&after).state("primary");
+            assert!(matches!(state.word(), "ok" | "missing"), "{n} {persist:?}: {state:?}");
+            if done {
+                assert!(state.is_ok(), "{persist:?}: {state:?}");
+                assert!(after.disk("/p").stat(JOE).unwrap().is_some(), "{persist:?}");
+            }
+            let fresh = PartitionId([n.to_le_bytes()[0]; 16]);
+            assert!(workload(&after, fresh), "{n} {persist:?}: a second attempt goes through");
+            let found = Identity::read(&after.disk("/p")).unwrap().unwrap().id;
+            assert_eq!(found, if state.is_ok() { ID } else { fresh }, "an identity that is there is kept");
+            states += 1;
+        }
+    }
+    println!("{states} states");
+}
