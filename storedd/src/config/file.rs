@@ -134,7 +134,7 @@ pub(super) fn partition_name(name: &str) -> Result<(), String> {
 
 /// Says that a name is unknown, which ones are known, and which one is nearest.
 fn unknown<'n>(what: &str, found: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
-    let near = known.clone().map(|name| (distance(found, name), name)).min().filter(|(d, _)| *d <= 2);
+    let near = known.clone().map(|name| (distance(found, name), name)).min().filter(|(d, _)| *d * 3 <= found.len());
     match near {
         Some((_, name)) => format!("unknown {what}; did you mean {name}?"),
         None => format!("unknown {what}, expected one of {}", known.collect::<Vec<_>>().join(", ")),
