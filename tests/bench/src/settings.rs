@@ -1,0 +1,77 @@
+//! Command line.
+
+use crate::clients::{Form, Plan};
+use crate::job::Mix;
+use clap::Parser;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// storedd beside its peers, interleaved in one run, as ratios.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "storedd-bench")]
+pub struct Settings {
+    /// Two minutes instead of half an hour: fewer rows, rounds and client counts; figures scatter more.
+    #[arg(long)]
+    pub quick: bool,
+    /// Mailboxes each engine is loaded with.
+    #[arg(long, default_value_t = 1_000_000, default_value_if("quick", "true", "100000"))]
+    pub rows: u64,
+    /// Interleaved rounds; medians are reported.
+    #[arg(long, default_value_t = 5, default_value_if("quick", "true", "3"))]
+    pub rounds: usize,
+    /// Seconds of one measurement.
+    #[arg(long, default_value_t = 1.0, default_value_if("quick", "true", "0.3"))]
+    pub seconds: f64,
+    /// Client counts.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256],
+          default_value_if("quick", "true", "1,64"))]
+    pub clients: Vec<usize>,
+    /// Engines by name, all if absent: storedd, raw, sqlite, lmdb, fjall, redb.
+    #[arg(long, value_delimiter = ',')]
+    pub engines: Vec<String>,
+    /// Sections, all if absent: commits, socket, reads, sustained, restart.
+    #[arg(long, value_delimiter = ',')]
+    pub sections: Vec<String>,
+    /// Devices: `controlled` (memory, each sync takes a fixed time), `real` (the disk of `--dir`).
+    #[arg(long, value_delimiter = ',', default_values_t = ["controlled".to_owned(), "real".to_owned()])]
+    pub devices: Vec<String>,
+    /// Microseconds of a sync on the controlled device.
+    #[arg(long, default_value_t = 100)]
+    pub sync_us: u64,
+    /// Directory on the real disk; a temporary directory is made in it. Default: beside this program.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Where bench.json and bench.svg are written. Default: `bench` beside this program.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Seconds of the sustained run.
+    #[arg(long, default_value_t = 30.0, default_value_if("quick", "true", "5"))]
+    pub sustained: f64,
+}
+
+impl Settings {
+    /// True if an engine is to be measured.
+    pub fn wants(&self, engine: &str) -> bool {
+        self.engines.is_empty() || self.engines.iter().any(|e| e == engine)
+    }
+
+    /// True if a section is to be run.
+    pub fn section(&self, name: &str) -> bool {
+        self.sections.is_empty() || self.sections.iter().any(|s| s == name)
+    }
+
+    /// One measurement.
+    pub fn plan(&self, form: Form, clients: usize, mix: Mix) -> Plan {
+        let time = Duration::from_secs_f64(self.seconds);
+        Plan { form, clients, time, warm_up: time / 5, mix }
+    }
+
+    /// For the report.
+    pub fn json(&self) -> Value {
+        json!({
+            "quick": self.quick, "rows": self.rows, "rounds": self.rounds, "seconds": self.seconds,
+            "clients": self.clients, "sync_us": self.sync_us, "sustained_seconds": self.sustained,
+        })
+    }
+}
