@@ -82,6 +82,12 @@ impl Code {
         }
     }
 
+    /// The code with this exit status.
+    #[must_use]
+    pub fn from_exit(status: u8) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.exit() == status)
+    }
+
     /// Exit status (sysexits).
     #[must_use]
     pub fn exit(self) -> u8 {

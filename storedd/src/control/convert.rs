@@ -1,0 +1,170 @@
+//! Between the words of the wire and the words of the store, written out in both directions: no type crosses this border
+//! by derive, so that either side can change alone.
+
+use super::service::Committed;
+use crate::error::StoreError;
+use crate::lsn::Lsn;
+use crate::model::command::RefusalKind;
+use crate::model::{Command, Outcome, Refusal};
+use proto::{Changed, Code, Failure, Reply};
+
+/// Gives the id of the partition whose root is a path, preparing the root if need be.
+pub type PartitionId<'a> = dyn FnMut(&str, &str) -> Result<[u8; 16], Failure> + 'a;
+
+/// What a client asked, as the planner reads it.
+///
+/// # Errors
+/// Those of `partition`, which is asked for `partition add` alone.
+pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result<Command, Failure> {
+    use proto::Command as Asked;
+    Ok(match asked {
+        Asked::UserAdd { user, partition, quota_bytes, quota_messages } => {
+            Command::UserAdd { user, partition, quota_bytes, quota_messages }
+        }
+        Asked::UserDelete { user } => Command::UserDelete { user },
+        Asked::UserRename { user, to } => Command::UserRename { user, to },
+        Asked::MailboxCreate { name, partition } => Command::MailboxCreate { name, partition },
+        Asked::MailboxDelete { name } => Command::MailboxDelete { name },
+        Asked::MailboxRename { from, to } => Command::MailboxRename { from, to },
+        Asked::AclSet { name, identifier, rights } => Command::AclSet { name, identifier, rights },
+        Asked::AclDelete { name, identifier } => Command::AclDelete { name, identifier },
+        Asked::Subscribe { user, name } => Command::Subscribe { user, name },
+        Asked::Unsubscribe { user, name } => Command::Unsubscribe { user, name },
+        Asked::PartitionAdd { name, path } => {
+            let id = partition(&name, &path)?;
+            Command::PartitionAdd { name, id }
+        }
+        Asked::PartitionRemove { name } => Command::PartitionRemove { name },
+        Asked::ImportMailbox { name, partition, uidvalidity, acl } => {
+            Command::ImportMailbox { name, partition, uidvalidity, acl }
+        }
+    })
+}
+
+/// Several commands as one transaction.
+///
+/// # Errors
+/// As [`command`].
+pub fn atomic(asked: Vec<proto::Command>, partition: &mut PartitionId<'_>) -> Result<Command, Failure> {
+    let commands: Result<_, _> = asked.into_iter().map(|one| command(one, partition)).collect();
+    Ok(Command::Atomic(commands?))
+}
+
+/// The answer to a change.
+#[must_use]
+pub fn reply(committed: Committed) -> Reply {
+    let lsn = committed.lsn;
+    match committed.outcome {
+        Outcome::Each(outcomes) => {
+            let mut all = Vec::with_capacity(outcomes.len());
+            flatten(lsn, outcomes, &mut all);
+            Reply::Each(all)
+        }
+        outcome => Reply::Changed(changed(lsn, outcome)),
+    }
+}
+
+/// One answer for each command; a transaction within a transaction counts as its commands.
+fn flatten(lsn: Lsn, outcomes: Vec<Outcome>, all: &mut Vec<Changed>) {
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Each(inner) => flatten(lsn, inner, all),
+            outcome => all.push(changed(lsn, outcome)),
+        }
+    }
+}
+
+fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
+    let done = Changed { lsn: lsn.0, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
+    match outcome {
+        Outcome::Done | Outcome::Each(_) => done,
+        Outcome::Unchanged => Changed { lsn: 0, changed: false, ..done },
+        Outcome::Created { name, id, uidvalidity } => {
+            Changed { name: Some(name), id: Some(id), uidvalidity: Some(uidvalidity), ..done }
+        }
+        Outcome::Mailboxes(count) => Changed { mailboxes: Some(count), ..done },
+    }
+}
+
+/// Why a command was not done.
+#[must_use]
+pub fn refusal(refusal: Refusal) -> Failure {
+    let code = match refusal.kind {
+        RefusalKind::BadInput => Code::BadInput,
+        RefusalKind::NoUser => Code::NoUser,
+        RefusalKind::NotFound => Code::NotFound,
+        RefusalKind::Exists => Code::Exists,
+        RefusalKind::Busy => Code::Busy,
+        RefusalKind::NotPermitted => Code::NotPermitted,
+    };
+    Failure { code, message: refusal.message, hint: refusal.hint }
+}
+
+/// Why the store could not do something.
+#[must_use]
+pub fn failure(error: &StoreError) -> Failure {
+    let code = Code::from_exit(error.exit()).unwrap_or(Code::Bug);
+    Failure { code, message: error.to_string(), hint: error.hint() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::exit;
+
+    fn no_partition(_: &str, _: &str) -> Result<[u8; 16], Failure> {
+        Err(Failure::new(Code::Bug, "not asked for"))
+    }
+
+    #[test]
+    fn a_partition_gets_its_id_and_nothing_else_asks_for_one() {
+        let asked = || proto::Command::PartitionAdd { name: "p".to_owned(), path: "/p".to_owned() };
+        let got = command(asked(), &mut |name, path| {
+            assert_eq!((name, path), ("p", "/p"));
+            Ok([7; 16])
+        });
+        assert_eq!(got, Ok(Command::PartitionAdd { name: "p".to_owned(), id: [7; 16] }));
+        let refused = atomic(vec![asked()], &mut |_, _| Err(Failure::new(Code::Io, "no such directory")));
+        assert_eq!(refused.unwrap_err().code, Code::Io);
+        let delete = proto::Command::UserDelete { user: "u".to_owned() };
+        let expected = Command::Atomic(vec![Command::UserDelete { user: "u".to_owned() }]);
+        assert_eq!(atomic(vec![delete], &mut no_partition), Ok(expected));
+    }
+
+    #[test]
+    fn outcomes_become_replies() {
+        let reply = |outcome| reply(Committed { lsn: Lsn(7), outcome });
+        let done = Changed { lsn: 7, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
+        let unchanged = Changed { lsn: 0, changed: false, ..done.clone() };
+        assert_eq!(reply(Outcome::Done), Reply::Changed(done.clone()));
+        assert_eq!(reply(Outcome::Unchanged), Reply::Changed(unchanged.clone()));
+        assert_eq!(reply(Outcome::Mailboxes(3)), Reply::Changed(Changed { mailboxes: Some(3), ..done.clone() }));
+        let created = Outcome::Created { name: "n".to_owned(), id: 1, uidvalidity: 2 };
+        let expected = Changed { name: Some("n".to_owned()), id: Some(1), uidvalidity: Some(2), ..done.clone() };
+        assert_eq!(reply(created), Reply::Changed(expected));
+        let each = Outcome::Each(vec![Outcome::Done, Outcome::Each(vec![Outcome::Unchanged]), Outcome::Done]);
+        assert_eq!(reply(each), Reply::Each(vec![done.clone(), unchanged, done]));
+    }
+
+    #[test]
+    fn errors_keep_their_exit_status_text_and_hint() {
+        let busy = StoreError::Busy { why: "w".to_owned() };
+        assert_eq!(failure(&busy), Failure::new(Code::Busy, "busy: w").with_hint("try again"));
+        for status in [exit::DAMAGED, exit::UNAVAILABLE, exit::LOG_FAILED, exit::CONFIG] {
+            let error = StoreError::Refused { message: "m".to_owned(), hint: "h".to_owned(), exit: status };
+            assert_eq!(failure(&error).code.exit(), status);
+        }
+        let kinds = [
+            (RefusalKind::BadInput, 65),
+            (RefusalKind::NoUser, 67),
+            (RefusalKind::NotFound, 68),
+            (RefusalKind::Exists, 73),
+            (RefusalKind::Busy, 75),
+            (RefusalKind::NotPermitted, 77),
+        ];
+        for (kind, status) in kinds {
+            let got = refusal(Refusal { kind, message: "m".to_owned(), hint: Some("h".to_owned()) });
+            assert_eq!((got.code.exit(), got.hint.as_deref()), (status, Some("h")));
+        }
+    }
+}
