@@ -31,7 +31,8 @@ fn as_nobody(house: &House) -> Option<String> {
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().find_map(|line| line.split_once("answer: ").map(|(_, answer)| answer.to_owned()))
+    let answer = text.lines().find_map(|line| line.split_once("answer: ").map(|(_, answer)| answer.to_owned()));
+    Some(answer.unwrap_or_else(|| panic!("the child ran and said nothing: {output:?}")))
 }
 
 #[test]
