@@ -390,3 +390,95 @@ impl StorageBackend for ShadowBackend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Access, Disk, Fault, SimDisk};
+
+    fn file(sim: &SimDisk, bytes: &[u8]) -> Arc<dyn DiskFile> {
+        sim.plant("f", bytes).unwrap();
+        sim.open("f", Access::Write).unwrap()
+    }
+
+    // I7: redb sees what it wrote, the file never does.
+    #[test]
+    fn a_shadow_is_a_file_in_memory() {
+        let sim = SimDisk::new();
+        let mut model: Vec<u8> = (0..30_000u32).map(|i| (i % 251) as u8).collect();
+        let shadow = ShadowBackend::new(file(&sim, &model), model.len() as u64, Arc::new(Health::new("f".to_owned())));
+        let before = sim.tree_hash();
+        let mut seed = 1u64;
+        let mut below = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        for round in 0..3000u64 {
+            let (offset, len) = (below(50_000), below(10_000));
+            let end = offset + len;
+            match below(10) {
+                0 => {
+                    shadow.set_len(end).unwrap();
+                    model.resize(end as usize, 0);
+                }
+                1..5 => {
+                    let data = vec![(round % 255) as u8 + 1; len as usize];
+                    let outcome = shadow.write(offset, &data);
+                    assert_eq!(outcome.is_ok(), end <= model.len() as u64);
+                    if outcome.is_ok() {
+                        model[offset as usize..end as usize].copy_from_slice(&data);
+                    }
+                }
+                _ => {
+                    let mut out = vec![0xee; len as usize];
+                    let outcome = shadow.read(offset, &mut out);
+                    assert_eq!(outcome.is_ok(), end <= model.len() as u64);
+                    if outcome.is_ok() {
+                        assert!(out == model[offset as usize..end as usize], "round {round}");
+                    }
+                }
+            }
+            assert_eq!(shadow.len().unwrap(), model.len() as u64);
+        }
+        assert!(shadow.read(u64::MAX, &mut [0; 2]).is_err() && shadow.write(u64::MAX, &[0; 2]).is_err());
+        assert_eq!((sim.tree_hash(), sim.ops()), (before, 0));
+    }
+
+    // A second sync says "done" of bytes that the failed one dropped; it must not be asked.
+    #[test]
+    fn nothing_is_written_after_a_failed_sync() {
+        let sim = SimDisk::new();
+        let health = Arc::new(Health::new("f".to_owned()));
+        let backend = FileBackend::new(file(&sim, b""), Arc::clone(&health), None);
+        sim.fail_at(2, Fault::SyncDropsData);
+        backend.write(0, b"lost").unwrap();
+        backend.sync_data().unwrap_err();
+        assert!(backend.sync_data().is_err() && backend.write(0, b"x").is_err() && backend.set_len(9).is_err());
+        assert_eq!(sim.ops(), 2);
+        assert_eq!(health.first().as_ref().map(StoreError::code), Some("io"));
+    }
+
+    #[test]
+    fn bursts_are_synced_as_they_come() {
+        let sim = SimDisk::new();
+        sim.set_trace(true);
+        let paced = Arc::new(AtomicU64::new(0));
+        let pace: Pace = {
+            let paced = Arc::clone(&paced);
+            Arc::new(move |bytes| _ = paced.fetch_add(bytes, Ordering::Relaxed))
+        };
+        let backend = FileBackend::new(file(&sim, b""), Arc::new(Health::new("f".to_owned())), Some(pace));
+        let page = vec![1; 1 << 20];
+        for i in 0..9 {
+            backend.write(i << 20, &page).unwrap();
+        }
+        let syncs = || sim.op_kinds().iter().filter(|(kind, _)| *kind == crate::disk::OpKind::SyncData).count();
+        assert_eq!((syncs(), paced.load(Ordering::Relaxed)), (2, 2 * BURST_BYTES));
+        // The same bytes at the same place are not written again.
+        let ops = sim.ops();
+        backend.write(1 << 20, &page).unwrap();
+        assert_eq!(sim.ops(), ops);
+        backend.write(1 << 20, &page[1..]).unwrap();
+        assert_eq!(sim.ops(), ops + 1);
+    }
+}

@@ -23,8 +23,8 @@
 //!   reads later, so **every** [`Db::open`] follows an `examine` of the same file by the same process.
 //! * [`Db::apply`] is one durable commit with redb's *quick repair*: a re-open after a crash loads the recorded
 //!   allocator instead of walking the file. A failed commit is undecided, neither done nor undone: [`Db::reopen`] and look at
-//!   [`Meta::applied_lsn`]. After a failed sync the system may show pages that it will never write; `reopen` first writes
-//!   everything it sees once more.
+//!   [`Meta::applied_lsn`]. That is safe after a failed sync too, when the system may show pages that it will never
+//!   write: rows are synced before the header names them, and opening writes and syncs the header again.
 //! * Dropping a [`Db`] writes nothing, exactly like a crash. [`Db::close`] trims the file and marks it clean.
 //! * redb panics on some damage. Each entry that lets it read catches that and answers with an error; the daemon's panic
 //!   hook may ask [`catching`] whether a panic is one of these.
@@ -42,7 +42,6 @@ mod copy;
 mod envelope;
 mod guard;
 mod read;
-mod rewrite;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -203,7 +202,6 @@ impl Db {
     /// As [`Db::examine`]; the database then stays shut, and `reopen` may be called again.
     pub fn reopen(&mut self) -> Result<Meta> {
         self.let_go();
-        self.settle()?;
         let meta = Db::examine(&self.disk, &self.path, None, None)?;
         let (redb, health) = open_redb(&self.disk, &self.path, &self.options)?;
         (self.redb, self.health) = (Some(redb), health);
@@ -222,11 +220,7 @@ impl Db {
             drop(db);
             return Ok(());
         }
-        let closed = self.health.run("close", || Ok(db.close()?));
-        if closed.is_err() {
-            self.settle()?;
-        }
-        closed
+        self.health.run("close", || Ok(db.close()?))
     }
 
     /// Bytes of the file, of which some may be unused.
@@ -240,14 +234,6 @@ impl Db {
             Some(db) if !self.undecided.load(Ordering::Acquire) => Ok(db),
             _ => Err(StoreError::Busy { why: format!("{} must be opened anew", self.health.file()) }),
         }
-    }
-
-    /// After a failed sync: makes what reads back durable, so that nobody builds on what is not.
-    fn settle(&self) -> Result<()> {
-        if self.health.sync_failed() {
-            rewrite::rewrite(&self.disk, &self.path)?;
-        }
-        Ok(())
     }
 
     /// Drops redb's handle without a write.

@@ -255,6 +255,23 @@ fn a_failure_of_every_operation_of_open_and_close() {
 }
 
 #[test]
+fn dropping_writes_nothing_and_neither_does_what_is_dropped_with_a_failure() {
+    let sim = at_old();
+    let mut db = Db::open(&as_disk(&sim), FILE, small()).unwrap();
+    db.apply(NEW, Epoch(0), rows(NEW)).unwrap();
+    let reader = db.reader().unwrap();
+    let (ops, tree) = (sim.ops(), sim.tree_hash());
+    drop(db);
+    drop(reader);
+    assert_eq!((sim.ops(), sim.tree_hash()), (ops, tree));
+    db = Db::open(&as_disk(&sim), FILE, small()).unwrap();
+    db.apply(Lsn(1), Epoch(0), rows(NEW)).unwrap_err();
+    let ops = sim.ops();
+    drop(db);
+    assert_eq!(sim.ops(), ops);
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_is_an_io_error() {
     let sim = at_old();
     sim.set_unreadable(FILE, true).unwrap();
