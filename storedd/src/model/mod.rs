@@ -1,6 +1,7 @@
 //! The words of the mail world: names, rights, rows, commands, changes. No I/O, no async.
 
 pub mod change;
+pub mod check;
 pub mod command;
 pub mod name;
 pub mod pattern;

@@ -60,6 +60,21 @@ pub struct UserRow {
     pub directory: String,
 }
 
+/// A user, borrowed from the row's bytes. The same format as [`UserRow`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct UserView<'a> {
+    /// As in [`UserRow`], like all fields.
+    pub id: u64,
+    /// Partition of new mailboxes.
+    #[serde(borrow)]
+    pub partition: &'a str,
+    /// When it was created.
+    pub created_us: u64,
+    /// Directory below a partition's root.
+    #[serde(borrow)]
+    pub directory: &'a str,
+}
+
 /// A mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxRow {
@@ -256,6 +271,17 @@ impl Row for RightsRow {
 impl Row for PartitionRow {
     const TABLE: Table = Table::Partitions;
     const TYPICAL_BYTES: usize = 25;
+}
+
+impl<'a> UserView<'a> {
+    /// [`Row::decode`] without copying text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode(key: &[u8], bytes: &'a [u8]) -> Result<UserView<'a>> {
+        let body = check_version(Table::Users, key, bytes)?;
+        whole(Table::Users, key, body, bincode::serde::borrow_decode_from_slice(body, config()))
+    }
 }
 
 impl<'a> MailboxView<'a> {

@@ -110,6 +110,15 @@ fn rows_are_golden() {
 }
 
 #[test]
+fn a_borrowed_user_is_the_same_user() {
+    let UserRow { id, partition, created_us, directory } = user();
+    let bytes = user().encode().unwrap();
+    let view = UserView::decode(b"joe@example.org", &bytes).unwrap();
+    assert_eq!(view, UserView { id, partition: &partition, created_us, directory: &directory });
+    assert!(UserView::decode(b"joe@example.org", &bytes[1..]).is_err());
+}
+
+#[test]
 fn a_borrowed_mailbox_is_the_same_mailbox() {
     for row in [mailbox(None), mailbox(Some("=shared"))] {
         let bytes = row.encode().unwrap();

@@ -11,14 +11,11 @@
 //! user for ever, because the number does.
 
 use crate::checksum::Crc;
+use crate::config::PARTITION_NAME_MAX;
 use std::fmt;
 
 /// Longest user id in bytes: it is a component of mailbox names.
 pub const USER_BYTES_MAX: usize = 255;
-/// Longest partition name in bytes.
-pub const PARTITION_BYTES_MAX: usize = 64;
-/// The partition of a user for whom none is named.
-pub const DEFAULT_PARTITION: &str = "primary";
 /// Bytes of the user id that a token repeats; with the number it stays below the 255 bytes of a file name.
 const TOKEN_USER_BYTES: usize = 200;
 /// The directory of mailboxes that belong to no user, below a partition's root.
@@ -134,23 +131,23 @@ pub fn directory(user: &UserId, id: u64) -> String {
 /// Why text is no partition name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a partition name has 1 to {PARTITION_BYTES_MAX} letters (a-z, A-Z), digits, '.', '-' or '_', and begins with a letter or digit"
+    "a partition name has 1 to {PARTITION_NAME_MAX} letters (a-z, A-Z), digits, '-' or '_', and begins with a letter or digit"
 )]
 pub struct PartitionNameError;
 
-/// Checks a partition name. It may become the name of a directory.
+/// Checks a partition name, by the rule that the configuration has for it. It may become the name of a directory.
 ///
 /// # Errors
 /// If it breaks the rule that the error states.
 pub fn check_partition(name: &str) -> Result<(), PartitionNameError> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if first && name.len() <= PARTITION_BYTES_MAX && name.bytes().all(good) { Ok(()) } else { Err(PartitionNameError) }
+    if first && name.len() <= PARTITION_NAME_MAX && name.bytes().all(good) { Ok(()) } else { Err(PartitionNameError) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{UserId, UserIdError, check_partition, directory};
+    use super::{PARTITION_NAME_MAX, UserId, UserIdError, check_partition, directory};
 
     #[test]
     fn user_ids_that_are_taken() {
@@ -215,10 +212,10 @@ mod tests {
     // row 115
     #[test]
     fn partition_names() {
-        for good in ["primary", "archive1", "SSD-2_a.b", "0"] {
+        for good in ["primary", "archive1", "SSD-2_a", "0"] {
             assert_eq!(check_partition(good), Ok(()), "{good}");
         }
-        for bad in ["", ".", "..", "-x", "a/b", "a b", "\u{e4}", &"a".repeat(65), "a\u{0}"] {
+        for bad in ["", ".", "..", "-x", "a/b", "a b", "\u{e4}", &"a".repeat(PARTITION_NAME_MAX + 1), "a.b", "a\u{0}"] {
             assert!(check_partition(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,1 +1,3 @@
 //! The heart.
+
+pub mod plan;

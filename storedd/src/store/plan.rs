@@ -1,0 +1,175 @@
+//! The planner: what a command changes, or why it is refused.
+//!
+//! # Purpose
+//! A pure decision over the rows of one moment: no disk, no clock but the time handed in, no numbers but those of
+//! [`Ids`]. Everything that can be refused is refused here, before a byte is written.
+//!
+//! # Operation
+//! A command is planned on a draft over the rows, which sees its own changes. So an atomic batch is its commands planned
+//! one after the other on one draft; the first refusal refuses all of it. What is left on the draft is the
+//! transaction: at most one change a key, in order of table and key.
+//!
+//! # Invariants
+//! * The tables agree with each other after every transaction; [`crate::model::check`] says how, and finds where not.
+//! * I6: a mailbox takes a name only with a UIDVALIDITY above all that the name has had, or if it is the one mailbox
+//!   that had the highest. A mailbox that leaves a name leaves a row in `Past`.
+//! * A refused command changes nothing. Numbers it was given are not used again.
+
+mod acl;
+mod draft;
+mod import;
+mod mailbox;
+mod partition;
+mod refuse;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use crate::error::{Result, StoreError};
+use crate::lsn::Micros;
+use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
+use draft::Draft;
+
+/// Where the numbers come from that are never given twice.
+pub trait Ids {
+    /// A number for a user or a mailbox.
+    ///
+    /// # Errors
+    /// If no more numbers can be reserved.
+    fn next_object_id(&mut self) -> Result<u64>;
+    /// A UIDVALIDITY above all given so far and above `above`.
+    ///
+    /// # Errors
+    /// If there is none, or no more can be reserved.
+    fn next_uidvalidity(&mut self, above: u32) -> Result<u32>;
+    /// Another server's UIDVALIDITY is used; it is not given to anyone else.
+    ///
+    /// # Errors
+    /// As [`Ids::next_uidvalidity`].
+    fn note_uidvalidity(&mut self, used: u32) -> Result<()>;
+}
+
+/// Numbers for a dry run: nobody sees them again, and no real one is used up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unissued(u64);
+
+impl Ids for Unissued {
+    fn next_object_id(&mut self) -> Result<u64> {
+        self.0 += 1;
+        Ok(self.0)
+    }
+
+    fn next_uidvalidity(&mut self, above: u32) -> Result<u32> {
+        Ok(above.saturating_add(1))
+    }
+
+    fn note_uidvalidity(&mut self, _used: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the configuration decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    /// Partition of new users and shared mailboxes for whom none is named.
+    pub default_partition: &'a str,
+    /// Most bytes of one transaction as it is logged.
+    pub transaction_bytes_max: usize,
+}
+
+impl Default for Policy<'_> {
+    fn default() -> Self {
+        Policy { default_partition: "primary", transaction_bytes_max: 15 << 20 }
+    }
+}
+
+/// A command that can be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// What to write; empty if nothing has to be changed.
+    pub changes: Transaction,
+    /// What to answer once it is durable.
+    pub outcome: Outcome,
+}
+
+/// Why a command is not done. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PlanError {
+    /// It cannot be done as the store is, or not at all.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The rows could not be read, or no number was to be had.
+    #[error("{0}")]
+    Failed(#[from] StoreError),
+}
+
+type Plan<T> = Result<T, PlanError>;
+
+/// Plans a command with the default [`Policy`].
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan(command: &Command, rows: &dyn Rows, ids: &mut dyn Ids, now: Micros) -> Plan<Planned> {
+    plan_with(&Policy::default(), command, rows, ids, now)
+}
+
+/// Plans a command: what it changes in `rows`, at the time `now`.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan_with(
+    policy: &Policy<'_>,
+    command: &Command,
+    rows: &dyn Rows,
+    ids: &mut dyn Ids,
+    now: Micros,
+) -> Plan<Planned> {
+    let draft = Draft::new(rows, policy.transaction_bytes_max);
+    let mut planner = Planner { draft, ids, now, policy };
+    let outcome = match command {
+        Command::Atomic(commands) => planner.all(commands)?,
+        one => planner.one(one)?,
+    };
+    Ok(Planned { changes: planner.draft.finish(), outcome })
+}
+
+/// One command (or atomic batch) being planned.
+struct Planner<'a> {
+    draft: Draft<'a>,
+    ids: &'a mut dyn Ids,
+    now: Micros,
+    policy: &'a Policy<'a>,
+}
+
+impl Planner<'_> {
+    fn all(&mut self, commands: &[Command]) -> Plan<Outcome> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for (at, command) in commands.iter().enumerate() {
+            outcomes.push(self.one(command).map_err(|e| refuse::nth(e, at + 1))?);
+        }
+        Ok(Outcome::Each(outcomes))
+    }
+
+    fn one(&mut self, command: &Command) -> Plan<Outcome> {
+        match command {
+            Command::UserAdd { user, partition, quota_bytes, quota_messages } => {
+                self.user_add(user, partition.as_deref(), *quota_bytes, *quota_messages)
+            }
+            Command::UserDelete { user } => self.user_delete(user),
+            Command::UserRename { user, to } => self.user_rename(user, to),
+            Command::MailboxCreate { name, partition } => self.mailbox_create(name, partition.as_deref()),
+            Command::MailboxDelete { name } => self.mailbox_delete(name),
+            Command::MailboxRename { from, to } => self.mailbox_rename(from, to),
+            Command::AclSet { name, identifier, rights } => self.acl_set(name, identifier, rights),
+            Command::AclDelete { name, identifier } => self.acl_delete(name, identifier),
+            Command::Subscribe { user, name } => self.subscribe(user, name),
+            Command::Unsubscribe { user, name } => self.unsubscribe(user, name),
+            Command::PartitionAdd { name, id } => self.partition_add(name, id),
+            Command::PartitionRemove { name } => self.partition_remove(name),
+            Command::ImportMailbox { name, partition, uidvalidity, acl } => {
+                self.import_mailbox(name, partition.as_deref(), *uidvalidity, acl)
+            }
+            Command::Atomic(_) => Err(refuse::nested()),
+        }
+    }
+}

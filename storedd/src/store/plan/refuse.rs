@@ -1,0 +1,138 @@
+//! Every refusal of the planner, in one place: what, where, found, expected, and the next command to type.
+
+use super::PlanError;
+use crate::model::command::RefusalKind;
+use crate::model::rights::RightsError;
+use crate::model::user::PartitionNameError;
+use crate::model::{MailboxName, NameError, Refusal, UserIdError};
+use std::fmt::Display;
+
+fn refusal(kind: RefusalKind, message: String, hint: Option<String>) -> PlanError {
+    PlanError::Refused(Refusal { kind, message, hint })
+}
+
+/// A word as a shell reads it back.
+fn word(text: impl Display) -> String {
+    let text = text.to_string();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/@.-_+:,=".contains(&b) || b >= 0x80;
+    if !text.is_empty() && text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// What was typed, cut so that a message stays readable; control characters escaped.
+fn typed(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+pub(super) fn bad_user(text: &str, why: UserIdError) -> PlanError {
+    let hint = "user ids look like joe@example.org".to_owned();
+    refusal(RefusalKind::BadInput, format!("bad user id {}: {why}", typed(text)), Some(hint))
+}
+
+pub(super) fn bad_name(text: &str, why: &NameError) -> PlanError {
+    refusal(RefusalKind::BadInput, format!("bad mailbox name {}: {why}", typed(text)), why.hint())
+}
+
+/// A mailbox that would get a bad name by the renaming of one above it, or of its user.
+pub(super) fn bad_new_name(from: &str, why: &NameError) -> PlanError {
+    refusal(RefusalKind::BadInput, format!("the new name of {} would be bad: {why}", typed(from)), None)
+}
+
+pub(super) fn bad_rights(name: &MailboxName, why: &RightsError) -> PlanError {
+    let hint = Some(format!("storectl acl get {}", word(name)));
+    refusal(RefusalKind::BadInput, format!("rights of {name}: {why}"), hint)
+}
+
+pub(super) fn bad_partition(text: &str, why: PartitionNameError) -> PlanError {
+    refusal(RefusalKind::BadInput, format!("bad partition name {}: {why}", typed(text)), None)
+}
+
+pub(super) fn no_user(user: &str) -> PlanError {
+    refusal(RefusalKind::NoUser, format!("no such user: {user}"), Some(format!("storectl user add {}", word(user))))
+}
+
+pub(super) fn no_mailbox(name: &MailboxName) -> PlanError {
+    let above = match name.owner() {
+        Some(user) => format!("user/{user}/*"),
+        None => "shared*".to_owned(),
+    };
+    let hint = Some(format!("storectl mailbox list {}", word(above)));
+    refusal(RefusalKind::NotFound, format!("no such mailbox: {name}"), hint)
+}
+
+pub(super) fn no_partition(name: &str) -> PlanError {
+    let hint = Some("storectl partition list".to_owned());
+    refusal(RefusalKind::NotFound, format!("no such partition: {}", typed(name)), hint)
+}
+
+pub(super) fn no_entry(name: &MailboxName, identifier: &str) -> PlanError {
+    let hint = Some(format!("storectl acl get {}", word(name)));
+    refusal(RefusalKind::NotFound, format!("{name} has no entry for {}", typed(identifier)), hint)
+}
+
+pub(super) fn user_exists(user: &str) -> PlanError {
+    let hint = Some(format!("storectl user show {}", word(user)));
+    refusal(RefusalKind::Exists, format!("user {user} exists already"), hint)
+}
+
+/// The name is taken. If what was typed is another spelling of it in Unicode, that is bad input: whoever typed it
+/// means, or will later see, two mailboxes.
+pub(super) fn mailbox_exists(name: &MailboxName) -> PlanError {
+    let hint = Some(format!("storectl mailbox show {}", word(name)));
+    if name.was_renormalised() {
+        let message = format!("the name differs only by Unicode normalisation from the mailbox {name}");
+        return refusal(RefusalKind::BadInput, message, hint);
+    }
+    refusal(RefusalKind::Exists, format!("mailbox {name} exists already"), hint)
+}
+
+/// An imported mailbox is there and differs from the list.
+pub(super) fn import_differs(name: &MailboxName, what: &str, here: &str, list: &str) -> PlanError {
+    let hint = Some(format!("storectl mailbox show {}", word(name)));
+    let message = format!("mailbox {name} exists already, with {what} {here}; the list says {list}");
+    refusal(RefusalKind::Exists, message, hint)
+}
+
+pub(super) fn partition_exists(name: &str, what: &str) -> PlanError {
+    let hint = Some("storectl partition list".to_owned());
+    refusal(RefusalKind::Exists, format!("a partition with this {what} exists already: {name}"), hint)
+}
+
+pub(super) fn partition_used(name: &str, by: &str) -> PlanError {
+    refusal(RefusalKind::Busy, format!("partition {name} is in use by {by}"), None)
+}
+
+pub(super) fn into_itself(from: &MailboxName, to: &MailboxName) -> PlanError {
+    refusal(RefusalKind::BadInput, format!("{to} lies below {from}: a mailbox cannot be moved into itself"), None)
+}
+
+pub(super) fn inbox_stays(user: &str, verb: &str) -> PlanError {
+    let hint = match verb {
+        "deleted" => format!("to remove the user with all mail: storectl user delete {}", word(user)),
+        _ => format!("move its messages, or rename the user: storectl user rename {} NEW", word(user)),
+    };
+    refusal(RefusalKind::NotPermitted, format!("every user has an INBOX; that of {user} cannot be {verb}"), Some(hint))
+}
+
+pub(super) fn too_large(bytes_max: usize) -> PlanError {
+    let message = format!("one transaction holds at most {bytes_max} bytes, and this is more");
+    let hint = "do it in parts: the mailboxes below first, or fewer lines in a batch".to_owned();
+    refusal(RefusalKind::Busy, message, Some(hint))
+}
+
+pub(super) fn nested() -> PlanError {
+    refusal(RefusalKind::BadInput, "an atomic batch inside an atomic batch".to_owned(), None)
+}
+
+/// Names the command of a batch that was refused.
+pub(super) fn nth(error: PlanError, command: usize) -> PlanError {
+    match error {
+        PlanError::Refused(Refusal { kind, message, hint }) => {
+            refusal(kind, format!("command {command} of the batch: {message}; nothing of the batch was done"), hint)
+        }
+        failed @ PlanError::Failed(_) => failed,
+    }
+}
