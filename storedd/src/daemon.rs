@@ -1,1 +1,356 @@
-//! Start, signals, reload, systemd.
+//! The daemon: it rises in phases and falls in reverse.
+//!
+//! ```text
+//!  1  messages, configuration (checked before)      exit 78
+//!  2  directories, lock                             exit 74, 77, 75 with the owner's pid
+//!  3  signals, control door                         status is answered from here on: `recovering`
+//!  4  recovery                                      progress in STATUS=, more time asked for
+//!  5  partitions, threads                           committers, checkpointer, spares, heartbeat
+//!  6  READY                                         a request would be answered now
+//!  7  the event loop                                until a signal, a client or a failed log ends it
+//!  8  drain, door closed, threads joined, store closed, state file
+//! ```
+
+use crate::config::Config;
+use crate::control::{Counters, Door, Limits, Listener};
+use crate::env::Env;
+use crate::error::{StoreError, exit};
+use crate::partition::PartitionId;
+use crate::place;
+use crate::service::{Daemon, Event, Handle, percent};
+use crate::signals::{self, Signal};
+use crate::statefile::{Act, StateFile};
+use crate::store::{self, OnProgress, Progress, Store};
+use crate::{jobs, logging, reload, systemd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Time asked for while recovery goes on; asked again long before it has passed.
+const MORE_TIME: Duration = Duration::from_secs(60);
+/// Who may connect: the owner and the group; the door then asks the kernel who it is.
+const SOCKET_MODE: u32 = 0o660;
+/// How often the state file and the stamps are looked at.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Runs the daemon; the exit status of the program.
+#[must_use]
+pub fn run(config: Config) -> u8 {
+    let level = logging::start(config.messages.format, config.messages.level);
+    match rise(config, &level) {
+        Ok(status) => status,
+        Err(e) => {
+            tracing::error!(event = "start_failed", code = e.code(), hint = e.hint(), "{e}");
+            systemd::stopping(&e.to_string());
+            e.exit()
+        }
+    }
+}
+
+fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> {
+    let env = place::env();
+    tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
+    let disks = place::open_or_make(&config)?;
+    let lock = store::take_lock(&disks)?;
+
+    let (events, inbox) = channel();
+    let stop = listen(&events)?;
+    let counters = Arc::new(Counters::default());
+    let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
+    let runtime = runtime()?;
+    let listener = Listener::bind(&config.control.socket, SOCKET_MODE)?;
+    let door =
+        runtime.block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config), counters) });
+    let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
+    let state = StateFile::new(
+        disks.data.clone(),
+        env.clone(),
+        std::process::id(),
+        &config.control.socket.display().to_string(),
+    );
+    told(state.set_state("recovering"));
+    tracing::info!(event = "listening", socket = %config.control.socket.display());
+
+    let on_progress = progress(&daemon, &env, stop);
+    let (store, report) =
+        store::open(disks, env.clone(), place::options(&config), lock, place::policy(&config), &on_progress)?;
+    jobs::partitions::register_configured(&store, || PartitionId(env.random()), env.now()).or_else(|e| match e {
+        // A store that is held read-only registers nothing.
+        store::CommitError::Failed(StoreError::Busy { .. }) => Ok(()),
+        store::CommitError::Failed(e) => Err(e),
+        store::CommitError::Refused(r) => Err(StoreError::Bug(r.to_string())),
+    })?;
+    let threads = Threads::start(&store)?;
+    daemon.set_store(store.clone());
+
+    let word = daemon_state(&daemon);
+    told(state.set_state(word));
+    say_ready(word, &report);
+    let ended = event_loop(&daemon, &store, &state, &inbox, level, &events)?;
+    fall(&daemon, &store, &state, (runtime, door), threads, ended)
+}
+
+/// The runtime of the doors; the store's own threads are not in it.
+fn runtime() -> Result<Runtime, StoreError> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("door").enable_all().build();
+    built.map_err(|e| StoreError::io("start", "the runtime of the doors", e))
+}
+
+fn daemon_state(daemon: &Arc<Daemon>) -> &'static str {
+    use crate::control::Service;
+    Handle(daemon.clone()).state().word()
+}
+
+fn say_ready(word: &str, report: &store::Report) {
+    systemd::ready(&format!("{word}; {}", report.summary()));
+    tracing::info!(event = "ready", state = word, summary = report.summary());
+    for step in &report.next_steps {
+        tracing::warn!(event = "next_step", "run: {step}");
+    }
+}
+
+fn listen(events: &Sender<Event>) -> Result<signals::StopFlag, StoreError> {
+    let events = events.clone();
+    signals::listen(move |signal| {
+        let event = match signal {
+            Signal::Stop(name) => {
+                tracing::info!(event = "signal", name);
+                Event::Stop { now: false }
+            }
+            Signal::Reload => Event::Reload,
+        };
+        // The loop is gone only when the process ends anyway.
+        drop(events.send(event));
+    })
+    .map_err(|e| StoreError::io("install", "signal handlers", e))
+}
+
+/// The door's limits from the configuration.
+fn limits(config: &Config) -> Limits {
+    let control = &config.control;
+    Limits {
+        request_bytes: u32::try_from(control.max_frame).unwrap_or(u32::MAX),
+        connections: control.max_connections as usize,
+        in_flight: control.max_in_flight as usize,
+        hello_timeout: control.hello_timeout,
+        idle_timeout: control.idle_timeout,
+        write_timeout: control.write_timeout,
+        ..Limits::default()
+    }
+}
+
+/// Tells the door, the service manager and the log how far recovery is; ends the process if a stop was asked for:
+/// recovery replays into memory, so nothing has to be undone.
+fn progress(daemon: &Arc<Daemon>, env: &Arc<dyn Env>, stop: signals::StopFlag) -> OnProgress {
+    let (daemon, env) = (daemon.clone(), env.clone());
+    let last = std::sync::Mutex::new(Duration::ZERO);
+    Arc::new(move |progress: Progress| {
+        if stop.is_set() {
+            tracing::info!(event = "stopped_in_recovery", "stopped during recovery; the next start begins again");
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one way out of a replay at any point; crash-safe by design"
+            )]
+            std::process::exit(i32::from(exit::OK));
+        }
+        daemon.set_progress(progress);
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if env.uptime().saturating_sub(*last) >= Duration::from_millis(500) {
+            *last = env.uptime();
+            let line = format!("recovering: {} {} %", progress.phase, percent(&progress));
+            systemd::extend(MORE_TIME, &line);
+            tracing::info!(event = "recovering", phase = progress.phase, percent = percent(&progress));
+        }
+    })
+}
+
+fn told(result: std::io::Result<()>) {
+    if let Err(e) = result {
+        tracing::warn!(event = "state_file", error = %e, "the state file could not be written");
+    }
+}
+
+/// The threads that work for the store.
+struct Threads {
+    store: Arc<Store>,
+    handles: Vec<JoinHandle<()>>,
+    spares_stop: Arc<AtomicBool>,
+}
+
+impl Threads {
+    fn start(store: &Arc<Store>) -> Result<Threads, StoreError> {
+        let spares_stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads { store: store.clone(), handles: Vec::new(), spares_stop: spares_stop.clone() };
+        for n in 0..2 {
+            let store = store.clone();
+            threads.spawn(&format!("commit-{n}"), move || store.run_committer())?;
+        }
+        let checkpointed = store.clone();
+        threads.spawn("checkpoint", move || checkpointed.run_checkpointer())?;
+        let spared = store.clone();
+        threads.spawn("spares", move || {
+            while !spares_stop.load(Ordering::Acquire) {
+                match spared.prepare_spares() {
+                    Ok(true) => {}
+                    Ok(false) => std::thread::sleep(Duration::from_millis(10)),
+                    Err(e) => {
+                        tracing::warn!(event = "no_spare", error = %e, "no empty log segment could be prepared");
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            }
+        })?;
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.handles.push(handle.map_err(|e| StoreError::io("start", format!("thread {name}"), e))?);
+        Ok(())
+    }
+
+    fn join(self) {
+        self.spares_stop.store(true, Ordering::Release);
+        self.store.stop_committers();
+        self.store.stop_checkpointer();
+        for handle in self.handles {
+            if handle.join().is_err() {
+                tracing::error!(event = "thread_panicked");
+            }
+        }
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Asked { now: bool },
+    Poisoned,
+}
+
+fn event_loop(
+    daemon: &Arc<Daemon>,
+    store: &Arc<Store>,
+    state: &StateFile,
+    inbox: &Receiver<Event>,
+    level: &logging::LevelHandle,
+    events: &Sender<Event>,
+) -> Result<Ended, StoreError> {
+    let _watch = watch(&daemon.config(), events);
+    let watched = store.clone();
+    let env = place::env();
+    // The watchdog is fed only while the commit path moves: an old queue that does not shrink is a hang.
+    let mut stuck_since = None;
+    let watchdog = systemd::watchdog(move || {
+        let waiting = watched.queue_len() > 0;
+        let published = watched.published_lsn();
+        match stuck_since {
+            Some((lsn, since)) if waiting && lsn == published => {
+                env.uptime().saturating_sub(since) < Duration::from_secs(15)
+            }
+            _ => {
+                stuck_since = Some((published, env.uptime()));
+                true
+            }
+        }
+    });
+    watchdog.map_err(|e| StoreError::io("start", "watchdog thread", e))?;
+    let mut seen = store.last_times();
+    loop {
+        match inbox.recv_timeout(HEARTBEAT) {
+            Ok(Event::Stop { now }) => return Ok(Ended::Asked { now }),
+            Ok(Event::Poisoned) => return Ok(Ended::Poisoned),
+            Ok(Event::Reload) => reload_config(daemon, level),
+            Err(RecvTimeoutError::Timeout) => {
+                let times = store.last_times();
+                if times.0 != seen.0 {
+                    told(state.note(Act::Checkpoint));
+                }
+                if times.1 != seen.1 {
+                    told(state.note(Act::LogCleanup));
+                }
+                seen = times;
+                let word = daemon_state(daemon);
+                if state.facts().state != word {
+                    told(state.set_state(word));
+                    systemd::status(word);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Asked { now: false }),
+        }
+    }
+}
+
+fn watch(config: &Config, events: &Sender<Event>) -> Option<reload::FileWatch> {
+    let file = config.file.as_ref().filter(|_| config.reload.watch)?;
+    let events = events.clone();
+    match reload::watch(file, move || drop(events.send(Event::Reload))) {
+        Ok(watch) => Some(watch),
+        Err(e) => {
+            tracing::warn!(event = "not_watching", file = %file.display(), error = %e, "SIGHUP still reloads");
+            None
+        }
+    }
+}
+
+/// Reads the configuration again: what may change now changes, what needs a restart is named, a bad file changes nothing.
+fn reload_config(daemon: &Arc<Daemon>, level: &logging::LevelHandle) {
+    systemd::reloading();
+    let before = daemon.config();
+    let file = before.file.clone();
+    let loaded = file.as_deref().map(|f| Config::load(Some(f), None, None));
+    match loaded {
+        None => tracing::info!(event = "reload", "no configuration file is in use"),
+        Some(Err(problems)) => {
+            for problem in &problems {
+                tracing::error!(event = "reload_refused", "{problem}");
+            }
+        }
+        Some(Ok(new)) => {
+            for difference in before.differences(&new) {
+                tracing::info!(
+                    event = "reload",
+                    option = difference.option,
+                    from = difference.from,
+                    to = difference.to,
+                    effect = ?difference.effect
+                );
+            }
+            let merged = before.reloaded(&new);
+            level.set(merged.messages.level);
+            daemon.set_config(merged);
+        }
+    }
+    systemd::ready(daemon_state(daemon));
+}
+
+fn fall(
+    daemon: &Arc<Daemon>,
+    store: &Arc<Store>,
+    state: &StateFile,
+    (runtime, door): (Runtime, Door),
+    threads: Threads,
+    ended: Ended,
+) -> Result<u8, StoreError> {
+    let config = daemon.config();
+    tracing::info!(event = "stopping", reason = ?ended);
+    systemd::stopping("stopping");
+    daemon.drain();
+    told(state.set_state("draining"));
+    let patience = if ended == (Ended::Asked { now: false }) { config.stop.timeout } else { Duration::ZERO };
+    systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
+    runtime.block_on(door.close(patience));
+    threads.join();
+    if ended == Ended::Poisoned {
+        tracing::error!(event = "stopped", "the log failed; a restart recovers");
+        told(state.set_state("poisoned"));
+        return Ok(exit::LOG_FAILED);
+    }
+    store.close()?;
+    told(state.stopped());
+    tracing::info!(event = "stopped", checkpoint_lsn = store.checkpoint_lsn().0);
+    Ok(exit::OK)
+}

@@ -22,9 +22,14 @@ pub mod jobs;
 pub mod statefile;
 // Floor 5: the doors.
 pub mod control;
-// Floor 6: start, messages, reload, signals, systemd.
+pub mod service;
+// Floor 6: the programs: start, offline verbs, demo; messages, reload, signals, systemd.
+pub mod cli;
 pub mod daemon;
+pub mod demo;
 pub mod logging;
+pub mod offline;
+pub mod place;
 pub mod reload;
 pub mod signals;
 pub mod systemd;

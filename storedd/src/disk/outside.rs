@@ -69,3 +69,25 @@ pub fn resolved(path: &Path) -> PathBuf {
 fn absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
+
+/// Removes a socket file; nothing there is fine.
+///
+/// # Errors
+/// Those of the system.
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Resident memory of this process in bytes; 0 where the system does not tell.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn resident_bytes() -> u64 {
+    let statm = std::fs::read("/proc/self/statm");
+    let pages =
+        statm.ok().and_then(|t| String::from_utf8(t).ok()).and_then(|t| t.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}

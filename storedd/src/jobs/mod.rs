@@ -1,1 +1,3 @@
-//! Long-running work.
+//! Long-running work and the maintenance that the store itself does not do.
+
+pub mod partitions;

@@ -1,0 +1,168 @@
+//! The command line of `storedd`; the contract stands in README.md and in `--help`.
+
+use crate::config::{self, Config, Problem};
+use crate::error::exit;
+use crate::{daemon, demo, offline};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The table of exit statuses at the end of `--help`.
+pub const EXIT_STATUSES: &str = "Exit status:
+   0  done, nothing wrong               1  done, and problems found
+   2  data damaged or lost             64  usage
+  65  bad input, foreign or newer file 66  no such input file
+  69  not ready                        70  a bug
+  71  the log failed, restart recovers 73  exists already
+  74  I/O error                        75  in use, busy or full: try again
+  77  not permitted                    78  configuration";
+
+/// The mail message store that cannot be talked into losing mail.
+///
+/// Without a command: runs the daemon in the foreground until SIGTERM. With no configuration at all
+/// `storedd --data-dir DIR` makes or opens a store in DIR; its socket is DIR/control.sock.
+#[derive(Debug, Parser)]
+#[command(name = "storedd", version, after_help = EXIT_STATUSES, disable_help_subcommand = true, args_conflicts_with_subcommands = false)]
+pub struct Cli {
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Check the configuration, name every problem with its line, and end (0 or 78).
+    #[arg(long)]
+    pub check_config: bool,
+    /// What to do instead of running the daemon.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Where things are; before or after the command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Place {
+    /// Configuration file [default: /etc/storedd/storedd.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "STOREDD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data directory; wins over the configuration.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Control socket; wins over the configuration.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Offline commands: they take the store's lock and refuse (75) while a daemon lives.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The whole story in a temporary directory: mailboxes in, kill -9, recovery, what was kept.
+    Demo,
+    /// Make a stopped store consistent from the files present, and say what was done.
+    ///
+    /// Refuses (2) when something that was acknowledged cannot be reached, names the files, and changes nothing.
+    Recover(Recover),
+    /// Quick test of a stopped store: open, check, close (0 good, 1 bad).
+    Test(Test),
+}
+
+/// `recover`.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// Recover, checkpoint, remove temporary files; one `... done` line each.
+    #[arg(long = "final")]
+    pub all: bool,
+    /// Take what can be reached and give the rest up; needs --yes.
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Say what would be done and change no byte.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Say more: segments, phases.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `test`; short options may be bundled (`-rv`).
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Recover first.
+    #[arg(long, short)]
+    pub recover: bool,
+    /// List waiting and deadlocked transactions (a stopped store has none).
+    #[arg(long, short = 'l')]
+    pub deadlocks: bool,
+    /// Print the state of the store at the end.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Does what the command line asks for; the exit status of the program.
+#[must_use]
+pub fn main() -> u8 {
+    match Cli::try_parse() {
+        Ok(cli) => run(&cli),
+        Err(e) => {
+            // Help and version go to stdout and are no failure; clap knows which is which.
+            let wrong = e.use_stderr();
+            drop(e.print());
+            if wrong { exit::USAGE } else { exit::OK }
+        }
+    }
+}
+
+fn run(cli: &Cli) -> u8 {
+    if matches!(cli.verb, Some(Verb::Demo)) {
+        return demo::run();
+    }
+    let Place { config, data_dir, socket } = &cli.place;
+    if cli.check_config {
+        let problems = config::check(config.as_deref(), data_dir.as_deref(), socket.as_deref());
+        if problems.is_empty() {
+            println!("the configuration is good");
+            return exit::OK;
+        }
+        return complain(&problems);
+    }
+    let loaded = match Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(problems) => return complain(&problems),
+    };
+    match &cli.verb {
+        None => daemon::run(loaded),
+        Some(Verb::Recover(args)) => offline::recover(&loaded, args),
+        Some(Verb::Test(args)) => offline::test(&loaded, args),
+        Some(Verb::Demo) => demo::run(),
+    }
+}
+
+fn complain(problems: &[Problem]) -> u8 {
+    for problem in problems {
+        eprintln!("storedd: {problem}");
+    }
+    eprintln!("  next: correct what is named, then: storedd --check-config");
+    exit::CONFIG
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    // row 61
+    #[test]
+    fn short_options_bundle_and_places_stand_anywhere() {
+        let cli = Cli::try_parse_from(["storedd", "test", "-lv", "--data-dir", "x"]).unwrap();
+        assert_eq!(cli.place.data_dir, Some("x".into()));
+        assert!(matches!(cli.verb, Some(Verb::Test(Test { deadlocks: true, verbose: true, recover: false, .. }))));
+    }
+}

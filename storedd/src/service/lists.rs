@@ -1,0 +1,294 @@
+//! Queries over one view: users, mailboxes, rights, subscriptions, partitions, quotas.
+
+use super::Daemon;
+use crate::control::convert::failure;
+use crate::control::{Listing, Parts};
+use crate::error::StoreError;
+use crate::lsn::Micros;
+use crate::model::name::{owner_of, user_prefix};
+use crate::model::pattern::Pattern;
+use crate::model::rows::{MailboxRow, MailboxView, PartitionRow, QuotaRow, Row, UserRow, joined, quota_key};
+use crate::model::{MailboxName, Rows, Table, UserId, utf7};
+use crate::store::{View, rfc3339};
+use proto::{Code, Failure, Reply};
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+
+/// Where each partition lies, for the paths of a listing.
+type Roots = BTreeMap<String, String>;
+
+fn broken(e: StoreError) -> Failure {
+    failure(&e)
+}
+
+/// Calls `each` for every row whose key begins with `prefix`, until it fails.
+fn each_row(
+    view: &View,
+    table: Table,
+    prefix: &[u8],
+    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut ended = Ok(());
+    let start = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
+    view.scan(table, start, &mut |key, row| {
+        if !key.starts_with(prefix) {
+            return ControlFlow::Break(());
+        }
+        ended = each(key, row);
+        if ended.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .map_err(broken)?;
+    ended
+}
+
+fn count_rows(view: &View, table: Table, prefix: &[u8]) -> Result<u64, Failure> {
+    let mut count = 0;
+    each_row(view, table, prefix, &mut |_, _| {
+        count += 1;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+fn user_id(text: &str) -> Result<UserId, Failure> {
+    UserId::parse(text).map_err(|e| Failure::new(Code::BadInput, format!("{text:?}: {e}")))
+}
+
+fn mailbox_name(text: &str) -> Result<MailboxName, Failure> {
+    MailboxName::parse(text).map_err(|e| {
+        let failure = Failure::new(Code::BadInput, format!("{text:?}: {e}"));
+        match e.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
+}
+
+fn pattern(text: &str) -> Result<Pattern, Failure> {
+    Pattern::parse(text).map_err(|e| Failure::new(Code::BadInput, format!("pattern {text:?}: {e}")))
+}
+
+fn user_row(view: &View, user: &UserId) -> Result<UserRow, Failure> {
+    let row = view.get(Table::Users, user.as_str().as_bytes()).map_err(broken)?.ok_or_else(|| {
+        Failure::new(Code::NoUser, format!("no such user: {}", user.as_str())).with_hint("storectl user list")
+    })?;
+    UserRow::decode(user.as_str().as_bytes(), &row).map_err(broken)
+}
+
+/// What `mailbox list` shows of a row.
+fn mailbox(
+    roots: &Roots,
+    owners: &mut BTreeMap<String, String>,
+    view: &View,
+    key: &[u8],
+    row: &MailboxRow,
+) -> Result<proto::Mailbox, Failure> {
+    let name = crate::model::name::key_text(key);
+    let home = match owner_of(key) {
+        Some(owner) if row.home.is_none() => {
+            if !owners.contains_key(owner) {
+                // Names come sorted by owner: one is enough to remember.
+                owners.clear();
+                owners.insert(owner.to_owned(), user_row(view, &user_id(owner)?)?.directory);
+            }
+            owners.get(owner).map(String::as_str)
+        }
+        _ => None,
+    };
+    let directory = row.directory(home);
+    let root = roots.get(&row.partition).map_or("", String::as_str);
+    Ok(proto::Mailbox {
+        name,
+        id: row.id,
+        partition: row.partition.clone(),
+        path: format!("{root}/{directory}"),
+        uidvalidity: row.uidvalidity,
+        uidnext: row.uidnext,
+        messages: row.messages,
+        bytes: row.bytes,
+        acl: row.acl.clone(),
+    })
+}
+
+impl Daemon {
+    fn roots(&self) -> Result<Roots, Failure> {
+        Ok(self.store()?.partitions().list().into_iter().map(|(n, p)| (n, p.display().to_string())).collect())
+    }
+
+    pub(super) fn user_list(&self, wanted: Option<&str>, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let pattern = pattern(wanted.unwrap_or("*"))?;
+        let mut listing = Listing::new(Reply::Users, parts);
+        each_row(&view, Table::Users, &[], &mut |key, row| {
+            if !pattern.matches(key) {
+                return Ok(());
+            }
+            let user = String::from_utf8_lossy(key).into_owned();
+            let row = UserRow::decode(key, row).map_err(broken)?;
+            let mailboxes = count_rows(&view, Table::Mailboxes, &user_prefix(&user))?;
+            listing.push(proto::User { user, partition: row.partition, mailboxes })?;
+            Ok(())
+        })?;
+        Ok(listing.finish())
+    }
+
+    pub(super) fn user_show(&self, user: &str) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let user = user_id(user)?;
+        let row = user_row(&view, &user)?;
+        let quota = quota_of(&view, user.as_str())?;
+        Ok(Reply::UserDetail(Box::new(proto::UserDetail {
+            id: row.id,
+            created: rfc3339(Micros(row.created_us)),
+            directory: row.directory.clone(),
+            mailboxes: count_rows(&view, Table::Mailboxes, &user_prefix(user.as_str()))?,
+            partition: row.partition,
+            quota,
+            subscriptions: subscribed(&view, user.as_str())?,
+            user: user.as_str().to_owned(),
+        })))
+    }
+
+    pub(super) fn mailbox_list(&self, wanted: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let pattern = pattern(wanted)?;
+        let roots = self.roots()?;
+        let mut owners = BTreeMap::new();
+        let mut listing = Listing::new(Reply::Mailboxes, parts);
+        each_row(&view, Table::Mailboxes, pattern.key_prefix(), &mut |key, row| {
+            if pattern.matches(key) {
+                let row = MailboxRow::decode(key, row).map_err(broken)?;
+                listing.push(mailbox(&roots, &mut owners, &view, key, &row)?)?;
+            }
+            Ok(())
+        })?;
+        Ok(listing.finish())
+    }
+
+    fn mailbox_row(&self, view: &View, text: &str) -> Result<(MailboxName, MailboxRow), Failure> {
+        let name = mailbox_name(text)?;
+        let Some(row) = view.get(Table::Mailboxes, name.key()).map_err(broken)? else {
+            if let Some(owner) = name.owner() {
+                user_row(view, &user_id(owner)?)?;
+            }
+            let message = format!("no such mailbox: {name}");
+            return Err(Failure::new(Code::NotFound, message).with_hint("storectl mailbox list"));
+        };
+        let row = MailboxRow::decode(name.key(), &row).map_err(broken)?;
+        Ok((name, row))
+    }
+
+    pub(super) fn mailbox_show(&self, text: &str) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let (name, row) = self.mailbox_row(&view, text)?;
+        Ok(Reply::MailboxDetail(Box::new(proto::MailboxDetail {
+            mailbox: mailbox(&self.roots()?, &mut BTreeMap::new(), &view, name.key(), &row)?,
+            highest_modseq: row.highest_modseq,
+            unseen: row.unseen,
+            flags: Vec::new(),
+            created: rfc3339(Micros(row.created_us)),
+            name_utf7: utf7::encode(&name.to_string()),
+        })))
+    }
+
+    pub(super) fn acl_get(&self, text: &str) -> Result<Reply, Failure> {
+        let (name, row) = self.mailbox_row(&self.view()?, text)?;
+        Ok(Reply::Acl(proto::Acl { name: name.to_string(), acl: row.acl }))
+    }
+
+    pub(super) fn subscriptions(&self, user: &str) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let user = user_id(user)?;
+        user_row(&view, &user)?;
+        Ok(Reply::Subscriptions(subscribed(&view, user.as_str())?))
+    }
+
+    pub(super) fn partition_list(&self) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let mut users: BTreeMap<String, u64> = BTreeMap::new();
+        each_row(&view, Table::Users, &[], &mut |key, row| {
+            *users.entry(UserRow::decode(key, row).map_err(broken)?.partition).or_default() += 1;
+            Ok(())
+        })?;
+        let mut mailboxes: BTreeMap<String, u64> = BTreeMap::new();
+        each_row(&view, Table::Mailboxes, &[], &mut |key, row| {
+            *mailboxes.entry(MailboxView::decode(key, row).map_err(broken)?.partition.to_owned()).or_default() += 1;
+            Ok(())
+        })?;
+        let store = self.store()?;
+        let mut out = Vec::new();
+        each_row(&view, Table::Partitions, &[], &mut |key, row| {
+            let name = String::from_utf8_lossy(key).into_owned();
+            let state = store.partitions().state(&name);
+            out.push(proto::Partition {
+                path: store.partitions().path(&name).map(|p| p.display().to_string()).unwrap_or_default(),
+                id: hex(&PartitionRow::decode(key, row).map_err(broken)?.id),
+                state: state.word().to_owned(),
+                free_bytes: state.free_bytes(),
+                users: users.get(&name).copied().unwrap_or(0),
+                mailboxes: mailboxes.get(&name).copied().unwrap_or(0),
+                name,
+            });
+            Ok(())
+        })?;
+        Ok(Reply::Partitions(out))
+    }
+
+    pub(super) fn partition_show(&self, name: &str) -> Result<Reply, Failure> {
+        match self.partition_list()? {
+            Reply::Partitions(all) => all.into_iter().find(|p| p.name == name).map(Reply::Partition).ok_or_else(|| {
+                Failure::new(Code::NotFound, format!("no such partition: {name}")).with_hint("storectl partition list")
+            }),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn hashdir(&self, user: &str, absolute: bool) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let user = user_id(user)?;
+        let row = user_row(&view, &user)?;
+        let root = self.store()?.partitions().path(&row.partition);
+        let directory = match (absolute, root) {
+            (true, Some(root)) => Path::new(&root).join(row.directory.as_str()).display().to_string(),
+            _ => row.directory.clone(),
+        };
+        Ok(Reply::Hashdir(proto::Hashdir { user: user.as_str().to_owned(), partition: row.partition, directory }))
+    }
+
+    /// Limits and usage of a user (`joe`, or as a quota root `user/joe`, or any mailbox of joe's).
+    pub(super) fn quota_get(&self, root: &str) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let bare = root.strip_prefix("user/").unwrap_or(root);
+        let user = user_id(bare.split('/').next().unwrap_or(bare))?;
+        user_row(&view, &user)?;
+        quota_of(&view, user.as_str())?
+            .map(Reply::Quota)
+            .ok_or_else(|| Failure::new(Code::NotFound, format!("no quota root user/{}", user.as_str())))
+    }
+}
+
+fn quota_of(view: &View, user: &str) -> Result<Option<proto::Quota>, Failure> {
+    let key = quota_key(user);
+    let Some(row) = view.get(Table::Quotas, &key).map_err(broken)? else { return Ok(None) };
+    let row = QuotaRow::decode(&key, &row).map_err(broken)?;
+    Ok(Some(proto::Quota {
+        root: crate::model::name::key_text(&key),
+        storage: proto::Resource { usage: row.storage_usage, limit: row.storage_limit },
+        messages: proto::Resource { usage: row.message_usage, limit: row.message_limit },
+    }))
+}
+
+fn subscribed(view: &View, user: &str) -> Result<Vec<String>, Failure> {
+    let prefix = joined(user.as_bytes(), b"");
+    let mut out = Vec::new();
+    each_row(view, Table::Subscriptions, &prefix, &mut |key, _| {
+        out.push(crate::model::name::key_text(&key[prefix.len()..]));
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,248 @@
+//! The daemon as the control door sees it: state, changes, queries. The one implementation of [`Service`] in the product.
+
+mod lists;
+mod logs;
+mod numbers;
+
+pub(crate) use numbers::percent;
+
+use crate::config::Config;
+use crate::control::convert::{failure, refusal};
+use crate::control::{Committed, Completion, Counters, Parts, Peer, Service, State};
+use crate::env::Env;
+use crate::lsn::Lsn;
+use crate::model::{Command, Rows, Table};
+use crate::partition::PartitionId;
+use crate::store::plan::{self, PlanError};
+use crate::store::{Answer, CommitError, Phase, Progress, Report, Store, View};
+use proto::{Code, Failure, Reply, Request};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
+
+/// What the doors and the threads tell the daemon's event loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A client asked for the end; with `now` without waiting for requests in flight.
+    Stop {
+        /// Do not wait.
+        now: bool,
+    },
+    /// The log failed.
+    Poisoned,
+    /// The configuration file may have changed.
+    Reload,
+}
+
+/// The daemon, shared by all connections.
+pub struct Daemon {
+    config: RwLock<Arc<Config>>,
+    env: Arc<dyn Env>,
+    started: Duration,
+    store: OnceLock<Arc<Store>>,
+    progress: Mutex<Progress>,
+    draining: AtomicBool,
+    poison_told: AtomicBool,
+    events: Sender<Event>,
+    counters: Arc<Counters>,
+    begun_at: crate::lsn::Micros,
+}
+
+impl Daemon {
+    /// A daemon that has no store yet: it recovers.
+    #[must_use]
+    pub fn new(config: Config, env: Arc<dyn Env>, events: Sender<Event>, counters: Arc<Counters>) -> Daemon {
+        Daemon {
+            config: RwLock::new(Arc::new(config)),
+            started: env.uptime(),
+            begun_at: env.now(),
+            env,
+            store: OnceLock::new(),
+            progress: Mutex::new(Progress { phase: "start", done: 0.0 }),
+            draining: AtomicBool::new(false),
+            poison_told: AtomicBool::new(false),
+            events,
+            counters,
+        }
+    }
+
+    /// Notes how far recovery is.
+    pub fn set_progress(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = progress;
+    }
+
+    /// Recovery is done: from now on there is a store.
+    pub fn set_store(&self, store: Arc<Store>) {
+        let first = self.store.set(store).is_ok();
+        assert!(first, "a daemon opens one store");
+    }
+
+    /// Refuses new changes from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The configuration in effect.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Puts another configuration into effect.
+    pub fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
+    }
+
+    fn store(&self) -> Result<&Arc<Store>, Failure> {
+        self.store.get().ok_or_else(|| Failure::new(Code::Unavailable, "recovering"))
+    }
+
+    fn view(&self) -> Result<View, Failure> {
+        Ok(self.store()?.view())
+    }
+
+    fn checkpoint(&self) -> Result<Reply, Failure> {
+        let done = self.store()?.checkpoint().map_err(|e| failure(&e))?;
+        Ok(Reply::Checkpoint(proto::Checkpoint {
+            lsn: done.lsn.0,
+            duration: done.duration.as_secs_f64(),
+            retired: done.retired,
+        }))
+    }
+
+    fn reports(&self, last: u32) -> Result<Reply, Failure> {
+        let store = self.store()?;
+        let reports = Report::load(&*store.disks().data, last.clamp(1, 1000) as usize).map_err(|e| failure(&e))?;
+        Ok(Reply::Reports(reports.into_iter().map(numbers::report).collect()))
+    }
+
+    fn config_values(&self, defaults: bool) -> Reply {
+        Reply::Config(if defaults { Config::default_values() } else { self.config().values() })
+    }
+
+    /// Tells the event loop once that the log failed; it ends the process, and the next start recovers.
+    fn notice_poison(&self, answer: &Answer) {
+        if let Err(CommitError::Failed(crate::error::StoreError::Poisoned { .. })) = answer
+            && !self.poison_told.swap(true, Ordering::AcqRel)
+        {
+            // The loop is gone only when the process ends anyway.
+            drop(self.events.send(Event::Poisoned));
+        }
+    }
+}
+
+/// What the door is told of an answer.
+fn committed(answer: Answer) -> Result<Committed, Failure> {
+    match answer {
+        Ok(done) => Ok(Committed { lsn: done.lsn, outcome: done.outcome }),
+        Err(CommitError::Refused(r)) => Err(refusal(r)),
+        Err(CommitError::Failed(e)) => Err(failure(&e)),
+    }
+}
+
+/// A handle that the door can own.
+#[derive(Clone)]
+pub struct Handle(pub Arc<Daemon>);
+
+impl Service for Handle {
+    fn state(&self) -> State {
+        let Some(store) = self.0.store.get() else { return State::Recovering };
+        if self.0.draining.load(Ordering::Acquire) {
+            return State::Draining;
+        }
+        match store.phase() {
+            Phase::Ready => State::Ready,
+            Phase::ReadOnly(_) => State::ReadOnly,
+            Phase::Poisoned => State::Poisoned,
+        }
+    }
+
+    fn change(&self, _peer: &Peer, command: Command, done: Completion) {
+        match self.0.store() {
+            Ok(store) => {
+                let daemon = Arc::clone(&self.0);
+                store.submit(
+                    command,
+                    Box::new(move |answer| {
+                        daemon.notice_poison(&answer);
+                        done(committed(answer));
+                    }),
+                );
+            }
+            Err(failure) => done(Err(failure)),
+        }
+    }
+
+    fn dry_run(&self, _peer: &Peer, command: Command) -> Result<Committed, Failure> {
+        let store = self.0.store()?;
+        let (policy, now) = (store.options().policy(), self.0.env.now());
+        match plan::plan_with(&policy, &command, &store.view(), &mut plan::Unissued::default(), now) {
+            Ok(planned) => Ok(Committed { lsn: Lsn::ZERO, outcome: planned.outcome }),
+            Err(PlanError::Refused(r)) => Err(refusal(r)),
+            Err(PlanError::Failed(e)) => Err(failure(&e)),
+        }
+    }
+
+    fn partition(&self, name: &str, path: &str, dry_run: bool) -> Result<[u8; 16], Failure> {
+        self.0.prepare_partition(name, Path::new(path), dry_run)
+    }
+
+    fn query(&self, request: &Request, peer: &Peer, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let daemon = &self.0;
+        match request {
+            Request::Status => Ok(Reply::Status(Box::new(daemon.status(self.state())))),
+            Request::Stats => Ok(Reply::Stats(Box::new(daemon.stats()))),
+            Request::Checkpoint => daemon.checkpoint(),
+            Request::LogList { all } => daemon.log_list(*all),
+            Request::LogVerify => daemon.log_verify(),
+            Request::LogDump { from, to, since_us, mailbox, user } => {
+                let wanted = logs::Wanted::new(*from, *to, *since_us, mailbox.as_deref(), user.as_deref())?;
+                daemon.log_dump(&wanted, parts)
+            }
+            Request::RecoverReport { last } => daemon.reports(*last),
+            Request::UserList { pattern } => daemon.user_list(pattern.as_deref(), parts),
+            Request::UserShow { user } => daemon.user_show(user),
+            Request::MailboxList { pattern } => daemon.mailbox_list(pattern, parts),
+            Request::MailboxShow { name } => daemon.mailbox_show(name),
+            Request::AclGet { name } => daemon.acl_get(name),
+            Request::Subscriptions { user } => daemon.subscriptions(user),
+            Request::PartitionList => daemon.partition_list(),
+            Request::PartitionShow { name } => daemon.partition_show(name),
+            Request::Hashdir { user, absolute } => daemon.hashdir(user, *absolute),
+            Request::QuotaGet { root } => daemon.quota_get(root),
+            Request::ConfigShow { defaults } => Ok(daemon.config_values(*defaults)),
+            Request::Shutdown { now } => {
+                tracing::info!(event = "shutdown_asked", uid = peer.uid, pid = peer.pid, now);
+                drop(daemon.events.send(Event::Stop { now: *now }));
+                Ok(Reply::Done(proto::Done { done: true }))
+            }
+            Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
+                Err(Failure::new(Code::Bug, "the door answers this itself"))
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// Makes the root of a partition that is to be added; its name and path are remembered only with the command that
+    /// follows, so that a refused one leaves nothing but a prepared directory.
+    fn prepare_partition(&self, name: &str, path: &Path, dry_run: bool) -> Result<[u8; 16], Failure> {
+        let store = self.store()?;
+        if crate::model::user::check_partition(name).is_err() {
+            return Err(Failure::new(Code::BadInput, format!("{name:?} is no partition name")));
+        }
+        if !path.is_absolute() {
+            let message = format!("{} is not an absolute path", path.display());
+            return Err(Failure::new(Code::BadInput, message));
+        }
+        let known = store.view().contains(Table::Partitions, name.as_bytes()).map_err(|e| failure(&e))?;
+        let fresh = PartitionId(self.env.random());
+        if known || dry_run {
+            // The planner refuses a known one; nothing is touched.
+            return Ok(fresh.0);
+        }
+        crate::jobs::partitions::add(store, name, path, fresh, self.env.now()).map(|id| id.0).map_err(|e| failure(&e))
+    }
+}

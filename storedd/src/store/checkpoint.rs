@@ -1,0 +1,206 @@
+//! Checkpoint: make the database durable up to an LSN, so that the log before it is not needed for a start.
+//!
+//! Commits go on meanwhile. The overlay that took changes until now is frozen at LSN n and a new one takes its place
+//! (one pointer, under the planner's lock); when everything up to n is synced the partitions are synced, the frozen
+//! overlay is written to the database in key order as one durable transaction that also stores `applied_lsn = n`
+//! (I5), a new read transaction is published, the control file notes n, and log segments that nobody needs are retired
+//! (I4).
+//!
+//! A failed write of the database is *undecided*: it is reopened, its applied_lsn compared, tried once more. If that
+//! fails too, the store takes no changes until a later attempt succeeds; reads go on from the frozen overlay, and the
+//! log still holds everything.
+
+use super::commit::lock;
+use super::overlay::Overlay;
+use super::stats::add;
+use super::view::{Base, Frozen};
+use super::{Retired, Store};
+use crate::error::{Result, StoreError};
+use crate::lsn::Lsn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a checkpoint did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointDone {
+    /// The database is durable by itself up to here.
+    pub lsn: Lsn,
+    /// How long it took.
+    pub duration: Duration,
+    /// Log segments retired by it.
+    pub retired: Vec<Retired>,
+    /// Rows written or removed.
+    pub rows: u64,
+}
+
+impl Store {
+    /// Makes the database durable up to the newest synced LSN and returns when it is. Checkpoints queue up behind
+    /// each other.
+    ///
+    /// # Errors
+    /// If the log is poisoned, or the database could not be written twice in a row.
+    pub fn checkpoint(&self) -> Result<CheckpointDone> {
+        let mut db = lock(&self.db);
+        let begun = self.env.uptime();
+        let result = self.checkpoint_locked(&mut db);
+        match &result {
+            Ok(done) => {
+                add(&self.stats.checkpoints, 1);
+                self.stats.checkpoint.record(done.duration);
+                self.clear_read_only();
+                tracing::debug!(event = "checkpoint", lsn = %done.lsn, rows = done.rows, seconds = done.duration.as_secs_f64());
+            }
+            Err(e) => {
+                add(&self.stats.checkpoints_failed, 1);
+                tracing::error!(event = "checkpoint_failed", error = %e, seconds = (self.env.uptime() - begun).as_secs_f64());
+            }
+        }
+        result
+    }
+
+    fn checkpoint_locked(&self, db: &mut crate::db::Db) -> Result<CheckpointDone> {
+        let begun = self.env.uptime();
+        let frozen = self.freeze();
+        self.wait_synced(frozen.upto)?;
+        assert!(frozen.upto.0 <= self.published.load(Ordering::Acquire), "I1: checkpoint <= published");
+        self.partitions_sync();
+        let rows = self.write_frozen(db, &frozen)?;
+        let reader = Arc::new(db.reader()?);
+        assert_eq!(reader.meta().applied_lsn, frozen.upto, "I1: applied_lsn is the checkpoint");
+        let base = self.base.load();
+        self.base.store(Arc::new(Base { active: base.active.clone(), frozen: None, db: reader }));
+        self.checkpoint_lsn.store(frozen.upto.0, Ordering::Release);
+        self.last_checkpoint.store(self.env.now().0, Ordering::Release);
+        let durable = Lsn(self.synced.load(Ordering::Acquire));
+        self.control.update(|state| {
+            state.checkpoint_lsn = frozen.upto;
+            state.durable_lsn = state.durable_lsn.max(durable);
+        })?;
+        let retired = self.retire(frozen.upto)?;
+        Ok(CheckpointDone { lsn: frozen.upto, duration: self.env.uptime() - begun, retired, rows })
+    }
+
+    /// Freezes the active overlay, or returns the one that an earlier checkpoint could not write.
+    fn freeze(&self) -> Frozen {
+        let planner = lock(&self.planner);
+        let base = self.base.load();
+        if let Some(frozen) = &base.frozen {
+            return frozen.clone();
+        }
+        self.logged_before.store(self.stats.log_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        let frozen = Frozen { overlay: base.active.clone(), upto: planner.last_lsn() };
+        let next = Base { active: Arc::new(Overlay::default()), frozen: Some(frozen.clone()), db: base.db.clone() };
+        self.base.store(Arc::new(next));
+        frozen
+    }
+
+    /// Waits until everything up to `lsn` is synced. The group it belongs to is being written: no group waits without a
+    /// leader.
+    fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        while self.synced.load(Ordering::Acquire) < lsn.0 {
+            drop(lock(&self.log));
+            if let Some(e) = self.poison.get() {
+                return Err(e.clone());
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn write_frozen(&self, db: &mut crate::db::Db, frozen: &Frozen) -> Result<u64> {
+        let epoch = self.control.state().epoch;
+        let mut last = None;
+        for attempt in 0..2 {
+            if attempt > 0 && self.reopen(db)? == frozen.upto {
+                return Ok(0);
+            }
+            match db.apply(frozen.upto, epoch, frozen.overlay.newest(frozen.upto)) {
+                Ok(applied) => return Ok(applied.rows_put + applied.rows_removed),
+                Err(e) => last = Some(e),
+            }
+        }
+        let cause = last.unwrap_or_else(|| StoreError::Bug("no attempt was made".to_owned()));
+        self.set_read_only(format!("the checkpoint failed: {cause}"));
+        self.reopen(db)?;
+        Err(cause)
+    }
+
+    /// After a failed write of the database: opens it anew and gives readers the reopened file. Its applied LSN says
+    /// whether the write happened.
+    fn reopen(&self, db: &mut crate::db::Db) -> Result<Lsn> {
+        let meta = db.reopen()?;
+        let base = self.base.load();
+        let reader = Arc::new(db.reader()?);
+        self.base.store(Arc::new(Base { active: base.active.clone(), frozen: base.frozen.clone(), db: reader }));
+        Ok(meta.applied_lsn)
+    }
+
+    /// Bytes of changes that only the log and the memory hold.
+    #[must_use]
+    pub fn overlay_bytes(&self) -> usize {
+        let base = self.base.load();
+        base.active.bytes() + base.frozen.as_ref().map_or(0, |f| f.overlay.bytes())
+    }
+
+    /// Row versions held in memory.
+    #[must_use]
+    pub fn overlay_entries(&self) -> usize {
+        let base = self.base.load();
+        base.active.entries() + base.frozen.as_ref().map_or(0, |f| f.overlay.entries())
+    }
+
+    /// The checkpointer: checkpoints when the overlay is full, when a replay of the log would take longer than its
+    /// budget, or when the interval has passed and something changed. Returns after [`Store::stop_checkpointer`].
+    pub fn run_checkpointer(&self) {
+        let mut last = self.env.uptime();
+        loop {
+            let stop = {
+                let wake = lock(&self.checkpointer.flags);
+                let (wake, _) = self
+                    .checkpointer
+                    .wake
+                    .wait_timeout_while(wake, Duration::from_millis(200), |f| !f.stop && !f.asked)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut wake = wake;
+                wake.asked = false;
+                wake.stop
+            };
+            if stop {
+                return;
+            }
+            if self.checkpoint_is_due(last) {
+                last = self.env.uptime();
+                if self.checkpoint().is_err() {
+                    // The cause is logged; the frozen overlay stays and the next round tries again.
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn checkpoint_is_due(&self, last: Duration) -> bool {
+        if self.poison.get().is_some() {
+            return false;
+        }
+        let base = self.base.load();
+        let age = self.env.uptime().saturating_sub(last);
+        base.frozen.is_some()
+            || base.active.bytes() >= self.options.overlay_bytes
+            || base.active.entries() as u64 >= self.options.replay_records_max()
+            || self.stats.log_bytes.load(Ordering::Relaxed) - self.logged_before.load(Ordering::Relaxed)
+                >= self.options.checkpoint_log_bytes
+            || (age >= self.options.checkpoint_interval && !base.active.is_empty())
+    }
+
+    pub(crate) fn wake_checkpointer(&self) {
+        lock(&self.checkpointer.flags).asked = true;
+        self.checkpointer.wake.notify_one();
+    }
+
+    /// Ends [`Store::run_checkpointer`].
+    pub fn stop_checkpointer(&self) {
+        lock(&self.checkpointer.flags).stop = true;
+        self.checkpointer.wake.notify_all();
+    }
+}

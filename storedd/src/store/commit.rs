@@ -1,0 +1,577 @@
+//! Commit: how a command becomes durable.
+//!
+//! # The order of durability
+//! plan (everything that can be refused is refused here) -> append the group -> one sync -> publish -> answer.
+//!
+//! # Operation
+//! Commands wait in a queue. Whoever holds the *planner* (one thread at a time) is the leader: it takes what waits, plans
+//! each command on top of everything planned before, synced or not, and adds its record to the open group. As soon as
+//! the *log side* is free the leader takes it, gives the planner away, writes the group, syncs once, publishes and
+//! answers. So group n+1 is planned while group n is being synced, and a group is closed at the last possible moment.
+//!
+//! The leader is the calling thread itself when nobody else leads ([`Store::commit`]; a single client pays no thread
+//! switch), else one of two committer threads ([`Store::run_committer`]).
+//!
+//! The planner inserts new row versions into the overlay at once, at their own LSN. Nobody sees them before that LSN is
+//! published, and it is published only after the sync (I2).
+//!
+//! # Failure
+//! A failed write or sync of the log poisons the store: no retry (after a failed sync the page cache may lie), every
+//! waiting command gets the same error, reads go on at the last published LSN, the process is expected to exit.
+//!
+//! # Invariants
+//! * I1 `checkpoint <= published <= synced <= appended`.
+//! * I2 an answer "done" for LSN n needs a [`Synced`] token at or past n, which only the success path of a sync makes.
+//! * Outside the leader the open group is empty: a group never waits for a leader.
+
+use super::ids::IdSource;
+use super::plan::{self, PlanError};
+use super::stats::add;
+use super::view::View;
+use super::{Phase, Store};
+use crate::error::StoreError;
+use crate::lsn::{Lsn, Micros};
+use crate::model::{Change, Command, Outcome, Refusal, Table};
+use crate::wal::{Encoder, Kind, Piece, Synced, Writer, payload};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+/// A command that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// LSN of its record; for a command that had nothing to change, the LSN up to which it looked.
+    pub lsn: Lsn,
+    /// What it did.
+    pub outcome: Outcome,
+}
+
+/// A command that was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// It may not be; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be.
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// What comes back for a command.
+pub type Answer = Result<Committed, CommitError>;
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    Thread(Arc<Slot>),
+    Callback(Box<dyn FnOnce(Answer) + Send>),
+}
+
+impl Waiter {
+    fn answer(self, answer: Answer) {
+        match self {
+            Waiter::Thread(slot) => slot.put(answer),
+            Waiter::Callback(f) => f(answer),
+        }
+    }
+}
+
+/// Where a waiting thread finds its answer.
+#[derive(Default)]
+pub(crate) struct Slot {
+    answer: Mutex<Option<Answer>>,
+    there: Condvar,
+}
+
+impl Slot {
+    fn put(&self, answer: Answer) {
+        *lock(&self.answer) = Some(answer);
+        self.there.notify_one();
+    }
+
+    fn wait(&self) -> Answer {
+        let mut answer = lock(&self.answer);
+        loop {
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            answer = self.there.wait(answer).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+}
+
+/// A command in the queue.
+pub(crate) struct Pending {
+    command: Command,
+    waiter: Waiter,
+    since: Duration,
+}
+
+/// What waits, and who is awake.
+#[derive(Default)]
+pub(crate) struct Queue {
+    pending: Vec<Pending>,
+    /// A group is being written; set by the leader before it gives the planner away.
+    syncing: bool,
+    /// Committer threads that wait for work.
+    idle: usize,
+    /// The leader waits for the log side or for more work.
+    leader_waits: bool,
+    /// Records were written after the last seal.
+    unsealed: bool,
+    stop: bool,
+}
+
+/// A planned command that waits for its group.
+struct Planned {
+    waiter: Waiter,
+    since: Duration,
+    answer: Answer,
+}
+
+/// Commands planned together and synced together.
+#[derive(Default)]
+struct Group {
+    pieces: Vec<Piece>,
+    planned: Vec<Planned>,
+    /// Keys and rows of users that were added or changed: their directories follow.
+    user_rows: Vec<(Vec<u8>, Vec<u8>)>,
+    last: Lsn,
+    records: u64,
+    payload_bytes: u64,
+    seals: u64,
+}
+
+/// What the leader owns.
+pub(crate) struct Planner {
+    /// `None` in a store that is held read-only.
+    pub(crate) encoder: Option<Encoder>,
+    reached: Lsn,
+    pub(crate) ids: IdSource,
+    group: Group,
+    /// The last record is a seal (or nothing was written in this run).
+    sealed: bool,
+    scratch: Vec<u8>,
+}
+
+impl Planner {
+    pub(crate) fn new(encoder: Option<Encoder>, reached: Lsn, ids: IdSource) -> Planner {
+        Planner { encoder, reached, ids, group: Group::default(), sealed: true, scratch: Vec::new() }
+    }
+
+    /// LSN of the last record planned.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        self.encoder.as_ref().map_or(self.reached, |e| Lsn(e.next_lsn().0 - 1))
+    }
+}
+
+/// What the one who writes owns.
+pub(crate) struct LogSide {
+    /// `None` in a store that is held read-only, as is the proof.
+    pub(crate) writer: Option<Writer>,
+    /// Proof of what is durable; renewed by each sync.
+    pub(crate) durable: Option<Synced>,
+}
+
+/// A group is closed for planning at this size even while the log side is busy.
+const GROUP_BYTES_MAX: u64 = 8 << 20;
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+impl Store {
+    /// Does a command and returns when it is durable and visible. The calling thread does the work itself if nobody
+    /// else is at it.
+    ///
+    /// # Errors
+    /// Refused, or failed; after [`StoreError::Poisoned`] the command is undecided until a restart.
+    pub fn commit(&self, command: Command) -> Answer {
+        let slot = Arc::new(Slot::default());
+        let pending = Pending { command, waiter: Waiter::Thread(slot.clone()), since: self.env.uptime() };
+        if let Some(planner) = try_lock(&self.planner) {
+            lock(&self.queue).pending.push(pending);
+            self.lead(planner);
+            self.wake_for_rest();
+        } else {
+            self.enqueue(pending)?;
+        }
+        slot.wait()
+    }
+
+    /// Queues a command; `done` is called from the thread that synced it, so it must be short and must not block.
+    pub fn submit(&self, command: Command, done: Box<dyn FnOnce(Answer) + Send>) {
+        let pending = Pending { command, waiter: Waiter::Callback(done), since: self.env.uptime() };
+        if let Err(e) = self.enqueue(pending) {
+            // The pending command was consumed with its waiter answered.
+            tracing::debug!(event = "submit_refused", error = %e);
+        }
+    }
+
+    fn enqueue(&self, pending: Pending) -> Result<(), CommitError> {
+        let mut queue = lock(&self.queue);
+        if queue.pending.len() >= self.options.queue_max {
+            drop(queue);
+            let why = format!("{} commands wait already", self.options.queue_max);
+            pending.waiter.answer(Err(StoreError::Busy { why }.into()));
+            return Ok(());
+        }
+        queue.pending.push(pending);
+        let (leader, idle) = (queue.leader_waits, queue.idle > 0);
+        drop(queue);
+        if leader {
+            self.turn.notify_one();
+        } else if idle {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// After a caller led: if commands came in meanwhile, a committer thread takes over.
+    fn wake_for_rest(&self) {
+        let queue = lock(&self.queue);
+        if !queue.pending.is_empty() && queue.idle > 0 {
+            self.work.notify_one();
+        }
+    }
+
+    /// Plans and writes until this thread has written one group. See the page.
+    fn lead(&self, mut planner: MutexGuard<'_, Planner>) {
+        loop {
+            let batch = {
+                let mut queue = lock(&self.queue);
+                if planner.group.payload_bytes < GROUP_BYTES_MAX {
+                    std::mem::take(&mut queue.pending)
+                } else {
+                    Vec::new()
+                }
+            };
+            self.plan_batch(&mut planner, batch);
+            if planner.group.planned.is_empty() && planner.group.pieces.is_empty() {
+                return;
+            }
+            if let Some(log) = self.log_side(&planner.group) {
+                lock(&self.queue).syncing = true;
+                let group = std::mem::take(&mut planner.group);
+                drop(planner);
+                return self.write(log, group);
+            }
+        }
+    }
+
+    /// The log side, as soon as it is free; `None` if more commands came that can join the open group meanwhile.
+    fn log_side(&self, group: &Group) -> Option<MutexGuard<'_, LogSide>> {
+        if let Some(log) = try_lock(&self.log) {
+            return Some(log);
+        }
+        let mut queue = lock(&self.queue);
+        while queue.syncing && (queue.pending.is_empty() || group.payload_bytes >= GROUP_BYTES_MAX) {
+            queue.leader_waits = true;
+            queue = self.turn.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue.leader_waits = false;
+        }
+        let busy = queue.syncing;
+        drop(queue);
+        // Not syncing: it is held for a moment only, by `log list` or a clean-up.
+        (!busy).then(|| lock(&self.log))
+    }
+
+    fn plan_batch(&self, planner: &mut Planner, batch: Vec<Pending>) {
+        if batch.is_empty() {
+            return;
+        }
+        let begun = self.env.uptime();
+        add(&self.stats.begun, batch.len() as u64);
+        // Everything planned so far, synced or not; the base cannot be frozen meanwhile (that needs the planner).
+        let view = View { base: self.base.load_full(), at: Lsn(u64::MAX) };
+        let mut batch = batch.into_iter();
+        for Pending { command, waiter, since } in batch.by_ref() {
+            let answer = self.plan_one(planner, &view, &command);
+            planner.group.planned.push(Planned { waiter, since, answer });
+        }
+        self.stats.plan.record(self.env.uptime().saturating_sub(begun));
+    }
+
+    fn plan_one(&self, planner: &mut Planner, view: &View, command: &Command) -> Answer {
+        self.may_write()?;
+        let now = self.env.now();
+        let planned = match plan::plan_with(&self.options.policy(), command, view, &mut planner.ids, now) {
+            Ok(planned) => planned,
+            Err(PlanError::Refused(refusal)) => {
+                add(&self.stats.refused, 1);
+                return Err(refusal.into());
+            }
+            Err(PlanError::Failed(e)) => {
+                add(&self.stats.aborted, 1);
+                return Err(e.into());
+            }
+        };
+        if planned.changes.is_empty() {
+            add(&self.stats.unchanged, 1);
+            return Ok(Committed { lsn: planner.last_lsn(), outcome: planned.outcome });
+        }
+        planner.scratch.clear();
+        payload::put_transaction(&planned.changes, &mut planner.scratch)?;
+        let durable = Lsn(self.synced.load(Ordering::Acquire));
+        let Planner { encoder, group, scratch, .. } = &mut *planner;
+        let lsn = self.encode(encoder, Kind::Transaction, scratch, now, durable, &mut group.pieces)?;
+        for change in &planned.changes {
+            apply(&view.base.active, change, lsn);
+            if let Change::Put { table: Table::Users, key, row } = change {
+                planner.group.user_rows.push((key.to_vec(), row.to_vec()));
+            }
+        }
+        let group = &mut planner.group;
+        group.last = lsn;
+        group.records += 1;
+        group.payload_bytes += planner.scratch.len() as u64;
+        planner.sealed = false;
+        self.appended.store(lsn.0, Ordering::Release);
+        Ok(Committed { lsn, outcome: planned.outcome })
+    }
+
+    /// Encodes one record. An append never meets a full disk: the segment that a record may roll into is promised
+    /// before the record is encoded, and that promise is where a full disk refuses the command.
+    fn encode(
+        &self,
+        encoder: &mut Option<Encoder>,
+        kind: Kind,
+        payload: &[u8],
+        now: Micros,
+        durable: Lsn,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<Lsn, StoreError> {
+        let (Some(encoder), Some(running)) = (encoder, &self.running) else {
+            return Err(StoreError::Bug("a record for a store that is read-only".to_owned()));
+        };
+        let rolls = encoder.would_roll(payload.len());
+        if rolls {
+            running.spares.reserve()?;
+        }
+        encoder.push(kind, payload, now, durable, pieces).inspect_err(|_| {
+            if rolls {
+                running.spares.unreserve();
+            }
+        })
+    }
+
+    /// Whether a change may be planned now; the reason if not.
+    fn may_write(&self) -> Result<(), StoreError> {
+        match self.phase() {
+            Phase::Ready => {}
+            Phase::Poisoned => return Err(self.poison_error()),
+            Phase::ReadOnly(why) => return Err(StoreError::Busy { why: format!("the store is read-only: {why}") }),
+        }
+        if self.base.load().active.bytes() >= self.options.overlay_bytes_max {
+            self.wake_checkpointer();
+            return Err(StoreError::Busy { why: "changes come faster than the checkpoint writes them".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Writes a group: append, sync, publish, answer. The one function whose order is the promise of the product.
+    fn write(&self, mut log: MutexGuard<'_, LogSide>, mut group: Group) {
+        if crate::planted::on(crate::planted::Bug::AckBeforeSync) {
+            for planned in group.planned.drain(..) {
+                planned.waiter.answer(planned.answer);
+            }
+        }
+        let failed = self.append_and_sync(&mut log, &group).err();
+        if failed.is_none() && group.records > 0 {
+            let synced = log.durable.map_or(Lsn::ZERO, Synced::lsn);
+            self.synced.store(synced.0, Ordering::Release);
+            // IMPORTANT: published only after the sync; readers see nothing that could still be lost (I2).
+            self.published.store(group.last.0.max(self.published.load(Ordering::Acquire)), Ordering::Release);
+        }
+        let durable = log.durable;
+        // The next leader may take the log side from here on.
+        drop(log);
+        let leader = {
+            let mut queue = lock(&self.queue);
+            queue.syncing = false;
+            if group.records > 0 {
+                let was = std::mem::replace(&mut queue.unsealed, group.records > group.seals);
+                if queue.unsealed && !was && queue.idle > 0 {
+                    // Somebody has to look at the clock from now on.
+                    self.work.notify_one();
+                }
+            }
+            queue.leader_waits
+        };
+        if leader {
+            self.turn.notify_one();
+        }
+        match failed {
+            None => {
+                self.partitions_follow(&group.user_rows);
+                self.answer(group.planned, durable);
+            }
+            Some(cause) => self.fail(group.planned, &cause),
+        }
+    }
+
+    fn append_and_sync(&self, log: &mut LogSide, group: &Group) -> Result<(), StoreError> {
+        if group.pieces.is_empty() {
+            return self.poison.get().map_or(Ok(()), |e| Err(e.clone()));
+        }
+        let begun = self.env.uptime();
+        let Some(writer) = &mut log.writer else {
+            return Err(StoreError::Bug("a group for a log that is read-only".to_owned()));
+        };
+        let result = writer.write(&group.pieces).and_then(|()| writer.sync());
+        match result {
+            Ok(token) => {
+                log.durable = Some(token);
+                debug_assert_eq!(token.lsn(), group.last, "a sync covers the whole group");
+                self.stats.sync.record(self.env.uptime().saturating_sub(begun));
+                self.stats.count_group(group.records - group.seals);
+                add(&self.stats.seals, group.seals);
+                add(&self.stats.log_bytes, group.pieces.iter().map(|p| p.bytes.len() as u64).sum());
+                add(&self.stats.log_payload_bytes, group.payload_bytes);
+                Ok(())
+            }
+            Err(e) => {
+                let cause = match e {
+                    StoreError::Poisoned { .. } => e.clone(),
+                    _ => StoreError::Poisoned { cause: e.to_string() },
+                };
+                let _ = self.poison.set(cause.clone());
+                tracing::error!(event = "log_failed", error = %e, "the log failed; no more changes until a restart");
+                Err(cause)
+            }
+        }
+    }
+
+    /// Sends the answers of a group. The token is the proof that everything they say is durable.
+    fn answer(&self, planned: Vec<Planned>, durable: Option<Synced>) {
+        let now = self.env.uptime();
+        let mut committed = 0;
+        for Planned { waiter, since, answer } in planned {
+            if let Ok(done) = &answer {
+                assert!(durable.is_some_and(|d| done.lsn <= d.lsn()), "I2: an answer needs its record synced");
+                committed += 1;
+                self.stats.commit.record(now.saturating_sub(since));
+            }
+            waiter.answer(answer);
+        }
+        add(&self.stats.committed, committed);
+    }
+
+    fn fail(&self, planned: Vec<Planned>, cause: &StoreError) {
+        add(&self.stats.aborted, planned.len() as u64);
+        for Planned { waiter, answer, .. } in planned {
+            // What was refused is refused; what was planned is undecided.
+            waiter.answer(answer.and_then(|_| Err(cause.clone().into())));
+        }
+    }
+
+    /// Writes a seal if the log rests unsealed: it states that everything before it is durable, so that later damage
+    /// there cannot be taken for a torn tail. True if it wrote one.
+    ///
+    /// # Errors
+    /// If the log is poisoned or its disk is full.
+    pub fn seal(&self) -> Result<bool, StoreError> {
+        let mut planner = lock(&self.planner);
+        if planner.sealed || self.poison.get().is_some() {
+            return Ok(false);
+        }
+        let log = lock(&self.log);
+        let durable = log.durable.map_or(Lsn::ZERO, Synced::lsn);
+        let Planner { encoder, group, .. } = &mut *planner;
+        let lsn = self.encode(encoder, Kind::Seal, &[], self.env.now(), durable, &mut group.pieces)?;
+        group.last = lsn;
+        group.records += 1;
+        group.seals += 1;
+        planner.sealed = true;
+        self.appended.store(lsn.0, Ordering::Release);
+        lock(&self.queue).syncing = true;
+        let group = std::mem::take(&mut planner.group);
+        drop(planner);
+        self.write(log, group);
+        self.poison.get().map_or(Ok(true), |e| Err(e.clone()))
+    }
+
+    /// A committer thread: leads whenever commands wait and nobody else does, seals when the log rests. Two of them
+    /// keep the pipeline full. Returns after [`Store::stop_committers`].
+    pub fn run_committer(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.stop {
+                return;
+            }
+            if queue.pending.is_empty() || queue.leader_waits {
+                queue.idle += 1;
+                let timed_out;
+                (queue, timed_out) = self.wait_for_work(queue);
+                queue.idle -= 1;
+                if timed_out && queue.pending.is_empty() && !queue.syncing {
+                    drop(queue);
+                    if let Err(e) = self.seal_if_resting() {
+                        tracing::debug!(event = "seal_refused", error = %e);
+                    }
+                    queue = lock(&self.queue);
+                }
+                continue;
+            }
+            drop(queue);
+            self.lead(lock(&self.planner));
+            queue = lock(&self.queue);
+        }
+    }
+
+    /// Waits for a signal, and no longer than the seal may be put off; true if that time passed.
+    fn wait_for_work<'q>(&self, queue: MutexGuard<'q, Queue>) -> (MutexGuard<'q, Queue>, bool) {
+        if queue.unsealed {
+            let waited = self.work.wait_timeout(queue, self.options.seal_idle);
+            let (queue, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            (queue, timeout.timed_out())
+        } else {
+            (self.work.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner), false)
+        }
+    }
+
+    fn seal_if_resting(&self) -> Result<bool, StoreError> {
+        // Not worth waiting for: if somebody plans, the log does not rest.
+        match try_lock(&self.planner) {
+            Some(planner) if !planner.sealed => drop(planner),
+            _ => return Ok(false),
+        }
+        self.seal()
+    }
+
+    /// Ends [`Store::run_committer`]; commands that wait are done by the next leader, see [`Store::drain`].
+    pub fn stop_committers(&self) {
+        lock(&self.queue).stop = true;
+        self.work.notify_all();
+        self.turn.notify_all();
+    }
+
+    /// Does everything that waits.
+    pub fn drain(&self) {
+        while !lock(&self.queue).pending.is_empty() {
+            self.lead(lock(&self.planner));
+        }
+        drop(lock(&self.log));
+    }
+
+    /// Commands that wait to be planned.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        lock(&self.queue).pending.len()
+    }
+}
+
+/// Puts one change into an overlay at its LSN.
+pub(crate) fn apply(overlay: &super::overlay::Overlay, change: &Change<'_>, lsn: Lsn) {
+    match change {
+        Change::Put { table, key, row } => overlay.insert(*table, key, lsn, Some(row)),
+        Change::Remove { table, key } => overlay.insert(*table, key, lsn, None),
+    }
+}

@@ -1,0 +1,352 @@
+//! What a start does, decided from what was found: a pure function, and the test that walks its whole domain.
+//!
+//! # The table
+//! Candidates for the database are the live file, every snapshot that may be chosen, and the empty database; the *reach*
+//! of a candidate is the LSN it gets to by replaying the contiguous valid log behind it. The highest reach wins; on a
+//! tie the live database, then the newest snapshot, then the empty one.
+//!
+//! | found | start | manual `recover` |
+//! |---|---|---|
+//! | nothing of a store | first start | first start |
+//! | live, log reaches all that is known, tail clean | go on (`clean` if nothing is to be replayed, else `replay`) | same |
+//! | live, the same, torn tail | cut the tail, `replay` | same |
+//! | live bad or gone, another candidate reaches all that is known | `rollback` (snapshot) or `rebuild` (empty): nothing is lost | refused: names the file |
+//! | no candidate reaches all that is known | `lossy` with the best, in a new epoch; with `hold`: read-only | refused: names the files |
+//! | a manual recovery failed before and nothing was accepted since | read-only | decides anew |
+//!
+//! `accept_loss` turns `hold` and the refusals of a manual recovery into the lossy decision.
+
+use crate::error::exit;
+use crate::lsn::Lsn;
+
+/// Which database is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The live file.
+    Live,
+    /// A snapshot, by id.
+    Snapshot(String),
+    /// An empty database.
+    Empty,
+}
+
+impl Origin {
+    /// As the report's `base` says it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Origin::Live => "live".to_owned(),
+            Origin::Snapshot(id) => id.clone(),
+            Origin::Empty => "empty".to_owned(),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Origin::Live => 2,
+            Origin::Snapshot(_) => 1,
+            Origin::Empty => 0,
+        }
+    }
+}
+
+/// A database that could be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub origin: Origin,
+    /// Its applied LSN.
+    pub base_lsn: Lsn,
+    /// Where replay from there ends.
+    pub reach: Lsn,
+    /// Nothing proves that there once was more behind it.
+    pub whole: bool,
+}
+
+/// What was found, reduced to what the decision needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// No marker, no database, no log: a directory that never was a store.
+    pub fresh: bool,
+    /// Why the live database cannot be taken; `None` if it can.
+    pub live_problem: Option<String>,
+    /// All candidates; snapshots newest first. The empty database is always one of them.
+    pub candidates: Vec<Candidate>,
+    /// The highest LSN that anything names.
+    pub known: Lsn,
+    /// Files that must be there and are not.
+    pub missing: Vec<String>,
+    /// Damaged files, each with place and reason.
+    pub damaged: Vec<String>,
+    /// The log ends in a torn tail.
+    pub torn: bool,
+    /// A manual recovery failed and nobody has accepted the loss.
+    pub failed_before: bool,
+}
+
+/// How to decide where there is a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// A manual `recover` or `test`: refuses what a start would work around.
+    pub strict: bool,
+    /// `recovery.on_loss = "hold"`.
+    pub hold_on_loss: bool,
+    /// `--accept-loss`.
+    pub accept_loss: bool,
+}
+
+/// What kind of start this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A new store.
+    FirstStart,
+    /// Nothing to replay.
+    Clean,
+    /// Replay the log behind the live database.
+    Replay,
+    /// Take a snapshot and replay; nothing is lost.
+    Rollback,
+    /// Take an empty database and replay the whole log; nothing is lost.
+    Rebuild,
+    /// Take the best there is; something is lost.
+    Lossy,
+    /// As lossy, or after a failed recovery: read-only, nothing is changed, a person decides.
+    Hold,
+}
+
+impl Verdict {
+    /// As the report's `decision` says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::FirstStart => "first start",
+            Verdict::Clean => "clean",
+            Verdict::Replay => "replay",
+            Verdict::Rollback => "rollback",
+            Verdict::Rebuild => "rebuild",
+            Verdict::Lossy => "lossy",
+            Verdict::Hold => "hold",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Kind.
+    pub verdict: Verdict,
+    /// The database taken.
+    pub candidate: Candidate,
+    /// First and last LSN known to be lost.
+    pub lost: Option<(Lsn, Lsn)>,
+    /// The torn tail is cut (the bytes are kept).
+    pub cut: bool,
+    /// A new epoch begins: history forks here.
+    pub fork: bool,
+}
+
+/// A manual recovery that changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was found; names each missing or damaged file and no other.
+    pub message: String,
+    /// The next command.
+    pub hint: String,
+    /// Exit status.
+    pub exit: u8,
+}
+
+/// Decides.
+///
+/// # Errors
+/// Only a strict policy is refused, or a hold that has no readable database to hold.
+pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> {
+    let empty = Candidate { origin: Origin::Empty, base_lsn: Lsn::ZERO, reach: Lsn::ZERO, whole: false };
+    if evidence.fresh {
+        return Ok(Decision { verdict: Verdict::FirstStart, candidate: empty, lost: None, cut: false, fork: false });
+    }
+    let strict = policy.strict && !policy.accept_loss;
+    if strict && (evidence.live_problem.is_some() || !evidence.missing.is_empty() || !evidence.damaged.is_empty()) {
+        return Err(refuse_strict(evidence));
+    }
+    let candidate = best(&evidence.candidates).cloned().unwrap_or(empty);
+    let lost = loss(&candidate, evidence.known);
+    if strict && lost.is_some() {
+        return Err(refuse_strict(evidence));
+    }
+    let hold =
+        !policy.accept_loss && !policy.strict && (evidence.failed_before || (lost.is_some() && policy.hold_on_loss));
+    if hold {
+        return hold_decision(evidence, lost);
+    }
+    let verdict = match (&candidate.origin, lost) {
+        (_, Some(_)) => Verdict::Lossy,
+        (Origin::Live, None) if candidate.reach == candidate.base_lsn => Verdict::Clean,
+        (Origin::Live, None) => Verdict::Replay,
+        (Origin::Snapshot(_), None) => Verdict::Rollback,
+        (Origin::Empty, None) => Verdict::Rebuild,
+    };
+    Ok(Decision { verdict, candidate, lost, cut: evidence.torn, fork: lost.is_some() })
+}
+
+/// The candidate with the highest reach; on a tie live, then the first (newest) snapshot, then empty.
+fn best(candidates: &[Candidate]) -> Option<&Candidate> {
+    candidates.iter().rev().max_by_key(|c| (c.reach, c.origin.rank()))
+}
+
+/// What a candidate gives up: from right behind its reach to the highest LSN that anything names. At least one LSN: that
+/// something is gone is proven even where it has no name.
+fn loss(candidate: &Candidate, known: Lsn) -> Option<(Lsn, Lsn)> {
+    let from = candidate.reach.next();
+    (!candidate.whole).then(|| (from, known.max(from)))
+}
+
+fn hold_decision(evidence: &Evidence, lost: Option<(Lsn, Lsn)>) -> Result<Decision, Refusal> {
+    // Read-only means that no file is changed: only a live database can be shown that way.
+    let live = evidence.candidates.iter().find(|c| c.origin == Origin::Live);
+    match live {
+        Some(live) => Ok(Decision {
+            verdict: Verdict::Hold,
+            candidate: live.clone(),
+            lost: loss(live, evidence.known).or(lost),
+            cut: false,
+            fork: false,
+        }),
+        None => Err(refuse_strict(evidence)),
+    }
+}
+
+fn refuse_strict(evidence: &Evidence) -> Refusal {
+    let mut parts = Vec::new();
+    if !evidence.missing.is_empty() {
+        parts.push(format!("missing: {}", evidence.missing.join(", ")));
+    }
+    parts.extend(evidence.live_problem.iter().filter(|_| evidence.missing.is_empty()).cloned());
+    parts.extend(evidence.damaged.iter().cloned());
+    if parts.is_empty() {
+        parts.push(format!("changes up to LSN {} were durable and cannot be reached", evidence.known));
+    }
+    let hint = if evidence.missing.is_empty() {
+        "put an undamaged copy of the named file in place and run the same command again, or accept the loss: \
+         storedd recover --accept-loss --yes"
+    } else {
+        "put the named files back and run the same command again, or accept the loss: storedd recover --accept-loss --yes"
+    };
+    Refusal { message: parts.join("; "), hint: hint.to_owned(), exit: exit::DAMAGED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(origin: Origin, base: u64, reach: u64) -> Candidate {
+        Candidate { origin, base_lsn: Lsn(base), reach: Lsn(reach), whole: reach == 100 }
+    }
+
+    /// Every combination of what can be found and asked.
+    fn domain() -> Vec<(Evidence, Policy)> {
+        let bools = [false, true];
+        let mut out = Vec::new();
+        // Live: (applied, reach) or bad; 100 is all there is to know, 40 what a broken log reaches.
+        for live in [None, Some((10, 100)), Some((100, 100)), Some((10, 40)), Some((40, 40)), Some((0, 0))] {
+            for snapshots in [vec![], vec![(5, 100)], vec![(5, 40)], vec![(60, 100), (5, 40)], vec![(7, 40), (5, 40)]] {
+                for empty_reach in [0, 40, 100] {
+                    for missing in [vec![], vec!["log.0000000002".to_owned()]] {
+                        for damaged in [vec![], vec!["log.0000000003: record at 4096".to_owned()]] {
+                            for torn in bools {
+                                for failed_before in bools {
+                                    for (strict, hold_on_loss, accept_loss) in
+                                        (0..8).map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0))
+                                    {
+                                        let mut candidates = Vec::new();
+                                        candidates.extend(live.map(|(b, r)| candidate(Origin::Live, b, r)));
+                                        candidates.extend(
+                                            snapshots
+                                                .iter()
+                                                .map(|(b, r)| candidate(Origin::Snapshot(format!("s{b}")), *b, *r)),
+                                        );
+                                        candidates.push(candidate(Origin::Empty, 0, empty_reach));
+                                        let evidence = Evidence {
+                                            fresh: false,
+                                            live_problem: live.is_none().then(|| "mboxlist.redb: bad".to_owned()),
+                                            candidates,
+                                            known: Lsn(100),
+                                            missing: missing.clone(),
+                                            damaged: damaged.clone(),
+                                            torn,
+                                            failed_before,
+                                        };
+                                        out.push((evidence, Policy { strict, hold_on_loss, accept_loss }));
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    // row 28, row 31: one decision for each combination, and the rules hold for every one.
+    #[test]
+    fn the_table_is_total_and_its_rules_hold() {
+        let domain = domain();
+        assert_eq!(domain.len(), 6 * 5 * 3 * 2 * 2 * 2 * 2 * 8);
+        let mut seen = std::collections::BTreeMap::new();
+        for (evidence, policy) in &domain {
+            let context = format!("{evidence:?} {policy:?}");
+            let best_reach = evidence.candidates.iter().map(|c| c.reach).max().unwrap();
+            let strict = policy.strict && !policy.accept_loss;
+            match decide(evidence, *policy) {
+                Ok(decision) => {
+                    *seen.entry(decision.verdict.name()).or_insert(0) += 1;
+                    if decision.verdict != Verdict::Hold {
+                        assert_eq!(decision.candidate.reach, best_reach, "the highest reach wins: {context}");
+                        let live = evidence.candidates.iter().find(|c| c.origin == Origin::Live);
+                        if live.is_some_and(|l| l.reach == best_reach) {
+                            assert_eq!(decision.candidate.origin, Origin::Live, "live wins a tie: {context}");
+                        }
+                        if let Origin::Snapshot(id) = &decision.candidate.origin {
+                            let first = evidence
+                                .candidates
+                                .iter()
+                                .find(|c| matches!(c.origin, Origin::Snapshot(_)) && c.reach == best_reach);
+                            assert_eq!(first.unwrap().origin.name(), *id, "the newest of equals: {context}");
+                        }
+                        assert_eq!(decision.lost.is_some(), !decision.candidate.whole, "{context}");
+                        assert_eq!(decision.fork, decision.lost.is_some(), "{context}");
+                        assert_eq!(decision.cut, evidence.torn, "{context}");
+                        assert!(policy.accept_loss || !evidence.failed_before || policy.strict, "{context}");
+                        assert!(decision.lost.is_none() || policy.accept_loss || !policy.hold_on_loss, "{context}");
+                    } else {
+                        assert!(!policy.accept_loss && !policy.strict, "{context}");
+                        assert!(!decision.cut && !decision.fork, "a hold changes nothing: {context}");
+                        assert_eq!(decision.candidate.origin, Origin::Live, "{context}");
+                    }
+                    if strict {
+                        assert!(evidence.missing.is_empty() && evidence.damaged.is_empty(), "{context}");
+                        assert_eq!(decision.lost, None, "{context}");
+                    }
+                }
+                Err(refusal) => {
+                    *seen.entry("refused").or_insert(0) += 1;
+                    assert!(strict || !evidence.candidates.iter().any(|c| c.origin == Origin::Live), "{context}");
+                    assert_eq!(refusal.exit, exit::DAMAGED);
+                    for file in &evidence.missing {
+                        assert!(refusal.message.contains(file), "{context}");
+                    }
+                }
+            }
+        }
+        let verdicts: Vec<_> = seen.keys().copied().collect();
+        assert_eq!(verdicts, ["clean", "hold", "lossy", "rebuild", "refused", "replay", "rollback"]);
+    }
+
+    #[test]
+    fn a_directory_that_never_was_a_store_is_a_first_start() {
+        let evidence = Evidence { fresh: true, ..Evidence::default() };
+        let policy = Policy { strict: false, hold_on_loss: true, accept_loss: false };
+        assert_eq!(decide(&evidence, policy).unwrap().verdict, Verdict::FirstStart);
+    }
+}

@@ -1,0 +1,628 @@
+//! Recovery: all of a start, from taking the lock to a store that answers. It reads from top to bottom.
+//!
+//! ```text
+//!  1  take the lock                                   one owner; a dead owner's lock is free
+//!  2  read the marker                                 which store, which layout
+//!  3  look at the control file, database, log         evidence; not one byte is written
+//!  4  decide                                          pure, see `decision`
+//!  5  put the database in place                       a bad one is moved to removed/, never deleted
+//!  6  replay the log behind it into the overlay       memory only: no database write before READY
+//!  7  go on with the log                              a torn tail is cut (kept in quarantine) and zeroed durably
+//!  8  report
+//! ```
+//!
+//! A crash at any point of it leaves a directory from which the next start reaches the same state.
+
+use super::commit::{Planner, apply};
+use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
+use super::ids::IdSource;
+use super::marker::{self, Marker};
+use super::overlay::Overlay;
+use super::report::{Finding, Lost, Report};
+use super::view::{Base, View};
+use super::{Disks, Options, Parts, Store};
+use crate::db::{self, Db};
+use crate::disk::Lock;
+use crate::env::Env;
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::model::rows::{MailboxView, PartitionRow, Row, UserRow};
+use crate::model::{Change, Rows, Table};
+use crate::partition::{PartitionId, Partitions, places};
+use crate::wal::{self, Control, ControlState, Depth, Kind, Reach, Settings, Stop, Survey};
+use std::collections::BTreeSet;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The database file below the database directory.
+pub(crate) const DB_FILE: &str = "mboxlist.redb";
+/// Lock file below the data directory.
+pub(crate) const LOCK_FILE: &str = "lock";
+/// Left by a manual recovery that failed; outside `mboxlist/` so that putting files back does not remove it.
+pub(crate) const FAILED_MARK: &str = "failed-recovery";
+
+/// How far a start is, for `status`, systemd and a person who waits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// `database`, `log`, `replay`.
+    pub phase: &'static str,
+    /// Done, 0.0 to 1.0, within the phase.
+    pub done: f64,
+}
+
+/// Told about progress now and then.
+pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// What lies there, collected without writing.
+pub struct Found {
+    marker: Option<Marker>,
+    control: Option<ControlState>,
+    live: Option<Result<db::Meta>>,
+    survey: Option<Survey>,
+    findings: Vec<Finding>,
+    failed_before: bool,
+}
+
+/// Takes the store lock; the owner's pid is named if another process has it.
+///
+/// # Errors
+/// [`StoreError::Locked`], or an I/O error.
+pub fn take_lock(disks: &Disks) -> Result<Box<dyn Lock>> {
+    let owner = std::process::id().to_string();
+    disks.data.lock(LOCK_FILE, &owner).map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Locked { pid: owner_of(&e) },
+        _ => StoreError::io("lock", disks.data.display(LOCK_FILE), e),
+    })
+}
+
+fn owner_of(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    let pid: String = text.chars().filter(char::is_ascii_digit).collect();
+    if pid.is_empty() { "unknown".to_owned() } else { pid }
+}
+
+/// Collects the evidence; changes nothing (I7).
+///
+/// # Errors
+/// What a start cannot work around: unreadable disks, foreign or newer files.
+pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
+    let marker = Marker::read(&*disks.data)?;
+    let loaded = Control::load(&*disks.data)?;
+    let mut findings: Vec<Finding> = loaded.problems.iter().map(|p| finding("CONTROL", &p.to_string())).collect();
+    let control = loaded.state;
+    progress(Progress { phase: "database", done: 0.0 });
+    let live = look_at_database(disks, marker.as_ref(), progress)?;
+    if let Some(Err(e)) = &live {
+        findings.push(finding(DB_FILE, &e.to_string()));
+    }
+    progress(Progress { phase: "log", done: 0.0 });
+    let applied = live.as_ref().and_then(|l| l.as_ref().ok()).map(|m| m.applied_lsn);
+    let survey = match &marker {
+        Some(marker) => {
+            let proof = wal::Proof { control: control.clone(), applied_lsn: applied };
+            let survey = wal::survey(&*disks.log, marker.store_id, proof, Depth::All)?;
+            wal::accept(&survey)?;
+            Some(survey)
+        }
+        None => None,
+    };
+    let failed_before = disks.data.stat(FAILED_MARK).map_err(|e| StoreError::io("stat", FAILED_MARK, e))?.is_some();
+    Ok(Found { marker, control, live, survey, findings, failed_before })
+}
+
+fn finding(place: &str, what: &str) -> Finding {
+    Finding { r#where: place.to_owned(), what: what.to_owned(), expected: String::new(), found: String::new() }
+}
+
+fn look_at_database(disks: &Disks, marker: Option<&Marker>, progress: &OnProgress) -> Result<Option<Result<db::Meta>>> {
+    let there = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", disks.db.display(DB_FILE), e))?;
+    if there.is_none() {
+        return Ok(None);
+    }
+    let progress = progress.clone();
+    let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "database", done }));
+    let examined = Db::examine(&disks.db, DB_FILE, marker.map(|m| m.store_id), Some(told));
+    match examined {
+        // A start does not work around these: the file is fine, it is the disk, the program or the place that is not.
+        Err(e @ (StoreError::Io { .. } | StoreError::Foreign { .. })) => Err(e),
+        examined => Ok(Some(examined)),
+    }
+}
+
+impl Found {
+    /// The evidence, reduced to what the decision needs.
+    #[must_use]
+    pub fn evidence(&self, disks: &Disks) -> Evidence {
+        let Some(survey) = &self.survey else {
+            return Evidence { fresh: true, ..Evidence::default() };
+        };
+        let mut evidence =
+            Evidence { known: survey.highest_lsn(), failed_before: self.failed_before, ..Evidence::default() };
+        match &self.live {
+            Some(Ok(meta)) => {
+                let reach = survey.reach(meta.epoch, meta.applied_lsn);
+                // Gaps and damage before the checkpoint are no obstacle: recovery needs no log from there (row 32).
+                if !reach.whole() {
+                    name_obstacles(&mut evidence, disks, survey, &reach);
+                }
+                evidence.torn = reach.stop == Stop::Torn;
+                evidence.candidates.push(candidate(Origin::Live, meta.applied_lsn, &reach));
+            }
+            Some(Err(e)) => evidence.live_problem = Some(e.to_string()),
+            None => {
+                evidence.missing.push(disks.db.display(DB_FILE));
+                evidence.live_problem = Some(format!("{} is missing", disks.db.display(DB_FILE)));
+            }
+        }
+        let from_nothing = survey.reach(Epoch(0), Lsn::ZERO);
+        if self.live_meta().is_none() {
+            if !from_nothing.whole() {
+                name_obstacles(&mut evidence, disks, survey, &from_nothing);
+            }
+            evidence.torn = from_nothing.stop == Stop::Torn;
+        }
+        evidence.candidates.push(candidate(Origin::Empty, Lsn::ZERO, &from_nothing));
+        evidence
+    }
+
+    /// Store id, if this is a store.
+    #[must_use]
+    pub fn store_id(&self) -> Option<StoreId> {
+        self.marker.map(|m| m.store_id)
+    }
+
+    /// What the live database says of itself, if it is good.
+    #[must_use]
+    pub fn live_meta(&self) -> Option<&db::Meta> {
+        self.live.as_ref().and_then(|l| l.as_ref().ok())
+    }
+
+    /// What was seen of the log; `None` if this is no store yet.
+    #[must_use]
+    pub fn survey(&self) -> Option<&Survey> {
+        self.survey.as_ref()
+    }
+}
+
+fn candidate(origin: Origin, base_lsn: Lsn, reach: &Reach) -> Candidate {
+    Candidate { origin, base_lsn, reach: reach.lsn, whole: reach.whole() }
+}
+
+/// Names every file that keeps the log from leading on, and no other (row 29).
+fn name_obstacles(evidence: &mut Evidence, disks: &Disks, survey: &Survey, reach: &Reach) {
+    let mut missing = survey.missing_files();
+    if let Stop::Before { file, .. } = &reach.stop
+        && !missing.contains(file)
+    {
+        missing.insert(0, file.clone());
+    }
+    evidence.missing.extend(missing.iter().map(|f| disks.log.display(f)));
+    evidence
+        .damaged
+        .extend(survey.problems().iter().filter(|p| !matches!(p, StoreError::Missing { .. })).map(ToString::to_string));
+    match &reach.stop {
+        Stop::Behind { last } => evidence.damaged.push(format!("the log ends at LSN {last}, before the database")),
+        Stop::OtherHistory => evidence.damaged.push("the log and the database are of different histories".to_owned()),
+        _ => {}
+    }
+}
+
+/// Opens a store: the whole story.
+///
+/// # Errors
+/// Lock held, foreign or newer files, unreadable disk, a refusal of the decision. Nothing was changed then.
+pub fn open(
+    disks: Disks,
+    env: Arc<dyn Env>,
+    options: Options,
+    lock: Box<dyn Lock>,
+    policy: Policy,
+    progress: &OnProgress,
+) -> Result<(Arc<Store>, Report)> {
+    let clock = Phases::start(&*env);
+    let found = look(&disks, progress)?;
+    let clock = clock.mark("look");
+    let decision = decision::decide(&found.evidence(&disks), policy).map_err(|r| StoreError::Refused {
+        message: r.message,
+        hint: r.hint,
+        exit: r.exit,
+    })?;
+    let clock = clock.mark("decide");
+    let mut report = begin_report(&disks, &found, &decision, env.now());
+    let parts = if decision.verdict == Verdict::FirstStart {
+        first_start(&disks, &*env, &options, lock, found.marker)?
+    } else {
+        restart(&disks, &env, &options, lock, &found, &decision, &mut report, progress)?
+    };
+    let clock = clock.mark("act");
+    finish_report(&mut report, &decision, &parts, clock);
+    if decision.verdict != Verdict::Hold {
+        report.store(&*disks.data, options.reports)?;
+        clear_failed_mark(&disks)?;
+    }
+    tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
+    let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
+    expect_partitions(&store)?;
+    Ok((store, report))
+}
+
+/// Tells the partitions which identity the database knows for each of them.
+fn expect_partitions(store: &Store) -> Result<()> {
+    let mut rows = Vec::new();
+    store.view().scan(Table::Partitions, Bound::Unbounded, &mut |key, row| {
+        rows.push((String::from_utf8_lossy(key).into_owned(), PartitionRow::decode(key, row)));
+        ControlFlow::Continue(())
+    })?;
+    for (name, row) in rows {
+        store.partitions.expect(&name, PartitionId(row?.id));
+    }
+    Ok(())
+}
+
+/// The partitions of the configuration, and those added at run time.
+fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partitions>> {
+    let partitions = Partitions::new(disks.roots.clone(), store_id);
+    for (name, path) in places::read(&*disks.data)?.iter().chain(&disks.partitions) {
+        partitions.add(name, path);
+    }
+    Ok(Arc::new(partitions))
+}
+
+/// A new store. The marker comes last: before it there is no store, and an interrupted first start begins anew.
+fn first_start(
+    disks: &Disks,
+    env: &dyn Env,
+    options: &Options,
+    lock: Box<dyn Lock>,
+    marker: Option<Marker>,
+) -> Result<Parts> {
+    assert!(marker.is_none(), "a store with a marker is no first start");
+    refuse_leftovers(disks)?;
+    let store_id = StoreId(env.random());
+    let control = Arc::new(Control::create(&*disks.data, ControlState::new(store_id))?);
+    Db::create(&disks.db, DB_FILE, store_id, Epoch(0), Lsn::ZERO)?;
+    let log = wal::create(&disks.log, &control, settings(options), env.now())?;
+    Marker { store_id, created: env.now() }.write(&*disks.data)?;
+    let db = Db::open(&disks.db, DB_FILE, options.database())?;
+    let reader = Arc::new(db.reader()?);
+    Ok(Parts {
+        lock,
+        store_id,
+        control,
+        partitions: partitions(disks, store_id)?,
+        db,
+        log: Some(log),
+        base: Base { active: Arc::new(Overlay::default()), frozen: None, db: reader },
+        reached: Lsn::ZERO,
+        checkpoint: Lsn::ZERO,
+    })
+}
+
+fn settings(options: &Options) -> Settings {
+    Settings { segment_bytes: options.segment_size, spares: options.spares }
+}
+
+/// Without a marker there may be the leftovers of an interrupted first start, which are put aside, but nothing of a
+/// store that was in use: then the marker is missing, and that is an error.
+fn refuse_leftovers(disks: &Disks) -> Result<()> {
+    let database = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", DB_FILE, e))?;
+    let used_db = database.is_some()
+        && Db::examine(&disks.db, DB_FILE, None, None)
+            .map_or(true, |meta| meta.applied_lsn > Lsn::ZERO || meta.rows() > 0);
+    let segments: Vec<String> = match disks.log.list("") {
+        Ok(entries) => entries.into_iter().map(|e| e.name).filter(|n| wal::file_number(n).is_some()).collect(),
+        Err(e) => return Err(StoreError::io("list", disks.log.display(""), e)),
+    };
+    let first = wal::file_name(1);
+    if used_db || segments.iter().any(|s| *s != first) || has_records(disks, &segments)? {
+        return Err(StoreError::Missing { files: vec![disks.data.display(marker::FILE)] });
+    }
+    for file in segments {
+        remove_if_there(&*disks.log, &file)?;
+    }
+    for file in [DB_FILE.to_owned(), format!("{DB_FILE}.new")] {
+        remove_if_there(&*disks.db, &file)?;
+    }
+    Ok(())
+}
+
+/// True if the first segment of a log, of whatever store, holds anything behind its header.
+fn has_records(disks: &Disks, segments: &[String]) -> Result<bool> {
+    let Some(file) = segments.first() else { return Ok(false) };
+    let fail = |e| StoreError::io("read", disks.log.display(file), e);
+    let opened = disks.log.open(file, crate::disk::Access::ReadFollow).map_err(fail)?;
+    let mut page = [0; 64];
+    if opened.len().map_err(fail)? < wal::SEGMENT_HEADER_BYTES + page.len() as u64 {
+        return Ok(false);
+    }
+    opened.read_at(wal::SEGMENT_HEADER_BYTES, &mut page).map_err(fail)?;
+    Ok(page.iter().any(|b| *b != 0))
+}
+
+fn remove_if_there(disk: &dyn crate::disk::Disk, file: &str) -> Result<()> {
+    match disk.remove(file) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StoreError::io("remove", disk.display(file), e)),
+    }
+}
+
+/// Every start but the first.
+#[expect(clippy::too_many_arguments, reason = "the story's one act; each argument is one thing it was told before")]
+fn restart(
+    disks: &Disks,
+    env: &Arc<dyn Env>,
+    options: &Options,
+    lock: Box<dyn Lock>,
+    found: &Found,
+    decision: &Decision,
+    report: &mut Report,
+    progress: &OnProgress,
+) -> Result<Parts> {
+    let (Some(marker), Some(survey)) = (&found.marker, &found.survey) else {
+        return Err(StoreError::Bug("a restart without a marker".to_owned()));
+    };
+    let base_epoch = match (&decision.candidate.origin, found.live_meta()) {
+        (Origin::Live, Some(meta)) => meta.epoch,
+        _ => Epoch(0),
+    };
+    let reach = survey.reach(base_epoch, decision.candidate.base_lsn);
+    assert_eq!(reach.lsn, decision.candidate.reach, "the decision was made on this survey");
+    let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report)?;
+    let partitions = partitions(disks, marker.store_id)?;
+    let hold = decision.verdict == Verdict::Hold;
+    let mut replay = Replay {
+        overlay: Overlay::default(),
+        checkpoint: decision.candidate.base_lsn,
+        db: &db,
+        partitions: &partitions,
+        bytes_max: if hold { usize::MAX } else { options.overlay_bytes_max },
+        reach: reach.lsn,
+        progress,
+    };
+    let from = replay.checkpoint;
+    let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
+    let Replay { overlay, checkpoint, .. } = replay;
+    report.replayed = replayed.records;
+    report.replayed_bytes = replayed.bytes;
+    report.possible_loss = reach.stop == Stop::Torn;
+    let reader = Arc::new(db.reader()?);
+    let base = Base { active: Arc::new(overlay), frozen: None, db: reader };
+    let control = Arc::new(open_control(disks, marker.store_id, found.control.clone(), &base)?);
+    let log = match (hold, decision.fork) {
+        (true, _) => None,
+        (false, false) => Some(wal::resume(&disks.log, &control, settings(options), survey, &reach)?),
+        (false, true) => Some(wal::fork(&disks.log, &control, settings(options), survey, &reach, env.now())?),
+    };
+    if let Some(log) = &log {
+        report.cut_bytes = log.done.cut.as_ref().map_or(0, |c| c.bytes);
+        let cut = log.done.cut.iter().filter_map(|c| c.kept.clone());
+        report.quarantined.extend(cut.chain(log.done.quarantined.iter().cloned()).map(|f| disks.log.display(&f)));
+    }
+    Ok(Parts { lock, store_id: marker.store_id, control, partitions, db, log, base, reached: reach.lsn, checkpoint })
+}
+
+/// Replay of the log into memory.
+struct Replay<'a> {
+    overlay: Overlay,
+    checkpoint: Lsn,
+    db: &'a Db,
+    partitions: &'a Partitions,
+    bytes_max: usize,
+    reach: Lsn,
+    progress: &'a OnProgress,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
+        record.for_each_change(&mut |change| {
+            if let Change::Put { table: Table::Users, key, row } = &change {
+                super::ensure_user_dir(self.partitions, key, row);
+            }
+            apply(&self.overlay, &change, record.lsn);
+            Ok(())
+        })?;
+        if record.lsn.0 % 4096 == 0 {
+            let done =
+                ratio(record.lsn.0.saturating_sub(self.checkpoint.0), self.reach.0.saturating_sub(self.checkpoint.0));
+            (self.progress)(Progress { phase: "replay", done });
+        }
+        // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
+        if self.overlay.bytes() >= self.bytes_max && record.kind == Kind::Transaction {
+            self.partitions.sync_pending();
+            self.db.apply(record.lsn, record.epoch, self.overlay.newest(record.lsn))?;
+            self.checkpoint = record.lsn;
+            self.overlay = Overlay::default();
+        }
+        Ok(())
+    }
+}
+
+/// Opens the control file. If it has no valid copy it is made anew; what it reserved is then taken from what is there,
+/// plus a wide margin for what may have been issued and lost.
+fn open_control(disks: &Disks, store_id: StoreId, state: Option<ControlState>, base: &Base) -> Result<Control> {
+    if let Some(state) = state {
+        return Control::open(&*disks.data, state);
+    }
+    let mut state = ControlState::new(store_id);
+    let view = View {
+        base: Arc::new(Base { active: base.active.clone(), frozen: None, db: base.db.clone() }),
+        at: Lsn(u64::MAX),
+    };
+    let mut undecodable = None;
+    view.scan(Table::Users, Bound::Unbounded, &mut |key, row| {
+        match UserRow::decode(key, row) {
+            Ok(user) => state.object_id_high = state.object_id_high.max(user.id),
+            Err(e) => undecodable = Some(e),
+        }
+        ControlFlow::Continue(())
+    })?;
+    view.scan(Table::Mailboxes, Bound::Unbounded, &mut |key, row| {
+        match MailboxView::decode(key, row) {
+            Ok(mailbox) => {
+                state.object_id_high = state.object_id_high.max(mailbox.id);
+                state.uidvalidity_high = state.uidvalidity_high.max(mailbox.uidvalidity);
+            }
+            Err(e) => undecodable = Some(e),
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(e) = undecodable {
+        return Err(e);
+    }
+    state.object_id_high = state.object_id_high.saturating_add(1 << 32);
+    state.uidvalidity_high = state.uidvalidity_high.saturating_add(1 << 20);
+    Control::create(&*disks.data, state)
+}
+
+fn ratio(done: u64, all: u64) -> f64 {
+    if all == 0 { 1.0 } else { done as f64 / all as f64 }
+}
+
+fn put_database_in_place(
+    disks: &Disks,
+    now: Micros,
+    store_id: StoreId,
+    decision: &Decision,
+    found: &Found,
+    options: &Options,
+    report: &mut Report,
+) -> Result<Db> {
+    match &decision.candidate.origin {
+        Origin::Live => {}
+        Origin::Snapshot(id) => return Err(StoreError::Bug(format!("snapshot {id} cannot be installed here"))),
+        Origin::Empty => {
+            if found.live.is_some() {
+                report.quarantined.push(put_aside(disks, now)?);
+            }
+            Db::create(&disks.db, DB_FILE, store_id, Epoch(0), Lsn::ZERO)?;
+        }
+    }
+    Db::open(&disks.db, DB_FILE, options.database())
+}
+
+/// Moves the live database to `removed/`, where it stays for analysis.
+fn put_aside(disks: &Disks, now: Micros) -> Result<String> {
+    let to = format!("removed/mboxlist-{}.redb", now.0);
+    let fail = |op, e| StoreError::io(op, disks.db.display(&to), e);
+    disks.db.create_dir("removed").map_err(|e| fail("create", e))?;
+    disks.db.sync_dir("").map_err(|e| fail("sync", e))?;
+    disks.db.rename(DB_FILE, &to).map_err(|e| fail("rename", e))?;
+    disks.db.sync_dir("removed").map_err(|e| fail("sync", e))?;
+    disks.db.sync_dir("").map_err(|e| fail("sync", e))?;
+    Ok(disks.db.display(&to))
+}
+
+fn clear_failed_mark(disks: &Disks) -> Result<()> {
+    match disks.data.remove(FAILED_MARK) {
+        Ok(()) => disks.data.sync_dir("").map_err(|e| StoreError::io("sync", disks.data.display(FAILED_MARK), e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StoreError::io("remove", disks.data.display(FAILED_MARK), e)),
+    }
+}
+
+/// Remembers that a manual recovery failed; the next start is `hold` until one succeeds (row 31).
+///
+/// # Errors
+/// Those of the disk.
+pub fn set_failed_mark(disks: &Disks, why: &str) -> Result<()> {
+    crate::disk::replace(&*disks.data, FAILED_MARK, why.as_bytes())
+        .map_err(|e| StoreError::io("write", disks.data.display(FAILED_MARK), e))
+}
+
+fn begin_report(disks: &Disks, found: &Found, decision: &Decision, now: Micros) -> Report {
+    Report {
+        started: super::rfc3339(now),
+        decision: decision.verdict.name().to_owned(),
+        base: decision.candidate.origin.name(),
+        base_lsn: decision.candidate.base_lsn.0,
+        reached_lsn: decision.candidate.reach.0,
+        findings: found.findings.clone(),
+        lost: decision.lost.map(|(from, to)| lost(disks, found, decision, from, to)),
+        ..Report::default()
+    }
+}
+
+/// What can still be said of the lost records: those behind the damage that are readable.
+fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -> Lost {
+    let mut mailboxes = BTreeSet::new();
+    let mut readable = 0;
+    if let Some(survey) = &found.survey {
+        let epoch =
+            found.live_meta().filter(|_| decision.candidate.origin == Origin::Live).map_or(Epoch(0), |m| m.epoch);
+        let reach = survey.reach(epoch, decision.candidate.base_lsn);
+        let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
+            readable += u64::from(record.kind == Kind::Transaction);
+            record.for_each_change(&mut |change| {
+                let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change;
+                if *table == Table::Mailboxes && mailboxes.len() < LOST_MAILBOXES_MAX {
+                    mailboxes.insert(crate::model::name::key_text(key));
+                }
+                Ok(())
+            })
+        });
+        if let Err(e) = outcome {
+            tracing::warn!(event = "salvage", error = %e, "not all lost records could be looked at");
+        }
+    }
+    Lost { from_lsn: from.0, to_lsn: to.0, transactions: readable.max(1), mailboxes: mailboxes.into_iter().collect() }
+}
+
+/// Names of lost mailboxes that a report lists.
+const LOST_MAILBOXES_MAX: usize = 1000;
+
+fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>) {
+    report.epoch = parts.control.state().epoch.0;
+    report.phases = clock.marks.iter().map(|(name, d)| ((*name).to_owned(), d.as_secs_f64())).collect();
+    report.duration = clock.total().as_secs_f64();
+    match decision.verdict {
+        Verdict::Hold => {
+            report.next_steps.push("storedd recover --dry-run -v, then storedd recover --accept-loss --yes".to_owned())
+        }
+        Verdict::Lossy => report.next_steps.push("storectl recover --report".to_owned()),
+        _ => {}
+    }
+}
+
+struct Phases<'a> {
+    env: &'a dyn Env,
+    begun: Duration,
+    last: Duration,
+    marks: Vec<(&'static str, Duration)>,
+}
+
+impl<'a> Phases<'a> {
+    fn start(env: &'a dyn Env) -> Phases<'a> {
+        let now = env.uptime();
+        Phases { env, begun: now, last: now, marks: Vec::new() }
+    }
+
+    fn mark(mut self, name: &'static str) -> Phases<'a> {
+        let now = self.env.uptime();
+        self.marks.push((name, now.saturating_sub(self.last)));
+        self.last = now;
+        self
+    }
+
+    fn total(&self) -> Duration {
+        self.env.uptime().saturating_sub(self.begun)
+    }
+}
+
+/// Exit status of a start that ended with this report.
+#[must_use]
+pub fn exit_of(report: &Report) -> u8 {
+    if report.lost.is_some() { exit::DAMAGED } else { exit::OK }
+}
+
+/// Builds the planner of an opened store.
+pub(crate) fn planner(
+    encoder: Option<wal::Encoder>,
+    reached: Lsn,
+    control: &Arc<Control>,
+    env: &Arc<dyn Env>,
+    options: &Options,
+) -> Planner {
+    Planner::new(encoder, reached, IdSource::new(control.clone(), env.clone(), options.id_blocks()))
+}

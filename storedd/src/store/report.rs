@@ -1,0 +1,139 @@
+//! The report of a start: what was found, decided, replayed, cut and lost. One JSON file per start in
+//! `dbdata/reports/`, kept by count; the field names are those of `recover --report`.
+
+use crate::disk::{self, Disk};
+use crate::error::{Result, StoreError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Directory of the reports below the data directory.
+pub(crate) const DIR: &str = "dbdata/reports";
+/// A report larger than this is not read.
+const BYTES_MAX: u64 = 4 << 20;
+
+/// What is known to be lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// First lost LSN.
+    pub from_lsn: u64,
+    /// Last LSN that is known to have been durable.
+    pub to_lsn: u64,
+    /// How many transactions, as far as known.
+    pub transactions: u64,
+    /// Mailboxes touched by lost records that could still be read.
+    pub mailboxes: Vec<String>,
+}
+
+/// One thing noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// File and offset, or table and key.
+    pub r#where: String,
+    /// Which structure.
+    pub what: String,
+    /// What should have been there.
+    pub expected: String,
+    /// What was there.
+    pub found: String,
+}
+
+/// The report of one start.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// RFC 3339.
+    pub started: String,
+    /// Seconds until ready.
+    pub duration: f64,
+    /// See [`super::decision::Verdict::name`].
+    pub decision: String,
+    /// `live`, `empty` or a snapshot id.
+    pub base: String,
+    /// Applied LSN of the base.
+    pub base_lsn: u64,
+    /// LSN reached.
+    pub reached_lsn: u64,
+    /// Epoch from now on.
+    pub epoch: u64,
+    /// Known loss.
+    pub lost: Option<Lost>,
+    /// The last unsealed group cannot be proven either way.
+    pub possible_loss: bool,
+    /// Records replayed.
+    pub replayed: u64,
+    /// Log bytes replayed.
+    pub replayed_bytes: u64,
+    /// Bytes of a torn tail that were cut.
+    pub cut_bytes: u64,
+    /// Where cut or replaced bytes are kept.
+    pub quarantined: Vec<String>,
+    /// Everything noticed.
+    pub findings: Vec<Finding>,
+    /// Commands to type next.
+    pub next_steps: Vec<String>,
+    /// Seconds by phase.
+    pub phases: BTreeMap<String, f64>,
+}
+
+impl Report {
+    /// One line for the log and for `status`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let lost = match (&self.lost, self.possible_loss) {
+            (Some(l), _) => format!("LOST LSN {} to {}", l.from_lsn, l.to_lsn),
+            (None, true) => "the last unsealed group may be incomplete".to_owned(),
+            (None, false) => "nothing lost".to_owned(),
+        };
+        format!(
+            "{}: base {} at LSN {}, {} records replayed to LSN {}, {} bytes cut, {lost}, {:.3} s",
+            self.decision, self.base, self.base_lsn, self.replayed, self.reached_lsn, self.cut_bytes, self.duration
+        )
+    }
+
+    /// Writes it and removes the oldest beyond the number kept.
+    pub(crate) fn store(&self, disk: &dyn Disk, kept: usize) -> Result<()> {
+        let fail = |op, e| StoreError::io(op, disk.display(DIR), e);
+        disk.create_dir("dbdata").map_err(|e| fail("create", e))?;
+        disk.create_dir(DIR).map_err(|e| fail("create", e))?;
+        let mut name = format!("{DIR}/{}.json", self.started);
+        let mut n = 1;
+        while disk.stat(&name).map_err(|e| fail("stat", e))?.is_some() {
+            name = format!("{DIR}/{}-{n}.json", self.started);
+            n += 1;
+        }
+        let text = serde_json::to_vec_pretty(self).map_err(|e| StoreError::Bug(format!("report: {e}")))?;
+        disk::replace(disk, &name, &text).map_err(|e| fail("write", e))?;
+        let all = names(disk)?;
+        for old in all.iter().take(all.len().saturating_sub(kept)) {
+            disk.remove(&format!("{DIR}/{old}")).map_err(|e| fail("remove", e))?;
+        }
+        Ok(())
+    }
+
+    /// The newest `last` reports, newest first. Unreadable ones are passed over.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn load(disk: &dyn Disk, last: usize) -> Result<Vec<Report>> {
+        let mut out = Vec::new();
+        for name in names(disk)?.iter().rev() {
+            if out.len() >= last {
+                break;
+            }
+            if let Ok(bytes) = disk::read_small(disk, &format!("{DIR}/{name}"), BYTES_MAX)
+                && let Ok(report) = serde_json::from_slice(&bytes)
+            {
+                out.push(report);
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn names(disk: &dyn Disk) -> Result<Vec<String>> {
+    match disk.list(DIR) {
+        Ok(entries) => Ok(entries.into_iter().map(|e| e.name).filter(|n| n.ends_with(".json")).collect()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(StoreError::io("list", disk.display(DIR), e)),
+    }
+}

@@ -1,0 +1,257 @@
+//! The store on a simulated disk: the verbs, and the pipeline under many threads.
+
+use super::decision::Policy;
+use super::*;
+use crate::disk::{Disk, Fault, Persist, SimDisk};
+use crate::env::SimEnv;
+use crate::model::Command;
+use crate::model::command::RefusalKind;
+use std::path::Path;
+
+/// Partitions on a simulated machine.
+#[derive(Debug)]
+struct SimRoots(SimDisk);
+
+impl Roots for SimRoots {
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(self.0.disk(&path.display().to_string())))
+    }
+
+    fn make(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        self.open(path)
+    }
+}
+
+fn disks(machine: &SimDisk) -> Disks {
+    let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(machine.disk(name)) };
+    Disks {
+        data: disk("data"),
+        db: disk("db"),
+        log: disk("log"),
+        roots: Arc::new(SimRoots(machine.clone())),
+        partitions: BTreeMap::new(),
+    }
+}
+
+fn options() -> Options {
+    Options {
+        segment_size: 1 << 20,
+        spares: 1,
+        database_cache: 1 << 20,
+        seal_idle: Duration::from_millis(2),
+        ..Options::default()
+    }
+}
+
+fn start_with(machine: &SimDisk, options: Options, policy: Policy) -> Result<(Arc<Store>, Report)> {
+    let disks = disks(machine);
+    let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7));
+    let lock = take_lock(&disks)?;
+    let progress: OnProgress = Arc::new(|_| {});
+    open(disks, env, options, lock, policy, &progress)
+}
+
+const START: Policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+
+fn start(machine: &SimDisk) -> (Arc<Store>, Report) {
+    start_with(machine, options(), START).unwrap()
+}
+
+fn add(name: &str) -> Command {
+    Command::PartitionAdd { name: name.to_owned(), id: [7; 16] }
+}
+
+fn names(store: &Store) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut each = |key: &[u8], _: &[u8]| {
+        out.push(String::from_utf8(key.to_vec()).unwrap());
+        std::ops::ControlFlow::Continue(())
+    };
+    store.view().scan(Table::Partitions, std::ops::Bound::Unbounded, &mut each).unwrap();
+    out
+}
+
+// row 1, row 18: I2 on the way through a crash that keeps only what was synced.
+#[test]
+fn a_commit_survives_the_crash_right_behind_it() {
+    let machine = SimDisk::new();
+    let (store, report) = start(&machine);
+    assert_eq!(report.decision, "first start");
+    let first = store.commit(add("a")).unwrap();
+    assert_eq!(first.lsn, Lsn(1));
+    let refused = store.commit(add("a")).unwrap_err();
+    assert!(matches!(refused, CommitError::Refused(r) if r.kind == RefusalKind::Exists));
+    assert_eq!(store.commit(add("b")).unwrap().lsn, Lsn(2));
+    assert_eq!(names(&store), ["a", "b"]);
+
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    let (store, report) = start(&after);
+    assert_eq!((report.decision.as_str(), report.replayed, report.lost), ("replay", 2, None));
+    assert_eq!(names(&store), ["a", "b"]);
+    assert_eq!(store.commit(add("c")).unwrap().lsn, Lsn(3), "I3");
+}
+
+// row 63, row 64, row 32: after a checkpoint the log before it is not needed.
+#[test]
+fn a_checkpoint_moves_the_base_and_a_clean_stop_leaves_nothing_to_replay() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    for n in 0..100 {
+        store.commit(add(&format!("p{n}"))).unwrap();
+    }
+    let before = store.view();
+    let done = store.checkpoint().unwrap();
+    assert_eq!((done.lsn, done.rows), (Lsn(100), 100));
+    store.commit(add("q")).unwrap();
+    assert_eq!(names(&store).len(), 101);
+    assert!(before.get(Table::Partitions, b"q").unwrap().is_none(), "a view shows its moment");
+    assert!(before.get(Table::Partitions, b"p7").unwrap().is_some());
+    store.close().unwrap();
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    let (store, report) = start(&after);
+    assert_eq!((report.decision.as_str(), report.replayed), ("clean", 0));
+    assert_eq!(names(&store).len(), 101);
+}
+
+// row 22: every change is in the log: without the database file the whole log gives the same content.
+#[test]
+fn without_the_database_the_whole_log_gives_it_back() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    for n in 0..50 {
+        store.commit(add(&format!("p{n}"))).unwrap();
+    }
+    store.checkpoint().unwrap();
+    store.commit(add("q")).unwrap();
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    after.disk("db").erase("mboxlist.redb");
+    let strict = start_with(&after, options(), Policy { strict: true, ..START }).unwrap_err();
+    assert_eq!(strict.exit(), crate::error::exit::DAMAGED);
+    assert!(strict.to_string().contains("mboxlist.redb"), "row 57: {strict}");
+    let (store, report) = start(&after);
+    assert_eq!((report.decision.as_str(), report.lost, report.replayed), ("rebuild", None, 51));
+    assert_eq!(names(&store).len(), 51);
+}
+
+// I2, R7: a failed sync is final; nobody is told "done", readers keep what was published, a restart recovers.
+#[test]
+fn a_failed_sync_poisons_and_a_restart_recovers() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    store.commit(add("a")).unwrap();
+    machine.fail_at(machine.ops() + 2, Fault::SyncDropsData);
+    let failed = store.commit(add("b")).unwrap_err();
+    assert!(matches!(failed, CommitError::Failed(StoreError::Poisoned { .. })), "{failed}");
+    assert_eq!(store.phase(), Phase::Poisoned);
+    assert!(matches!(store.commit(add("c")), Err(CommitError::Failed(StoreError::Poisoned { .. }))));
+    assert_eq!(names(&store), ["a"], "what was never synced is never shown");
+    let after = machine.image(Persist::Everything);
+    drop(store);
+    let (store, _) = start(&after);
+    assert!(names(&store).starts_with(&["a".to_owned()]));
+    store.commit(add("d")).unwrap();
+}
+
+// row 162: a full disk refuses, nothing is half-written, and service resumes when space returns.
+#[test]
+fn a_full_disk_refuses_and_space_heals_it() {
+    let machine = SimDisk::new();
+    let (store, _) = start_with(&machine, Options { spares: 0, ..options() }, START).unwrap();
+    let log = machine.disk("log");
+    log.set_free_bytes(0);
+    let mut done = 0;
+    let refused = loop {
+        match store.commit(add(&format!("p{done}-{}", "x".repeat(500)))) {
+            Ok(_) => done += 1,
+            Err(e) => break e,
+        }
+        assert!(done < 5000, "a 1 MiB segment must be full by now");
+    };
+    assert!(matches!(refused, CommitError::Failed(StoreError::NoSpace { .. })), "{refused}");
+    assert_eq!(store.phase(), Phase::Ready);
+    assert_eq!(names(&store).len(), done);
+    log.set_unbounded();
+    store.commit(add("after")).unwrap();
+    drop(store);
+    let (store, report) = start(&machine.image(Persist::Nothing));
+    assert_eq!((names(&store).len(), report.lost), (done + 1, None));
+}
+
+// B10, I2, I3: many threads, two committers, checkpoints meanwhile; every answer is durable and visible.
+#[test]
+fn many_threads_commit_through_one_log() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    let mut helpers = Vec::new();
+    for _ in 0..2 {
+        let store = store.clone();
+        helpers.push(std::thread::spawn(move || store.run_committer()));
+    }
+    let checkpointed = store.clone();
+    helpers.push(std::thread::spawn(move || checkpointed.run_checkpointer()));
+    let mut clients = Vec::new();
+    for client in 0..16 {
+        let store = store.clone();
+        clients.push(std::thread::spawn(move || {
+            let mut last = Lsn::ZERO;
+            for n in 0..100 {
+                let name = format!("p{client}-{n}");
+                let done = store.commit(add(&name)).unwrap();
+                assert!(done.lsn > last, "I3");
+                last = done.lsn;
+                assert!(store.view().contains(Table::Partitions, name.as_bytes()).unwrap(), "I2: visible");
+                if n % 25 == 24 {
+                    store.checkpoint().unwrap();
+                }
+            }
+        }));
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+    let (sent, inbox) = std::sync::mpsc::channel();
+    for n in 0..200 {
+        let sent = sent.clone();
+        store.submit(add(&format!("s{n}")), Box::new(move |answer| sent.send(answer.unwrap().lsn).unwrap()));
+    }
+    for _ in 0..200 {
+        inbox.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+    store.stop_committers();
+    store.stop_checkpointer();
+    for helper in helpers {
+        helper.join().unwrap();
+    }
+    assert_eq!(names(&store).len(), 1800);
+    let crashed = machine.image(Persist::Nothing);
+    drop(store);
+    let (store, report) = start(&crashed);
+    assert_eq!((names(&store).len(), report.lost), (1800, None));
+}
+
+// row 12: one owner only.
+#[test]
+fn a_second_owner_is_refused() {
+    let machine = SimDisk::new();
+    let (_store, _) = start(&machine);
+    let refused = take_lock(&disks(&machine)).unwrap_err();
+    assert!(matches!(&refused, StoreError::Locked { pid } if *pid == std::process::id().to_string()), "{refused}");
+}
+
+// I7: looking changes nothing.
+#[test]
+fn looking_leaves_every_byte_as_it_was() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    store.commit(add("a")).unwrap();
+    let crashed = machine.image(Persist::Nothing);
+    drop(store);
+    let before = crashed.tree_hash();
+    let progress: OnProgress = Arc::new(|_| {});
+    let found = look(&disks(&crashed), &progress).unwrap();
+    decision::decide(&found.evidence(&disks(&crashed)), START).unwrap();
+    assert_eq!(crashed.tree_hash(), before);
+}

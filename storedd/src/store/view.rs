@@ -1,0 +1,139 @@
+//! Views: one consistent moment of the whole database.
+//!
+//! A view is a published LSN and a [`Base`]: the overlay that takes the newest changes, the overlays a checkpoint is
+//! writing down, and a read transaction of the database. A row is looked for in that order. Making a view copies two
+//! pointers and a number; it holds no lock and stops nobody.
+//!
+//! A view keeps the database pages of its moment from being reused, so it is for one request, not for hours.
+
+use super::overlay::{Cursor, Overlay};
+use crate::db::{DbRange, DbReader, DbRow};
+use crate::error::Result;
+use crate::lsn::Lsn;
+use crate::model::{Rows, Table};
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+/// An overlay that a checkpoint writes down, up to `upto`.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen {
+    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) upto: Lsn,
+}
+
+/// What a view reads from; replaced as a whole when a checkpoint begins and ends.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) active: Arc<Overlay>,
+    pub(crate) frozen: Option<Frozen>,
+    pub(crate) db: Arc<DbReader>,
+}
+
+/// One consistent moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub(crate) base: Arc<Base>,
+    pub(crate) at: Lsn,
+}
+
+impl View {
+    /// The LSN this view shows.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.at
+    }
+
+    /// The database below the overlays, as of the last checkpoint.
+    #[must_use]
+    pub fn database(&self) -> &DbReader {
+        &self.base.db
+    }
+
+    fn overlays(&self) -> impl Iterator<Item = &Overlay> {
+        std::iter::once(&*self.base.active).chain(self.base.frozen.iter().map(|f| &*f.overlay))
+    }
+}
+
+impl Rows for View {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        for overlay in self.overlays() {
+            if let Some(version) = overlay.get(table, key, self.at) {
+                return Ok(version);
+            }
+        }
+        self.base.db.get(table, key)
+    }
+
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
+        for overlay in self.overlays() {
+            if let Some(there) = overlay.contains(table, key, self.at) {
+                return Ok(there);
+            }
+        }
+        self.base.db.contains(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: Bound<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut upper: Vec<Cursor<'_>> =
+            self.overlays().filter(|o| !o.is_empty()).map(|o| o.range(table, start, self.at)).collect();
+        let mut lower = DbCursor::new(self.base.db.range(table, start, Bound::Unbounded)?)?;
+        loop {
+            // The smallest key that any layer stands on; the first layer that has it says what it is.
+            let newest = upper.iter().enumerate().filter_map(|(i, c)| Some((c.key()?, i))).min();
+            let take_db = match (newest, lower.key()) {
+                (None, None) => return Ok(()),
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                (Some((key, _)), Some(db_key)) => db_key < key,
+            };
+            if take_db {
+                if let Some(row) = &lower.current
+                    && each(row.key(), row.row()).is_break()
+                {
+                    return Ok(());
+                }
+                lower.advance()?;
+                continue;
+            }
+            let Some((key, layer)) = newest.map(|(key, layer)| (key.to_vec(), layer)) else { return Ok(()) };
+            let flow = upper[layer].with_current(|k, row| row.map_or(ControlFlow::Continue(()), |row| each(k, row)));
+            if flow.is_some_and(|f| f.is_break()) {
+                return Ok(());
+            }
+            for cursor in &mut upper {
+                if cursor.key() == Some(key.as_slice()) {
+                    cursor.advance();
+                }
+            }
+            if lower.key() == Some(key.as_slice()) {
+                lower.advance()?;
+            }
+        }
+    }
+}
+
+struct DbCursor<'a> {
+    range: DbRange<'a>,
+    current: Option<DbRow>,
+}
+
+impl<'a> DbCursor<'a> {
+    fn new(mut range: DbRange<'a>) -> Result<DbCursor<'a>> {
+        let current = range.next().transpose()?;
+        Ok(DbCursor { range, current })
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.current.as_ref().map(DbRow::key)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.current = self.range.next().transpose()?;
+        Ok(())
+    }
+}
