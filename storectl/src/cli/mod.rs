@@ -1,0 +1,210 @@
+//! # Purpose
+//! The command line as types: verbs, options and help texts, once, for the shell, for the lines of a batch and for
+//! the completions. Nothing here does anything; `commands.rs` turns a verb into a request.
+
+mod objects;
+mod service;
+mod values;
+
+pub use objects::*;
+pub use service::*;
+pub use values::*;
+
+use crate::exit;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Ends the help of every verb, so that the table itself stands in one place.
+const SEE_TABLE: &str = "Exit codes and more: storectl --help";
+
+/// Drives a storedd mail store: asks the daemon over its control socket and prints the answer.
+///
+/// Results go to standard output, everything else to standard error. When standard output is no terminal, tables are one
+/// record a line, fields separated by tabs, without a heading; --json prints one JSON document with stable keys.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "storectl", version, arg_required_else_help = true, max_term_width = 120)]
+pub struct Cli {
+    /// Options that stand before or after any verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that stand before or after any verb.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Data directory of the store: talk to its DIR/control.sock
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Control socket [default: --data-dir, then $STOREDD_SOCKET, then /run/storedd/control.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Configuration file, for the verbs that run `storedd` on a stopped store [env: STOREDD_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON: one document, or one object a line for `batch` and `--watch`
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Longest wait for an answer, as 30, 30s or 5m; 0 waits for ever [default: 60s; none for long work]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Verb {
+    /// State, LSNs, ages, alarms; exits 0 if the daemon runs, 3 if not
+    Status(StatusArgs),
+    /// Nothing but the exit code: 0 ready, 69 not
+    Health,
+    /// Counters, group sizes, latencies, database, log
+    Stats,
+    /// Make the database durable by itself, return when it is
+    Checkpoint,
+    /// The write-ahead log: list, verify, dump
+    #[command(subcommand)]
+    Log(LogVerb),
+    /// Recover a stopped store, or show what the last start did (--report)
+    Recover(RecoverArgs),
+    /// Open, check and close a stopped store: 0 good, 1 bad
+    Test(TestArgs),
+    /// Users
+    #[command(subcommand)]
+    User(UserVerb),
+    /// Mailboxes
+    #[command(subcommand)]
+    Mailbox(MailboxVerb),
+    /// Rights on mailboxes (RFC 4314)
+    #[command(subcommand)]
+    Acl(AclVerb),
+    /// Subscribe a user to a mailbox
+    Subscribe(SubscribeArgs),
+    /// End a subscription
+    Unsubscribe(SubscribeArgs),
+    /// Mailboxes a user is subscribed to
+    Subscriptions(UserName),
+    /// Limits and usage
+    #[command(subcommand)]
+    Quota(QuotaVerb),
+    /// Places where messages are stored
+    #[command(subcommand)]
+    Partition(PartitionVerb),
+    /// The directory of a user
+    Hashdir(HashdirArgs),
+    /// The configuration in force
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Run many commands over one connection, a result line each
+    Batch(BatchArgs),
+    /// Bring mailboxes in from another server
+    #[command(subcommand)]
+    Import(ImportVerb),
+    /// Stop the daemon: finish what is in flight, checkpoint, stop
+    Shutdown(ShutdownArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// One line of a batch: a verb with its arguments, nothing before it.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "line", no_binary_name = true, disable_help_subcommand = true)]
+pub struct Line {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The whole definition, with the texts that stand at the end of each help page.
+#[must_use]
+pub fn definition() -> clap::Command {
+    let long = format!("{EXAMPLES}\n\n{}", exit::table());
+    foot(Cli::command()).after_help(EXAMPLES).after_long_help(long)
+}
+
+/// Adds the pointer to the exit codes below the help of every verb that brings no text of its own.
+fn foot(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|verb| {
+        let text = match verb.get_after_help() {
+            Some(own) => format!("{own}\n\n{SEE_TABLE}"),
+            None => SEE_TABLE.to_owned(),
+        };
+        foot(verb).after_help(text)
+    })
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  storectl status
+  storectl user add joe@example.org --quota 2GiB
+  storectl mailbox create user/joe@example.org/Projects
+  storectl mailbox list 'user/joe*' --json
+  storectl --data-dir ./storedd-data recover --report
+  generate-commands | storectl batch --json -
+
+Environment:
+  STOREDD_SOCKET  control socket, if neither --socket nor --data-dir is given
+  STOREDD_CONFIG  configuration file, if --config is not given
+  NO_COLOR        no colours, also on a terminal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let words = shlex::split(line).expect("a line that splits");
+        Cli::try_parse_from(std::iter::once("storectl".to_owned()).chain(words))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+        use clap::CommandFactory;
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_verb() {
+        let before = parse("--data-dir d --json mailbox list user/*").unwrap();
+        let after = parse("mailbox list user/* --json --data-dir d").unwrap();
+        let between = parse("--json mailbox --data-dir d list user/*").unwrap();
+        assert_eq!(before, after);
+        assert_eq!(before, between);
+        assert!(before.global.json);
+    }
+
+    #[test]
+    fn short_flags_of_test_bundle() {
+        let cli = parse("test -lrv").unwrap();
+        assert_eq!(cli.verb, Verb::Test(TestArgs { deadlocks: true, recover: true, verbose: 1 }));
+    }
+
+    #[test]
+    fn rights_and_identifiers_may_begin_with_a_hyphen() {
+        let cli = parse("acl set user/joe/INBOX -anyone -w --json").unwrap();
+        assert!(cli.global.json);
+        let Verb::Acl(AclVerb::Set(set)) = cli.verb else { panic!("acl set") };
+        assert_eq!((set.identifier.as_str(), set.rights.as_str()), ("-anyone", "-w"));
+    }
+
+    #[test]
+    fn a_mailbox_list_without_pattern_lists_everything() {
+        assert_eq!(parse("mailbox list").unwrap(), parse("mailbox list '*'").unwrap());
+    }
+
+    #[test]
+    fn help_ends_with_the_exit_codes() {
+        let help = definition().render_long_help().to_string();
+        for (code, meaning) in exit::TABLE {
+            assert!(help.contains(&format!("{code:>2}  {}", meaning.split(':').next().unwrap())), "{code} {meaning}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_verb_is_answered_with_the_right_one() {
+        let error = parse("mailbxo list").unwrap_err().to_string();
+        assert!(error.contains("'mailbox'"), "{error}");
+    }
+}

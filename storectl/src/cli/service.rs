@@ -1,0 +1,216 @@
+//! Verbs about the daemon itself: status, log, recovery, configuration, batch, import, shutdown, completions.
+
+use super::values::{Since, parse_renaming, parse_since};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `status`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct StatusArgs {
+    /// Print again every two seconds until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `log`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum LogVerb {
+    /// Each segment, and why it is kept
+    List(LogListArgs),
+    /// Read every record and check it; exits 1 on findings
+    Verify,
+    /// Print records and what they change
+    Dump(LogDumpArgs),
+}
+
+/// `log list`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LogListArgs {
+    /// Only the names of segments that nobody needs any more
+    #[arg(long, conflicts_with = "all")]
+    pub removable: bool,
+    /// Every segment of the live epoch chain (the default)
+    #[arg(long)]
+    pub all: bool,
+    /// Absolute paths instead of names
+    #[arg(long)]
+    pub absolute: bool,
+}
+
+/// `log dump`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl log dump --since 2h --user joe@example.org")]
+pub struct LogDumpArgs {
+    /// First LSN
+    #[arg(long, value_name = "LSN")]
+    pub from: Option<u64>,
+    /// Last LSN
+    #[arg(long, value_name = "LSN")]
+    pub to: Option<u64>,
+    /// Only records from then on: RFC 3339, or a time ago (30m, 2h, 1d)
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Only records that touch this mailbox
+    #[arg(long, value_name = "MAILBOX")]
+    pub mailbox: Option<String>,
+    /// Only records that touch this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+}
+
+/// `recover`.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[command(after_help = "\
+Without --report this runs the `storedd` beside storectl, which refuses (75) while a daemon lives.
+
+Examples:
+  storectl recover --report
+  storectl --data-dir ./storedd-data recover --final")]
+pub struct RecoverArgs {
+    /// Show what the last start found and did (also while the daemon runs)
+    #[arg(long)]
+    pub report: bool,
+    /// The last N starts, newest first
+    #[arg(long, value_name = "N", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: Option<u32>,
+    /// What makes the run of `storedd recover`.
+    #[command(flatten)]
+    pub run: RecoverRun,
+}
+
+/// Options of `recover` that are handed to `storedd`.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[group(multiple = true, conflicts_with = "report")]
+pub struct RecoverRun {
+    /// Recover, checkpoint, remove temporary files, one `... done` line each
+    #[arg(long = "final")]
+    pub last_act: bool,
+    /// Throw the database away and make it again from snapshots and log
+    #[arg(long)]
+    pub catastrophic: bool,
+    /// Stop after this LSN
+    #[arg(long, value_name = "LSN", conflicts_with = "until_time")]
+    pub until_lsn: Option<u64>,
+    /// Stop after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub until_time: Option<String>,
+    /// Go on although something is lost
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Say what would be done, change no byte
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say more; twice: still more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `test`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Runs the `storedd` beside storectl, which refuses (75) while a daemon lives.
+
+Example: storectl --data-dir ./storedd-data test -lv")]
+pub struct TestArgs {
+    /// List waiting and deadlocked transactions; a deadlock is bad
+    #[arg(short = 'l', long)]
+    pub deadlocks: bool,
+    /// Recover first
+    #[arg(short = 'r', long)]
+    pub recover: bool,
+    /// Say more; twice: still more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `config`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum ConfigVerb {
+    /// Every option with its value
+    Show(ConfigShowArgs),
+}
+
+/// `config show`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ConfigShowArgs {
+    /// The built-in defaults instead of the values in force
+    #[arg(long)]
+    pub defaults: bool,
+}
+
+/// `batch`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Each line is a verb with its arguments, quoted as in a shell; empty lines and # comments are skipped.
+Results come in order, each as soon as it is done, also while the input stays open. A refused line does
+not stop the others; the exit code is 1 if any was refused, 69 if the connection was interrupted (then
+nothing is sent again).
+
+Examples:
+  printf 'user add joe\\nmailbox create user/joe/Work\\n' | storectl batch --json -
+  storectl batch --atomic changes.txt")]
+pub struct BatchArgs {
+    /// All lines in one transaction: all of them or none
+    #[arg(long)]
+    pub atomic: bool,
+    /// Where the lines are; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+}
+
+/// `import`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum ImportVerb {
+    /// The mailbox list of a Cyrus server, as `ctl_mboxlist -d` writes it
+    CyrusList(CyrusListArgs),
+}
+
+/// `import cyrus-list`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Names, UIDVALIDITY and rights are kept. Entries marked deleted are left out. A partition that does not
+exist here becomes the default partition. A second run changes nothing.
+
+Example: storectl import cyrus-list mboxlist.json --map-partition default=primary")]
+pub struct CyrusListArgs {
+    /// The list; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Put the mailboxes of partition OLD on NEW; may be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_renaming)]
+    pub map_partition: Vec<(String, String)>,
+    /// Say what would be done, change no byte
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `shutdown`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ShutdownArgs {
+    /// Do not wait for what is in flight and do not checkpoint; the next start replays the log
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl completions bash > /etc/bash_completion.d/storectl")]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Shells with completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}

@@ -1,0 +1,166 @@
+//! Values of options: sizes, waiting times, points in time, renamings of partitions.
+
+use std::time::Duration;
+
+/// A number of bytes: `1073741824`, `2GiB`, `500MB`, `1.5 GiB`; `K`, `M`, `G`, `T` alone are powers of 1024.
+///
+/// # Errors
+/// Not a number, an unknown unit, more than fits 64 bits.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = unit_bytes(unit.trim()).ok_or_else(|| wrong_size(text))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.len() > 9 || (number.contains('.') && (fraction.is_empty() || unit == 1)) {
+        return Err(wrong_size(text));
+    }
+    let whole: u128 = whole.parse().map_err(|_| wrong_size(text))?;
+    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| wrong_size(text))? };
+    let scale = 10u128.pow(u32::try_from(fraction.len()).map_err(|_| wrong_size(text))?);
+    let bytes = whole.checked_mul(unit).and_then(|bytes| bytes.checked_add(part * unit / scale));
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| format!("{text} is more than 16 EiB"))
+}
+
+fn unit_bytes(unit: &str) -> Option<u128> {
+    const DECIMAL: u128 = 1000;
+    const BINARY: u128 = 1024;
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => DECIMAL,
+        "mb" => DECIMAL.pow(2),
+        "gb" => DECIMAL.pow(3),
+        "tb" => DECIMAL.pow(4),
+        "k" | "kib" => BINARY,
+        "m" | "mib" => BINARY.pow(2),
+        "g" | "gib" => BINARY.pow(3),
+        "t" | "tib" => BINARY.pow(4),
+        _ => return None,
+    })
+}
+
+fn wrong_size(text: &str) -> String {
+    format!("{text:?} is not a size; write bytes (1048576) or a unit (500MB, 2GiB)")
+}
+
+/// A waiting time: `30` and `30s` are seconds, `5m` minutes, `2h` hours, `500ms` milliseconds, `1d` days.
+///
+/// # Errors
+/// Not a number, an unknown unit, more than fits.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time; write seconds (30) or a unit (500ms, 30s, 5m, 2h, 1d)");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A point in time, or a time before now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Microseconds since 1970.
+    At(u64),
+    /// So long before now.
+    Ago(Duration),
+}
+
+impl Since {
+    /// Microseconds since 1970, given what time it is.
+    #[must_use]
+    pub fn micros(self, now: jiff::Timestamp) -> u64 {
+        match self {
+            Since::At(micros) => micros,
+            Since::Ago(ago) => {
+                let now = u64::try_from(now.as_microsecond()).unwrap_or(0);
+                now.saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+/// RFC 3339 (`2026-11-22T10:00:00Z`) or a time before now (`2h`).
+///
+/// # Errors
+/// Neither of them, or before 1970.
+pub fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a time; write RFC 3339 (2026-11-22T10:00:00Z) or a time ago (2h)"))?;
+    u64::try_from(time.as_microsecond()).map(Since::At).map_err(|_| format!("{text:?} lies before 1970"))
+}
+
+/// `OLD=NEW` of `--map-partition`.
+///
+/// # Errors
+/// No `=`, or nothing on one side of it.
+pub fn parse_renaming(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err(format!("{text:?} is not OLD=NEW")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let good = [
+            ("0", 0),
+            ("1048576", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("500MB", 500_000_000),
+            ("1.5 GiB", 3 << 29),
+            ("10k", 10_240),
+            ("10kb", 10_000),
+            ("7B", 7),
+            ("18446744073709551615", u64::MAX),
+        ];
+        for (text, bytes) in good {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GiB", "-1", "1.5", "1.", ".5G", "2 XB", "1e9", "18446744073709551616", "99999999999TiB", "1 2"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn waiting_times() {
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        for text in ["", "s", "-1", "1w", "1.5s", "99999999999999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn points_in_time() {
+        assert_eq!(parse_since("1970-01-01T00:00:01Z"), Ok(Since::At(1_000_000)));
+        assert_eq!(parse_since("2h"), Ok(Since::Ago(Duration::from_secs(7200))));
+        let now = jiff::Timestamp::from_second(10_000).unwrap();
+        assert_eq!(parse_since("1h").unwrap().micros(now), 6_400_000_000);
+        assert!(parse_since("yesterday").is_err());
+        assert!(parse_since("1960-01-01T00:00:00Z").is_err());
+    }
+
+    #[test]
+    fn renamings() {
+        assert_eq!(parse_renaming("a=b"), Ok(("a".to_owned(), "b".to_owned())));
+        for text in ["a", "=b", "a=", ""] {
+            assert!(parse_renaming(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
+
+use crate::cli::{
+    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb,
+    PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+};
+use crate::exit::{Outcome, Stop};
+use proto::{Code, Command, Request};
+
+/// What a verb comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// One request to the daemon and its answer.
+    Ask(Ask),
+    /// `status --watch`.
+    Watch,
+    /// `shutdown`.
+    Shutdown {
+        /// Without a last checkpoint.
+        now: bool,
+    },
+    /// `recover --report`: from the daemon, or from `storedd` while none runs.
+    Report(Option<u32>),
+    /// `recover` on a stopped store.
+    Recover(RecoverRun),
+    /// `test` on a stopped store.
+    Test(TestArgs),
+    /// `batch`.
+    Batch(BatchArgs),
+    /// `import cyrus-list`.
+    Import(CyrusListArgs),
+    /// `completions`.
+    Completions(CompletionsArgs),
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// What is asked.
+    pub request: Request,
+    /// How the answer is shown.
+    pub form: Form,
+    /// Set for what cannot be taken back and was not consented to on the command line.
+    pub question: Option<String>,
+    /// True if the answer may rightly take longer than a minute.
+    pub long: bool,
+}
+
+/// How an answer is shown where the answer alone does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// Nothing to read: `health` without --json.
+    Silent,
+    /// `mailbox list --long`.
+    Long,
+    /// `log list`, with paths or names; `names`: nothing else.
+    Segments {
+        /// Paths instead of names.
+        absolute: bool,
+        /// Nothing but the name.
+        names: bool,
+    },
+    /// The one element of a list, as an object.
+    Single,
+}
+
+impl Ask {
+    fn new(request: Request) -> Ask {
+        Ask { request, form: Form::Plain, question: None, long: false }
+    }
+
+    fn form(self, form: Form) -> Ask {
+        Ask { form, ..self }
+    }
+
+    fn long(self) -> Ask {
+        Ask { long: true, ..self }
+    }
+
+    fn question(self, needed: bool, question: impl FnOnce() -> String) -> Ask {
+        Ask { question: needed.then(question), ..self }
+    }
+
+    /// True if this is a change: it is planned, logged and synced.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        matches!(self.request, Request::Change { .. } | Request::Atomic { .. })
+    }
+}
+
+/// What the verb comes to.
+///
+/// # Errors
+/// A path that cannot be sent to the daemon.
+pub fn plan(verb: Verb) -> Outcome<Plan> {
+    let ask = match verb {
+        Verb::Batch(args) => return Ok(Plan::Batch(args)),
+        Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
+        Verb::Completions(args) => return Ok(Plan::Completions(args)),
+        Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
+        Verb::Test(args) => return Ok(Plan::Test(args)),
+        Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
+        Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
+        Verb::Status(args) if args.watch => return Ok(Plan::Watch),
+        Verb::Status(_) => Ask::new(Request::Status),
+        Verb::Health => Ask::new(Request::Health).form(Form::Silent),
+        Verb::Stats => Ask::new(Request::Stats),
+        Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
+        Verb::Log(verb) => log(verb),
+        Verb::User(verb) => user(verb),
+        Verb::Mailbox(verb) => mailbox(verb),
+        Verb::Acl(verb) => acl(verb),
+        Verb::Subscribe(a) => change(Command::Subscribe { user: a.user, name: a.name }, a.dry.dry_run),
+        Verb::Unsubscribe(a) => change(Command::Unsubscribe { user: a.user, name: a.name }, a.dry.dry_run),
+        Verb::Subscriptions(a) => Ask::new(Request::Subscriptions { user: a.user }),
+        Verb::Quota(QuotaVerb::Get(a)) => Ask::new(Request::QuotaGet { root: a.root }),
+        Verb::Partition(verb) => partition(verb)?,
+        Verb::Hashdir(a) => Ask::new(Request::Hashdir { user: a.user, absolute: a.absolute }),
+        Verb::Config(ConfigVerb::Show(a)) => Ask::new(Request::ConfigShow { defaults: a.defaults }),
+    };
+    Ok(Plan::Ask(ask))
+}
+
+/// The request of a report, live.
+#[must_use]
+pub fn report(last: Option<u32>) -> Ask {
+    let form = if last.is_some() { Form::Plain } else { Form::Single };
+    Ask::new(Request::RecoverReport { last: last.unwrap_or(1) }).form(form)
+}
+
+/// The request of a single line of a batch.
+///
+/// # Errors
+/// Verbs that are no request, and what nobody consented to.
+pub fn line(verb: Verb) -> Outcome<Ask> {
+    let refused = |what: &str, instead: &str| Err(Stop::hint(Code::Usage, format!("{what} cannot be a line of a batch"), instead));
+    let ask = match plan(verb)? {
+        Plan::Ask(ask) => ask,
+        Plan::Report(last) => report(last),
+        Plan::Shutdown { now } => Ask::new(Request::Shutdown { now }),
+        Plan::Watch => return refused("status --watch", "write: status"),
+        Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
+        Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
+        Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
+        Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
+        Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
+    };
+    match ask.question {
+        Some(question) => Err(Stop::hint(
+            Code::Usage,
+            format!("nobody can be asked in a batch: {question}"),
+            "add --yes to the line, or --dry-run to see what it would do",
+        )),
+        None => Ok(ask),
+    }
+}
+
+fn change(command: Command, dry_run: bool) -> Ask {
+    Ask::new(Request::Change { command, dry_run })
+}
+
+fn log(verb: LogVerb) -> Ask {
+    match verb {
+        LogVerb::List(a) => Ask::new(Request::LogList { all: !a.removable })
+            .form(Form::Segments { absolute: a.absolute, names: a.removable }),
+        LogVerb::Verify => Ask::new(Request::LogVerify).long(),
+        LogVerb::Dump(LogDumpArgs { from, to, since, mailbox, user }) => {
+            let since_us = since.map(|since| since.micros(jiff::Timestamp::now()));
+            Ask::new(Request::LogDump { from, to, since_us, mailbox, user }).long()
+        }
+    }
+}
+
+fn user(verb: UserVerb) -> Ask {
+    match verb {
+        UserVerb::Add(a) => {
+            let (quota_bytes, quota_messages) = (a.quota, a.messages);
+            change(Command::UserAdd { user: a.user, partition: a.partition, quota_bytes, quota_messages }, a.dry.dry_run)
+        }
+        UserVerb::Delete(a) => {
+            let question = format!("delete the user {} with all mailboxes and messages?", a.user);
+            change(Command::UserDelete { user: a.user }, a.consent.dry.dry_run)
+                .question(!a.consent.yes && !a.consent.dry.dry_run, || question)
+        }
+        UserVerb::Rename(a) => change(Command::UserRename { user: a.user, to: a.to }, a.dry.dry_run),
+        UserVerb::List(a) => Ask::new(Request::UserList { pattern: a.pattern }),
+        UserVerb::Show(a) => Ask::new(Request::UserShow { user: a.user }),
+    }
+}
+
+fn mailbox(verb: MailboxVerb) -> Ask {
+    match verb {
+        MailboxVerb::Create(a) => {
+            change(Command::MailboxCreate { name: a.name, partition: a.partition }, a.dry.dry_run)
+        }
+        MailboxVerb::Delete(a) => {
+            let question = format!("delete the mailbox {} with all messages?", a.name);
+            change(Command::MailboxDelete { name: a.name }, a.consent.dry.dry_run)
+                .question(!a.consent.yes && !a.consent.dry.dry_run, || question)
+        }
+        MailboxVerb::Rename(a) => change(Command::MailboxRename { from: a.from, to: a.to }, a.dry.dry_run),
+        MailboxVerb::List(a) => {
+            Ask::new(Request::MailboxList { pattern: a.pattern }).form(if a.long { Form::Long } else { Form::Plain })
+        }
+        MailboxVerb::Show(a) => Ask::new(Request::MailboxShow { name: a.name }),
+    }
+}
+
+fn acl(verb: AclVerb) -> Ask {
+    match verb {
+        AclVerb::Get(a) => Ask::new(Request::AclGet { name: a.name }),
+        AclVerb::Set(a) => {
+            change(Command::AclSet { name: a.name, identifier: a.identifier, rights: a.rights }, a.dry.dry_run)
+        }
+        AclVerb::Delete(a) => change(Command::AclDelete { name: a.name, identifier: a.identifier }, a.dry.dry_run),
+    }
+}
+
+fn partition(verb: PartitionVerb) -> Outcome<Ask> {
+    Ok(match verb {
+        PartitionVerb::List => Ask::new(Request::PartitionList),
+        PartitionVerb::Show(a) => Ask::new(Request::PartitionShow { name: a.name }),
+        PartitionVerb::Remove(a) => change(Command::PartitionRemove { name: a.name }, a.dry.dry_run),
+        PartitionVerb::Add(a) => {
+            change(Command::PartitionAdd { name: a.name, path: absolute(&a.path)? }, a.dry.dry_run)
+        }
+    })
+}
+
+/// The path as the daemon must get it: absolute, since its working directory is another.
+fn absolute(path: &str) -> Outcome<String> {
+    let wrong = |why: String| Stop::hint(Code::BadInput, why, "give an absolute path: storectl partition add NAME /PATH");
+    let whole = std::path::absolute(path).map_err(|e| wrong(format!("{path:?} is not a path: {e}")))?;
+    whole.into_os_string().into_string().map_err(|p| wrong(format!("{p:?} is not UTF-8")))
+}

@@ -1,0 +1,84 @@
+//! A change in one sentence.
+
+use super::words::{counted, printable};
+use proto::{Changed, Command};
+
+/// What a change did, would do, or found nothing to do.
+#[must_use]
+pub fn sentence(command: &Command, dry_run: bool, changed: &Changed) -> String {
+    let (done, plain, object) = words(command);
+    let object = printable(&object).into_owned();
+    if !changed.changed {
+        return format!("nothing to change: {plain} {object}");
+    }
+    let mut text = if dry_run { format!("would {plain} {object}") } else { format!("{done} {object}") };
+    let mut details = Vec::new();
+    if let Some(name) = changed.name.as_ref().filter(|name| !object.contains(name.as_str())) {
+        details.push(printable(name).into_owned());
+    }
+    if let Some(id) = changed.id {
+        details.push(format!("id {id}"));
+    }
+    if let Some(uidvalidity) = changed.uidvalidity {
+        details.push(format!("UIDVALIDITY {uidvalidity}"));
+    }
+    if let Some(mailboxes) = changed.mailboxes {
+        details.push(counted(mailboxes, "mailbox"));
+    }
+    if !dry_run && changed.lsn > 0 {
+        details.push(format!("LSN {}", changed.lsn));
+    }
+    if !details.is_empty() {
+        text.push_str(&format!(" ({})", details.join(", ")));
+    }
+    text
+}
+
+/// What was done, what to do, with what.
+fn words(command: &Command) -> (&'static str, &'static str, String) {
+    match command {
+        Command::UserAdd { user, .. } => ("added user", "add user", user.clone()),
+        Command::UserDelete { user } => ("deleted user", "delete user", user.clone()),
+        Command::UserRename { user, to } => ("renamed user", "rename user", format!("{user} to {to}")),
+        Command::MailboxCreate { name, .. } => ("created mailbox", "create mailbox", name.clone()),
+        Command::MailboxDelete { name } => ("deleted mailbox", "delete mailbox", name.clone()),
+        Command::MailboxRename { from, to } => ("renamed mailbox", "rename mailbox", format!("{from} to {to}")),
+        Command::AclSet { name, identifier, rights } => {
+            ("set rights", "set rights", format!("{rights} for {identifier} on {name}"))
+        }
+        Command::AclDelete { name, identifier } => {
+            ("deleted rights of", "delete rights of", format!("{identifier} on {name}"))
+        }
+        Command::Subscribe { user, name } => ("subscribed", "subscribe", format!("{user} to {name}")),
+        Command::Unsubscribe { user, name } => ("unsubscribed", "unsubscribe", format!("{user} from {name}")),
+        Command::PartitionAdd { name, path } => ("added partition", "add partition", format!("{name} at {path}")),
+        Command::PartitionRemove { name } => ("removed partition", "remove partition", name.clone()),
+        Command::ImportMailbox { name, .. } => ("imported mailbox", "import mailbox", name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed() -> Changed {
+        Changed { lsn: 9, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None }
+    }
+
+    #[test]
+    fn sentences() {
+        let create = Command::MailboxCreate { name: "user/joe/inbox".into(), partition: None };
+        let made = Changed { name: Some("user/joe/INBOX".into()), id: Some(4), uidvalidity: Some(17), ..changed() };
+        assert_eq!(
+            sentence(&create, false, &made),
+            "created mailbox user/joe/inbox (user/joe/INBOX, id 4, UIDVALIDITY 17, LSN 9)"
+        );
+        let delete = Command::UserDelete { user: "joe".into() };
+        let gone = Changed { mailboxes: Some(3), lsn: 0, ..changed() };
+        assert_eq!(sentence(&delete, true, &gone), "would delete user joe (3 mailboxes)");
+        let nothing = Changed { changed: false, lsn: 0, ..changed() };
+        assert_eq!(sentence(&delete, false, &nothing), "nothing to change: delete user joe");
+        let acl = Command::AclSet { name: "shared/a".into(), identifier: "ann\n".into(), rights: "lrs".into() };
+        assert_eq!(sentence(&acl, false, &changed()), "set rights lrs for ann\\u{a} on shared/a (LSN 9)");
+    }
+}

@@ -1,0 +1,227 @@
+//! Answers for people: tables, aligned lines, sentences.
+
+use super::change;
+use super::status;
+use super::table::{Column, Grid, number, pairs, text};
+use super::words::{bytes, counted, duration, printable, rights};
+use crate::commands::{Ask, Form};
+use proto::{Mailbox, MailboxDetail, Partition, Quota, Record, Reply, Request, Resource, UserDetail, Verified};
+use std::io::{self, Write};
+
+const SEGMENTS: &[Column] =
+    &[text("FILE"), number("FIRST LSN"), number("LAST LSN"), number("BYTES"), text("STATE"), text("KEPT FOR")];
+const USERS: &[Column] = &[text("USER"), text("PARTITION"), number("MAILBOXES")];
+const NAMES: &[Column] = &[text("NAME")];
+const MAILBOXES: &[Column] = &[
+    text("NAME"),
+    number("ID"),
+    number("UIDVALIDITY"),
+    number("UIDNEXT"),
+    number("MESSAGES"),
+    number("BYTES"),
+    text("PARTITION"),
+    text("PATH"),
+    text("RIGHTS"),
+];
+const ACL: &[Column] = &[text("IDENTIFIER"), text("RIGHTS")];
+const PARTITIONS: &[Column] =
+    &[text("NAME"), text("STATE"), number("FREE BYTES"), number("USERS"), number("MAILBOXES"), text("PATH")];
+const FINDINGS: &[Column] = &[text("WHERE"), text("WHAT"), text("EXPECTED"), text("FOUND")];
+const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("TABLE"), text("KEY"), text("ROW")];
+
+/// The columns of a list, `None` for answers that are no list.
+fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
+    Some(match reply {
+        Reply::Segments(_) if matches!(form, Form::Segments { names: true, .. }) => NAMES,
+        Reply::Segments(_) => SEGMENTS,
+        Reply::Users(_) => USERS,
+        Reply::Mailboxes(_) if form == Form::Long => MAILBOXES,
+        Reply::Mailboxes(_) | Reply::Subscriptions(_) => NAMES,
+        Reply::Partitions(_) => PARTITIONS,
+        Reply::Records(_) => RECORDS,
+        Reply::Acl(_) => ACL,
+        _ => return None,
+    })
+}
+
+/// Prints an answer or the next part of it. `grid` is the list that goes on.
+///
+/// # Errors
+/// Those of `out`.
+pub fn part(out: &mut dyn Write, grid: &mut Option<Grid>, ask: &Ask, reply: Reply, tty: bool) -> io::Result<()> {
+    if let Some(columns) = columns(&reply, ask.form) {
+        // Names that stand alone need no heading: the list is what was asked for.
+        let tty = tty && columns.len() > 1;
+        return grid.get_or_insert_with(|| Grid::new(columns, tty)).rows(out, rows(reply, ask.form));
+    }
+    document(out, ask, reply, tty)
+}
+
+/// The rows of a list, in the order of its columns.
+fn rows(reply: Reply, form: Form) -> Vec<Vec<String>> {
+    match reply {
+        Reply::Segments(x) => x.into_iter().map(|segment| segment_row(segment, form)).collect(),
+        Reply::Users(x) => x.into_iter().map(|u| vec![u.user, u.partition, u.mailboxes.to_string()]).collect(),
+        Reply::Mailboxes(x) if form == Form::Long => x.iter().map(mailbox_row).collect(),
+        Reply::Mailboxes(x) => x.into_iter().map(|mailbox| vec![mailbox.name]).collect(),
+        Reply::Subscriptions(x) => x.into_iter().map(|name| vec![name]).collect(),
+        Reply::Partitions(x) => x.into_iter().map(partition_row).collect(),
+        Reply::Records(x) => x.into_iter().flat_map(record_rows).collect(),
+        Reply::Acl(x) => x.acl.into_iter().map(|(who, rights)| vec![who, rights]).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn segment_row(s: proto::Segment, form: Form) -> Vec<String> {
+    let (absolute, names) = match form {
+        Form::Segments { absolute, names } => (absolute, names),
+        _ => (false, false),
+    };
+    let file = if absolute { s.path } else { s.file };
+    if names {
+        return vec![file];
+    }
+    let last = s.last_lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
+    let kept = if s.kept_for.is_empty() { "nothing: may be removed".to_owned() } else { s.kept_for.join(", ") };
+    vec![file, s.first_lsn.to_string(), last, s.bytes.to_string(), s.state, kept]
+}
+
+fn mailbox_row(m: &Mailbox) -> Vec<String> {
+    vec![
+        m.name.clone(),
+        m.id.to_string(),
+        m.uidvalidity.to_string(),
+        m.uidnext.to_string(),
+        m.messages.to_string(),
+        m.bytes.to_string(),
+        m.partition.clone(),
+        m.path.clone(),
+        rights(&m.acl),
+    ]
+}
+
+fn partition_row(p: Partition) -> Vec<String> {
+    let free = p.free_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+    vec![p.name, p.state, free, p.users.to_string(), p.mailboxes.to_string(), p.path]
+}
+
+/// One row for each change of a record; one for a record without changes.
+fn record_rows(record: Record) -> Vec<Vec<String>> {
+    let start = |action: String| vec![record.lsn.to_string(), record.time.clone(), action];
+    if record.changes.is_empty() {
+        let mut row = start(record.kind.clone());
+        row.extend(std::iter::repeat_n(String::new(), RECORDS.len() - row.len()));
+        return vec![row];
+    }
+    let row = |change: &proto::ChangeLine| {
+        let mut row = start(change.action.clone());
+        row.extend([change.table.clone(), change.key.clone(), change.row.clone().unwrap_or_default()]);
+        row
+    };
+    record.changes.iter().map(row).collect()
+}
+
+/// Prints an answer that is no list.
+fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Result<()> {
+    match reply {
+        Reply::Status(x) => status::status(out, &x),
+        Reply::Stats(x) => status::stats(out, &x),
+        Reply::Reports(x) => {
+            for (at, report) in x.iter().enumerate() {
+                if at > 0 {
+                    writeln!(out)?;
+                }
+                status::report(out, report)?;
+            }
+            Ok(())
+        }
+        Reply::Checkpoint(x) => {
+            let retired = if x.retired.is_empty() { "none".to_owned() } else { x.retired.join(", ") };
+            pairs(out, &[("lsn", x.lsn.to_string()), ("duration", duration(x.duration)), ("retired", retired)])
+        }
+        Reply::Verified(x) => verified(out, &x, tty),
+        Reply::UserDetail(x) => user(out, &x),
+        Reply::MailboxDetail(x) => mailbox(out, &x),
+        Reply::Partition(x) => partition(out, &x),
+        Reply::Hashdir(x) => writeln!(out, "{}", printable(&x.directory)),
+        Reply::Quota(x) => pairs(out, &quota(&x)),
+        Reply::Config(x) => x.iter().try_for_each(|(key, value)| writeln!(out, "{key} = {}", printable(value))),
+        Reply::Changed(x) => match &ask.request {
+            Request::Change { command, dry_run } => writeln!(out, "{}", change::sentence(command, *dry_run, &x)),
+            _ => writeln!(out, "done (LSN {})", x.lsn),
+        },
+        Reply::Done(_) if ask.form == Form::Silent => Ok(()),
+        Reply::Done(_) => writeln!(out, "done"),
+        other => super::json::compact(out, &other.to_json()).and_then(|()| writeln!(out)),
+    }
+}
+
+fn verified(out: &mut dyn Write, v: &Verified, tty: bool) -> io::Result<()> {
+    let rows = v.findings.iter().map(|f| vec![f.r#where.clone(), f.what.clone(), f.expected.clone(), f.found.clone()]);
+    Grid::new(FINDINGS, tty).rows(out, rows.collect())?;
+    let read = format!("{}, {}, {}", counted(v.segments, "segment"), counted(v.records, "record"), bytes(v.bytes));
+    match v.findings.len() as u64 {
+        0 => writeln!(out, "{read}: all good"),
+        findings => writeln!(out, "{read}: {}", counted(findings, "finding")),
+    }
+}
+
+fn user(out: &mut dyn Write, u: &UserDetail) -> io::Result<()> {
+    let mut lines = vec![
+        ("user", u.user.clone()),
+        ("id", u.id.to_string()),
+        ("partition", u.partition.clone()),
+        ("directory", u.directory.clone()),
+        ("created", u.created.clone()),
+        ("mailboxes", u.mailboxes.to_string()),
+    ];
+    lines.extend(u.quota.iter().flat_map(|q| quota(q).into_iter().skip(1)));
+    lines.push(("subscribed", u.subscriptions.len().to_string()));
+    pairs(out, &lines)
+}
+
+fn mailbox(out: &mut dyn Write, detail: &MailboxDetail) -> io::Result<()> {
+    let m = &detail.mailbox;
+    let mut lines = vec![
+        ("name", m.name.clone()),
+        ("id", m.id.to_string()),
+        ("created", detail.created.clone()),
+        ("uidvalidity", m.uidvalidity.to_string()),
+        ("uidnext", m.uidnext.to_string()),
+        ("highest modseq", detail.highest_modseq.to_string()),
+        ("messages", format!("{}, {} unseen", m.messages, detail.unseen)),
+        ("size", format!("{} ({})", m.bytes, bytes(m.bytes))),
+        ("partition", m.partition.clone()),
+        ("path", m.path.clone()),
+        ("rights", rights(&m.acl)),
+        ("flags", detail.flags.join(" ")),
+    ];
+    if detail.name_utf7 != m.name {
+        lines.push(("modified UTF-7", detail.name_utf7.clone()));
+    }
+    lines.retain(|(_, value)| !value.is_empty());
+    pairs(out, &lines)
+}
+
+fn partition(out: &mut dyn Write, p: &Partition) -> io::Result<()> {
+    let free = p.free_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    let lines = [
+        ("name", p.name.clone()),
+        ("state", p.state.clone()),
+        ("path", p.path.clone()),
+        ("id", p.id.clone()),
+        ("free", free),
+        ("users", p.users.to_string()),
+        ("mailboxes", p.mailboxes.to_string()),
+    ];
+    pairs(out, &lines)
+}
+
+fn quota(q: &Quota) -> Vec<(&'static str, String)> {
+    let of = |r: &Resource, show: fn(u64) -> String| match r.limit {
+        Some(limit) => format!("{} of {}", show(r.usage), show(limit)),
+        None => format!("{}, no limit", show(r.usage)),
+    };
+    let plain: fn(u64) -> String = |n| n.to_string();
+    vec![("root", q.root.clone()), ("storage", of(&q.storage, bytes)), ("messages", of(&q.messages, plain))]
+}

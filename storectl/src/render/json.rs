@@ -1,0 +1,188 @@
+//! Answers as JSON: the field names of the wire types are the keys of the contract. Elements of a list are written as
+//! they arrive, one a line, so that a list of any length takes no memory.
+
+use crate::commands::Form;
+use proto::{Record, Reply, Segment};
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{self, Write};
+
+/// Writes one value on one line, without the line end.
+///
+/// # Errors
+/// Those of `out`.
+pub fn compact(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(out, value).map_err(io::Error::from)
+}
+
+/// The elements of a list, as a JSON array in pieces.
+#[derive(Debug, Default)]
+pub struct List {
+    open: bool,
+    /// Elements written so far.
+    pub count: u64,
+}
+
+impl List {
+    /// Writes the next elements; the first call opens the array.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn items<T: Serialize>(&mut self, out: &mut dyn Write, items: &[T], separator: &str) -> io::Result<()> {
+        if !self.open {
+            self.open = true;
+            out.write_all(b"[")?;
+        }
+        for item in items {
+            if self.count > 0 {
+                out.write_all(b",")?;
+                out.write_all(separator.as_bytes())?;
+            }
+            compact(out, item)?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// Closes the array, if it was opened.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn close(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.open { out.write_all(b"]") } else { Ok(()) }
+    }
+}
+
+/// The next part of a list, or a whole document. `separator` stands between elements.
+///
+/// # Errors
+/// Those of `out`.
+pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, separator: &str) -> io::Result<()> {
+    match reply {
+        Reply::Segments(x) => list.items(out, &segments(x, form), separator),
+        Reply::Records(x) => list.items(out, &x.iter().map(record).collect::<Vec<_>>(), separator),
+        Reply::Reports(x) if form == Form::Single => x.first().map_or(Ok(()), |report| compact(out, report)),
+        Reply::Reports(x) => list.items(out, &x, separator),
+        Reply::Users(x) => list.items(out, &x, separator),
+        Reply::Mailboxes(x) => list.items(out, &x, separator),
+        Reply::Subscriptions(x) => list.items(out, &x, separator),
+        Reply::Partitions(x) => list.items(out, &x, separator),
+        Reply::Each(x) => list.items(out, &x, separator),
+        Reply::Config(x) => {
+            let values = x.into_iter().map(|(key, value)| (key, toml_value(value)));
+            compact(out, &values.collect::<serde_json::Map<_, _>>())
+        }
+        Reply::Changed(x) => compact(out, &x),
+        Reply::Done(x) => compact(out, &x),
+        other => compact(out, &other.to_json()),
+    }
+}
+
+/// Segments with the path in place of the name, if that was asked for.
+fn segments(mut segments: Vec<Segment>, form: Form) -> Vec<Segment> {
+    if let Form::Segments { absolute: true, .. } = form {
+        for segment in &mut segments {
+            segment.file.clone_from(&segment.path);
+        }
+    }
+    segments
+}
+
+/// A record whose rows are JSON, not JSON text in a string.
+fn record(record: &Record) -> Value {
+    let mut value = serde_json::to_value(record).unwrap_or(Value::Null);
+    for change in value["changes"].as_array_mut().into_iter().flatten() {
+        if let Some(row) = change["row"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            change["row"] = row;
+        }
+    }
+    value
+}
+
+/// TOML text as a JSON value: numbers, booleans, strings and lists of them are written alike; the rest stays text.
+fn toml_value(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::ChangeLine;
+    use std::collections::BTreeMap;
+
+    fn whole(parts: Vec<Reply>, form: Form) -> String {
+        let (mut out, mut list) = (Vec::new(), List::default());
+        for reply in parts {
+            part(&mut out, &mut list, reply, form, "\n").unwrap();
+        }
+        list.close(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn segment() -> Segment {
+        Segment {
+            file: "log.1".into(),
+            path: "/s/log.1".into(),
+            first_lsn: 1,
+            last_lsn: None,
+            bytes: 64,
+            state: "active".into(),
+            kept_for: vec![],
+        }
+    }
+
+    #[test]
+    fn parts_of_a_list_make_one_array() {
+        let names = |x: &[&str]| Reply::Subscriptions(x.iter().map(|s| (*s).to_owned()).collect());
+        assert_eq!(whole(vec![names(&["a", "b"]), names(&[]), names(&["c"])], Form::Plain), "[\"a\",\n\"b\",\n\"c\"]");
+        assert_eq!(whole(vec![names(&[])], Form::Plain), "[]");
+    }
+
+    #[test]
+    fn keys_stand_in_the_order_of_the_contract() {
+        let text = whole(vec![Reply::Segments(vec![segment()])], Form::Plain);
+        assert!(text.starts_with("[{\"file\":\"log.1\","), "{text}");
+        assert!(text.contains("\"first_lsn\":1,\"last_lsn\":null,\"bytes\":64,\"state\":\"active\",\"kept_for\":[]"));
+        let text = whole(vec![Reply::Segments(vec![segment()])], Form::Segments { absolute: true, names: false });
+        assert!(text.starts_with("[{\"file\":\"/s/log.1\","), "{text}");
+    }
+
+    #[test]
+    fn one_report_is_an_object_and_several_are_a_list() {
+        let reports = || Reply::Reports(vec![proto::Report::default()]);
+        assert!(whole(vec![reports()], Form::Single).starts_with("{\"started\":"));
+        assert!(whole(vec![reports()], Form::Plain).starts_with("[{\"started\":"));
+    }
+
+    #[test]
+    fn rows_of_records_are_json() {
+        let line = |row: &str| ChangeLine {
+            action: "put".into(),
+            table: "users".into(),
+            key: "joe".into(),
+            row: Some(row.into()),
+        };
+        let record = Record {
+            lsn: 1,
+            time: "t".into(),
+            kind: "transaction".into(),
+            file: "log.1".into(),
+            offset: 4096,
+            bytes: 100,
+            changes: vec![line("{\"id\":7}"), line("not json")],
+        };
+        let value: Value = serde_json::from_str(&whole(vec![Reply::Records(vec![record])], Form::Plain)).unwrap();
+        assert_eq!(value[0]["changes"][0]["row"]["id"], 7);
+        assert_eq!(value[0]["changes"][1]["row"], "not json");
+    }
+
+    #[test]
+    fn the_configuration_has_typed_values() {
+        let values = [("log.segment_size", "67108864"), ("store.dir", "\"/var\""), ("x.f", "1_000")];
+        let map: BTreeMap<_, _> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let value: Value = serde_json::from_str(&whole(vec![Reply::Config(map)], Form::Plain)).unwrap();
+        assert_eq!(value["log.segment_size"], 67_108_864);
+        assert_eq!(value["store.dir"], "/var");
+        assert_eq!(value["x.f"], "1_000");
+    }
+}

@@ -1,0 +1,169 @@
+//! # Purpose
+//! The only place that prints: results to standard output, everything else to standard error.
+//!
+//! # Operation
+//! An [`Answer`] takes the parts of one reply as they come and is ended once. A document is printed whole; a list is
+//! printed part by part. [`line`] prints an answer on one line, for a batch.
+//!
+//! # Invariants
+//! * With --json exactly one document is printed for each answer, and nothing before the first part has come: a failure
+//!   that comes instead of it can still be the document.
+//! * A list that breaks off is left open, so that no reader takes it for a whole one.
+
+mod change;
+mod human;
+mod json;
+pub mod notes;
+mod status;
+mod table;
+pub mod words;
+
+use crate::commands::{Ask, Form};
+use crate::exit::{DONE, Outcome, PARTLY, Stop};
+use proto::{Code, Failure, Reply, Request};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// As JSON.
+    pub json: bool,
+    /// For a terminal.
+    pub tty: bool,
+}
+
+impl Style {
+    /// JSON if asked for; a terminal if standard output is one.
+    #[must_use]
+    pub fn of_stdout(json: bool) -> Style {
+        Style { json, tty: io::stdout().is_terminal() }
+    }
+}
+
+/// Standard output, buffered.
+#[must_use]
+pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+    io::BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
+
+/// One answer that is being printed.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    ask: &'a Ask,
+    style: Style,
+    list: json::List,
+    grid: Option<table::Grid>,
+    begun: bool,
+    code: u8,
+}
+
+impl<'a> Answer<'a> {
+    /// The answer to `ask`.
+    #[must_use]
+    pub fn new(ask: &'a Ask, style: Style) -> Answer<'a> {
+        Answer { ask, style, list: json::List::default(), grid: None, begun: false, code: DONE }
+    }
+
+    /// Prints the next part.
+    ///
+    /// # Errors
+    /// Nothing in it to print, or those of `out`.
+    pub fn part(&mut self, out: &mut dyn Write, reply: Reply) -> Outcome<()> {
+        if self.ask.form == Form::Single && matches!(&reply, Reply::Reports(reports) if reports.is_empty()) {
+            return Err(Stop::new(Code::NotFound, "the daemon has no report of a start"));
+        }
+        self.begun = true;
+        self.code = self.code.max(code(&reply));
+        let printed = if self.style.json {
+            json::part(out, &mut self.list, reply, self.ask.form, "\n")
+        } else {
+            human::part(out, &mut self.grid, self.ask, reply, self.style.tty)
+        };
+        printed.map_err(|e| Stop::output(&e))
+    }
+
+    /// Ends the answer; gives the exit code that it stands for.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn end(mut self, out: &mut dyn Write) -> Outcome<u8> {
+        let ended = if self.style.json { self.list.close(out).and_then(|()| writeln!(out)) } else { Ok(()) };
+        ended.and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
+        Ok(self.code)
+    }
+
+    /// True if something of it was printed.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.begun
+    }
+}
+
+/// The exit code that an answer stands for.
+fn code(reply: &Reply) -> u8 {
+    match reply {
+        Reply::Verified(verified) if !verified.findings.is_empty() => PARTLY,
+        _ => DONE,
+    }
+}
+
+/// Prints the answer to line `number` of a batch, on one line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn line(out: &mut dyn Write, style: Style, number: u64, ask: &Ask, reply: Reply) -> io::Result<()> {
+    if !style.json {
+        write!(out, "ok line {number}: ")?;
+        match (&ask.request, &reply) {
+            (Request::Change { command, dry_run }, Reply::Changed(changed)) => {
+                return writeln!(out, "{}", change::sentence(command, *dry_run, changed));
+            }
+            (_, Reply::Done(_)) => return writeln!(out, "done"),
+            _ => {}
+        }
+    }
+    let mut list = json::List::default();
+    json::part(out, &mut list, reply, ask.form, "")?;
+    list.close(out)?;
+    writeln!(out)
+}
+
+/// Prints why line `number` of a batch was refused, on one line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn refused_line(out: &mut dyn Write, style: Style, number: u64, failure: &Failure) -> io::Result<()> {
+    if style.json {
+        return error(out, failure);
+    }
+    write!(out, "error: line {number}: {}", words::printable(&failure.message))?;
+    match &failure.hint {
+        Some(hint) => writeln!(out, "; next: {}", words::printable(hint)),
+        None => writeln!(out),
+    }
+}
+
+/// Prints a failure as JSON.
+///
+/// # Errors
+/// Those of `out`.
+pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
+    json::compact(out, &failure.to_json()).and_then(|()| writeln!(out))
+}
+
+/// Prints a result that is no reply of the daemon: as JSON, or as the lines of `text`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn summary(out: &mut dyn Write, style: Style, value: &impl Serialize, text: &[String]) -> Outcome<()> {
+    let printed = if style.json {
+        json::compact(out, value).and_then(|()| writeln!(out))
+    } else {
+        text.iter().try_for_each(|line| writeln!(out, "{}", words::printable(line)))
+    };
+    printed.and_then(|()| out.flush()).map_err(|e| Stop::output(&e))
+}
+
+#[cfg(test)]
+mod tests;

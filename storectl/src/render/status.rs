@@ -1,0 +1,198 @@
+//! `status`, `stats` and what a start found, for people.
+
+use super::table::pairs;
+use super::words::{age, bytes, counted, duration, micros, printable};
+use proto::{Histogram, Report, Stats, Status};
+use std::io::{self, Write};
+
+/// `status`: aligned lines, then the alarms with what to type next.
+///
+/// # Errors
+/// Those of `out`.
+pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
+    let state = match (s.state.as_str(), s.eta) {
+        ("recovering", Some(eta)) => format!("recovering, {} % done, ready in about {}", s.percent, duration(eta)),
+        ("recovering", None) => format!("recovering, {} % done", s.percent),
+        (state, _) => state.to_owned(),
+    };
+    let tables = s.tables.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![
+        ("state", state),
+        ("pid", s.pid.to_string()),
+        ("running for", duration(s.uptime)),
+        ("version", s.version.clone()),
+        ("data directory", s.data_dir.clone()),
+        ("store id", format!("{}, epoch {}", s.store_id, s.epoch)),
+        ("last LSN", format!("{} applied, {} synced, {} checkpointed", s.applied_lsn, s.synced_lsn, s.checkpoint_lsn)),
+        ("last checkpoint", age(s.checkpoint_age)),
+        ("last log clean-up", age(s.log_cleanup_age)),
+        ("last snapshot", age(s.snapshot_age)),
+        ("last peruser", age(s.peruser_age)),
+        ("last expire", age(s.expire_age)),
+        ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
+        ("connections", s.connections.to_string()),
+        ("rows", tables),
+        ("last start", s.last_start.clone()),
+    ];
+    if s.repair_recommended {
+        lines.push(("repair", "recommended: what lies in the partitions may be newer than the database".to_owned()));
+    }
+    lines.retain(|(_, value)| !value.is_empty());
+    pairs(out, &lines)?;
+    for alarm in &s.alarms {
+        writeln!(out, "ALARM {} since {}: {}", printable(&alarm.name), alarm.since, printable(&alarm.message))?;
+        if let Some(next) = &alarm.next {
+            writeln!(out, "  next: {}", printable(next))?;
+        }
+    }
+    Ok(())
+}
+
+/// `stats`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn stats(out: &mut dyn Write, s: &Stats) -> io::Result<()> {
+    let sizes = s.group_sizes.iter().map(|(most, count)| format!("<={most}: {count}")).collect::<Vec<_>>().join("  ");
+    let requests = s.requests.iter().map(|(verb, count)| format!("{verb} {count}")).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![
+        (
+            "transactions",
+            format!(
+                "{} begun, {} committed, {} aborted, {} refused, {} unchanged",
+                s.begun, s.committed, s.aborted, s.refused, s.unchanged
+            ),
+        ),
+        ("groups", format!("{}, {:.1} records on average, {} at most", s.groups, s.group_mean, s.group_max)),
+        ("group sizes", sizes),
+        ("sync", histogram(&s.sync)),
+        ("commit", histogram(&s.commit)),
+        ("plan", histogram(&s.plan)),
+        ("log", format!("{} appended, {} of it payload", bytes(s.log_bytes), bytes(s.log_payload_bytes))),
+        ("overlay", format!("{} in {}", bytes(s.overlay_bytes), counted(s.overlay_entries, "row version"))),
+        ("checkpoints", format!("{} done, {} failed, last {}", s.checkpoints, s.checkpoints_failed, age(s.checkpoint_age))),
+        ("checkpoint", histogram(&s.checkpoint)),
+        ("database", bytes(s.database_bytes)),
+        ("memory", bytes(s.resident_bytes)),
+        ("connections", format!("{} accepted, {} refused", s.connections_accepted, s.connections_refused)),
+        ("requests", requests),
+    ];
+    lines.retain(|(_, value)| !value.is_empty());
+    pairs(out, &lines)
+}
+
+fn histogram(h: &Histogram) -> String {
+    if h.count == 0 {
+        return "none yet".to_owned();
+    }
+    let [p50, p90, p99, p999, max] = [h.p50_us, h.p90_us, h.p99_us, h.p999_us, h.max_us].map(micros);
+    format!("{} measured: half within {p50}, 90 % {p90}, 99 % {p99}, 99.9 % {p999}, longest {max}", h.count)
+}
+
+/// `recover --report`: one start.
+///
+/// # Errors
+/// Those of `out`.
+pub fn report(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    let mut lines = vec![
+        ("started", r.started.clone()),
+        ("ready after", duration(r.duration)),
+        ("decision", r.decision.clone()),
+        ("base", format!("{} at LSN {}", r.base, r.base_lsn)),
+        ("reached", format!("LSN {}, epoch {}", r.reached_lsn, r.epoch)),
+        ("replayed", format!("{}, {}", counted(r.replayed, "record"), bytes(r.replayed_bytes))),
+        ("lost", lost(r)),
+    ];
+    if r.cut_bytes > 0 {
+        lines.push(("cut", format!("{} of a torn tail", bytes(r.cut_bytes))));
+    }
+    for file in &r.quarantined {
+        lines.push(("quarantined", file.clone()));
+    }
+    for f in &r.findings {
+        lines.push(("finding", format!("{}: {}: expected {}, found {}", f.r#where, f.what, f.expected, f.found)));
+    }
+    if !r.phases.is_empty() {
+        let phases = r.phases.iter().map(|(name, seconds)| format!("{name} {}", duration(*seconds)));
+        lines.push(("phases", phases.collect::<Vec<_>>().join(", ")));
+    }
+    for step in &r.next_steps {
+        lines.push(("next", step.clone()));
+    }
+    pairs(out, &lines)
+}
+
+fn lost(r: &Report) -> String {
+    match &r.lost {
+        None if r.possible_loss => {
+            "nothing known; the last group before the stop cannot be proven either way (possible loss)".to_owned()
+        }
+        None => "nothing".to_owned(),
+        Some(lost) => {
+            let mut text =
+                format!("LSN {} to {}, {}", lost.from_lsn, lost.to_lsn, counted(lost.transactions, "transaction"));
+            if !lost.mailboxes.is_empty() {
+                text.push_str(&format!(", in {}", lost.mailboxes.join(", ")));
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::{Alarm, Lost};
+
+    fn print(f: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        f(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn status_names_ages_in_words_and_the_next_command_of_an_alarm() {
+        let status_reply = Status {
+            state: "read-only".into(),
+            uptime: 3725.0,
+            checkpoint_age: Some(65.0),
+            alarms: vec![Alarm {
+                name: "checkpoint_failed".into(),
+                since: "2026-11-22T10:00:00Z".into(),
+                message: "the database could not be written".into(),
+                next: Some("storectl checkpoint".into()),
+            }],
+            ..Status::default()
+        };
+        let text = print(|out| status(out, &status_reply));
+        assert!(text.contains("state:              read-only\n"), "{text}");
+        assert!(text.contains("running for:        1 hour 2 minutes\n"), "{text}");
+        assert!(text.contains("last checkpoint:    1 minute 5 seconds ago\n"), "{text}");
+        assert!(text.contains("last snapshot:      never\n"), "{text}");
+        assert!(text.ends_with(
+            "ALARM checkpoint_failed since 2026-11-22T10:00:00Z: the database could not be written\n  next: storectl checkpoint\n"
+        ));
+    }
+
+    #[test]
+    fn a_recovering_daemon_says_how_far_it_is() {
+        let s = Status { state: "recovering".into(), percent: 40, eta: Some(12.0), ..Status::default() };
+        assert!(print(|out| status(out, &s)).contains("recovering, 40 % done, ready in about 12 seconds"));
+    }
+
+    #[test]
+    fn stats_without_measurements_say_so() {
+        let text = print(|out| stats(out, &Stats::default()));
+        assert!(text.contains("commit:       none yet\n"), "{text}");
+    }
+
+    #[test]
+    fn a_report_states_the_loss() {
+        let mut r = Report { decision: "lossy".into(), base: "live".into(), ..Report::default() };
+        assert!(print(|out| report(out, &r)).contains("lost:         nothing\n") || print(|out| report(out, &r)).contains("lost:  "));
+        r.possible_loss = true;
+        assert!(print(|out| report(out, &r)).contains("possible loss"));
+        r.lost = Some(Lost { from_lsn: 5, to_lsn: 9, transactions: 5, mailboxes: vec!["user/joe/INBOX".into()] });
+        assert!(print(|out| report(out, &r)).contains("LSN 5 to 9, 5 transactions, in user/joe/INBOX"));
+    }
+}
