@@ -1,11 +1,10 @@
 //! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
 
 use crate::cli::{
-    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb,
-    PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, LogDumpArgs, LogVerb, MailboxVerb, PartitionVerb, QuotaVerb,
+    RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
 };
-use crate::exit::{Outcome, Stop};
-use proto::{Code, Command, Request};
+use proto::{Code, Command, Failure, Request};
 
 /// What a verb comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +26,6 @@ pub enum Plan {
     Test(TestArgs),
     /// `batch`.
     Batch(BatchArgs),
-    /// `import cyrus-list`.
-    Import(CyrusListArgs),
     /// `completions`.
     Completions(CompletionsArgs),
 }
@@ -82,29 +79,22 @@ impl Ask {
     fn question(self, needed: bool, question: impl FnOnce() -> String) -> Ask {
         Ask { question: needed.then(question), ..self }
     }
-
-    /// True if this is a change: it is planned, logged and synced.
-    #[must_use]
-    pub fn is_change(&self) -> bool {
-        matches!(self.request, Request::Change { .. } | Request::Atomic { .. })
-    }
 }
 
 /// What the verb comes to.
 ///
 /// # Errors
 /// A path that cannot be sent to the daemon.
-pub fn plan(verb: Verb) -> Outcome<Plan> {
+pub fn plan(verb: Verb) -> Result<Plan, Failure> {
     let ask = match verb {
         Verb::Batch(args) => return Ok(Plan::Batch(args)),
-        Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
         Verb::Test(args) => return Ok(Plan::Test(args)),
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
         Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
         Verb::Status(args) if args.watch => return Ok(Plan::Watch),
-        Verb::Status(_) => Ask::new(Request::Status),
+        Verb::Status(_) => status(),
         Verb::Health => Ask::new(Request::Health).form(Form::Silent),
         Verb::Stats => Ask::new(Request::Stats),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
@@ -123,6 +113,12 @@ pub fn plan(verb: Verb) -> Outcome<Plan> {
     Ok(Plan::Ask(ask))
 }
 
+/// The request of `status`.
+#[must_use]
+pub fn status() -> Ask {
+    Ask::new(Request::Status)
+}
+
 /// The request of a report, live.
 #[must_use]
 pub fn report(last: Option<u32>) -> Ask {
@@ -134,8 +130,10 @@ pub fn report(last: Option<u32>) -> Ask {
 ///
 /// # Errors
 /// Verbs that are no request, and what nobody consented to.
-pub fn line(verb: Verb) -> Outcome<Ask> {
-    let refused = |what: &str, instead: &str| Err(Stop::hint(Code::Usage, format!("{what} cannot be a line of a batch"), instead));
+pub fn line(verb: Verb) -> Result<Ask, Failure> {
+    let refused = |what: &str, instead: &str| {
+        Err(Failure::new(Code::Usage, format!("{what} cannot be a line of a batch")).with_hint(instead))
+    };
     let ask = match plan(verb)? {
         Plan::Ask(ask) => ask,
         Plan::Report(last) => report(last),
@@ -144,15 +142,11 @@ pub fn line(verb: Verb) -> Outcome<Ask> {
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
-        Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
     };
     match ask.question {
-        Some(question) => Err(Stop::hint(
-            Code::Usage,
-            format!("nobody can be asked in a batch: {question}"),
-            "add --yes to the line, or --dry-run to see what it would do",
-        )),
+        Some(question) => Err(Failure::new(Code::Usage, format!("nobody can be asked in a batch: {question}"))
+            .with_hint("add --yes to the line, or --dry-run to see what it would do")),
         None => Ok(ask),
     }
 }
@@ -177,7 +171,10 @@ fn user(verb: UserVerb) -> Ask {
     match verb {
         UserVerb::Add(a) => {
             let (quota_bytes, quota_messages) = (a.quota, a.messages);
-            change(Command::UserAdd { user: a.user, partition: a.partition, quota_bytes, quota_messages }, a.dry.dry_run)
+            change(
+                Command::UserAdd { user: a.user, partition: a.partition, quota_bytes, quota_messages },
+                a.dry.dry_run,
+            )
         }
         UserVerb::Delete(a) => {
             let question = format!("delete the user {} with all mailboxes and messages?", a.user);
@@ -218,7 +215,7 @@ fn acl(verb: AclVerb) -> Ask {
     }
 }
 
-fn partition(verb: PartitionVerb) -> Outcome<Ask> {
+fn partition(verb: PartitionVerb) -> Result<Ask, Failure> {
     Ok(match verb {
         PartitionVerb::List => Ask::new(Request::PartitionList),
         PartitionVerb::Show(a) => Ask::new(Request::PartitionShow { name: a.name }),
@@ -230,8 +227,10 @@ fn partition(verb: PartitionVerb) -> Outcome<Ask> {
 }
 
 /// The path as the daemon must get it: absolute, since its working directory is another.
-fn absolute(path: &str) -> Outcome<String> {
-    let wrong = |why: String| Stop::hint(Code::BadInput, why, "give an absolute path: storectl partition add NAME /PATH");
+fn absolute(path: &str) -> Result<String, Failure> {
+    let wrong = |why: String| {
+        Failure::new(Code::BadInput, why).with_hint("give an absolute path: storectl partition add NAME /PATH")
+    };
     let whole = std::path::absolute(path).map_err(|e| wrong(format!("{path:?} is not a path: {e}")))?;
     whole.into_os_string().into_string().map_err(|p| wrong(format!("{p:?} is not UTF-8")))
 }

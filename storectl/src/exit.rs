@@ -50,6 +50,10 @@ pub type Outcome<T> = Result<T, Stop>;
 pub enum Stop {
     /// To be told, and to end with the code of the failure.
     Failed(Failure),
+    /// As `Failed`, in the middle of a result that is partly printed.
+    Broken(Failure),
+    /// A command line that could not be parsed: what to tell a person, and the same as a failure.
+    Usage(String, Failure),
     /// The reader of standard output went away: nobody is left to tell.
     Unread,
 }
@@ -63,12 +67,12 @@ impl From<Failure> for Stop {
 impl Stop {
     /// A failure without a next command.
     pub fn new(code: Code, message: impl Into<String>) -> Stop {
-        Stop::Failed(Failure { code, message: message.into(), hint: None })
+        Stop::Failed(Failure::new(code, message))
     }
 
     /// A failure with the next command to type.
     pub fn hint(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Stop {
-        Stop::Failed(Failure { code, message: message.into(), hint: Some(hint.into()) })
+        Stop::Failed(Failure::new(code, message).with_hint(hint))
     }
 
     /// A write to standard output that failed. What was asked may have been done all the same.

@@ -1,1 +1,111 @@
-//! The client.
+//! # Purpose
+//! The client of storedd: turns a command line into requests, calls the daemon, prints the answers, ends with a code.
+//! It never opens the store; what it tells comes from the daemon, or from the `storedd` it runs on a stopped store.
+//!
+//! # Operation
+//! `cli` (words to verbs) -> `commands` (verbs to requests) -> `ask`, `batch` (requests to answers) ->
+//! `render` (answers to text) -> exit code (`exit`).
+
+mod ask;
+mod batch;
+mod cli;
+mod commands;
+mod confirm;
+mod exit;
+#[cfg(test)]
+mod fake;
+mod files;
+mod offline;
+mod pipe;
+mod render;
+mod socket;
+mod usage;
+
+use clap::FromArgMatches;
+use cli::{Cli, CompletionsArgs, Shell};
+use commands::Plan;
+use exit::{DONE, Outcome, Stop};
+use proto::Code;
+use render::{Style, notes};
+use socket::Environment;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Does what the arguments say (the first is the program's name); gives the exit code of the table in `--help`.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let parsed = cli::definition().try_get_matches_from(&args).and_then(|m| Cli::from_arg_matches(&m));
+    let (json, outcome) = match parsed {
+        Ok(cli) => (cli.global.json, act(cli)),
+        Err(error) => (args.iter().any(|arg| arg == "--json"), unparsed(&error)),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|stop| end(stop, json)))
+}
+
+/// Tells why a run ended early; gives its exit code.
+fn end(stop: Stop, json: bool) -> u8 {
+    match stop {
+        Stop::Failed(failure) => {
+            notes::failure(&failure);
+            // A list that has begun stays cut off: an error behind it would make it neither.
+            if json && render::error(&mut render::stdout(), &failure).is_err() {
+                return Code::Io.exit();
+            }
+            failure.code.exit()
+        }
+        Stop::Broken(failure) => {
+            notes::failure(&failure);
+            failure.code.exit()
+        }
+        Stop::Usage(text, failure) => {
+            notes::text(&text);
+            if json && render::error(&mut render::stdout(), &failure).is_err() {
+                return Code::Io.exit();
+            }
+            failure.code.exit()
+        }
+        Stop::Unread => DONE,
+    }
+}
+
+/// Help and version are results; anything else that could not be parsed is a failure.
+fn unparsed(error: &clap::Error) -> Outcome<u8> {
+    let text = error.render().to_string();
+    if usage::is_asked_for(error) {
+        render::text(&mut render::stdout(), &text)?;
+        return Ok(DONE);
+    }
+    Err(Stop::Usage(text, usage::failure(error)))
+}
+
+fn act(cli: Cli) -> Outcome<u8> {
+    let Cli { global, verb } = cli;
+    let style = Style::of_stdout(global.json);
+    let environment = Environment::of_process();
+    let out = &mut render::stdout();
+    match commands::plan(verb)? {
+        Plan::Completions(args) => completions(out, &args),
+        Plan::Recover(args) => Err(offline::run(&global, &offline::recover(&args))),
+        Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
+        Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
+        Plan::Report(last) => ask::report(&global, &environment, style, out, last),
+        Plan::Watch => ask::watch(&global, &environment, style, out),
+        Plan::Shutdown { now } => ask::shutdown(&global, &environment, style, out, now),
+        Plan::Batch(args) => {
+            let client = ask::connect(&global, &environment, true)?;
+            batch::run(&args, client, style, out)
+        }
+    }
+}
+
+fn completions(out: &mut dyn std::io::Write, args: &CompletionsArgs) -> Outcome<u8> {
+    let mut script = Vec::new();
+    let shell = match args.shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    clap_complete::generate(shell, &mut cli::definition(), "storectl", &mut script);
+    render::text(out, &String::from_utf8_lossy(&script))?;
+    Ok(DONE)
+}

@@ -99,9 +99,6 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Run many commands over one connection, a result line each
     Batch(BatchArgs),
-    /// Bring mailboxes in from another server
-    #[command(subcommand)]
-    Import(ImportVerb),
     /// Stop the daemon: finish what is in flight, checkpoint, stop
     Shutdown(ShutdownArgs),
     /// Print a completion script for a shell
@@ -110,7 +107,7 @@ pub enum Verb {
 
 /// One line of a batch: a verb with its arguments, nothing before it.
 #[derive(Debug, Clone, PartialEq, Parser)]
-#[command(name = "line", no_binary_name = true, disable_help_subcommand = true)]
+#[command(name = "storectl", no_binary_name = true, disable_help_subcommand = true)]
 pub struct Line {
     /// What to do.
     #[command(subcommand)]

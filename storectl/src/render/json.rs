@@ -72,9 +72,19 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
             let values = x.into_iter().map(|(key, value)| (key, toml_value(value)));
             compact(out, &values.collect::<serde_json::Map<_, _>>())
         }
-        Reply::Changed(x) => compact(out, &x),
+        Reply::Hello(x) => compact(out, &x),
         Reply::Done(x) => compact(out, &x),
-        other => compact(out, &other.to_json()),
+        Reply::Status(x) => compact(out, &x),
+        Reply::Stats(x) => compact(out, &x),
+        Reply::Checkpoint(x) => compact(out, &x),
+        Reply::Verified(x) => compact(out, &x),
+        Reply::UserDetail(x) => compact(out, &x),
+        Reply::Acl(x) => compact(out, &x),
+        Reply::Partition(x) => compact(out, &x),
+        Reply::Hashdir(x) => compact(out, &x),
+        Reply::Quota(x) => compact(out, &x),
+        Reply::Changed(x) => compact(out, &x),
+        flat @ Reply::MailboxDetail(_) => compact(out, &flat.to_json()),
     }
 }
 

@@ -152,6 +152,27 @@ pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
     json::compact(out, &failure.to_json()).and_then(|()| writeln!(out))
 }
 
+/// Prints text that is formatted already: help, a completion script.
+///
+/// # Errors
+/// Those of `out`.
+pub fn text(out: &mut dyn Write, text: &str) -> Outcome<()> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Stop::output(&e))
+}
+
+/// Makes room for a result that takes the place of the one before.
+///
+/// # Errors
+/// Those of `out`.
+pub fn clear(out: &mut dyn Write, style: Style) -> Outcome<()> {
+    match style {
+        Style { json: true, .. } => Ok(()),
+        // Cursor to the top left corner, then clear from there.
+        Style { tty: true, .. } => out.write_all(b"\x1b[H\x1b[J").map_err(|e| Stop::output(&e)),
+        Style { tty: false, .. } => writeln!(out).map_err(|e| Stop::output(&e)),
+    }
+}
+
 /// Prints a result that is no reply of the daemon: as JSON, or as the lines of `text`.
 ///
 /// # Errors

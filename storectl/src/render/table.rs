@@ -56,7 +56,7 @@ impl Grid {
             return Ok(());
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         if self.widths.is_empty() {
             table.set_header(self.columns.iter().map(|column| column.title));
         }

@@ -150,7 +150,10 @@ mod tests {
             [counted(1, "mailbox"), counted(2, "mailbox"), counted(0, "user")],
             ["1 mailbox", "2 mailboxes", "0 users"]
         );
-        assert_eq!([bytes(0), bytes(1023), bytes(1 << 26), bytes(u64::MAX)], ["0 B", "1023 B", "64.0 MiB", "16777216.0 TiB"]);
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1 << 26), bytes(u64::MAX)],
+            ["0 B", "1023 B", "64.0 MiB", "16777216.0 TiB"]
+        );
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!([micros(85), micros(1_234), micros(3_400_000)], ["85 us", "1.2 ms", "3.40 s"]);
     }

@@ -1,0 +1,321 @@
+//! One question at a time: the connection, the answer, its exit code; and the acts around `status` and `shutdown`.
+
+use crate::cli::Global;
+use crate::commands::{self, Ask};
+use crate::confirm;
+use crate::exit::{DONE, NOT_RUNNING, Outcome, Stop};
+use crate::offline;
+use crate::render::{self, Answer, Style, notes};
+use crate::socket::{self, Environment};
+use proto::{Client, ClientError, Code, Done, Failure, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// Between two prints of `status --watch`.
+const WATCH: Duration = Duration::from_secs(2);
+/// Longest wait for the process to be gone after it has stopped the store and closed the connection.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Connects to the daemon that the options name.
+///
+/// # Errors
+/// Those of the search and of the connection.
+pub fn connect(global: &Global, environment: &Environment, long: bool) -> Outcome<Client> {
+    let path = socket::path(global, environment)?;
+    socket::connect(&path, global.timeout, long).map_err(|e| Stop::Failed(e.failure()))
+}
+
+/// Asks one thing and prints the answer.
+///
+/// # Errors
+/// No consent, no connection, a refusal, an answer that breaks off.
+pub fn one(global: &Global, environment: &Environment, style: Style, out: &mut dyn Write, ask: &Ask) -> Outcome<u8> {
+    if let Some(question) = &ask.question {
+        confirm::consent(question)?;
+    }
+    let path = socket::path(global, environment)?;
+    let client = socket::connect(&path, global.timeout, ask.long);
+    let mut client = match client {
+        Err(e) if ask.request == Request::Status && is_not_running(&e) => return not_running(style, out, &e.failure()),
+        client => client.map_err(|e| Stop::Failed(e.failure()))?,
+    };
+    answer(&mut client, style, out, ask)
+}
+
+/// Asks over a connection that is there and prints the answer.
+fn answer(client: &mut Client, style: Style, out: &mut dyn Write, ask: &Ask) -> Outcome<u8> {
+    let mut answer = Answer::new(ask, style);
+    let mut stopped = None;
+    let asked = client.call_stream(&ask.request, |part| match answer.part(out, part) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(stop) => {
+            stopped = Some(stop);
+            ControlFlow::Break(())
+        }
+    });
+    match (stopped, asked) {
+        (Some(stop), _) => Err(stop),
+        (None, Ok(())) => answer.end(out),
+        (None, Err(e)) if answer.begun() => {
+            out.flush().map_err(|e| Stop::output(&e))?;
+            Err(Stop::Broken(e.failure()))
+        }
+        (None, Err(e)) => Err(Stop::Failed(e.failure())),
+    }
+}
+
+/// True if there is no daemon, as opposed to one that cannot be reached.
+fn is_not_running(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { .. } => error.failure().code == Code::Unavailable,
+        ClientError::Lost { .. } => true,
+        _ => false,
+    }
+}
+
+/// `status` has a code of its own for this.
+fn not_running(style: Style, out: &mut dyn Write, failure: &Failure) -> Outcome<u8> {
+    notes::failure(failure);
+    if style.json {
+        render::error(out, failure).and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
+    }
+    Ok(NOT_RUNNING)
+}
+
+/// `recover --report`: the daemon tells; while there is none, `storedd` looks into the store.
+///
+/// # Errors
+/// As [`one`].
+pub fn report(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    last: Option<u32>,
+) -> Outcome<u8> {
+    let path = socket::path(global, environment)?;
+    match socket::connect(&path, global.timeout, false) {
+        Ok(mut client) => answer(&mut client, style, out, &commands::report(last)),
+        Err(e) if is_not_running(&e) => Err(offline::run(global, &offline::report(last))),
+        Err(e) => Err(Stop::Failed(e.failure())),
+    }
+}
+
+/// `status --watch`: prints until the daemon or the reader is gone.
+///
+/// # Errors
+/// As [`one`].
+pub fn watch(global: &Global, environment: &Environment, style: Style, out: &mut dyn Write) -> Outcome<u8> {
+    let ask = commands::status();
+    let path = socket::path(global, environment)?;
+    let mut connected = socket::connect(&path, global.timeout, false);
+    loop {
+        let shown = match &mut connected {
+            Ok(client) => client.call(&ask.request),
+            Err(e) if is_not_running(e) => return not_running(style, out, &e.failure()),
+            Err(e) => return Err(Stop::Failed(e.failure())),
+        };
+        match shown {
+            Ok(reply) => {
+                render::clear(out, style)?;
+                let mut answer = Answer::new(&ask, style);
+                answer.part(out, reply)?;
+                answer.end(out)?;
+            }
+            Err(e) if is_not_running(&e) => return not_running(style, out, &e.failure()),
+            Err(e) => return Err(Stop::Failed(e.failure())),
+        }
+        std::thread::sleep(WATCH);
+    }
+}
+
+/// `shutdown`: comes back when the process is gone.
+///
+/// # Errors
+/// As [`one`]; a process that does not go (75).
+pub fn shutdown(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    now: bool,
+) -> Outcome<u8> {
+    let failed = |e: ClientError| Stop::Failed(e.failure());
+    let mut client = connect(global, environment, true)?;
+    let pid = match client.call(&Request::Status).map_err(failed)? {
+        Reply::Status(status) => status.pid,
+        other => return Err(Stop::new(Code::Protocol, format!("the daemon answered status with {other:?}"))),
+    };
+    let process = Process::of(pid);
+    let reply = client.call(&Request::Shutdown { now }).map_err(failed)?;
+    wait_for_close(&mut client)?;
+    if !process.is_gone_within(GONE) {
+        return Err(Stop::hint(
+            Code::Busy,
+            format!("the store has stopped, but process {pid} is still there"),
+            format!("look at it with: ps {pid}"),
+        ));
+    }
+    let text = [format!("stopped (process {pid})")];
+    match reply {
+        Reply::Done(done) => render::summary(out, style, &done, &text)?,
+        _ => render::summary(out, style, &Done { done: true }, &text)?,
+    }
+    Ok(DONE)
+}
+
+/// The daemon closes the connection when the store has stopped.
+fn wait_for_close(client: &mut Client) -> Outcome<()> {
+    loop {
+        match client.ping() {
+            Ok(()) => std::thread::sleep(Duration::from_millis(50)),
+            Err(ClientError::Lost { .. } | ClientError::Dismissed(_)) => return Ok(()),
+            Err(e) => return Err(Stop::Failed(e.failure())),
+        }
+    }
+}
+
+/// A process that is waited for; `None` if it cannot be seen from here, which counts as gone.
+#[derive(Debug)]
+struct Process(Option<rustix::fd::OwnedFd>);
+
+impl Process {
+    fn of(pid: u32) -> Process {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        Process(pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()))
+    }
+
+    fn is_gone_within(&self, limit: Duration) -> bool {
+        let Some(process) = &self.0 else { return true };
+        let limit = Timespec::try_from(limit).ok();
+        let mut fds = [PollFd::new(process, PollFlags::IN)];
+        matches!(rustix::event::poll(&mut fds, limit.as_ref()), Ok(1..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Act, Fake};
+    use proto::{Mailbox, Report, Status};
+
+    const JSON: Style = Style { json: true, tty: false };
+
+    fn global(fake: &Fake) -> Global {
+        Global { data_dir: Some(fake.dir()), ..Global::default() }
+    }
+
+    fn run(global: &Global, ask: &Ask) -> (Outcome<u8>, String) {
+        let mut out = Vec::new();
+        let end = one(global, &Environment::default(), JSON, &mut out, ask);
+        (end, String::from_utf8(out).unwrap())
+    }
+
+    fn verb(words: &str) -> Ask {
+        use clap::Parser;
+        let words = std::iter::once("storectl").chain(words.split(' '));
+        match commands::plan(crate::cli::Cli::try_parse_from(words).unwrap().verb).unwrap() {
+            commands::Plan::Ask(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn status_says_3_and_everything_else_69_while_no_daemon_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = Global { data_dir: Some(dir.path().to_owned()), ..Global::default() };
+        let (end, out) = run(&nobody, &verb("status"));
+        assert_eq!(end.unwrap(), NOT_RUNNING);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["error"]["code"], "unavailable");
+        assert!(value["error"]["hint"].is_string());
+        for words in ["health", "user list", "checkpoint"] {
+            let (end, out) = run(&nobody, &verb(words));
+            assert!(matches!(end, Err(Stop::Failed(f)) if f.code == Code::Unavailable && f.hint.is_some()), "{words}");
+            assert_eq!(out, "");
+        }
+        // A socket nobody listens on any more.
+        drop(std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap());
+        assert_eq!(run(&nobody, &verb("status")).0.unwrap(), NOT_RUNNING);
+    }
+
+    #[test]
+    fn answers_and_refusals() {
+        let fake = Fake::start(|request| match request {
+            Request::Status => Act::Reply(Reply::Status(Box::default())),
+            Request::Health => Act::Refuse(Failure::new(Code::Unavailable, "recovering")),
+            _ => Act::Refuse(Failure::new(Code::NoUser, "no user joe")),
+        });
+        assert_eq!(run(&global(&fake), &verb("status")).0.unwrap(), DONE);
+        for (words, code) in [("health", 69), ("user show joe", 67)] {
+            let (end, _) = run(&global(&fake), &verb(words));
+            assert!(matches!(end, Err(Stop::Failed(f)) if f.code.exit() == code), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_is_told_as_such() {
+        let mailboxes = || {
+            let acl = std::collections::BTreeMap::new();
+            let (name, partition, path) = ("a".to_owned(), String::new(), String::new());
+            let m = Mailbox { name, id: 1, partition, path, uidvalidity: 1, uidnext: 1, messages: 0, bytes: 0, acl };
+            Reply::Mailboxes(vec![m])
+        };
+        let mut breaks = true;
+        let fake = Fake::start(move |_| match std::mem::take(&mut breaks) {
+            true => Act::Breaks(vec![mailboxes()], Failure::new(Code::Busy, "stopping")),
+            false => Act::Parts(vec![mailboxes(), mailboxes()]),
+        });
+        let (end, out) = run(&global(&fake), &verb("mailbox list"));
+        assert!(matches!(end, Err(Stop::Broken(f)) if f.code == Code::Busy));
+        assert!(out.starts_with("[{") && !out.ends_with(']'), "{out}");
+        let (end, out) = run(&global(&fake), &verb("mailbox list"));
+        assert_eq!(end.unwrap(), DONE);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap().as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn destructive_verbs_need_consent() {
+        let fake = Fake::start(crate::fake::changes());
+        // Under a test runner nobody can be asked only if its input is no terminal, so the question is put directly.
+        let ask = verb("user delete joe");
+        assert_eq!(ask.question.as_deref(), Some("delete the user joe with all mailboxes and messages?"));
+        for words in ["user delete joe --yes", "user delete joe --dry-run", "mailbox delete a -y"] {
+            assert_eq!(verb(words).question, None, "{words}");
+            assert_eq!(run(&global(&fake), &verb(words)).0.unwrap(), DONE, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_report_comes_from_the_daemon_as_one_object() {
+        let fake = Fake::start(|_| Act::Reply(Reply::Reports(vec![Report::default(), Report::default()])));
+        let mut out = Vec::new();
+        let end = report(&global(&fake), &Environment::default(), JSON, &mut out, None);
+        assert_eq!(end.unwrap(), DONE);
+        assert!(out.starts_with(b"{\"started\""));
+        assert_eq!(fake.asked.recv().unwrap(), Request::RecoverReport { last: 1 });
+    }
+
+    #[test]
+    fn shutdown_comes_back_when_the_process_is_gone() {
+        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = process.id();
+        let fake = Fake::start(move |request| match request {
+            Request::Status => Act::Reply(Reply::Status(Box::new(Status { pid, ..Status::default() }))),
+            _ => {
+                process.kill().unwrap();
+                process.wait().unwrap();
+                Act::Last(Reply::Done(Done { done: true }))
+            }
+        });
+        let mut out = Vec::new();
+        let end = shutdown(&global(&fake), &Environment::default(), JSON, &mut out, true);
+        assert_eq!(end.unwrap(), DONE);
+        assert_eq!(out, b"{\"done\":true}\n");
+        let asked: Vec<Request> = fake.asked.try_iter().collect();
+        assert_eq!(asked, [Request::Status, Request::Shutdown { now: true }]);
+    }
+}
