@@ -25,7 +25,18 @@ const GONE: Duration = Duration::from_secs(10);
 /// Those of the search and of the connection.
 pub fn connect(global: &Global, environment: &Environment, long: bool) -> Outcome<Client> {
     let path = socket::path(global, environment)?;
-    socket::connect(&path, global.timeout, long).map_err(|e| Stop::Failed(e.failure()))
+    socket::connect(&path, global.timeout, long).map_err(|e| Stop::Failed(unconnected(global, &e)))
+}
+
+/// Why there is no connection, with the very command that starts the daemon where it is known.
+fn unconnected(global: &Global, error: &ClientError) -> Failure {
+    let failure = error.failure();
+    match &global.data_dir {
+        Some(dir) if is_not_running(error) && global.socket.is_none() => {
+            failure.with_hint(format!("start the daemon: storedd --data-dir {}", dir.display()))
+        }
+        _ => failure,
+    }
 }
 
 /// Asks one thing and prints the answer.
@@ -39,8 +50,10 @@ pub fn one(global: &Global, environment: &Environment, style: Style, out: &mut d
     let path = socket::path(global, environment)?;
     let client = socket::connect(&path, global.timeout, ask.long);
     let mut client = match client {
-        Err(e) if ask.request == Request::Status && is_not_running(&e) => return not_running(style, out, &e.failure()),
-        client => client.map_err(|e| Stop::Failed(e.failure()))?,
+        Err(e) if ask.request == Request::Status && is_not_running(&e) => {
+            return not_running(style, out, &unconnected(global, &e));
+        }
+        client => client.map_err(|e| Stop::Failed(unconnected(global, &e)))?,
     };
     answer(&mut client, style, out, ask)
 }
@@ -115,7 +128,7 @@ pub fn watch(global: &Global, environment: &Environment, style: Style, out: &mut
     loop {
         let shown = match &mut connected {
             Ok(client) => client.call(&ask.request),
-            Err(e) if is_not_running(e) => return not_running(style, out, &e.failure()),
+            Err(e) if is_not_running(e) => return not_running(style, out, &unconnected(global, e)),
             Err(e) => return Err(Stop::Failed(e.failure())),
         };
         match shown {

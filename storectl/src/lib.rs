@@ -92,8 +92,9 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Watch => ask::watch(&global, &environment, style, out),
         Plan::Shutdown { now } => ask::shutdown(&global, &environment, style, out, now),
         Plan::Batch(args) => {
+            let input = files::open(&args.file)?;
             let client = ask::connect(&global, &environment, true)?;
-            batch::run(&args, client, style, out)
+            batch::run(&args, input, client, style, out)
         }
     }
 }

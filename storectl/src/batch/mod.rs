@@ -36,12 +36,17 @@ const PIECE_BYTES: usize = 64 << 10;
 /// input stays open.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// Runs a batch; gives its exit code.
+/// Runs a batch over its opened input; gives its exit code.
 ///
 /// # Errors
 /// The input cannot be read, the connection is lost, the output cannot be written.
-pub fn run(args: &BatchArgs, client: Client, style: Style, out: &mut dyn Write) -> Outcome<u8> {
-    let input = files::open(&args.file)?;
+pub fn run(
+    args: &BatchArgs,
+    input: Box<dyn Read + Send>,
+    client: Client,
+    style: Style,
+    out: &mut dyn Write,
+) -> Outcome<u8> {
     if args.atomic {
         return atomic::run(&args.file, input, client, style, out);
     }

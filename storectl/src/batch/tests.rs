@@ -12,7 +12,8 @@ fn batch(fake: &Fake, input: &[u8], style: Style, atomic: bool) -> (Outcome<u8>,
     #[expect(clippy::disallowed_methods, reason = "a test")]
     std::fs::write(&file, input).unwrap();
     let mut out = Vec::new();
-    let end = run(&BatchArgs { atomic, file }, fake.client(), style, &mut out);
+    let input = files::open(&file).unwrap();
+    let end = run(&BatchArgs { atomic, file }, input, fake.client(), style, &mut out);
     (end, String::from_utf8(out).unwrap())
 }
 

@@ -39,10 +39,10 @@ pub struct Global {
     /// Data directory of the store: talk to its DIR/control.sock
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Control socket [default: --data-dir, then $STOREDD_SOCKET, then /run/storedd/control.sock]
+    /// Control socket [default: --data-dir, $STOREDD_SOCKET, --config, /run/storedd/control.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Configuration file, for the verbs that run `storedd` on a stopped store [env: STOREDD_CONFIG]
+    /// Configuration file: names the socket, and is handed to `storedd` by recover and test [env: STOREDD_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON: one document, or one object a line for `batch` and `--watch`

@@ -149,7 +149,11 @@ pub fn refused_line(out: &mut dyn Write, style: Style, number: u64, failure: &Fa
 /// # Errors
 /// Those of `out`.
 pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
-    json::compact(out, &failure.to_json()).and_then(|()| writeln!(out))
+    #[derive(Serialize)]
+    struct Error<'a> {
+        error: &'a Failure,
+    }
+    json::compact(out, &Error { error: failure }).and_then(|()| writeln!(out))
 }
 
 /// Prints text that is formatted already: help, a completion script.
