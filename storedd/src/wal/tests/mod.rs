@@ -1,5 +1,7 @@
 //! The log on the simulated disk.
 
+mod crash;
+mod damage;
 mod life;
 
 use super::*;
