@@ -176,6 +176,19 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
 }
 
+/// An empty record of any kind, for tests of kinds that this program does not know.
+#[cfg(test)]
+pub(super) fn put_kind(seed: Seed, offset: u64, kind: u8, lsn: Lsn, previous: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let record =
+        NewRecord { kind: Kind::Seal, lsn, durable: Lsn::ZERO, time: Micros(u64::MAX), previous, payload: &[] };
+    put(seed, offset, &record, &mut bytes);
+    bytes[2] = kind;
+    let checksum = seed.header(offset).add(&bytes[..CHECKED_BYTES]).value();
+    bytes[CHECKED_BYTES..RECORD_HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
