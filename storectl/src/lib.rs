@@ -11,6 +11,7 @@ mod batch;
 mod cli;
 mod commands;
 mod confirm;
+pub mod cyrus;
 mod exit;
 #[cfg(test)]
 mod fake;

@@ -95,7 +95,7 @@ pub enum Command {
     ImportMailbox {
         /// Full name.
         name: String,
-        /// Partition; as for a new mailbox if absent.
+        /// Partition; the default one if absent, also for users who have another: the list put it elsewhere than them.
         partition: Option<String>,
         /// UIDVALIDITY; 0 if the list states none: then a new one is given.
         uidvalidity: u32,

@@ -19,7 +19,8 @@ impl Planner<'_> {
         if let Some(row) = self.draft.read::<MailboxRow>(name.key())? {
             return compare(&name, &row, uidvalidity, &acl);
         }
-        let partition = self.partition_of_imported(&name, partition)?;
+        let partition = self.partition(partition, self.policy.default_partition)?;
+        self.import_user(&name, &partition)?;
         let outcome = self.new_mailbox(&name, partition, uidvalidity, acl)?;
         if matches!(outcome, Outcome::Created { uidvalidity: given, .. } if given == uidvalidity) {
             self.ids.note_uidvalidity(uidvalidity)?;
@@ -27,21 +28,19 @@ impl Planner<'_> {
         Ok(outcome)
     }
 
-    /// The partition of the new mailbox; on the way, makes the user if he is not there.
-    fn partition_of_imported(&mut self, name: &MailboxName, asked: Option<&str>) -> Plan<String> {
-        let Some(user) = name.owner() else { return self.partition(asked, self.policy.default_partition) };
+    /// Makes a user who is not there.
+    fn import_user(&mut self, name: &MailboxName, partition: &str) -> Plan<()> {
+        let Some(user) = name.owner() else { return Ok(()) };
         if self.draft.contains(Table::Users, user.as_bytes())? {
-            let own = self.user_row(user)?.partition;
-            return self.partition(asked, &own);
+            return Ok(());
         }
-        let partition = self.partition(asked, self.policy.default_partition)?;
         let user = self.user_id(user)?;
-        self.new_user(&user, partition.clone(), None, None)?;
+        self.new_user(&user, partition.to_owned(), None, None)?;
         if !name.is_inbox() {
             let acl = Acl::from([(user.as_str().to_owned(), OWNER_RIGHTS.to_owned())]);
-            self.new_mailbox(&MailboxName::inbox(user.as_str()), partition.clone(), 0, acl)?;
+            self.new_mailbox(&MailboxName::inbox(user.as_str()), partition.to_owned(), 0, acl)?;
         }
-        Ok(partition)
+        Ok(())
     }
 }
 

@@ -79,7 +79,7 @@ fn imports_go_to_their_partition() {
     let partition = |name: &str| world.mailbox(name).unwrap().partition;
     assert_eq!(world.user("joe").unwrap().partition, "archive");
     assert_eq!(partition("user/joe/INBOX"), "archive");
-    assert_eq!(partition("user/joe/a"), "archive");
+    assert_eq!(partition("user/joe/a"), "primary");
     assert_eq!(partition("user/joe/b"), "primary");
     assert_eq!(partition("shared/a"), "archive");
 }

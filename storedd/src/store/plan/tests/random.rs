@@ -214,7 +214,8 @@ impl Simple {
                         self.boxes.remove(&name);
                     }
                 }
-                self.create(name, partition.as_deref(), *uidvalidity, acl.clone());
+                let partition = partition.as_deref().unwrap_or("primary");
+                self.create(name, Some(partition), *uidvalidity, acl.clone());
             }
             other => panic!("{other:?} is not random"),
         }
