@@ -3,4 +3,12 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod mailboxes;
+#[cfg(test)]
 mod service;

@@ -240,11 +240,12 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     if report.replayed > 0 && !args.recover {
         eprintln!("storedd: the store was not closed cleanly; {} records were recovered", report.replayed);
     }
-    if args.deadlocks {
+    if args.deadlocks && !args.json {
         println!("waiting transactions: 0, deadlocks: 0 (a stopped store has none; of a live one: storectl stats)");
     }
     if args.json {
-        println!("{}", json!({"ok": problems == 0, "problems": problems, "report": report}));
+        let found = json!({"ok": problems == 0, "problems": problems, "waiting": 0, "deadlocks": 0, "report": report});
+        println!("{found}");
     } else if args.verbose {
         print_state(&store, &report);
     }

@@ -189,6 +189,10 @@ pub fn fork(
     if let Some(last) = survey.segments.iter().rfind(|s| s.live()).filter(|s| s.number == previous) {
         settle(disk.as_ref(), survey, last, reach)?;
     }
+    // Its records behind the place are not part of the new history, and the segment goes with the next checkpoint: what
+    // they hold is kept (I8).
+    let branched = reach.place.and_then(|(number, at)| Some((survey.segments.iter().find(|s| s.number == number)?, at)));
+    let rest = branched.map(|(segment, at)| keep_rest(disk.as_ref(), segment, at)).transpose()?.flatten();
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
     let checksum = reach.checksum.filter(|_| reach.place.is_some()).unwrap_or_default();
     let at = Position { segment: previous, offset: 0, lsn: reach.lsn, checksum, time: reach.time };
@@ -211,7 +215,8 @@ pub fn fork(
             .map_err(|e| StoreError::Bug(format!("header of segment {}: {e}", piece.segment)))?,
     );
     let left_out = survey.segments.iter().filter(|s| !s.live() || s.number > previous);
-    let quarantined = set_aside(disk.as_ref(), left_out)?;
+    let mut quarantined = set_aside(disk.as_ref(), left_out)?;
+    quarantined.extend(rest);
     let writer = Writer::new(&parts, &encoder, Some(file));
     Ok(finish(parts, encoder, writer, Resumed { fork: Some(fork), quarantined, cut: None }))
 }
@@ -365,9 +370,17 @@ fn zero(file: &dyn DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Copies a torn rest to the quarantine, durably; gives the copy's name. Leaves no half copy on a full disk.
+/// Copies what a fork leaves behind in the segment from which it branches off; `None` if that is nothing.
+fn keep_rest(disk: &dyn Disk, segment: &SegmentEvidence, offset: u64) -> Result<Option<String>> {
+    let file = survey::open(disk, segment)?;
+    let end = Window::new(file.clone(), segment.bytes).end_of_data(offset);
+    let end = end.map_err(|e| StoreError::io("read", disk.display(&segment.file), e))?;
+    (end > offset).then(|| keep(disk, segment, file.as_ref(), offset, end - offset)).transpose()
+}
+
+/// Copies the rest of a segment to the quarantine, durably; gives the copy's name. Leaves no half copy on a full disk.
 fn keep(disk: &dyn Disk, segment: &SegmentEvidence, from: &dyn DiskFile, offset: u64, bytes: u64) -> Result<String> {
-    let name = free_name(disk, &format!("{}.{offset}.torn", segment.file))?;
+    let name = free_name(disk, &format!("{}.{offset}.cut", segment.file))?;
     let copied = copy(disk, &name, from, offset, bytes).map_err(|e| StoreError::io("write", disk.display(&name), e));
     if copied.is_err() {
         let _ = disk.remove(&name);

@@ -1,0 +1,298 @@
+//! The daemon's life: start, ready, one owner, stop, state file, offline verbs.
+
+use crate::harness::{TestStore, run};
+use proto::{Reply, Request};
+use rustix::process::Signal;
+use std::process::Command;
+
+// row 1, row 2, row 14
+#[test]
+fn a_start_makes_a_store_and_status_says_so() {
+    let store = TestStore::new();
+    store.ctl(&["status"]).expect(3);
+    store.ctl(&["health"]).expect(69);
+    let daemon = store.start();
+    let status = store.json(&["status"]);
+    assert_eq!(status["state"], "ready");
+    assert_eq!(status["pid"], daemon.child.id());
+    assert_eq!(status["repair_recommended"], false);
+    assert_eq!(status["alarms"], serde_json::json!([]));
+    for key in ["store_id", "version", "applied_lsn", "synced_lsn", "checkpoint_lsn", "checkpoint_age", "snapshot_age"] {
+        assert!(status.get(key).is_some(), "{key}: {status}");
+    }
+    store.ctl(&["health"]).expect(0);
+    let state = std::fs::read_to_string(store.data.join("state")).unwrap();
+    assert!(state.contains("state=ready") && state.contains(&format!("pid={}", daemon.child.id())), "{state}");
+}
+
+// row 12, row 40: a second owner, and every offline verb, is refused while the first lives, with its pid.
+#[test]
+fn one_owner_only() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    let pid = daemon.child.id().to_string();
+    for args in [&[][..], &["recover"], &["recover", "--dry-run"], &["test"], &["test", "-lv"]] {
+        let refused = store.storedd(args).expect(75);
+        assert!(refused.err.contains(&pid), "{args:?}: {refused:?}");
+    }
+    for args in [&["recover"][..], &["test"]] {
+        let refused = store.ctl(args).expect(75);
+        assert!(refused.err.contains(&pid), "{args:?}: {refused:?}");
+    }
+    assert_eq!(store.json(&["status"])["pid"], daemon.child.id());
+    daemon.kill();
+    // A dead owner's lock and socket never block a start.
+    let _again = store.start();
+}
+
+// row 5: a stop leaves no socket and no lock, and the next start has nothing to replay.
+#[test]
+fn sigterm_and_shutdown_stop_cleanly() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    assert_eq!(daemon.stop(), 0);
+    assert!(!store.data.join("control.sock").exists());
+    let mut daemon = store.start();
+    assert_eq!(store.json(&["recover", "--report"])["decision"], "clean");
+    store.ctl(&["shutdown"]).expect(0);
+    assert_eq!(daemon.wait(), 0);
+    let state = std::fs::read_to_string(store.data.join("state")).unwrap();
+    assert!(state.contains("state=stopped"), "{state}");
+    store.start();
+}
+
+// row 6: a client that hangs does not hold the stop up beyond its limit.
+#[test]
+fn a_hung_client_does_not_block_a_stop() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    let _idle = daemon.client();
+    let _raw = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
+    assert_eq!(daemon.stop(), 0);
+}
+
+// row 18, row 20, row 28: kill -9, start again, everything is there; the report says what was done.
+#[test]
+fn a_kill_costs_nothing_and_is_reported() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe@example.org"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe@example.org/Sent"]).expect(0);
+    daemon.kill();
+    let _daemon = store.start();
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!(report["decision"], "replay");
+    assert_eq!(report["base"], "live");
+    assert_eq!(report["lost"], serde_json::Value::Null);
+    assert_eq!(report["possible_loss"], false);
+    assert_eq!(report["replayed"].as_u64().unwrap(), report["reached_lsn"].as_u64().unwrap());
+    assert_eq!(store.json(&["mailbox", "list"]).as_array().unwrap().len(), 2);
+    let all = store.json(&["recover", "--report", "--last", "5"]);
+    assert_eq!(all.as_array().unwrap().len(), 2, "one report for each start: {all}");
+}
+
+// row 24, row 26, row 56, row 60: recover and test on a stopped store.
+#[test]
+fn recover_and_test_on_a_stopped_store() {
+    let store = TestStore::new();
+    let fresh = store.storedd(&["test", "-v"]).expect(0);
+    assert!(fresh.out.contains("table mailboxes: 0 rows"), "{fresh:?}");
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    daemon.kill();
+    let before = store.tree();
+    let plan = store.storedd(&["recover", "--dry-run", "--json"]).expect(0).json();
+    assert_eq!(plan["decision"], "replay");
+    assert_eq!(store.tree(), before, "I7: a dry run changes nothing");
+    let done = store.storedd(&["recover", "--final"]).expect(0);
+    assert!(done.out.lines().filter(|l| l.ends_with("... done")).count() >= 3, "{done:?}");
+    assert!(store.ctl(&["recover", "-v"]).expect(0).out.contains("nothing lost"));
+    let tested = store.storedd(&["test", "-rlv", "--json"]).expect(0).json();
+    assert_eq!(tested["ok"], true);
+}
+
+// row 29, row 30, row 31, row 57: a missing file is named, nothing is changed, and putting it back heals.
+#[test]
+fn a_missing_log_or_database_is_named_and_nothing_changes() {
+    for file in ["log.0000000001", "mboxlist.redb"] {
+        let store = TestStore::new();
+        let daemon = store.start();
+        store.ctl(&["user", "add", "joe"]).expect(0);
+        daemon.kill();
+        let path = store.data.join("mboxlist").join(file);
+        let aside = store.beside(file);
+        std::fs::rename(&path, &aside).unwrap();
+        let before = store.tree();
+        let refused = store.storedd(&["recover", "--json"]).expect(2);
+        let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(file), "{message}");
+        assert_eq!(message.matches("mboxlist/").count(), 1, "no other file: {message}");
+        let after: Vec<_> = store.tree().into_iter().filter(|(name, _)| name != "failed-recovery").collect();
+        assert_eq!(after, before, "nothing is changed but the mark");
+        assert!(store.storedd(&["test"]).expect(1).err.contains(file));
+        // Remembered: until a recovery succeeds, a start is read-only or refused, never a silent way round.
+        let mut held = store.spawn(&[]);
+        if file == "log.0000000001" {
+            held.wait_ready();
+            assert_eq!(store.json(&["status"])["state"], "read-only");
+            store.ctl(&["user", "add", "eve"]).expect(69);
+            assert_eq!(held.stop(), 0);
+        } else {
+            assert_eq!(held.wait(), 2);
+        }
+        std::fs::rename(&aside, &path).unwrap();
+        store.storedd(&["recover"]).expect(0);
+        let _daemon = store.start();
+        assert_eq!(store.json(&["status"])["state"], "ready");
+        assert_eq!(store.json(&["user", "list"]).as_array().unwrap().len(), 1);
+    }
+}
+
+// row 22, row 41: the database file is a view of the log.
+#[test]
+fn a_start_without_the_database_rebuilds_it_from_the_whole_log() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe/a"]).expect(0);
+    let before = store.json(&["mailbox", "list"]);
+    daemon.kill();
+    std::fs::remove_file(store.data.join("mboxlist/mboxlist.redb")).unwrap();
+    let _daemon = store.start();
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!((&report["decision"], &report["base"]), (&"rebuild".into(), &"empty".into()));
+    assert_eq!(report["lost"], serde_json::Value::Null);
+    assert_eq!(store.json(&["mailbox", "list"]), before);
+}
+
+// row 38: a flipped byte in the middle of the log is damage, said by file and offset, never a silent end.
+#[test]
+fn a_damaged_log_is_named_with_its_offset() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    for n in 0..20 {
+        store.ctl(&["user", "add", &format!("u{n}")]).expect(0);
+    }
+    daemon.kill();
+    let log = store.data.join("mboxlist/log.0000000001");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[4096 + 700] ^= 0x40;
+    std::fs::write(&log, &bytes).unwrap();
+    let before = store.tree();
+    let refused = store.storedd(&["recover"]).expect(2);
+    assert!(refused.err.contains("log.0000000001") && refused.err.contains("offset"), "{refused:?}");
+    let after: Vec<_> = store.tree().into_iter().filter(|(name, _)| name != "failed-recovery").collect();
+    assert_eq!(after, before);
+    // The administrator takes what there is; the rest is kept, and counted.
+    let lossy = store.storedd(&["recover", "--accept-loss", "--yes", "--json"]).expect(2).json();
+    assert_eq!(lossy["decision"], "lossy");
+    assert!(lossy["lost"]["transactions"].as_u64().unwrap() > 10, "{lossy}");
+    assert!(!lossy["quarantined"].as_array().unwrap().is_empty(), "{lossy}");
+    let _daemon = store.start();
+    assert_eq!(store.json(&["status"])["epoch"], 1);
+    store.ctl(&["user", "add", "after"]).expect(0);
+}
+
+// row 27, row 75, row 80: paths come from the configuration; table and log directories may be apart.
+#[test]
+fn directories_may_lie_apart() {
+    let store = TestStore::new();
+    let (config, log, db) = (store.beside("storedd.toml"), store.beside("log"), store.beside("db"));
+    let text = format!(
+        "[store]\nlog_dir = {log:?}\ndb_dir = {db:?}\n[log]\nsegment_size = \"1MiB\"\n[partition.primary]\npath = {:?}\n",
+        store.beside("mail")
+    );
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let daemon = store.start_with(&["--config", config]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    assert!(log.join("log.0000000001").exists() && db.join("mboxlist.redb").exists());
+    assert_eq!(std::fs::metadata(log.join("log.0000000001")).unwrap().len(), 1 << 20);
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test", "--config", config]).expect(0);
+}
+
+// row 161: usage errors are 64, help is 0, for both programs.
+#[test]
+fn usage_is_64_and_help_is_0() {
+    let store = TestStore::new();
+    for args in [&["--nonsense"][..], &["recover", "--nonsense"], &["nonsense"]] {
+        store.storedd(args).expect(64);
+        let wrong = store.ctl(args).expect(64);
+        assert!(wrong.out.is_empty(), "{wrong:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["recover", "--help"], &["test", "--help"]] {
+        assert!(!store.storedd(args).expect(0).out.is_empty());
+        assert!(!store.ctl(args).expect(0).out.is_empty());
+    }
+}
+
+// rows 1, 78: what must be refused at a start is refused with its own status and a next step.
+#[test]
+fn bad_places_and_configurations_are_refused() {
+    let store = TestStore::new();
+    let config = store.beside("bad.toml");
+    std::fs::write(&config, "[log]\nsegment_size = 3\nnonsense = 1\n[nowhere]\nx = 1\n").unwrap();
+    let bad = store.storedd(&["--check-config", "--config", config.to_str().unwrap()]).expect(78);
+    for place in ["bad.toml:2", "bad.toml:3", "bad.toml:4"] {
+        assert!(bad.err.contains(place), "{bad:?}");
+    }
+    store.storedd(&["--config", config.to_str().unwrap()]).expect(78);
+    store.storedd(&["--config", "/does/not/exist.toml"]).expect(78);
+    // A newer store, and another store's database.
+    store.storedd(&["test"]).expect(0);
+    let marker = std::fs::read(store.data.join("STORE")).unwrap();
+    std::fs::write(store.data.join("STORE"), &marker[..40]).unwrap();
+    assert!(store.storedd(&[]).expect(2).err.contains("STORE"));
+    std::fs::write(store.data.join("STORE"), &marker).unwrap();
+    let other = TestStore::new();
+    other.storedd(&["test"]).expect(0);
+    std::fs::copy(other.data.join("mboxlist/mboxlist.redb"), store.data.join("mboxlist/mboxlist.redb")).unwrap();
+    let foreign = store.storedd(&[]).expect(65);
+    assert!(foreign.err.contains("store id"), "{foreign:?}");
+}
+
+// row 13: another user gets a clear refusal and changes nothing. Needs root to become that other user.
+#[test]
+fn another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: becoming another user needs root");
+        return;
+    }
+    let store = TestStore::new();
+    let daemon = store.start();
+    use std::os::unix::fs::PermissionsExt;
+    for dir in [store.data.parent().unwrap(), &store.data] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(&daemon.socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let copy = store.beside("storectl");
+    std::fs::copy(env!("CARGO_BIN_EXE_storectl"), &copy).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy);
+    let refused = run(command.arg("--data-dir").arg(&store.data).args(["user", "add", "eve"]), None).expect(77);
+    assert!(refused.err.contains("not permitted") || refused.err.contains("uid 65534"), "{refused:?}");
+    assert_eq!(store.json(&["user", "list"]), serde_json::json!([]));
+}
+
+// row 161: reload names what is wrong and keeps the old configuration.
+#[test]
+fn a_bad_reload_changes_nothing() {
+    let store = TestStore::new();
+    let config = store.beside("storedd.toml");
+    std::fs::write(&config, "[messages]\nlevel = \"debug\"\n[reload]\nwatch = false\n").unwrap();
+    let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    std::fs::write(&config, "[messages]\nlevel = \"loud\"\n").unwrap();
+    daemon.signal(Signal::HUP);
+    let begun = std::time::Instant::now();
+    while !daemon.log().contains("reload_refused") {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "{}", daemon.log());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mut client = daemon.client();
+    let Reply::Config(values) = client.call(&Request::ConfigShow { defaults: false }).unwrap() else { panic!() };
+    assert_eq!(values["messages.level"], "\"debug\"");
+    assert_eq!(store.json(&["status"])["state"], "ready");
+}
