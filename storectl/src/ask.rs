@@ -112,8 +112,26 @@ pub fn report(
     let path = socket::path(global, environment)?;
     match socket::connect(&path, global.timeout, false) {
         Ok(mut client) => answer(&mut client, style, out, &commands::report(last)),
-        Err(e) if is_not_running(&e) => Err(offline::run(global, &offline::report(last))),
+        Err(e) if is_not_running(&e) => offline_report(global, style, out, last),
         Err(e) => Err(Stop::Failed(e.failure())),
+    }
+}
+
+fn offline_report(global: &Global, style: Style, out: &mut dyn Write, last: Option<u32>) -> Outcome<u8> {
+    let ask = commands::report(last);
+    match offline::reports(global, last.unwrap_or(1))? {
+        Ok(reports) => {
+            let mut answer = Answer::new(&ask, style);
+            answer.part(out, Reply::Reports(reports))?;
+            answer.end(out)
+        }
+        // It has told why on standard error.
+        Err((code, said)) => {
+            if style.json {
+                render::text(out, &said)?;
+            }
+            Ok(code)
+        }
     }
 }
 

@@ -2,40 +2,23 @@
 //! lock while it does, so a living daemon makes it refuse (75).
 
 use crate::cli::{Global, RecoverRun, TestArgs};
-use crate::exit::Stop;
-use proto::Code;
+use crate::exit::{Outcome, Stop};
+use proto::{Code, Report};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The words of `storedd recover`.
 #[must_use]
 pub fn recover(run: &RecoverRun) -> Vec<OsString> {
     let mut words = vec!["recover".into()];
     let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
-    flag(run.last_act, "--final");
-    flag(run.catastrophic, "--catastrophic");
+    flag(run.all, "--final");
     flag(run.accept_loss, "--accept-loss");
     flag(run.yes, "--yes");
     flag(run.dry_run, "--dry-run");
-    if let Some(lsn) = run.until_lsn {
-        words.extend(["--until-lsn".into(), lsn.to_string().into()]);
-    }
-    if let Some(time) = &run.until_time {
-        words.extend(["--until-time".into(), time.into()]);
-    }
-    words.extend((0..run.verbose).map(|_| "-v".into()));
-    words
-}
-
-/// The words of `storedd recover --report`.
-#[must_use]
-pub fn report(last: Option<u32>) -> Vec<OsString> {
-    let mut words = vec!["recover".into(), "--report".into()];
-    if let Some(last) = last {
-        words.extend(["--last".into(), last.to_string().into()]);
-    }
+    flag(run.verbose, "--verbose");
     words
 }
 
@@ -45,26 +28,52 @@ pub fn test(args: &TestArgs) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["test".into()];
     words.extend(args.recover.then(|| "--recover".into()));
     words.extend(args.deadlocks.then(|| "--deadlocks".into()));
-    words.extend((0..args.verbose).map(|_| "-v".into()));
+    words.extend(args.verbose.then(|| "--verbose".into()));
     words
 }
 
 /// Becomes `storedd` with these words; comes back only if that fails.
 #[must_use]
 pub fn run(global: &Global, words: &[OsString]) -> Stop {
-    let program = match beside(std::env::current_exe()) {
-        Ok(program) => program,
-        Err(stop) => return stop,
-    };
-    let error = Command::new(&program).args(shared(global)).args(words).exec();
+    match command(global, words, global.json) {
+        Ok(mut command) => not_run(&command.exec()),
+        Err(stop) => stop,
+    }
+}
+
+/// The reports of the last starts as `storedd` reads them from a stopped store; or the exit code it ended with, and what
+/// it said.
+///
+/// # Errors
+/// It cannot be run, or says something else than reports.
+pub fn reports(global: &Global, last: u32) -> Outcome<Result<Vec<Report>, (u8, String)>> {
+    let words = ["recover", "--report", "--last", &last.to_string()].map(OsString::from);
+    let mut command = command(global, &words, true)?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| not_run(&e))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.code() {
+        Some(0) => serde_json::from_str(&said)
+            .map(Ok)
+            .map_err(|e| Stop::new(Code::Protocol, format!("storedd told something else than reports: {e}"))),
+        code => Ok(Err((code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Code::Bug.exit()), said))),
+    }
+}
+
+fn not_run(error: &std::io::Error) -> Stop {
     Stop::hint(
         Code::Unavailable,
-        format!("{} cannot be run: {error}", program.display()),
+        format!("the storedd beside storectl cannot be run: {error}"),
         "install storedd beside storectl, or run it by hand with the same options",
     )
 }
 
-/// The options that both programs have in common, as the other one takes them.
+/// `storedd` with the options that both programs have in common, and these words.
+fn command(global: &Global, words: &[OsString], json: bool) -> Outcome<Command> {
+    let mut command = Command::new(beside(std::env::current_exe())?);
+    command.args(shared(global)).args(words).args(json.then_some("--json"));
+    Ok(command)
+}
+
 fn shared(global: &Global) -> Vec<OsString> {
     let mut words = Vec::new();
     for (option, path) in [("--data-dir", &global.data_dir), ("--config", &global.config), ("--socket", &global.socket)]
@@ -73,7 +82,6 @@ fn shared(global: &Global) -> Vec<OsString> {
             words.extend([option.into(), path.into()]);
         }
     }
-    words.extend(global.json.then(|| "--json".into()));
     words
 }
 
@@ -89,13 +97,12 @@ mod tests {
 
     #[test]
     fn options_are_handed_on() {
-        let run = RecoverRun { last_act: true, until_lsn: Some(7), verbose: 2, yes: true, ..RecoverRun::default() };
-        assert_eq!(recover(&run), ["recover", "--final", "--yes", "--until-lsn", "7", "-v", "-v"]);
-        let args = TestArgs { deadlocks: true, recover: false, verbose: 1 };
-        assert_eq!(test(&args), ["test", "--deadlocks", "-v"]);
-        assert_eq!(report(Some(3)), ["recover", "--report", "--last", "3"]);
+        let run = RecoverRun { all: true, verbose: true, yes: true, ..RecoverRun::default() };
+        assert_eq!(recover(&run), ["recover", "--final", "--yes", "--verbose"]);
+        let args = TestArgs { deadlocks: true, recover: false, verbose: true };
+        assert_eq!(test(&args), ["test", "--deadlocks", "--verbose"]);
         let global = Global { data_dir: Some("d".into()), json: true, ..Global::default() };
-        assert_eq!(shared(&global), ["--data-dir", "d", "--json"]);
+        assert_eq!(shared(&global), ["--data-dir", "d"]);
         assert_eq!(beside(Ok("/usr/bin/storectl".into())).unwrap(), Path::new("/usr/bin/storedd"));
     }
 }

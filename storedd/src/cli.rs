@@ -64,6 +64,12 @@ pub enum Verb {
 /// `recover`.
 #[derive(Debug, Args)]
 pub struct Recover {
+    /// Show what the last start found and did, and change nothing.
+    #[arg(long, conflicts_with_all = ["all", "accept_loss", "yes", "dry_run"])]
+    pub report: bool,
+    /// The last N starts, newest first.
+    #[arg(long, value_name = "N", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: Option<u32>,
     /// Recover, checkpoint, remove temporary files; one `... done` line each.
     #[arg(long = "final")]
     pub all: bool,

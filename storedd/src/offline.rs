@@ -41,12 +41,36 @@ fn complain(ended: &Ended, json: bool) -> u8 {
 /// `storedd recover`; the exit status.
 #[must_use]
 pub fn recover(config: &Config, args: &Recover) -> u8 {
-    let result = if args.dry_run { dry_run(config, args) } else { recover_now(config, args) };
+    let result = match args {
+        Recover { report: true, .. } => show_reports(config, args),
+        Recover { dry_run: true, .. } => dry_run(config, args),
+        _ => recover_now(config, args),
+    };
     result.unwrap_or_else(|ended| complain(&ended, args.json))
 }
 
 fn policy(args: &Recover) -> Policy {
     Policy { strict: true, hold_on_loss: false, accept_loss: args.accept_loss }
+}
+
+/// What the last starts found and did, from the files they left. Reads only, so it needs no lock.
+fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
+    let disks = place::open_existing(config)?;
+    let reports = Report::load(&*disks.data, args.last.unwrap_or(1) as usize)?;
+    let Some(newest) = reports.first() else {
+        return Err(Ended {
+            code: "not_found",
+            message: format!("no report of a start in {}", disks.data.display("")),
+            hint: Some("storedd test -v".to_owned()),
+            exit: exit::NOT_FOUND,
+        });
+    };
+    match (args.json, args.last) {
+        (true, None) => println!("{}", json!(newest)),
+        (true, Some(_)) => println!("{}", json!(reports)),
+        (false, _) => reports.iter().for_each(|report| println!("{}: {}", report.started, report.summary())),
+    }
+    Ok(exit::OK)
 }
 
 fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {

@@ -35,7 +35,10 @@ pub fn run(
     }
     let (commands, asks) = match commands(&bytes) {
         Ok(all) => all,
-        Err(failure) => return refused(out, style, failure),
+        Err(mut failure) => {
+            failure.message = format!("nothing was done: {}", failure.message);
+            return refused(out, style, &failure);
+        }
     };
     if commands.is_empty() {
         return Ok(DONE);
@@ -49,17 +52,16 @@ pub fn run(
             Ok(DONE)
         }
         Ok(other) => Err(Stop::new(Code::Protocol, format!("the daemon answered a transaction with {other:?}"))),
-        Err(ClientError::Failed(failure)) => refused(out, style, failure),
+        Err(ClientError::Failed(failure)) => refused(out, style, &failure),
         Err(e) => Err(Stop::Failed(e.failure())),
     }
 }
 
 /// Nothing was done; one result tells why.
-fn refused(out: &mut dyn Write, style: Style, mut failure: Failure) -> Outcome<u8> {
-    failure.message = format!("nothing was done: {}", failure.message);
-    notes::failure(&failure);
+fn refused(out: &mut dyn Write, style: Style, failure: &Failure) -> Outcome<u8> {
+    notes::failure(failure);
     if style.json {
-        render::error(out, &failure).and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
+        render::error(out, failure).and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
     }
     Ok(PARTLY)
 }

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn short_flags_of_test_bundle() {
         let cli = parse("test -lrv").unwrap();
-        assert_eq!(cli.verb, Verb::Test(TestArgs { deadlocks: true, recover: true, verbose: 1 }));
+        assert_eq!(cli.verb, Verb::Test(TestArgs { deadlocks: true, recover: true, verbose: true }));
     }
 
     #[test]

@@ -84,28 +84,19 @@ pub struct RecoverArgs {
 pub struct RecoverRun {
     /// Recover, checkpoint, remove temporary files, one `... done` line each
     #[arg(long = "final")]
-    pub last_act: bool,
-    /// Throw the database away and make it again from snapshots and log
-    #[arg(long)]
-    pub catastrophic: bool,
-    /// Stop after this LSN
-    #[arg(long, value_name = "LSN", conflicts_with = "until_time")]
-    pub until_lsn: Option<u64>,
-    /// Stop after this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    pub until_time: Option<String>,
-    /// Go on although something is lost
+    pub all: bool,
+    /// Take what can be reached and give the rest up; needs --yes
     #[arg(long)]
     pub accept_loss: bool,
     /// Do not ask
     #[arg(long, short = 'y')]
     pub yes: bool,
     /// Say what would be done, change no byte
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     pub dry_run: bool,
-    /// Say more; twice: still more
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    /// Say more: segments, phases
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// `test`.
@@ -121,9 +112,9 @@ pub struct TestArgs {
     /// Recover first
     #[arg(short = 'r', long)]
     pub recover: bool,
-    /// Say more; twice: still more
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    /// Print the state of the store at the end
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// `config`.

@@ -2,7 +2,7 @@
 //! they arrive, one a line, so that a list of any length takes no memory.
 
 use crate::commands::Form;
-use proto::{Record, Reply, Segment};
+use proto::{ChangeLine, Mailbox, MailboxDetail, Record, Reply, Segment};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, Write};
@@ -84,7 +84,7 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Hashdir(x) => compact(out, &x),
         Reply::Quota(x) => compact(out, &x),
         Reply::Changed(x) => compact(out, &x),
-        flat @ Reply::MailboxDetail(_) => compact(out, &flat.to_json()),
+        Reply::MailboxDetail(x) => compact(out, &flat(&x)),
     }
 }
 
@@ -99,14 +99,52 @@ fn segments(mut segments: Vec<Segment>, form: Form) -> Vec<Segment> {
 }
 
 /// A record whose rows are JSON, not JSON text in a string.
-fn record(record: &Record) -> Value {
-    let mut value = serde_json::to_value(record).unwrap_or(Value::Null);
-    for change in value["changes"].as_array_mut().into_iter().flatten() {
-        if let Some(row) = change["row"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            change["row"] = row;
-        }
-    }
-    value
+#[derive(Serialize)]
+struct RecordWithRows<'a> {
+    lsn: u64,
+    time: &'a str,
+    kind: &'a str,
+    file: &'a str,
+    offset: u64,
+    bytes: u64,
+    changes: Vec<ChangeWithRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChangeWithRow<'a> {
+    action: &'a str,
+    table: &'a str,
+    key: &'a str,
+    row: Option<Value>,
+}
+
+fn record(record: &Record) -> RecordWithRows<'_> {
+    let Record { lsn, time, kind, file, offset, bytes, changes } = record;
+    let changes = changes.iter().map(change).collect();
+    RecordWithRows { lsn: *lsn, time, kind, file, offset: *offset, bytes: *bytes, changes }
+}
+
+fn change(line: &ChangeLine) -> ChangeWithRow<'_> {
+    let ChangeLine { action, table, key, row } = line;
+    let json = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
+    ChangeWithRow { action, table, key, row: row.as_ref().map(json) }
+}
+
+/// The mailbox of the list, and beside it what `mailbox show` adds.
+#[derive(Serialize)]
+struct FlatMailbox<'a> {
+    #[serde(flatten)]
+    mailbox: &'a Mailbox,
+    highest_modseq: u64,
+    unseen: u64,
+    flags: &'a [String],
+    created: &'a str,
+    name_utf7: &'a str,
+}
+
+fn flat(detail: &MailboxDetail) -> FlatMailbox<'_> {
+    let MailboxDetail { mailbox, highest_modseq, unseen, flags, created, name_utf7 } = detail;
+    FlatMailbox { mailbox, highest_modseq: *highest_modseq, unseen: *unseen, flags, created, name_utf7 }
 }
 
 /// TOML text as a JSON value: numbers, booleans, strings and lists of them are written alike; the rest stays text.
@@ -117,7 +155,6 @@ fn toml_value(text: String) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::ChangeLine;
     use std::collections::BTreeMap;
 
     fn whole(parts: Vec<Reply>, form: Form) -> String {
