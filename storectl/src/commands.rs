@@ -1,8 +1,8 @@
 //! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
 
 use crate::cli::{
-    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, LogDumpArgs, LogVerb, MailboxVerb, PartitionVerb, QuotaVerb,
-    RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb,
+    PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Request};
 
@@ -26,6 +26,8 @@ pub enum Plan {
     Test(TestArgs),
     /// `batch`.
     Batch(BatchArgs),
+    /// `import cyrus-list`.
+    Import(CyrusListArgs),
     /// `completions`.
     Completions(CompletionsArgs),
 }
@@ -88,6 +90,7 @@ impl Ask {
 pub fn plan(verb: Verb) -> Result<Plan, Failure> {
     let ask = match verb {
         Verb::Batch(args) => return Ok(Plan::Batch(args)),
+        Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
         Verb::Test(args) => return Ok(Plan::Test(args)),
@@ -142,6 +145,7 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
+        Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
     };
     match ask.question {

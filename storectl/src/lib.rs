@@ -3,7 +3,7 @@
 //! It never opens the store; what it tells comes from the daemon, or from the `storedd` it runs on a stopped store.
 //!
 //! # Operation
-//! `cli` (words to verbs) -> `commands` (verbs to requests) -> `ask`, `batch` (requests to answers) ->
+//! `cli` (words to verbs) -> `commands` (verbs to requests) -> `ask`, `batch`, `import` (requests to answers) ->
 //! `render` (answers to text) -> exit code (`exit`).
 
 mod ask;
@@ -11,11 +11,12 @@ mod batch;
 mod cli;
 mod commands;
 mod confirm;
-pub mod cyrus;
+mod cyrus;
 mod exit;
 #[cfg(test)]
 mod fake;
 mod files;
+mod import;
 mod offline;
 mod pipe;
 mod render;
@@ -92,6 +93,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),
         Plan::Shutdown { now } => ask::shutdown(&global, &environment, style, out, now),
+        Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;
             let client = ask::connect(&global, &environment, true)?;

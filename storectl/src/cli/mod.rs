@@ -99,6 +99,9 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Run many commands over one connection, a result line each
     Batch(BatchArgs),
+    /// Bring mailboxes in from another server
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// Stop the daemon: finish what is in flight, checkpoint, stop
     Shutdown(ShutdownArgs),
     /// Print a completion script for a shell

@@ -1,6 +1,6 @@
-//! Verbs about the daemon itself: status, log, recovery, configuration, batch, shutdown, completions.
+//! Verbs about the daemon itself: status, log, recovery, configuration, batch, import, shutdown, completions.
 
-use super::values::{Since, parse_since};
+use super::values::{Since, parse_renaming, parse_since};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -150,6 +150,32 @@ pub struct BatchArgs {
     /// Where the lines are; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
+}
+
+/// `import`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum ImportVerb {
+    /// The mailbox list of a Cyrus server, as `ctl_mboxlist -d` writes it
+    CyrusList(CyrusListArgs),
+}
+
+/// `import cyrus-list`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Names, UIDVALIDITY and rights are kept. Entries marked deleted are left out. A partition that does not
+exist here becomes the default partition. A second run changes nothing.
+
+Example: storectl import cyrus-list mboxlist.json --map-partition default=primary")]
+pub struct CyrusListArgs {
+    /// The list; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Put the mailboxes of partition OLD on NEW; may be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_renaming)]
+    pub map_partition: Vec<(String, String)>,
+    /// Say what would be done, change no byte
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `shutdown`.

@@ -1,4 +1,4 @@
-//! Values of options: sizes, waiting times, points in time.
+//! Values of options: sizes, waiting times, points in time, renamings of partitions.
 
 use std::time::Duration;
 
@@ -100,6 +100,17 @@ pub fn parse_since(text: &str) -> Result<Since, String> {
     u64::try_from(time.as_microsecond()).map(Since::At).map_err(|_| format!("{text:?} lies before 1970"))
 }
 
+/// `OLD=NEW` of `--map-partition`.
+///
+/// # Errors
+/// No `=`, or nothing on one side of it.
+pub fn parse_renaming(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err(format!("{text:?} is not OLD=NEW")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +156,13 @@ mod tests {
         assert_eq!(parse_since("1h").unwrap().micros(now), 6_400_000_000);
         assert!(parse_since("yesterday").is_err());
         assert!(parse_since("1960-01-01T00:00:00Z").is_err());
+    }
+
+    #[test]
+    fn renamings() {
+        assert_eq!(parse_renaming("a=b"), Ok(("a".to_owned(), "b".to_owned())));
+        for text in ["a", "=b", "a=", ""] {
+            assert!(parse_renaming(text).is_err(), "{text}");
+        }
     }
 }

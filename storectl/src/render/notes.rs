@@ -1,8 +1,9 @@
-//! What goes to standard error: failures with the next command, and notes.
+//! What goes to standard error: failures with the next command, notes, progress.
 
 use super::words::printable;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use proto::Failure;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// A failure and what to type next. Lines of a message stay lines; other control characters are written out.
 pub fn failure(failure: &Failure) {
@@ -38,4 +39,55 @@ fn line(text: &str) {
 
 fn lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// How far long work is: a bar on a terminal, elsewhere a line every ten seconds.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    done: u64,
+    total: u64,
+    what: &'static str,
+    told: jiff::Timestamp,
+}
+
+/// Between two lines of progress where there is no terminal.
+const TELL_SECONDS: i64 = 10;
+
+impl Progress {
+    /// Work of `total` pieces; `what` is their name.
+    #[must_use]
+    pub fn new(total: u64, what: &'static str) -> Progress {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let template = format!("{{wide_bar}} {{pos}} of {{len}} {what}, ready in {{eta}}");
+            // A template that did not parse leaves the plain bar.
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Progress { bar, done: 0, total, what, told: jiff::Timestamp::now() }
+    }
+
+    /// One more is done.
+    pub fn advance(&mut self) {
+        self.done += 1;
+        if let Some(bar) = &self.bar {
+            return bar.inc(1);
+        }
+        let now = jiff::Timestamp::now();
+        if now.as_second() - self.told.as_second() >= TELL_SECONDS {
+            self.told = now;
+            note(&format!("{} of {} {}", self.done, self.total, self.what));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
