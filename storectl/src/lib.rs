@@ -26,11 +26,11 @@ mod usage;
 use clap::FromArgMatches;
 use cli::{Cli, CompletionsArgs, Shell};
 use commands::Plan;
-use exit::{DONE, Outcome, Stop};
-use proto::Code;
+use exit::{DONE, Outcome, PARTLY, Stop};
 use render::{Style, notes};
 use socket::Environment;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Does what the arguments say (the first is the program's name); gives the exit code of the table in `--help`.
@@ -46,27 +46,27 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Tells why a run ended early; gives its exit code.
 fn end(stop: Stop, json: bool) -> u8 {
-    match stop {
+    let (failure, json) = match stop {
+        Stop::Unread => return DONE,
         Stop::Failed(failure) => {
             notes::failure(&failure);
-            // A list that has begun stays cut off: an error behind it would make it neither.
-            if json && render::error(&mut render::stdout(), &failure).is_err() {
-                return Code::Io.exit();
-            }
-            failure.code.exit()
-        }
-        Stop::Broken(failure) => {
-            notes::failure(&failure);
-            failure.code.exit()
+            (failure, json)
         }
         Stop::Usage(text, failure) => {
             notes::text(&text);
-            if json && render::error(&mut render::stdout(), &failure).is_err() {
-                return Code::Io.exit();
-            }
-            failure.code.exit()
+            (failure, json)
         }
-        Stop::Unread => DONE,
+        // A list that has begun stays cut off: an error behind it would make it neither.
+        Stop::Broken(failure) => {
+            notes::failure(&failure);
+            (failure, false)
+        }
+    };
+    let out = &mut render::stdout();
+    let told = if json { render::error(out, &failure).and_then(|()| out.flush()) } else { Ok(()) };
+    match told.map_err(|e| Stop::output(&e)) {
+        Err(Stop::Failed(unwritten)) => unwritten.code.exit(),
+        _ => failure.code.exit(),
     }
 }
 
@@ -97,12 +97,16 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;
             let client = ask::connect(&global, &environment, true)?;
-            batch::run(&args, input, client, style, out)
+            match batch::run(&args, input, client, style, out) {
+                // Lines that nobody reads the results of are not sent any more.
+                Err(Stop::Unread) => Ok(PARTLY),
+                ended => ended,
+            }
         }
     }
 }
 
-fn completions(out: &mut dyn std::io::Write, args: &CompletionsArgs) -> Outcome<u8> {
+fn completions(out: &mut dyn Write, args: &CompletionsArgs) -> Outcome<u8> {
     let mut script = Vec::new();
     let shell = match args.shell {
         Shell::Bash => clap_complete::Shell::Bash,

@@ -27,11 +27,7 @@ pub fn run(
     let mut bytes = Vec::new();
     input.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| files::failed(file, &e))?;
     if bytes.len() as u64 > INPUT_BYTES_MAX {
-        return Err(Stop::hint(
-            Code::BadInput,
-            "more than 8 MiB of lines: too much for one transaction",
-            "cut the input into several batches, or leave --atomic out",
-        ));
+        return Err(too_much("more than 8 MiB of lines"));
     }
     let (commands, asks) = match commands(&bytes) {
         Ok(all) => all,
@@ -53,8 +49,17 @@ pub fn run(
         }
         Ok(other) => Err(Stop::new(Code::Protocol, format!("the daemon answered a transaction with {other:?}"))),
         Err(ClientError::Failed(failure)) => refused(out, style, &failure),
+        Err(ClientError::Dismissed(failure)) if failure.code == Code::BadInput => Err(too_much(&failure.message)),
         Err(e) => Err(Stop::Failed(e.failure())),
     }
+}
+
+fn too_much(found: &str) -> Stop {
+    Stop::hint(
+        Code::BadInput,
+        format!("nothing was done: too much for one transaction: {found}"),
+        "cut the input into several batches, or leave --atomic out",
+    )
 }
 
 /// Nothing was done; one result tells why.

@@ -46,7 +46,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON: one document, or one object a line for `batch` and `--watch`
-    #[arg(long, global = true)]
+    #[arg(long, global = true, overrides_with = "json")]
     pub json: bool,
     /// Longest wait for an answer, as 30, 30s or 5m; 0 waits for ever [default: 60s; none for long work]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
@@ -173,6 +173,7 @@ mod tests {
         assert_eq!(before, after);
         assert_eq!(before, between);
         assert!(before.global.json);
+        assert!(parse("--json status --json").unwrap().global.json);
     }
 
     #[test]
