@@ -30,7 +30,9 @@ fn client(socket: &Path, round: usize, me: usize, ledger: &Mutex<Ledger>, stop: 
         let name = format!("user/u{me}/r{round}/{n}");
         let renamed = format!("user/u{me}/r{round}/renamed-{n}");
         ledger.lock().unwrap().open.extend([name.clone(), renamed.clone()]);
-        let Ok(Reply::Changed(done)) = change(Command::MailboxCreate { name: name.clone(), partition: None }) else { return };
+        let Ok(Reply::Changed(done)) = change(Command::MailboxCreate { name: name.clone(), partition: None }) else {
+            return;
+        };
         let was = (done.id.unwrap(), done.uidvalidity.unwrap());
         ledger.lock().unwrap().there.insert(name.clone(), was);
         if n % 5 == 4 {

@@ -17,7 +17,8 @@ fn a_start_makes_a_store_and_status_says_so() {
     assert_eq!(status["pid"], daemon.child.id());
     assert_eq!(status["repair_recommended"], false);
     assert_eq!(status["alarms"], serde_json::json!([]));
-    for key in ["store_id", "version", "applied_lsn", "synced_lsn", "checkpoint_lsn", "checkpoint_age", "snapshot_age"] {
+    for key in ["store_id", "version", "applied_lsn", "synced_lsn", "checkpoint_lsn", "checkpoint_age", "snapshot_age"]
+    {
         assert!(status.get(key).is_some(), "{key}: {status}");
     }
     store.ctl(&["health"]).expect(0);

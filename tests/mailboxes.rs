@@ -28,7 +28,8 @@ fn mailboxes_are_created_listed_and_shown() {
     store.ctl(&["mailbox", "create", "user/joe@example.org/Projekte/A\u{308}pfel"]).expect(65);
     store.ctl(&["mailbox", "create", "user/joe@example.org/projekte"]).expect(0);
     let list = store.json(&["mailbox", "list"]);
-    let expected = ["user/joe@example.org/INBOX", "user/joe@example.org/Projekte/Äpfel", "user/joe@example.org/projekte"];
+    let expected =
+        ["user/joe@example.org/INBOX", "user/joe@example.org/Projekte/Äpfel", "user/joe@example.org/projekte"];
     assert_eq!(names(&list), expected);
     for key in ["name", "id", "partition", "path", "uidvalidity", "uidnext", "messages", "bytes", "acl"] {
         assert!(list[0].get(key).is_some(), "{key}");
@@ -37,10 +38,15 @@ fn mailboxes_are_created_listed_and_shown() {
     let shown = store.json(&["mailbox", "show", "user/joe@example.org/INBOX"]);
     assert_eq!((&shown["messages"], &shown["unseen"], &shown["flags"]), (&json!(0), &json!(0), &json!([])));
     assert!(shown["highest_modseq"].as_u64().is_some());
-    assert_eq!(store.json(&["user", "list"])[0], json!({"user": "joe@example.org", "partition": "primary", "mailboxes": 3}));
+    assert_eq!(
+        store.json(&["user", "list"])[0],
+        json!({"user": "joe@example.org", "partition": "primary", "mailboxes": 3})
+    );
     let quota = store.json(&["quota", "get", "joe@example.org"]);
     assert_eq!(quota["storage"], json!({"usage": 0, "limit": 2u64 << 30}));
-    for (pattern, count) in [("*", 3), ("user/joe*", 3), ("user/%/INBOX", 1), ("user/joe@example.org/%", 2), ("shared/*", 0)] {
+    for (pattern, count) in
+        [("*", 3), ("user/joe*", 3), ("user/%/INBOX", 1), ("user/joe@example.org/%", 2), ("shared/*", 0)]
+    {
         assert_eq!(store.json(&["mailbox", "list", pattern]).as_array().unwrap().len(), count, "{pattern}");
     }
 }
@@ -67,7 +73,10 @@ fn hashdir_names_a_directory_that_exists() {
     store.ctl(&["hashdir", "nobody"]).expect(67);
     let partitions = store.json(&["partition", "list"]);
     assert_eq!(partitions.as_array().unwrap().len(), 2);
-    assert_eq!((&partitions[1]["name"], &partitions[1]["users"], &partitions[1]["state"]), (&json!("second"), &json!(1), &json!("ok")));
+    assert_eq!(
+        (&partitions[1]["name"], &partitions[1]["users"], &partitions[1]["state"]),
+        (&json!("second"), &json!(1), &json!("ok"))
+    );
     store.ctl(&["partition", "remove", "second"]).expect(75);
 }
 
@@ -153,8 +162,20 @@ fn bad_names_are_refused_and_change_nothing() {
     let long = format!("user/joe/{}", "x".repeat(256));
     let deep = format!("user/joe{}", "/d".repeat(40));
     for name in [
-        "user/joe/", "/user/joe/a", "user/joe//a", "user/joe/a%b", "user/joe/a*b", "user/joe/..", "user/joe/.", "joe/a", "user/joe",
-        "user/joe/a\u{7}b", "", &long, &deep, "user/joe/INBOX/../x",
+        "user/joe/",
+        "/user/joe/a",
+        "user/joe//a",
+        "user/joe/a%b",
+        "user/joe/a*b",
+        "user/joe/..",
+        "user/joe/.",
+        "joe/a",
+        "user/joe",
+        "user/joe/a\u{7}b",
+        "",
+        &long,
+        &deep,
+        "user/joe/INBOX/../x",
     ] {
         let refused = store.ctl(&["--json", "mailbox", "create", name]);
         assert_eq!(refused.status, 65, "{name:?}: {refused:?}");
@@ -194,7 +215,8 @@ fn a_cyrus_list_comes_in_whole_and_once() {
     daemon.kill();
     let _daemon = store.start();
     let list = store.json(&["mailbox", "list"]);
-    let there: BTreeMap<&str, &Value> = list.as_array().unwrap().iter().map(|m| (m["name"].as_str().unwrap(), m)).collect();
+    let there: BTreeMap<&str, &Value> =
+        list.as_array().unwrap().iter().map(|m| (m["name"].as_str().unwrap(), m)).collect();
     assert_eq!(there.len(), source.len());
     for entry in source.values() {
         let name = independent_name(entry["name"].as_str().unwrap());
@@ -220,8 +242,13 @@ fn independent_name(cyrus: &str) -> String {
         }
         (domain, first) => {
             let skip = usize::from(first == "shared" && parts.len() + usize::from(domain.is_some()) > 1);
-            let middle: Vec<String> = domain.map(str::to_owned).into_iter().chain(parts[skip..].iter().cloned()).collect();
-            if middle.is_empty() || (middle.len() == 1 && middle[0] == "shared") { "shared".to_owned() } else { format!("shared/{}", middle.join("/")) }
+            let middle: Vec<String> =
+                domain.map(str::to_owned).into_iter().chain(parts[skip..].iter().cloned()).collect();
+            if middle.is_empty() || (middle.len() == 1 && middle[0] == "shared") {
+                "shared".to_owned()
+            } else {
+                format!("shared/{}", middle.join("/"))
+            }
         }
     }
 }
@@ -239,7 +266,8 @@ fn independent_utf7(text: &str) -> String {
         }
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
         let bits: String = code.chars().map(|c| format!("{:06b}", alphabet.find(c).unwrap())).collect();
-        let units: Vec<u16> = (0..bits.len() / 16).map(|i| u16::from_str_radix(&bits[i * 16..i * 16 + 16], 2).unwrap()).collect();
+        let units: Vec<u16> =
+            (0..bits.len() / 16).map(|i| u16::from_str_radix(&bits[i * 16..i * 16 + 16], 2).unwrap()).collect();
         out += &String::from_utf16(&units).unwrap();
     }
     out + rest
@@ -256,10 +284,15 @@ fn batch_answers_line_by_line() {
     assert_eq!(lines.len(), 4, "{run:?}");
     assert_eq!(lines[2]["error"]["code"], "no_user");
     assert_eq!(lines[3]["name"], "user/joe/INBOX");
-    let atomic = store.ctl_with(&["--json", "batch", "--atomic", "-"], Some(b"mailbox create user/joe/q\nmailbox create user/nobody/x\n"));
+    let atomic = store.ctl_with(
+        &["--json", "batch", "--atomic", "-"],
+        Some(b"mailbox create user/joe/q\nmailbox create user/nobody/x\n"),
+    );
     assert_ne!(atomic.status, 0, "{atomic:?}");
     store.ctl(&["mailbox", "show", "user/joe/q"]).expect(68);
-    store.ctl_with(&["batch", "--atomic", "-"], Some(b"mailbox create user/joe/q\nmailbox create user/joe/r\n")).expect(0);
+    store
+        .ctl_with(&["batch", "--atomic", "-"], Some(b"mailbox create user/joe/q\nmailbox create user/joe/r\n"))
+        .expect(0);
     assert_eq!(store.json(&["mailbox", "list"]).as_array().unwrap().len(), 4);
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_storectl"))

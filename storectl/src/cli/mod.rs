@@ -22,7 +22,7 @@ const SEE_TABLE: &str = "Exit codes and more: storectl --help";
 /// Results go to standard output, everything else to standard error. When standard output is no terminal, tables are one
 /// record a line, fields separated by tabs, without a heading; --json prints one JSON document with stable keys.
 #[derive(Debug, Clone, PartialEq, Parser)]
-#[command(name = "storectl", version, arg_required_else_help = true, max_term_width = 120)]
+#[command(name = "storectl", version, propagate_version = true, arg_required_else_help = true, max_term_width = 120)]
 pub struct Cli {
     /// Options that stand before or after any verb.
     #[command(flatten)]
@@ -200,6 +200,15 @@ mod tests {
         let help = definition().render_long_help().to_string();
         for (code, meaning) in exit::TABLE {
             assert!(help.contains(&format!("{code:>2}  {}", meaning.split(':').next().unwrap())), "{code} {meaning}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_everywhere() {
+        use clap::error::ErrorKind;
+        for verb in ["", "status", "user", "user add", "import cyrus-list"] {
+            assert_eq!(parse(&format!("{verb} --help")).unwrap_err().kind(), ErrorKind::DisplayHelp, "{verb}");
+            assert_eq!(parse(&format!("{verb} --version")).unwrap_err().kind(), ErrorKind::DisplayVersion, "{verb}");
         }
     }
 

@@ -191,7 +191,8 @@ pub fn fork(
     }
     // Its records behind the place are not part of the new history, and the segment goes with the next checkpoint: what
     // they hold is kept (I8).
-    let branched = reach.place.and_then(|(number, at)| Some((survey.segments.iter().find(|s| s.number == number)?, at)));
+    let branched =
+        reach.place.and_then(|(number, at)| Some((survey.segments.iter().find(|s| s.number == number)?, at)));
     let rest = branched.map(|(segment, at)| keep_rest(disk.as_ref(), segment, at)).transpose()?.flatten();
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
     let checksum = reach.checksum.filter(|_| reach.place.is_some()).unwrap_or_default();
