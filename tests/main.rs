@@ -11,4 +11,6 @@ mod lifecycle;
 #[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod service;

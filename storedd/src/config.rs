@@ -86,6 +86,14 @@ pub struct Config {
     /// The file it was read from; `None` if none was read.
     pub file: Option<PathBuf>,
     origins: BTreeMap<String, Origin>,
+    given: Given,
+}
+
+/// The part of the command line that wins over the file; absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Given {
+    data_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
 }
 
 impl Deref for Config {
@@ -129,6 +137,14 @@ impl Config {
             problem(format!("line {line} is not UTF-8"))
         })?;
         Config::from_text(&text, Some(path), data_dir, socket)
+    }
+
+    /// Reads the file again that this configuration was read from, under the same command line; `None` if there was no
+    /// file.
+    #[must_use]
+    pub fn again(&self) -> Option<Result<Config, Vec<Problem>>> {
+        let file = self.file.as_deref()?;
+        Some(Config::load(Some(file), self.given.data_dir.as_deref(), self.given.socket.as_deref()))
     }
 
     /// The defaults with everything below one directory: a try-out, a test.
@@ -241,7 +257,13 @@ impl Config {
     }
 
     fn defaults() -> Config {
-        Config { sections: Sections::default(), partitions: one_partition(), file: None, origins: BTreeMap::new() }
+        Config {
+            sections: Sections::default(),
+            partitions: one_partition(),
+            file: None,
+            origins: BTreeMap::new(),
+            given: Given::default(),
+        }
     }
 
     fn rows(&self) -> Vec<(String, String)> {
@@ -252,18 +274,19 @@ impl Config {
     }
 
     fn command_line(&mut self, data_dir: Option<&Path>, socket: Option<&Path>) {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        self.given = Given { data_dir: data_dir.map(absolute), socket: socket.map(absolute) };
         let mut given = |option: &str, value: &mut PathBuf, path: &Path, by: &'static str| {
             *value = path.to_path_buf();
             self.origins.insert(option.to_owned(), Origin::Given(by));
         };
-        if let Some(dir) = data_dir {
+        if let Some(dir) = &self.given.data_dir {
             given("store.data_dir", &mut self.sections.store.data_dir, dir, "--data-dir");
             given("store.runtime_dir", &mut self.sections.store.runtime_dir, Path::new("."), "--data-dir");
             given("control.socket", &mut self.sections.control.socket, Path::new("control.sock"), "--data-dir");
         }
-        if let Some(path) = socket {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-            given("control.socket", &mut self.sections.control.socket, &path, "--socket");
+        if let Some(path) = &self.given.socket {
+            given("control.socket", &mut self.sections.control.socket, path, "--socket");
         }
     }
 

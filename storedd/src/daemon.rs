@@ -300,9 +300,7 @@ fn watch(config: &Config, events: &Sender<Event>) -> Option<reload::FileWatch> {
 fn reload_config(daemon: &Arc<Daemon>, level: &logging::LevelHandle) {
     systemd::reloading();
     let before = daemon.config();
-    let file = before.file.clone();
-    let loaded = file.as_deref().map(|f| Config::load(Some(f), None, None));
-    match loaded {
+    match before.again() {
         None => tracing::info!(event = "reload", "no configuration file is in use"),
         Some(Err(problems)) => {
             for problem in &problems {
@@ -350,6 +348,7 @@ fn fall(
         return Ok(exit::LOG_FAILED);
     }
     store.close()?;
+    told(state.note(Act::Checkpoint));
     told(state.stopped());
     tracing::info!(event = "stopped", checkpoint_lsn = store.checkpoint_lsn().0);
     Ok(exit::OK)

@@ -276,6 +276,23 @@ fn a_reload_takes_over_what_it_may_and_names_the_rest() {
 }
 
 #[test]
+fn reading_again_keeps_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("storedd.toml");
+    #[expect(clippy::disallowed_methods, reason = "a test makes its own files")]
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("");
+    let (data, socket) = (Path::new("/d"), Path::new("/run/s.sock"));
+    let first = Config::load(Some(&file), Some(data), Some(socket)).unwrap();
+    assert_eq!(first.again().unwrap().unwrap(), first);
+    write("[store]\ndata_dir = '/elsewhere'\n[log]\nspares = 3\n[control]\nsocket = 'x'");
+    let again = first.again().unwrap().unwrap();
+    let changed: Vec<_> = first.differences(&again).into_iter().map(|d| d.option).collect();
+    assert_eq!(changed, ["log.spares"]);
+    assert!(Config::in_dir(data).again().is_none());
+}
+
+#[test]
 fn the_limits_of_a_frame_are_those_of_the_protocol() {
     assert_eq!(Sections::default().control.max_frame, u64::from(proto::frame::REQUEST_BYTES_DEFAULT));
     let row = OPTIONS.iter().find(|o| o.key == "max_frame").unwrap();
