@@ -223,7 +223,8 @@ async fn serve(mut stream: UnixStream, mut peer: Peer, place: Place) {
         let text = format!("{} connections are open, the most allowed", door.limits.connections);
         return dismiss(&stream, &Failure::new(Code::Busy, text).with_hint("try again, or raise the limit"));
     };
-    let outbox = Arc::new(Outbox::default());
+    peer.client = hello.client;
+    let outbox = Arc::new(Outbox::new(Arc::new(peer)));
     {
         let mut rooms = door.rooms();
         rooms.greeted.insert(id, outbox.clone());
@@ -234,12 +235,11 @@ async fn serve(mut stream: UnixStream, mut peer: Peer, place: Place) {
     let _seat = Seat { shared: door.clone(), id };
     drop(place);
     count(&door.counters.accepted);
-    peer.client = hello.client;
     let mut out = Vec::new();
     let state = door.service.state().word().to_owned();
     let server = concat!("storedd ", env!("CARGO_PKG_VERSION")).to_owned();
     work::put(&mut out, Kind::Reply, hello.id, &Reply::Hello(Hello { version: VERSION, server, state }));
-    let end = Session::new(door, (stream, peer, inbox), outbox, out, open).run().await;
+    let end = Session::new(door, (stream, inbox), outbox, out, open).run().await;
     if let Err(e) = end {
         tracing::debug!(event = "control.lost", error = %e, "connection lost");
     }

@@ -3,7 +3,7 @@
 
 use super::audit::Audit;
 use super::limits::Share;
-use super::service::{Committed, Stop};
+use super::service::{Committed, Peer, Stop};
 use crate::model::Command;
 use proto::{Code, Failure};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,20 @@ pub(super) enum Item {
     Answer(Vec<u8>),
     /// A change whose partition is prepared, to be submitted now.
     Prepared { id: u64, command: Result<Command, Failure>, audit: Option<Audit> },
+}
+
+impl Item {
+    /// Nobody is there any more to hear of it; a change still leaves its audit lines.
+    fn unheard(&self, peer: &Peer) {
+        match self {
+            Item::Changed { answer, audit: Some(audit), .. } => audit.changed(peer, answer),
+            Item::Prepared { command, audit: Some(audit), .. } => {
+                let gone = Failure::from(Stop);
+                audit.failed(peer, command.as_ref().err().unwrap_or(&gone));
+            }
+            Item::Changed { .. } | Item::Prepared { .. } | Item::Part(_) | Item::Answer(_) => {}
+        }
+    }
 }
 
 /// How a connection is to end.
@@ -50,13 +64,23 @@ struct State {
 }
 
 /// See the page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    peer: Arc<Peer>,
     state: Mutex<State>,
     room: Condvar,
 }
 
 impl Outbox {
+    /// The outbox of a connection of `peer`.
+    pub(super) fn new(peer: Arc<Peer>) -> Outbox {
+        Outbox { peer, state: Mutex::default(), room: Condvar::new() }
+    }
+
+    pub(super) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics between two changes of the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,7 +91,8 @@ impl Outbox {
         let waker = {
             let mut state = self.lock();
             if state.closed {
-                return;
+                drop(state);
+                return item.unheard(&self.peer);
             }
             state.items.push(item);
             state.waker.take()
@@ -128,15 +153,16 @@ impl Outbox {
         }
     }
 
-    /// Takes nothing in any more, and lets producers of parts go.
-    pub(super) fn close(&self) {
+    /// Takes nothing in any more, and lets producers of parts go. `done` is what was taken and not answered.
+    pub(super) fn close(&self, done: impl IntoIterator<Item = Item>) {
         let items = {
             let mut state = self.lock();
             state.closed = true;
+            state.waker = None;
             std::mem::take(&mut state.items)
         };
         self.room.notify_all();
-        drop(items);
+        done.into_iter().chain(items).for_each(|item| item.unheard(&self.peer));
     }
 
     /// True once the connection is gone.
@@ -178,6 +204,7 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audit::logged;
     use super::super::limits::Counters;
     use super::*;
     use crate::lsn::Lsn;
@@ -185,6 +212,10 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
+
+    fn outbox() -> Outbox {
+        Outbox::new(Arc::new(Peer { uid: 0, gid: 0, pid: 0, client: String::new() }))
+    }
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -202,7 +233,7 @@ mod tests {
 
     #[test]
     fn many_answers_wake_once() {
-        let (outbox, count) = (Outbox::default(), Arc::new(Count::default()));
+        let (outbox, count) = (outbox(), Arc::new(Count::default()));
         let waker = Waker::from(count.clone());
         let mut context = Context::from_waker(&waker);
         assert!(outbox.poll(&mut context, true).is_pending());
@@ -220,7 +251,7 @@ mod tests {
 
     #[test]
     fn parts_wait_for_room_and_stop_when_the_connection_goes() {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(outbox());
         let producer = std::thread::spawn({
             let outbox = outbox.clone();
             move || (0..).take_while(|_| outbox.push_part(vec![]).is_ok()).count()
@@ -232,14 +263,46 @@ mod tests {
             taken += items.drain(..).count();
             std::thread::yield_now();
         }
-        outbox.close();
+        outbox.close([]);
         assert!(producer.join().unwrap() <= taken + PARTS);
         assert!(outbox.is_closed());
     }
 
+    /// The client left; its changes are done all the same, and every one is in the log.
+    #[test]
+    fn changes_that_nobody_hears_of_are_audited() {
+        let request = |user: &str| proto::Request::Change {
+            command: proto::Command::UserDelete { user: user.to_owned() },
+            dry_run: false,
+        };
+        let text = logged(|| {
+            let (outbox, counters) = (Arc::new(outbox()), Arc::new(Counters::default()));
+            let ticket = |user: &str| {
+                let mut ticket = ticket(&outbox, &counters);
+                ticket.audit = Audit::of(&request(user));
+                ticket
+            };
+            let committed = || Ok(Committed { lsn: Lsn(7), outcome: Outcome::Done });
+            let (taken, waiting, late) = (ticket("taken"), ticket("waiting"), ticket("late"));
+            let mut done = VecDeque::new();
+            taken.answer(committed());
+            outbox.take(&mut done);
+            waiting.answer(committed());
+            outbox.close(done);
+            late.answer(committed());
+            let (id, command, audit) =
+                (1, Ok(Command::UserDelete { user: String::new() }), Audit::of(&request("never")));
+            outbox.push(Item::Prepared { id, command, audit });
+        });
+        let found: Vec<_> = text.lines().map(|line| line.split("target=").nth(1).unwrap()).collect();
+        let done = |user| format!(r#""{user}" outcome="done" lsn=7"#);
+        let never = r#""never" outcome="unavailable" lsn=0"#.to_owned();
+        assert_eq!(found, [done("taken"), done("waiting"), done("late"), never]);
+    }
+
     #[test]
     fn a_change_is_answered_exactly_once() {
-        let (outbox, counters) = (Arc::new(Outbox::default()), Arc::new(Counters::default()));
+        let (outbox, counters) = (Arc::new(outbox()), Arc::new(Counters::default()));
         ticket(&outbox, &counters).answer(Ok(Committed { lsn: Lsn(1), outcome: Outcome::Done }));
         drop(ticket(&outbox, &counters));
         let mut items = VecDeque::new();

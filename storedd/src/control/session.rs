@@ -72,14 +72,14 @@ impl Session {
     /// A session that starts with what was read behind the greeting, and with the answer to it.
     pub(super) fn new(
         door: Arc<Shared>,
-        (stream, peer, inbox): (UnixStream, Peer, Inbox),
+        (stream, inbox): (UnixStream, Inbox),
         outbox: Arc<Outbox>,
         greeting: Vec<u8>,
         open: Share,
     ) -> Session {
         Session {
             door,
-            peer: Arc::new(peer),
+            peer: outbox.peer().clone(),
             outbox,
             stream,
             inbox,
@@ -345,7 +345,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.outbox.close();
+        self.outbox.close(std::mem::take(&mut self.done));
         if let Some(slow) = &self.slow {
             // Ends only what still waits for a place; work that has begun sees the closed outbox.
             slow.abort();
