@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Bounds of the control door.
+/// Bounds of the control door. The process needs file descriptors for `connections` and `ungreeted` together; where they run
+/// out before, new connections wait in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Payload of one request in bytes; at most [`PAYLOAD_BYTES_MAX`], whatever is given here. 1 MiB.

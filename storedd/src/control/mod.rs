@@ -7,8 +7,8 @@
 //! # Operation
 //! [`Listener`] puts the socket in its place; [`Door`] accepts, asks the kernel who the other end is, and waits for the
 //! greeting in a lobby that is small and short-lived, so that connections that say nothing never keep anybody out. A
-//! greeted connection is one task ([`session`]): requests go to one of four lanes ([`dispatch`]), answers come back through
-//! an [`outbox`] and leave together.
+//! greeted connection is one task (`session`): requests go to one of four lanes ([`dispatch`]), answers come back through
+//! an outbox and leave together.
 //!
 //! | lane | where | which |
 //! |---|---|---|

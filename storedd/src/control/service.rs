@@ -78,8 +78,9 @@ pub trait Service: Send + Sync + 'static {
     /// What the store can do now. Asked for every request: must be a mere load.
     fn state(&self) -> State;
 
-    /// Submits a change. Called in the order in which a connection sent its changes, on a worker of the runtime: must return
-    /// at once, apart from planning. `done` is called when the change is on disk and visible, or refused.
+    /// Submits a change. Called in the order in which a connection sent its changes, on a worker of the runtime: returns when
+    /// the change is planned and queued, or committed if nothing else is at work and it commits here at once; it waits for
+    /// nobody else. `done` is called when the change is on disk and visible, or refused; also from within this call.
     fn change(&self, peer: &Peer, command: Command, done: Completion);
 
     /// Plans a change and tells what it would do, changing nothing. On a thread that may block.

@@ -18,7 +18,7 @@ fn a_thousand_idle_connections_cost_nobody_anything() {
     let start = Instant::now();
     let mut client = house.client();
     client.call(&change("joe")).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let error = house.try_client().unwrap_err();
     assert!(matches!(&error, ClientError::Dismissed(f) if f.code == Code::Busy), "{error:?}");
     assert!(error.failure().message.contains("1001"));
@@ -122,7 +122,7 @@ fn a_full_queue_is_an_answer() {
 /// It asks for a list without end and reads nothing: its list stops at once, it is cut in time, others go on.
 #[test]
 fn a_client_that_never_reads_is_cut_and_blocks_nobody() {
-    let write_timeout = Duration::from_millis(500);
+    let write_timeout = Duration::from_secs(2);
     let house = House::new(Limits { write_timeout, scans: 2, ..Limits::default() });
     let mut deaf = house.raw_greeted();
     deaf.send(&request(2, &list(usize::MAX)));
@@ -134,7 +134,7 @@ fn a_client_that_never_reads_is_cut_and_blocks_nobody() {
         client.call(&change("joe")).unwrap();
         client.call(&show("joe")).unwrap();
         client.call(&list(2000)).unwrap();
-        assert!(before.elapsed() < Duration::from_millis(400), "{:?}", before.elapsed());
+        assert!(before.elapsed() < Duration::from_millis(1500), "{:?}", before.elapsed());
         assert!(start.elapsed() < Duration::from_secs(20), "never cut");
     }
     assert!(start.elapsed() >= write_timeout);
@@ -161,14 +161,14 @@ fn a_client_that_only_asks_is_cut() {
 
 #[test]
 fn an_idle_connection_is_closed_and_a_waiting_one_is_not() {
-    let house = House::new(Limits { idle_timeout: Duration::from_millis(100), ..Limits::default() });
+    let house = House::new(Limits { idle_timeout: Duration::from_millis(400), ..Limits::default() });
     let (mut idle, mut waiting) = (house.raw_greeted(), house.raw_greeted());
     waiting.send(&request(2, &change("hold")));
     eventually("it waits", || house.fake.held.lock().unwrap().len() == 1);
     let failure = idle.farewell();
     assert_eq!(failure.code, Code::Unavailable);
     assert!(failure.message.contains("nothing was asked"), "{}", failure.message);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(900));
     house.fake.let_go();
     assert!(matches!(waiting.next(), Some((Kind::Reply, 2, _))));
     assert_eq!(waiting.farewell().code, Code::Unavailable, "and then it is idle too");
@@ -176,10 +176,10 @@ fn an_idle_connection_is_closed_and_a_waiting_one_is_not() {
 
 #[test]
 fn pings_keep_a_connection() {
-    let house = House::new(Limits { idle_timeout: Duration::from_millis(200), ..Limits::default() });
+    let house = House::new(Limits { idle_timeout: Duration::from_secs(1), ..Limits::default() });
     let mut client = house.client();
     for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(150));
         client.ping().unwrap();
     }
 }
