@@ -136,6 +136,12 @@ impl Store {
         Ok(meta.applied_lsn)
     }
 
+    /// True while a checkpoint writes the database.
+    #[must_use]
+    pub fn checkpointing(&self) -> bool {
+        self.base.load().frozen.is_some()
+    }
+
     /// Bytes of changes that only the log and the memory hold.
     #[must_use]
     pub fn overlay_bytes(&self) -> usize {

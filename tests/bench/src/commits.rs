@@ -7,6 +7,7 @@ use crate::engines::lmdb::Lmdb;
 use crate::engines::raw::Raw;
 use crate::engines::redb::Redb;
 use crate::engines::sqlite::{self, Sqlite};
+use crate::engines::storedd::Storedd;
 use crate::engines::{Engine, Failure};
 use crate::goals::Counted;
 use crate::job::{Mix, World};
@@ -18,34 +19,79 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Record sizes where storedd is left out, as it makes them.
+const RECORDS: [usize; 3] = [200, 300, 400];
+
 /// Every engine on one device, loaded.
+pub struct Engines {
+    /// All of them, storedd and the raw group commit first.
+    pub all: Vec<Arc<dyn Engine>>,
+    /// storedd, for its door.
+    pub storedd: Option<Arc<Storedd>>,
+    /// The raw group commit, for its door.
+    pub raw: Option<Arc<Raw>>,
+    /// Sizes of rows and records.
+    pub shape: Arc<Shape>,
+}
+
+fn timed<T>(name: &str, load: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let start = Instant::now();
+    let loaded = load().map_err(|e| Failure::new(format!("{name}: {e}")))?;
+    println!("  {name} loaded in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(loaded)
+}
+
+/// Makes and loads the store, and learns from it what its rows and records are.
+fn load_storedd(dir: &Path, settings: &Settings) -> Result<(Arc<Storedd>, Shape), Failure> {
+    let world = World::new(settings.rows, Arc::new(Shape::new([0; 3])?));
+    let storedd = Storedd::open(&dir.join("storedd"), &world)?;
+    storedd.load()?;
+    let shape = Shape::new(storedd.record_sizes()?)?;
+    let (rows, peers) = (storedd.row_sizes()?, [shape.user.len(), shape.mailbox.len(), shape.past.len()]);
+    // The row of a user holds its number in digits.
+    if rows[1..] != peers[1..] || rows[0].abs_diff(peers[0]) > 8 {
+        return Err(Failure::new(format!("rows have {rows:?} bytes, those of the peers {peers:?}")));
+    }
+    Ok((Arc::new(storedd), shape))
+}
+
+/// Makes and loads every engine that is wanted.
 ///
 /// # Errors
 /// Those of the engines.
-pub fn load(dir: &Path, settings: &Settings, shape: &Arc<Shape>) -> Result<Vec<Box<dyn Engine>>, Failure> {
-    let world = || World::new(settings.rows, Arc::clone(shape));
-    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
-    let mut timed = |name: &str, load: &mut dyn FnMut() -> Result<Vec<Box<dyn Engine>>, Failure>| {
-        if settings.wants(name) {
-            let start = Instant::now();
-            engines.extend(load().map_err(|e| Failure::new(format!("{name}: {e}")))?);
-            println!("  {name} loaded in {:.1} s", start.elapsed().as_secs_f64());
-        }
-        Ok::<(), Failure>(())
+pub fn load(dir: &Path, settings: &Settings) -> Result<Engines, Failure> {
+    let (storedd, shape) = if settings.wants("storedd") {
+        let (storedd, shape) = timed("storedd", || load_storedd(dir, settings))?;
+        (Some(storedd), shape)
+    } else {
+        (None, Shape::new(RECORDS)?)
     };
-    timed("raw", &mut || Ok(vec![Box::new(Raw::open(&dir.join("raw"), &world())?)]))?;
-    timed("sqlite", &mut || {
-        let (path, world) = (dir.join("sqlite.db"), world());
-        sqlite::load(&path, &world)?;
-        Ok(vec![
-            Box::new(Sqlite::per_thread(&path, &world)),
-            Box::new(Sqlite::mutex(&path, &world)?),
-            Box::new(Sqlite::group(&path, &world)?),
-        ])
-    })?;
-    timed("lmdb", &mut || Ok(vec![Box::new(Lmdb::load(&dir.join("lmdb"), &world())?)]))?;
-    timed("fjall", &mut || Ok(vec![Box::new(Fjall::load(&dir.join("fjall"), &world())?)]))?;
-    timed("redb", &mut || Ok(vec![Box::new(Redb::load(&dir.join("redb"), &world())?)]))?;
+    let shape = Arc::new(shape);
+    let world = World::new(settings.rows, Arc::clone(&shape));
+    let mut engines = Engines { all: Vec::new(), storedd, raw: None, shape };
+    engines.all.extend(engines.storedd.iter().map(|s| Arc::clone(s) as Arc<dyn Engine>));
+    let fresh = || World::new(world.rows, Arc::clone(&world.shape));
+    if settings.wants("raw") {
+        let raw = timed("raw", || Ok(Arc::new(Raw::open(&dir.join("raw"), &fresh())?)))?;
+        engines.all.push(Arc::clone(&raw) as Arc<dyn Engine>);
+        engines.raw = Some(raw);
+    }
+    let path = dir.join("sqlite.db");
+    if settings.wants("sqlite") {
+        timed("sqlite", || sqlite::load(&path, &world))?;
+        engines.all.push(Arc::new(Sqlite::per_thread(&path, &world)));
+        engines.all.push(Arc::new(Sqlite::mutex(&path, &world)?));
+        engines.all.push(Arc::new(Sqlite::group(&path, &world)?));
+    }
+    if settings.wants("lmdb") {
+        engines.all.push(Arc::new(timed("lmdb", || Lmdb::load(&dir.join("lmdb"), &fresh()))?));
+    }
+    if settings.wants("fjall") {
+        engines.all.push(Arc::new(timed("fjall", || Fjall::load(&dir.join("fjall"), &fresh()))?));
+    }
+    if settings.wants("redb") {
+        engines.all.push(Arc::new(timed("redb", || Redb::load(&dir.join("redb"), &fresh()))?));
+    }
     Ok(engines)
 }
 
@@ -104,7 +150,7 @@ fn forms(engine: &dyn Engine, clients: usize) -> &'static [Form] {
 pub fn round(
     report: &mut Report,
     device: &'static str,
-    engines: &[Box<dyn Engine>],
+    engines: &[Arc<dyn Engine>],
     settings: &Settings,
     round: usize,
 ) -> Result<(), Failure> {

@@ -117,6 +117,15 @@ pub unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, len: size_t, 
     unsafe { pwrite(fd, bytes, len, offset) }
 }
 
+/// Drops a file's pages from the page cache, so that the next reader reads the device. A hint; what is dirty stays.
+pub fn forget_cached(file: &std::fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open as long as `file` is borrowed; no memory is touched.
+    unsafe {
+        libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+    }
+}
+
 /// Syncs of log segments on all [`DelayDisk`]s.
 static LOG_SYNCS: AtomicU64 = AtomicU64::new(0);
 

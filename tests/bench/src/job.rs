@@ -26,8 +26,8 @@ pub struct World {
     pub rows: u64,
     /// Sizes and contents of rows.
     pub shape: Arc<Shape>,
-    /// Present name of each: 0 the first, 1 the second of its two names.
-    names: Vec<AtomicU8>,
+    /// State of each: bit 0 which of its two names it has, bit 1 which rights [`IDENTIFIER`] has.
+    states: Vec<AtomicU8>,
     /// How many were created since.
     created: AtomicU64,
 }
@@ -104,8 +104,8 @@ impl World {
     /// A world of `rows` preloaded mailboxes, rounded up to whole users.
     pub fn new(rows: u64, shape: Arc<Shape>) -> Arc<World> {
         let rows = rows.div_ceil(PER_USER).max(1) * PER_USER;
-        let names = (0..rows).map(|_| AtomicU8::new(0)).collect();
-        Arc::new(World { rows, shape, names, created: AtomicU64::new(0) })
+        let states = (0..rows).map(|_| AtomicU8::new(0)).collect();
+        Arc::new(World { rows, shape, states, created: AtomicU64::new(0) })
     }
 
     /// How many users it has.
@@ -120,7 +120,7 @@ impl World {
 
     /// Present name of a preloaded mailbox.
     pub fn name(&self, mailbox: u64) -> String {
-        mailbox_name(mailbox, self.names[mailbox as usize].load(Ordering::Relaxed))
+        mailbox_name(mailbox, self.states[mailbox as usize].load(Ordering::Relaxed) & 1)
     }
 }
 
@@ -174,15 +174,16 @@ impl Script {
         }
         let mine = (self.world.rows - self.client).div_ceil(self.clients);
         let mut mailbox = self.random.below(mine) * self.clients + self.client;
-        let name = &self.world.names[mailbox as usize];
         if kind < self.mix.create + self.mix.acl {
-            return Op::Acl { mailbox, name: name.load(Ordering::Relaxed), full: self.random.below(2) == 0 };
+            // Always other rights than before: nothing is left unchanged.
+            let before = self.world.states[mailbox as usize].fetch_xor(2, Ordering::Relaxed);
+            return Op::Acl { mailbox, name: before & 1, full: before & 2 == 0 };
         }
         while mailbox.is_multiple_of(PER_USER) {
             mailbox = self.random.below(mine) * self.clients + self.client;
         }
-        let name = self.world.names[mailbox as usize].fetch_xor(1, Ordering::Relaxed);
-        Op::Rename { mailbox, name }
+        let before = self.world.states[mailbox as usize].fetch_xor(1, Ordering::Relaxed);
+        Op::Rename { mailbox, name: before & 1 }
     }
 }
 

@@ -48,3 +48,9 @@ pub fn cpu_seconds() -> f64 {
     let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
     ticks.sum::<u64>() as f64 / 100.0
 }
+
+/// Resident bytes of a process.
+pub fn resident(pid: u32) -> u64 {
+    let text = line(&format!("/proc/{pid}/status"), "VmRSS");
+    text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}

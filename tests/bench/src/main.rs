@@ -7,6 +7,7 @@
 mod clients;
 mod commits;
 mod device;
+mod door;
 mod engines;
 mod goals;
 mod group;
@@ -16,23 +17,28 @@ mod machine;
 mod plot;
 mod reads;
 mod report;
+mod restart;
 mod settings;
 mod shape;
+mod socket;
 mod sustained;
 
 use clap::Parser;
+use door::Doors;
 use engines::Failure;
 use report::Report;
 use settings::Settings;
-use shape::Shape;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 fn main() -> ExitCode {
     device::sharpen_sleep();
+    if let Some(status) = restart::as_daemon() {
+        return status;
+    }
     match run(&Settings::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -49,7 +55,6 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     std::fs::create_dir_all(&out)?;
     let machine = machine::describe(&real);
     println!("{machine:#}");
-    let shape = Arc::new(Shape::new([190, 300, 320])?);
     let mut report = Report::default();
     for device in &settings.devices {
         let (device, root, delay) = match device.as_str() {
@@ -57,43 +62,69 @@ fn run(settings: &Settings) -> Result<(), Failure> {
             "real" => ("real", real.clone(), Duration::ZERO),
             other => return Err(Failure::new(format!("--devices {other}: expected controlled or real"))),
         };
-        let Ok(dir) = tempfile::Builder::new().prefix("storedd-bench-").tempdir_in(&root) else {
-            report.skip(format!("{device} device: no directory can be made in {}", root.display()));
-            continue;
-        };
-        device::control(Duration::ZERO);
-        let engines = commits::load(dir.path(), settings, &shape)?;
-        device::control(delay);
-        for round in 0..settings.rounds {
-            println!("  {device}: round {} of {}", round + 1, settings.rounds);
-            if settings.section("commits") {
-                commits::round(&mut report, device, &engines, settings, round)?;
-            }
-            if settings.section("reads") {
-                reads::round(&mut report, device, &engines, settings, round)?;
-            }
+        match tempfile::Builder::new().prefix("storedd-bench-").tempdir_in(&root) {
+            Ok(dir) => on_device(&mut report, device, delay, dir.path(), settings)?,
+            Err(e) => report.skip(format!("{device} device: no directory in {}: {e}", root.display())),
         }
-        if settings.section("sustained") {
-            println!("  {device}: sustained");
-            let mut runs = BTreeMap::new();
-            for engine in engines.iter().filter(|e| sustained::ENGINES.contains(&e.name())) {
-                runs.insert(engine.name(), sustained::run(&mut report, device, &**engine, settings)?);
-            }
-            if let Some(storedd) = runs.get("storedd") {
-                goals::sustained(&mut report, device, storedd, runs.get("raw"));
-            }
-        }
-        goals::commits(&mut report, device);
-        goals::counted(&mut report, device);
-        goals::reads(&mut report, device);
         device::control(Duration::ZERO);
     }
+    report.skip("G3: PostgreSQL, Berkeley DB and Cyrus are not part of this program");
     println!("{}{}", report.tables(), report.goal_lines());
     std::fs::write(out.join("bench.json"), format!("{:#}\n", report.json(&machine, &settings.json())))?;
     let name = machine["cpu"].as_str().unwrap_or_default();
     if let Some(svg) = plot::svg(&report, name) {
         std::fs::write(out.join("bench.svg"), svg)?;
     }
-    println!("written: {}", out.join("bench.json").display());
+    println!("written: {} and bench.svg", out.join("bench.json").display());
+    Ok(())
+}
+
+/// Everything on one device. Loading and opening is done at full speed.
+fn on_device(
+    report: &mut Report,
+    device: &'static str,
+    delay: Duration,
+    dir: &Path,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let shape = {
+        device::control(Duration::ZERO);
+        let engines = commits::load(dir, settings)?;
+        let doors = match (&engines.storedd, &engines.raw) {
+            (Some(storedd), Some(raw)) if settings.section("socket") => Some(Doors::open(dir, storedd, raw)?),
+            _ => None,
+        };
+        device::control(delay);
+        for round in 0..settings.rounds {
+            println!("  {device}: round {} of {}", round + 1, settings.rounds);
+            if settings.section("commits") {
+                commits::round(report, device, &engines.all, settings, round)?;
+            }
+            if let Some(doors) = &doors {
+                doors.round(report, device, settings, round)?;
+            }
+            if settings.section("reads") {
+                reads::round(report, device, &engines.all, settings, round)?;
+            }
+        }
+        if settings.section("sustained") {
+            println!("  {device}: sustained");
+            let mut runs = BTreeMap::new();
+            for engine in engines.all.iter().filter(|e| sustained::ENGINES.contains(&e.name())) {
+                runs.insert(engine.name(), sustained::run(report, device, &**engine, settings)?);
+            }
+            if let Some(storedd) = runs.get("storedd") {
+                goals::sustained(report, device, storedd, runs.get("raw"));
+            }
+        }
+        Arc::clone(&engines.shape)
+    };
+    goals::commits(report, device);
+    goals::counted(report, device);
+    goals::reads(report, device);
+    if device == "real" && settings.section("restart") && settings.wants("storedd") {
+        println!("  {device}: restarts");
+        restart::run(report, dir, settings, &shape)?;
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::engines::{Engine, Failure, Reader};
 use crate::job::{PER_USER, Random, key_of, user_id};
 use crate::report::{Cell, Key, Report};
 use crate::settings::Settings;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One lookup of a random mailbox.
@@ -70,7 +71,7 @@ fn rows_a_second(
 pub fn round(
     report: &mut Report,
     device: &'static str,
-    engines: &[Box<dyn Engine>],
+    engines: &[Arc<dyn Engine>],
     settings: &Settings,
     round: usize,
 ) -> Result<(), Failure> {

@@ -48,6 +48,9 @@ pub struct Settings {
     /// Seconds of the sustained run.
     #[arg(long, default_value_t = 30.0, default_value_if("quick", "true", "5"))]
     pub sustained: f64,
+    /// Log behind the last checkpoint that the restart replays, in MiB.
+    #[arg(long, default_value_t = 256, default_value_if("quick", "true", "32"))]
+    pub log_mib: u64,
 }
 
 impl Settings {
@@ -71,7 +74,7 @@ impl Settings {
     pub fn json(&self) -> Value {
         json!({
             "quick": self.quick, "rows": self.rows, "rounds": self.rounds, "seconds": self.seconds,
-            "clients": self.clients, "sync_us": self.sync_us, "sustained_seconds": self.sustained,
+            "clients": self.clients, "sync_us": self.sync_us, "sustained_seconds": self.sustained, "log_mib": self.log_mib,
         })
     }
 }

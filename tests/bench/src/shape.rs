@@ -6,8 +6,8 @@ use storedd::model::rights::OWNER_RIGHTS;
 use storedd::model::rows::{MailboxRow, PastRow, RightsRow, Row, UserRow};
 use storedd::model::user::{UserId, directory};
 
-/// The rows of a specimen user and mailbox, and the sizes of the records that change it. User ids, names and numbers are
-/// of one length throughout, so every row of a table has as many bytes.
+/// The rows of a specimen user and mailbox, and the sizes of the records that change it. User ids, names and numbers
+/// are of one length throughout, so that every row of a table has as many bytes (but for the digits of a user's number).
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// Row of a user.

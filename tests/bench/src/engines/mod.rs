@@ -6,6 +6,7 @@ pub mod raw;
 
 pub mod redb;
 pub mod sqlite;
+pub mod storedd;
 
 use crate::clients::{self, Done};
 use crate::goals::Counted;

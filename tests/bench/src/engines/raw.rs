@@ -22,7 +22,6 @@ pub enum Waiter {
     /// A client in process.
     Client(Done),
     /// Anything else.
-    #[expect(dead_code, reason = "for the door")]
     Callback(Box<dyn FnOnce(Result<Lsn, Failure>) + Send>),
 }
 
