@@ -35,7 +35,7 @@
 //! * After a failed write or sync nothing is written any more until the file was loaded again.
 //! * Epoch, highest and lowest segment, durable LSN and both high-water marks never go back.
 
-use super::record::{u32_at, u64_at};
+use super::record::{NUMBER_MAX, u32_at, u64_at};
 use crate::checksum::Crc;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Result, StoreError};
@@ -149,6 +149,10 @@ impl ControlState {
         let version = u32_at(slot, 8);
         if version != VERSION {
             return Err(Problem::Newer(version));
+        }
+        let numbers = (16..88).step_by(8).filter(|at| !(24..40).contains(at)).map(|at| u64_at(slot, at));
+        if let Some(large) = numbers.into_iter().find(|n| *n >= NUMBER_MAX) {
+            return Err(Problem::damaged("number", large, format_args!("less than {NUMBER_MAX}")));
         }
         let mut store_id = StoreId([0; 16]);
         store_id.0.copy_from_slice(&slot[24..40]);

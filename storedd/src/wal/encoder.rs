@@ -142,6 +142,8 @@ impl Encoder {
     fn put(&mut self, kind: Kind, payload: &[u8], now: Micros, durable: Lsn, piece: &mut Piece) -> Lsn {
         let lsn = self.next_lsn;
         self.at.time = self.at.time.max(now);
+        // A record never vouches for itself, whatever the caller says.
+        let durable = durable.min(Lsn(lsn.0.saturating_sub(1)));
         let (time, previous) = (self.at.time, self.at.checksum);
         let new = NewRecord { kind, lsn, durable, time, previous, payload };
         self.at.checksum = record::put(self.seed, self.at.offset, &new, &mut piece.bytes);

@@ -77,6 +77,7 @@ pub mod payload;
 pub mod spares;
 
 mod encoder;
+mod judge;
 mod reach;
 mod record;
 mod replay;
@@ -95,7 +96,7 @@ pub use encoder::{Encoder, Identity, Piece, payload_bytes_max};
 pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
 pub use reach::{Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
-pub use replay::{RecordRef, ReplayStats, reach_until, replay, salvage};
+pub use replay::{RecordRef, ReplayStats, reach_until, records, replay, salvage};
 pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, create, fork, resume};
 pub use scan::{Run, UnknownKind};
 pub use segment::{

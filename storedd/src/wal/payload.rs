@@ -16,6 +16,7 @@
 //! * Decoding is bounded by the payload: nothing is allocated by a length that was read, and every byte must be used.
 //! * An unknown variant or table is an error, never skipped.
 
+use super::record::NUMBER_MAX;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn};
 use crate::model::Change;
@@ -202,7 +203,7 @@ impl Fork {
         if !payload.is_empty() {
             return Err(problem("fork", format_args!("{} bytes behind it", payload.len()), "none"));
         }
-        if fork.reached >= fork.first {
+        if fork.reached >= fork.first || fork.first.0 >= NUMBER_MAX {
             return Err(problem("first LSN of a fork", fork.first, format_args!("more than {}", fork.reached)));
         }
         Ok(fork)

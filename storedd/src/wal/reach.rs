@@ -6,6 +6,9 @@ use super::survey::{Damage, End, RECORD_BYTES_MIN, SegmentEvidence, Survey};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros};
 
+/// Most files that are named as missing: a list for people.
+const NAMES_MAX: usize = 10_000;
+
 /// What ends the contiguous log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
@@ -75,10 +78,10 @@ impl Reach {
 pub(super) type Place<'s> = (usize, &'s Run);
 
 impl Survey {
-    /// Names of all segments that must exist and do not.
+    /// Names of all segments that must exist and do not (the first 10,000).
     #[must_use]
     pub fn missing_files(&self) -> Vec<String> {
-        self.missing.iter().flat_map(Clone::clone).map(segment::file_name).collect()
+        self.missing.iter().flat_map(Clone::clone).take(NAMES_MAX).map(segment::file_name).collect()
     }
 
     /// Why nothing may be done with this log by this program: a segment of another store or of a newer version.
@@ -230,7 +233,7 @@ impl Survey {
 
     /// The files that are missing behind segment `after`, up to `until`.
     fn hole(&self, after: u64, until: u64) -> Stop {
-        Stop::Missing((after + 1..=until).map(segment::file_name).collect())
+        Stop::Missing((after + 1..=until).take(NAMES_MAX).map(segment::file_name).collect())
     }
 
     /// Why no run begins behind this state.
@@ -251,6 +254,7 @@ impl Survey {
                 Stop::End | Stop::Torn => Stop::Behind { last: runs[at].1.last_lsn },
                 stop => stop,
             },
+            None if first.known().is_some_and(|h| h.epoch > epoch && h.previous_lsn < from) => Stop::OtherHistory,
             None => self.before_first(first, runs.first().map(|(_, run)| run.first_lsn)),
         }
     }
@@ -265,6 +269,7 @@ impl Survey {
             .iter()
             .filter(|range| *range.end() < first.number)
             .flat_map(Clone::clone)
+            .take(NAMES_MAX)
             .map(segment::file_name)
             .collect();
         match first.previous() {

@@ -8,6 +8,9 @@ pub const RECORD_HEADER_BYTES: usize = 38;
 /// Longest payload of any record: what 24 bits can say.
 pub const PAYLOAD_BYTES_MAX: usize = (1 << 24) - 1;
 
+/// No LSN, epoch or segment number on disk is as large: arithmetic on them cannot overflow.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
+
 /// First two bytes of a record. Neither ASCII nor UTF-8, so that text rarely looks like a record.
 const MAGIC: [u8; 2] = [0xd5, 0xf1];
 /// What the header checksum covers.
@@ -28,6 +31,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Name as shown to people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Transaction => "transaction",
+            Kind::Seal => "seal",
+            Kind::Fork => "fork",
+        }
+    }
+
     /// The kind with this number.
     #[must_use]
     pub fn from_number(n: u8) -> Option<Kind> {
@@ -150,6 +163,9 @@ pub(super) fn parse(seed: Seed, offset: u64, bytes: &[u8; RECORD_HEADER_BYTES]) 
         return Err(Fault::new("record header checksum", found, expected));
     }
     let lsn = Lsn(u64_at(bytes, 6));
+    if lsn == Lsn::ZERO || lsn.0 >= NUMBER_MAX {
+        return Err(Fault::new("LSN", lsn, format_args!("1 to {}", NUMBER_MAX - 1)));
+    }
     let durable = match u32_at(bytes, 14) {
         DELTA_UNKNOWN => Lsn::ZERO,
         delta => Lsn(lsn.0.saturating_sub(u64::from(delta))),
@@ -180,10 +196,11 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 pub(super) fn put_kind(seed: Seed, offset: u64, kind: u8, lsn: Lsn, previous: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let record =
-        NewRecord { kind: Kind::Seal, lsn, durable: Lsn::ZERO, time: Micros(u64::MAX), previous, payload: &[] };
+    let time = Micros(u64::MAX);
+    let record = NewRecord { kind: Kind::Seal, lsn: Lsn(1), durable: Lsn::ZERO, time, previous, payload: &[] };
     put(seed, offset, &record, &mut bytes);
     bytes[2] = kind;
+    bytes[6..14].copy_from_slice(&lsn.0.to_le_bytes());
     let checksum = seed.header(offset).add(&bytes[..CHECKED_BYTES]).value();
     bytes[CHECKED_BYTES..RECORD_HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
     bytes

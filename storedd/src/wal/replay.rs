@@ -131,16 +131,24 @@ fn short(reached: Lsn, wanted: Lsn) -> StoreError {
     StoreError::Bug(format!("replay to LSN {wanted} asked of a log that leads to {reached}"))
 }
 
-/// Reads every valid record behind `reach`, wherever it stands: what a start that ends at `reach` gives up. LSNs rise,
-/// with gaps where records are damaged.
+/// Reads every valid record behind `reach`, wherever it stands: what a start that ends at `reach` gives up.
+///
+/// # Errors
+/// As [`records`].
+pub fn salvage(disk: &dyn Disk, survey: &Survey, reach: &Reach, each: Each<'_>) -> Result<ReplayStats> {
+    records(disk, survey, reach.lsn, Lsn(u64::MAX), each)
+}
+
+/// Reads every valid record of the live segments that were surveyed, with `from < LSN <= to`. LSNs rise, with gaps
+/// where records are damaged and where an epoch begins.
 ///
 /// # Errors
 /// Those of the disk and of `each`.
-pub fn salvage(disk: &dyn Disk, survey: &Survey, reach: &Reach, each: Each<'_>) -> Result<ReplayStats> {
+pub fn records(disk: &dyn Disk, survey: &Survey, from: Lsn, to: Lsn, each: Each<'_>) -> Result<ReplayStats> {
     let mut stats = ReplayStats::default();
     for (index, run) in survey.runs() {
-        if run.last_lsn > reach.lsn {
-            read_run(disk, survey, index, run, reach.lsn, Lsn(u64::MAX), &mut stats, each)?;
+        if run.last_lsn > from && run.first_lsn <= to {
+            read_run(disk, survey, index, run, from, to, &mut stats, each)?;
         }
     }
     Ok(stats)

@@ -154,10 +154,13 @@ pub fn resume(
     };
     adopt(&parts.segments, survey, last.number, file.is_some().then_some(last.number));
     done.quarantined = set_aside(disk.as_ref(), survey.segments.iter().filter(|s| !s.live()))?;
+    // What is missing in front of the first segment was not needed, and was named; it is not missed again.
+    let lowest = survey.segments.iter().find(|s| s.live()).map_or(segment, |s| s.number);
     control.update(|state| {
         state.clean = false;
         state.epoch = reach.epoch;
         state.highest_segment = state.highest_segment.max(segment);
+        state.lowest_segment = state.lowest_segment.max(lowest);
         state.durable_lsn = state.durable_lsn.max(reach.lsn);
     })?;
     let writer = Writer::new(&parts, &encoder, file);

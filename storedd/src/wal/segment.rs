@@ -1,6 +1,6 @@
 //! A segment file: its name and its header page. The layout stands on the page of [`super`].
 
-use super::record::{u32_at, u64_at};
+use super::record::{NUMBER_MAX, u32_at, u64_at};
 use crate::checksum::Crc;
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 
@@ -26,7 +26,7 @@ pub fn file_name(number: u64) -> String {
 #[must_use]
 pub fn file_number(name: &str) -> Option<u64> {
     let number = name.strip_prefix("log.")?.parse().ok()?;
-    (number > 0 && file_name(number) == name).then_some(number)
+    (number > 0 && number < NUMBER_MAX && file_name(number) == name).then_some(number)
 }
 
 /// What a segment says of itself on its first page.
@@ -154,9 +154,13 @@ impl Header {
         Ok(header)
     }
 
-    fn check(&self, number: u64) -> Result<(), HeaderProblem> {
+    /// What the fields must be to each other.
+    pub(super) fn check(&self, number: u64) -> Result<(), HeaderProblem> {
         if self.number != number {
             return Err(damaged("segment number", self.number, number));
+        }
+        if let Some(large) = [self.epoch.0, self.number, self.first_lsn.0].into_iter().find(|n| *n >= NUMBER_MAX) {
+            return Err(damaged("epoch, number or LSN", large, format_args!("less than {NUMBER_MAX}")));
         }
         if self.previous >= number {
             return Err(damaged("number of the segment before", self.previous, format_args!("less than {number}")));

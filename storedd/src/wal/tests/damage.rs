@@ -470,3 +470,48 @@ fn a_damaged_header_is_named_and_loses_nothing() {
     assert!(matches!(reach.stop, Stop::Damaged { .. }) && reach.lsn == Lsn::ZERO, "{reach:?}");
     assert_eq!(salvage(sample.rig.disk.as_ref(), &survey, &reach, &mut |_| Ok(())).unwrap().records, sample.last.0);
 }
+
+// After a stop in order a cut file has lost nothing, and the log goes on without a fork.
+#[test]
+fn a_file_cut_behind_the_last_record_of_a_clean_stop_loses_nothing() {
+    let rig = Rig::new();
+    let mut running = rig.create().unwrap();
+    running.commit(&["a"], 10).unwrap();
+    let last = running.stop().unwrap();
+    rig.log_disk().truncate(&file_name(1), 9000).unwrap();
+    let survey = rig.survey();
+    assert_eq!(survey.problems().len(), 1);
+    let reach = survey.reach(EPOCH, Lsn::ZERO);
+    assert!(reach.lsn == last && reach.whole(), "{reach:?}");
+    let mut running = rig.resume_at(&survey, &reach).unwrap();
+    assert_eq!(running.commit(&["b"], 10).unwrap(), last.next());
+    drop(running);
+    assert_eq!(rig.survey().reach(EPOCH, Lsn::ZERO).lsn, last.next());
+}
+
+// Numbers that no log reaches, under right checksums: refused, never an overflow.
+#[test]
+fn absurd_numbers_are_damage() {
+    let sample = Sample::small(false);
+    let disk = sample.rig.log_disk();
+    let good = sample.rig.survey().segments[0].header.clone().unwrap();
+    let absurd: [fn(&mut Header); 4] = [
+        |h| h.first_lsn = Lsn(u64::MAX),
+        |h| h.epoch = Epoch(u64::MAX),
+        |h| h.segment_bytes = u64::MAX,
+        |h| (h.first_lsn, h.previous_lsn) = (Lsn::ZERO, Lsn::ZERO),
+    ];
+    for spoil in absurd {
+        let (mut header, mut page) = (good.clone(), Vec::new());
+        spoil(&mut header);
+        header.put(&mut page);
+        disk.poke(&file_name(1), 0, &page).unwrap();
+        assert_eq!(sample.outcome().0, Outcome::Named, "{header:?}");
+    }
+    let seed = super::super::record::Seed::new(STORE, EPOCH, 1);
+    for lsn in [0, 1 << 62, u64::MAX] {
+        let bytes = super::super::record::put_kind(seed, SEGMENT_HEADER_BYTES, 2, Lsn(lsn), 0);
+        disk.poke(&file_name(1), SEGMENT_HEADER_BYTES, &bytes).unwrap();
+        let _ = sample.rig.survey().reach(EPOCH, Lsn::ZERO);
+    }
+}
