@@ -1,4 +1,5 @@
 //! The product seen from outside: the built programs, the socket, the files. One binary, one module per theme.
+#![allow(clippy::disallowed_methods, reason = "tests make, damage and look at files, and wait for programs")]
 
 #[cfg(test)]
 mod harness;

@@ -1,5 +1,4 @@
 //! The client in docs/protocol.md is a whole program: it is run as it stands there, against a real daemon.
-#![expect(clippy::disallowed_methods, reason = "a test makes its own files")]
 
 use crate::harness::TestStore;
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! The service unit names what the program really has: its binary, its files, its user, its exit statuses. Row 10.
-#![expect(clippy::disallowed_methods, reason = "a test makes its own files")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
