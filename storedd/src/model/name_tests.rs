@@ -159,3 +159,56 @@ fn only_keys_are_keys() {
         assert_eq!(MailboxName::from_key(bad), None, "{bad:?}");
     }
 }
+
+#[test]
+fn random_text_is_refused_or_has_one_form() {
+    let pieces = [
+        "user",
+        "shared",
+        "/",
+        "/",
+        "/",
+        "joe",
+        "@x.org",
+        "inbox",
+        "INBOX",
+        "a",
+        "A\u{308}",
+        "\u{c4}",
+        "\u{1100}\u{1161}",
+        "\u{212b}",
+        "\u{37e}",
+        "%",
+        "*",
+        ".",
+        "..",
+        "\u{0}",
+        "\u{1}",
+        "\u{2}",
+        "\u{85}",
+        " ",
+        "\u{10ffff}",
+        "\u{301}",
+        "-",
+        "~",
+    ];
+    let mut seed = 0x4e4dau64;
+    let mut below = |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % n
+    };
+    let mut taken = 0;
+    for round in 0..60_000 {
+        let start = ["user/joe/", "shared/", "", "user/"][below(4)];
+        let text = (0..below(7)).fold(start.to_owned(), |text, _| text + pieces[below(pieces.len())]);
+        let Ok(parsed) = MailboxName::parse(&text) else { continue };
+        taken += 1;
+        let shown = parsed.to_string();
+        let again = MailboxName::parse(&shown).unwrap_or_else(|e| panic!("round {round}: {shown:?}: {e}"));
+        assert_eq!(again, parsed, "round {round}: {text:?}");
+        assert!(!again.was_renormalised(), "round {round}: {text:?}");
+        assert_eq!(MailboxName::from_key(parsed.key()), Some(again));
+        assert!(parsed.key().iter().all(|b| *b >= b' ' || *b == 1), "round {round}: {text:?}");
+    }
+    assert!(taken > 5_000, "{taken}");
+}

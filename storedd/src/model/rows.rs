@@ -4,9 +4,11 @@
 //! One encoding for all three, so that a row is made once, by the planner, and carried as bytes from there.
 //!
 //! # Format
-//! A row is one version byte (1 for every kind now), then the struct in bincode 2, `legacy` configuration: integers
-//! little-endian and of fixed width, an `Option` one byte (0, or 1 and the value), text and maps a u64 length and
-//! their content, maps in key order. What a row is follows from its table, and in `Past` from its key:
+//! A row is one version byte (1 for every kind now), then the struct in bincode 2, `standard` configuration: integers
+//! below 251 one byte, others 251, 252 or 253 and a little-endian `u16`, `u32` or `u64`; an `Option` one byte (0, or 1
+//! and the value); text and maps their length and their content, maps in key order. That is half the bytes of integers
+//! of fixed width, in the log, in memory and in the file. What a row is follows from its table, and in `Past` from its
+//! key:
 //!
 //! | table | key | row |
 //! |---|---|---|
@@ -41,10 +43,10 @@ pub const ROW_BYTES_MAX: usize = 1 << 20;
 
 const fn config() -> bincode::config::Configuration<
     bincode::config::LittleEndian,
-    bincode::config::Fixint,
+    bincode::config::Varint,
     bincode::config::Limit<ROW_BYTES_MAX>,
 > {
-    bincode::config::legacy().with_limit::<ROW_BYTES_MAX>()
+    bincode::config::standard().with_limit::<ROW_BYTES_MAX>()
 }
 
 /// A user.
@@ -215,7 +217,7 @@ mod hex16 {
 pub trait Row: Serialize + DeserializeOwned {
     /// Where such rows lie.
     const TABLE: Table;
-    /// Bytes to reserve when encoding.
+    /// Bytes to reserve when encoding: most rows fit.
     const TYPICAL_BYTES: usize;
 
     /// The row as bytes.
@@ -242,35 +244,35 @@ pub trait Row: Serialize + DeserializeOwned {
 
 impl Row for UserRow {
     const TABLE: Table = Table::Users;
-    const TYPICAL_BYTES: usize = 96;
+    const TYPICAL_BYTES: usize = 64;
 }
 impl Row for MailboxRow {
     const TABLE: Table = Table::Mailboxes;
-    const TYPICAL_BYTES: usize = 160;
+    const TYPICAL_BYTES: usize = 96;
 }
 impl Row for PastRow {
     const TABLE: Table = Table::Past;
-    const TYPICAL_BYTES: usize = 13;
+    const TYPICAL_BYTES: usize = 15;
 }
 impl Row for TombstoneRow {
     const TABLE: Table = Table::Past;
-    const TYPICAL_BYTES: usize = 256;
+    const TYPICAL_BYTES: usize = 160;
 }
 impl Row for QuotaRow {
     const TABLE: Table = Table::Quotas;
-    const TYPICAL_BYTES: usize = 35;
+    const TYPICAL_BYTES: usize = 39;
 }
 impl Row for SubscriptionRow {
     const TABLE: Table = Table::Subscriptions;
-    const TYPICAL_BYTES: usize = 9;
+    const TYPICAL_BYTES: usize = 10;
 }
 impl Row for RightsRow {
     const TABLE: Table = Table::Rights;
-    const TYPICAL_BYTES: usize = 32;
+    const TYPICAL_BYTES: usize = 16;
 }
 impl Row for PartitionRow {
     const TABLE: Table = Table::Partitions;
-    const TYPICAL_BYTES: usize = 25;
+    const TYPICAL_BYTES: usize = 26;
 }
 
 impl<'a> UserView<'a> {

@@ -12,14 +12,14 @@ pub enum Table {
     Users = 1,
     /// Mailbox key (see `model::name`) -> `MailboxRow`.
     Mailboxes = 2,
-    /// Mailbox key -> `PastRow`: what a name stood for before; keeps UIDVALIDITY from repeating (I6) and holds
-    /// the tombstone of a deleted mailbox.
+    /// Mailbox key -> `PastRow`: what a name stood for before; keeps UIDVALIDITY from repeating (I6). Mailbox key, 0x02,
+    /// mailbox id -> `TombstoneRow`: a deleted mailbox.
     Past = 3,
-    /// Quota root -> `QuotaRow`.
+    /// Quota root (`user`, 0x01, user id) -> `QuotaRow`.
     Quotas = 4,
     /// User id, 0x02, mailbox key -> `SubscriptionRow`.
     Subscriptions = 5,
-    /// Identifier, 0x02, mailbox key -> rights: who may see which mailbox beside its owner.
+    /// Identifier, 0x02, mailbox key -> `RightsRow`: who may do what in which mailbox beside its owner.
     Rights = 6,
     /// Partition name -> `PartitionRow`.
     Partitions = 7,

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-/// What a change costs in a record beside its key and row: tags and lengths.
-const CHANGE_BYTES: usize = 32;
+/// What a change costs in a record beside its key and row, at most: tags and lengths.
+const CHANGE_BYTES: usize = 16;
 
 /// New state by key; `None`: the row goes.
 type Changed = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -203,10 +203,10 @@ fn what_one_transaction_cannot_hold_is_refused() {
     for n in 0..40 {
         world.ok(create(&format!("user/joe/{n}")));
     }
-    world.transaction_bytes_max = 10_000;
+    world.transaction_bytes_max = 5_000;
     world.refused(user_delete("joe"), RefusalKind::Busy);
     let refusal = world.refused(user_rename("joe", "jim"), RefusalKind::Busy);
-    assert_eq!(refusal.message, "one transaction holds at most 10000 bytes, and this is more");
+    assert_eq!(refusal.message, "one transaction holds at most 5000 bytes, and this is more");
     world.refused(Command::Atomic((0..90).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::Busy);
     world.ok(delete("user/joe/1"));
 }
