@@ -135,3 +135,70 @@ impl<'a> Draft<'a> {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Draft;
+    use crate::model::table::MapRows;
+    use crate::model::{Rows, Table};
+    use std::ops::{Bound, ControlFlow};
+
+    const TABLE: Table = Table::Subscriptions;
+
+    fn all(rows: &MapRows) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        let mut each = |key: &[u8], row: &[u8]| {
+            all.push((key.to_vec(), row.to_vec()));
+            ControlFlow::Continue(())
+        };
+        rows.scan(TABLE, Bound::Unbounded, &mut each).unwrap();
+        all
+    }
+
+    // What a draft shows is what the rows show once its changes are applied.
+    #[test]
+    fn a_draft_shows_what_will_be() {
+        let mut seed = 0xd4af7u64;
+        let mut below = |n: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % n
+        };
+        for round in 0..2000 {
+            let mut rows = MapRows::default();
+            for _ in 0..below(8) {
+                rows.0.insert((TABLE, vec![b'a' + u8::try_from(below(10)).unwrap()]), vec![1]);
+            }
+            // neighbours of the table that must not show
+            rows.0.insert((Table::Quotas, b"a".to_vec()), vec![9]);
+            rows.0.insert((Table::Rights, b"a".to_vec()), vec![9]);
+            let base = rows.clone();
+            let mut draft = Draft::new(&base, 1 << 20);
+            for _ in 0..below(8) {
+                let key = vec![b'a' + u8::try_from(below(10)).unwrap()];
+                let row = (below(3) > 0).then(|| vec![2, u8::try_from(below(200)).unwrap()]);
+                draft.set(TABLE, key, row).unwrap();
+            }
+            let start = vec![b'a' + u8::try_from(below(10)).unwrap()];
+            let end = vec![b'a' + u8::try_from(below(12)).unwrap()];
+            let shown = draft.range(TABLE, &start, &end).unwrap();
+            let stops = below(3);
+            let mut first = Vec::new();
+            draft
+                .scan(TABLE, &start, &mut |key, _| {
+                    first.push(key.to_vec());
+                    if first.len() > stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .unwrap();
+            let got: Vec<_> = (b'a'..b'm').map(|k| (draft.get(TABLE, &[k]), draft.contains(TABLE, &[k]))).collect();
+            rows.apply(&draft.finish());
+            let expected: Vec<_> = all(&rows).into_iter().filter(|(key, _)| *key >= start && *key < end).collect();
+            assert_eq!(shown, expected, "round {round}");
+            let expected: Vec<_> = all(&rows).into_iter().map(|(key, _)| key).filter(|key| *key >= start).collect();
+            assert_eq!(first, expected[..expected.len().min(stops + 1)], "round {round}");
+            for (key, (row, there)) in (b'a'..b'm').zip(got) {
+                assert_eq!(row.unwrap(), rows.get(TABLE, &[key]).unwrap(), "round {round}");
+                assert_eq!(there.unwrap(), rows.contains(TABLE, &[key]).unwrap(), "round {round}");
+            }
+        }
+    }
+}

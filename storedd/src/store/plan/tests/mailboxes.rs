@@ -101,9 +101,16 @@ fn a_name_never_has_one_uidvalidity_twice() {
         world.ok(delete("user/joe/x"));
     }
     assert_eq!(world.keys(Table::Past).len(), 4, "the name, and a tombstone for each");
-    // an import may not bring back what the name had
+    // an import may not bring back what the name had, also not the last; another name may have it
     world.ok(import("user/joe/x", last - 1, &[]));
     assert!(world.mailbox("user/joe/x").unwrap().uidvalidity > last);
+    for name in ["user/joe/y", "user/joe/z"] {
+        world.ok(import(name, 5000, &[]));
+        assert_eq!(world.mailbox(name).unwrap().uidvalidity, 5000);
+        world.ok(delete(name));
+        world.ok(import(name, 5000, &[]));
+        assert!(world.mailbox(name).unwrap().uidvalidity > 5000);
+    }
 }
 
 // I6
@@ -245,6 +252,12 @@ fn an_atomic_batch_sees_itself_and_is_all_or_nothing() {
     assert_eq!(outcomes[3], Outcome::Mailboxes(2));
     assert_eq!(outcomes[7], Outcome::Unchanged);
     assert_eq!(world.keys(Table::Mailboxes), ["user/joe/INBOX", "user/joe/c", "user/joe/c/b"]);
+
+    // what an earlier command removed is not there for a later one
+    world.ok(Command::Atomic(vec![delete("user/joe/c/b"), create("user/joe/c/d"), rename("user/joe/c", "user/joe/e")]));
+    assert_eq!(world.keys(Table::Mailboxes), ["user/joe/INBOX", "user/joe/e", "user/joe/e/d"]);
+    world.ok(Command::Atomic(vec![rename("user/joe/e", "user/joe/f"), user_rename("joe", "jim"), user_add("joe")]));
+    assert_eq!(world.keys(Table::Mailboxes), ["user/jim/INBOX", "user/jim/f", "user/jim/f/d", "user/joe/INBOX"]);
 
     let batch = vec![create("user/joe/x"), user_delete("joe"), create("user/joe/y")];
     let refusal = world.refused(Command::Atomic(batch), RefusalKind::NoUser);

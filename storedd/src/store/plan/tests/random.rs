@@ -340,7 +340,7 @@ fn pass_on(acl: &mut BTreeMap<String, String>, old: Option<String>, new: Option<
 
 struct Dice {
     state: u64,
-    /// Names that are there: half of the names asked for are of them, so that commands find something to do.
+    /// Names that are or were there: half of the names asked for are of them, so that commands find something to do.
     there: Vec<String>,
 }
 
@@ -408,9 +408,9 @@ impl Dice {
             31..=33 => subscribe(&self.user(), &self.some()),
             34 => unsubscribe(&self.user(), &self.some()),
             _ => Command::ImportMailbox {
-                name: self.name(),
+                name: self.some(),
                 partition: self.partition(),
-                uidvalidity: [0, 5, 1002, 1010, 1200, 5000][self.below(6)],
+                uidvalidity: [0, 5, 5, 1002, 1010, 5000][self.below(6)],
                 acl: BTreeMap::from([(self.identifier(), self.of(&["lrs9", "l"]))]),
             },
         }
@@ -459,7 +459,7 @@ fn run(seed: u64, steps: usize) -> usize {
             simple.boxes.get_mut(&name).unwrap().bytes += 10;
         }
         simple.compare(&world);
-        dice.there = simple.boxes.keys().cloned().collect();
+        dice.there = simple.history.keys().cloned().collect();
     }
     done
 }
@@ -467,9 +467,10 @@ fn run(seed: u64, steps: usize) -> usize {
 // rows 114, 119; I5, I6, I9
 #[test]
 fn random_commands_do_what_a_simple_model_does() {
+    let mut done = 0;
     for seed in 1..=16 {
         println!("seed {seed}");
-        let done = run(seed, 400);
-        assert!(done > 120, "seed {seed}: only {done} commands were done");
+        done += run(seed, 400);
     }
+    assert!(done > 1600, "only {done} of 6400 commands were done");
 }

@@ -207,6 +207,6 @@ fn what_one_transaction_cannot_hold_is_refused() {
     world.refused(user_delete("joe"), RefusalKind::Busy);
     let refusal = world.refused(user_rename("joe", "jim"), RefusalKind::Busy);
     assert_eq!(refusal.message, "one transaction holds at most 5000 bytes, and this is more");
-    world.refused(Command::Atomic((0..90).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::Busy);
+    world.refused(Command::Atomic((0..200).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::Busy);
     world.ok(delete("user/joe/1"));
 }
