@@ -22,6 +22,7 @@ impl Crc {
 
     /// Adds bytes.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "bytes are added to a checksum; nobody looks for `+` here")]
     pub fn add(mut self, bytes: &[u8]) -> Crc {
         self.0.update(bytes);
         self

@@ -53,6 +53,7 @@ pub fn run(config: Config) -> u8 {
 fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
+    allow_many_files();
     let disks = place::open_or_make(&config)?;
     let lock = store::take_lock(&disks)?;
 
@@ -91,6 +92,16 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
     say_ready(word, &report);
     let ended = event_loop(&daemon, &store, &state, &inbox, level, &events)?;
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
+}
+
+/// A connection is a file: takes as many as the system allows this process. Systems start it with few, for programs that
+/// use select(2).
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
+        tracing::warn!(event = "few_files", error = %e, limit = now.current);
+    }
 }
 
 /// The runtime of the doors; the store's own threads are not in it.
@@ -150,10 +161,6 @@ fn progress(daemon: &Arc<Daemon>, env: &Arc<dyn Env>, stop: signals::StopFlag) -
     Arc::new(move |progress: Progress| {
         if stop.is_set() {
             tracing::info!(event = "stopped_in_recovery", "stopped during recovery; the next start begins again");
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the one way out of a replay at any point; crash-safe by design"
-            )]
             std::process::exit(i32::from(exit::OK));
         }
         daemon.set_progress(progress);

@@ -76,7 +76,7 @@ fn targets(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_target("storedd", level).with_default(level.min(LevelFilter::WARN))
+    Targets::new().with_target("storedd", level).with_target("audit", level).with_default(level.min(LevelFilter::WARN))
 }
 
 /// Writes a message as one line.

@@ -18,17 +18,15 @@ use std::path::Path;
 /// Where each partition lies, for the paths of a listing.
 type Roots = BTreeMap<String, String>;
 
+/// Takes a key and its row; an error ends the walk.
+type EachRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
+
 fn broken(e: StoreError) -> Failure {
     failure(&e)
 }
 
 /// Calls `each` for every row whose key begins with `prefix`, until it fails.
-fn each_row(
-    view: &View,
-    table: Table,
-    prefix: &[u8],
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn each_row(view: &View, table: Table, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), Failure> {
     let mut ended = Ok(());
     let start = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
     view.scan(table, start, &mut |key, row| {

@@ -423,7 +423,7 @@ impl Replay<'_> {
             apply(&self.overlay, &change, record.lsn);
             Ok(())
         })?;
-        if record.lsn.0 % 4096 == 0 {
+        if record.lsn.0.is_multiple_of(4096) {
             let done =
                 ratio(record.lsn.0.saturating_sub(self.checkpoint.0), self.reach.0.saturating_sub(self.checkpoint.0));
             (self.progress)(Progress { phase: "replay", done });
