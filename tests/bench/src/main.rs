@@ -1,6 +1,6 @@
 //! Measures storedd beside its peers, interleaved in one run, and prints ratios.
 //!
-//! `cargo run --release -p storedd-bench` runs everything (`--quick` for two minutes, `--help` for the rest). It prints
+//! `cargo run --release -p storedd-bench` runs everything (`--quick` for three minutes, `--help` for the rest). It prints
 //! tables and the goals of the project with *pass* or *SHORT*, and writes `bench.json` and `bench.svg`. Nothing here is a
 //! timed test: the exit status says only whether everything could be measured.
 
@@ -59,8 +59,7 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     for device in &settings.devices {
         let (device, root, delay) = match device.as_str() {
             "controlled" => ("controlled", PathBuf::from("/dev/shm"), Duration::from_micros(settings.sync_us)),
-            "real" => ("real", real.clone(), Duration::ZERO),
-            other => return Err(Failure::new(format!("--devices {other}: expected controlled or real"))),
+            _ => ("real", real.clone(), Duration::ZERO),
         };
         match tempfile::Builder::new().prefix("storedd-bench-").tempdir_in(&root) {
             Ok(dir) => on_device(&mut report, device, delay, dir.path(), settings)?,

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "storedd-bench")]
 pub struct Settings {
-    /// Two minutes instead of half an hour: fewer rows, rounds and client counts; figures scatter more.
+    /// Three minutes instead of half an hour: fewer rows, rounds and client counts; figures scatter more.
     #[arg(long)]
     pub quick: bool,
     /// Mailboxes each engine is loaded with.
@@ -27,14 +27,14 @@ pub struct Settings {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256],
           default_value_if("quick", "true", "1,64"))]
     pub clients: Vec<usize>,
-    /// Engines by name, all if absent: storedd, raw, sqlite, lmdb, fjall, redb.
-    #[arg(long, value_delimiter = ',')]
+    /// Engines, all if absent.
+    #[arg(long, value_delimiter = ',', value_parser = ["storedd", "raw", "sqlite", "lmdb", "fjall", "redb"])]
     pub engines: Vec<String>,
-    /// Sections, all if absent: commits, socket, reads, sustained, restart.
-    #[arg(long, value_delimiter = ',')]
+    /// Sections, all if absent.
+    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "restart"])]
     pub sections: Vec<String>,
     /// Devices: `controlled` (memory, each sync takes a fixed time), `real` (the disk of `--dir`).
-    #[arg(long, value_delimiter = ',', default_values_t = ["controlled".to_owned(), "real".to_owned()])]
+    #[arg(long, value_delimiter = ',', value_parser = ["controlled", "real"], default_value = "controlled,real")]
     pub devices: Vec<String>,
     /// Microseconds of a sync on the controlled device.
     #[arg(long, default_value_t = 100)]
