@@ -126,6 +126,8 @@ struct Planned {
     waiter: Waiter,
     since: Duration,
     answer: Answer,
+    /// The command made a record.
+    recorded: bool,
 }
 
 /// Commands planned together and synced together.
@@ -293,8 +295,10 @@ impl Store {
         let view = View { base: self.base.load_full(), at: Lsn(u64::MAX) };
         let mut batch = batch.into_iter();
         for Pending { command, waiter, since } in batch.by_ref() {
+            let records = planner.group.records;
             let answer = self.plan_one(planner, &view, &command);
-            planner.group.planned.push(Planned { waiter, since, answer });
+            let recorded = planner.group.records > records;
+            planner.group.planned.push(Planned { waiter, since, answer, recorded });
         }
         self.stats.plan.record(self.env.uptime().saturating_sub(begun));
     }
@@ -453,10 +457,10 @@ impl Store {
     fn answer(&self, planned: Vec<Planned>, durable: Option<Synced>) {
         let now = self.env.uptime();
         let mut committed = 0;
-        for Planned { waiter, since, answer } in planned {
+        for Planned { waiter, since, answer, recorded } in planned {
             if let Ok(done) = &answer {
                 assert!(durable.is_some_and(|d| done.lsn <= d.lsn()), "I2: an answer needs its record synced");
-                committed += 1;
+                committed += u64::from(recorded);
                 self.stats.commit.record(now.saturating_sub(since));
             }
             waiter.answer(answer);

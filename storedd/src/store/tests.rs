@@ -2,6 +2,7 @@
 
 use super::decision::Policy;
 use super::*;
+use crate::checksum::Crc;
 use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
 use crate::model::Command;
@@ -58,7 +59,11 @@ fn start(machine: &SimDisk) -> (Arc<Store>, Report) {
 }
 
 fn add(name: &str) -> Command {
-    Command::PartitionAdd { name: name.to_owned(), id: [7; 16] }
+    // An identity belongs to one partition.
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&Crc::seeded(b"test").add(name.as_bytes()).value().to_le_bytes());
+    id[4..8].copy_from_slice(&Crc::seeded(b"again").add(name.as_bytes()).value().to_le_bytes());
+    Command::PartitionAdd { name: name.to_owned(), id }
 }
 
 fn names(store: &Store) -> Vec<String> {
@@ -127,7 +132,7 @@ fn without_the_database_the_whole_log_gives_it_back() {
     store.commit(add("q")).unwrap();
     let after = machine.image(Persist::Nothing);
     drop(store);
-    after.disk("db").erase("mboxlist.redb");
+    after.disk("db").erase("mboxlist.redb").unwrap();
     let strict = start_with(&after, options(), Policy { strict: true, ..START }).unwrap_err();
     assert_eq!(strict.exit(), crate::error::exit::DAMAGED);
     assert!(strict.to_string().contains("mboxlist.redb"), "row 57: {strict}");
