@@ -90,7 +90,11 @@ impl Store {
         }
         self.logged_before.store(self.stats.log_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         let frozen = Frozen { overlay: base.active.clone(), upto: planner.last_lsn() };
-        let next = Base { active: Arc::new(Overlay::default()), frozen: Some(frozen.clone()), db: base.db.clone() };
+        let next = Base {
+            active: Arc::new(Overlay::sized(self.options.overlay_bytes)),
+            frozen: Some(frozen.clone()),
+            db: base.db.clone(),
+        };
         self.base.store(Arc::new(next));
         frozen
     }

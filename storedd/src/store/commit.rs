@@ -174,6 +174,8 @@ pub(crate) struct LogSide {
     pub(crate) durable: Option<Synced>,
 }
 
+/// So many commands wake a leader that waits for the log side.
+const WAKE_LEADER_AT: usize = 8;
 /// A group is closed for planning at this size even while the log side is busy.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 
@@ -226,7 +228,10 @@ impl Store {
             return Ok(());
         }
         queue.pending.push(pending);
-        let (leader, idle) = (queue.leader_waits, queue.idle > 0);
+        // A leader that waits for the log is woken for a handful, not for each: it is woken for the rest in any case
+        // when the log side is free.
+        let leader = queue.leader_waits && queue.pending.len() >= WAKE_LEADER_AT;
+        let idle = !queue.leader_waits && queue.idle > 0;
         drop(queue);
         if leader {
             self.turn.notify_one();
@@ -274,15 +279,17 @@ impl Store {
             return Some(log);
         }
         let mut queue = lock(&self.queue);
-        while queue.syncing && (queue.pending.is_empty() || group.payload_bytes >= GROUP_BYTES_MAX) {
+        while queue.syncing && (queue.pending.len() < WAKE_LEADER_AT || group.payload_bytes >= GROUP_BYTES_MAX) {
             queue.leader_waits = true;
             queue = self.turn.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
             queue.leader_waits = false;
         }
+        // What came meanwhile joins the group, if it has room; the log side stays free, because only leaders take it.
+        let join = !queue.pending.is_empty() && group.payload_bytes < GROUP_BYTES_MAX;
         let busy = queue.syncing;
         drop(queue);
-        // Not syncing: it is held for a moment only, by `log list` or a clean-up.
-        (!busy).then(|| lock(&self.log))
+        // Not syncing: if it is held at all, then for a moment only.
+        (!busy && !join).then(|| lock(&self.log))
     }
 
     fn plan_batch(&self, planner: &mut Planner, batch: Vec<Pending>) {

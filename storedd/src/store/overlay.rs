@@ -13,6 +13,9 @@
 //! reads at a *published* LSN and that moves only after the log was synced. A checkpoint takes a whole overlay (it is
 //! *frozen*: nothing is inserted any more), writes the newest version of each key to the database, and drops it.
 //!
+//! Most lookups of the planner are for keys that no overlay holds (is this name free?). A set of hash bits answers them
+//! without a walk: a key whose bits are not all set was never inserted.
+//!
 //! # Invariants
 //! * Only one thread inserts at a time (the one that holds the planner).
 //! * LSNs of one overlay are above those of the overlay frozen before it.
@@ -21,8 +24,9 @@ use crate::lsn::Lsn;
 use crate::model::Table;
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::{Entry, Range};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 type Key = Box<[u8]>;
 type Version = Option<Box<[u8]>>;
@@ -32,10 +36,44 @@ const ENTRY_OVERHEAD_BYTES: usize = 96;
 const SUFFIX_BYTES: usize = 9;
 
 /// Row versions in memory; see the page.
-#[derive(Default)]
 pub(crate) struct Overlay {
     map: SkipMap<Key, Version>,
     bytes: AtomicUsize,
+    seen: Seen,
+}
+
+/// Which keys may be there: two bits a key. The hash is keyed at random, so nobody can choose names that collide.
+struct Seen {
+    bits: Box<[AtomicU64]>,
+    keyed: RandomState,
+}
+
+impl Seen {
+    /// For an overlay that grows to about `bytes`: some ten bits a key, a wrong "maybe" in some fifty.
+    fn sized(bytes: usize) -> Seen {
+        let bits = (bytes / 16).next_power_of_two().clamp(1 << 12, 1 << 26);
+        Seen { bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect(), keyed: RandomState::new() }
+    }
+
+    /// Word and mask of a key's two bits.
+    fn places(&self, table: Table, key: &[u8]) -> [(usize, u64); 2] {
+        let mut hasher = self.keyed.build_hasher();
+        hasher.write_u8(table as u8);
+        hasher.write(key);
+        let hash = hasher.finish();
+        let words = self.bits.len() - 1;
+        [hash, hash.rotate_left(32)].map(|h| ((h >> 6) as usize & words, 1 << (h & 63)))
+    }
+
+    fn note(&self, table: Table, key: &[u8]) {
+        for (word, mask) in self.places(table, key) {
+            self.bits[word].fetch_or(mask, Ordering::Relaxed);
+        }
+    }
+
+    fn maybe(&self, table: Table, key: &[u8]) -> bool {
+        self.places(table, key).iter().all(|(word, mask)| self.bits[*word].load(Ordering::Relaxed) & mask != 0)
+    }
 }
 
 impl std::fmt::Debug for Overlay {
@@ -76,6 +114,11 @@ fn decode(encoded: &[u8]) -> (&[u8], Lsn) {
 }
 
 impl Overlay {
+    /// An empty overlay that will hold about `bytes`; more is fine, but slower to look into.
+    pub(crate) fn sized(bytes: usize) -> Overlay {
+        Overlay { map: SkipMap::new(), bytes: AtomicUsize::new(0), seen: Seen::sized(bytes) }
+    }
+
     /// Inserts the version that a key has from `lsn` on; `None`: the row is gone. A second version at the same LSN
     /// (one transaction that touches a row twice) replaces the first.
     pub(crate) fn insert(&self, table: Table, key: &[u8], lsn: Lsn, row: Option<&[u8]>) {
@@ -83,6 +126,7 @@ impl Overlay {
         let mut encoded = Vec::with_capacity(1 + key.len() + SUFFIX_BYTES);
         encode(&mut encoded, table, key, lsn);
         let bytes = encoded.len() + row.map_or(0, <[u8]>::len) + ENTRY_OVERHEAD_BYTES;
+        self.seen.note(table, key);
         self.map.insert(encoded.into_boxed_slice(), row.map(Into::into));
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -98,7 +142,7 @@ impl Overlay {
     }
 
     fn with_version<R>(&self, table: Table, key: &[u8], at: Lsn, f: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
-        if self.map.is_empty() {
+        if !self.seen.maybe(table, key) {
             return None;
         }
         with_encoded(table, key, at, |encoded| {
@@ -205,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_reader_sees_the_newest_version_at_or_below_its_lsn() {
-        let o = Overlay::default();
+        let o = Overlay::sized(1 << 16);
         o.insert(Table::Users, b"a", Lsn(5), Some(b"five"));
         o.insert(Table::Users, b"a", Lsn(9), None);
         o.insert(Table::Users, b"a\x01b", Lsn(7), Some(b"child"));
@@ -227,8 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_was_inserted_is_always_seen() {
+        let o = Overlay::sized(1 << 12);
+        for n in 0..5000u32 {
+            o.insert(Table::Users, format!("user{n}").as_bytes(), Lsn(1), Some(b"row"));
+        }
+        assert!((0..5000u32).all(|n| o.contains(Table::Users, format!("user{n}").as_bytes(), Lsn(1)) == Some(true)));
+        assert_eq!(o.get(Table::Mailboxes, b"user1", Lsn(1)), None);
+    }
+
+    #[test]
     fn long_keys_work_like_short_ones() {
-        let o = Overlay::default();
+        let o = Overlay::sized(1 << 16);
         let key = vec![b'x'; 1000];
         o.insert(Table::Users, &key, Lsn(1), Some(b"row"));
         assert_eq!(o.get(Table::Users, &key, Lsn(1)), Some(Some(b"row".to_vec())));

@@ -13,7 +13,7 @@
 //!
 //! A crash at any point of it leaves a directory from which the next start reaches the same state.
 
-use super::commit::{Planner, apply};
+use super::commit::Planner;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
 use super::ids::IdSource;
 use super::marker::{self, Marker};
@@ -30,7 +30,7 @@ use crate::model::rows::{MailboxView, PartitionRow, Row, UserRow};
 use crate::model::{Change, Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
 use crate::wal::{self, Control, ControlState, Depth, Kind, Reach, Settings, Stop, Survey};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::time::Duration;
@@ -293,7 +293,7 @@ fn first_start(
         partitions: partitions(disks, store_id)?,
         db,
         log: Some(log),
-        base: Base { active: Arc::new(Overlay::default()), frozen: None, db: reader },
+        base: Base { active: Arc::new(Overlay::sized(options.overlay_bytes)), frozen: None, db: reader },
         reached: Lsn::ZERO,
         checkpoint: Lsn::ZERO,
     })
@@ -373,7 +373,8 @@ fn restart(
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
     let mut replay = Replay {
-        overlay: Overlay::default(),
+        newest: HashMap::new(),
+        bytes: 0,
         checkpoint: decision.candidate.base_lsn,
         db: &db,
         partitions: &partitions,
@@ -383,7 +384,8 @@ fn restart(
     };
     let from = replay.checkpoint;
     let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
-    let Replay { overlay, checkpoint, .. } = replay;
+    let checkpoint = replay.checkpoint;
+    let overlay = replay.into_overlay(options.overlay_bytes);
     report.replayed = replayed.records;
     report.replayed_bytes = replayed.bytes;
     report.possible_loss = reach.stop == Stop::Torn;
@@ -403,9 +405,14 @@ fn restart(
     Ok(Parts { lock, store_id: marker.store_id, control, partitions, db, log, base, reached: reach.lsn, checkpoint })
 }
 
-/// Replay of the log into memory.
+/// The newest state of a row and the LSN that made it; `None`: it is gone.
+type Newest = HashMap<(Table, Box<[u8]>), (Lsn, Option<Box<[u8]>>)>;
+
+/// Replay of the log into memory. Only the newest state of each row matters: nobody has a view of an older one. So rows
+/// are kept by hash, and sorted once at the end; that is many times faster than keeping them sorted all the time.
 struct Replay<'a> {
-    overlay: Overlay,
+    newest: Newest,
+    bytes: usize,
     checkpoint: Lsn,
     db: &'a Db,
     partitions: &'a Partitions,
@@ -414,28 +421,55 @@ struct Replay<'a> {
     progress: &'a OnProgress,
 }
 
+/// What a row costs in memory beside its key and content.
+const ROW_OVERHEAD_BYTES: usize = 128;
+
 impl Replay<'_> {
     fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
         record.for_each_change(&mut |change| {
-            if let Change::Put { table: Table::Users, key, row } = &change {
+            let (table, key, row) = match &change {
+                Change::Put { table, key, row } => (*table, key, Some(row)),
+                Change::Remove { table, key } => (*table, key, None),
+            };
+            if let (Table::Users, Some(row)) = (table, row) {
                 super::ensure_user_dir(self.partitions, key, row);
             }
-            apply(&self.overlay, &change, record.lsn);
+            self.bytes += key.len() + row.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
+            let state = (record.lsn, row.map(|r| Box::from(&r[..])));
+            if let Some((_, old)) = self.newest.insert((table, Box::from(&key[..])), state) {
+                self.bytes -= key.len() + old.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
+            }
             Ok(())
         })?;
         if record.lsn.0.is_multiple_of(4096) {
-            let done =
-                ratio(record.lsn.0.saturating_sub(self.checkpoint.0), self.reach.0.saturating_sub(self.checkpoint.0));
+            let whole = self.reach.0.saturating_sub(self.checkpoint.0);
+            let done = ratio(record.lsn.0.saturating_sub(self.checkpoint.0), whole);
             (self.progress)(Progress { phase: "replay", done });
         }
         // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
-        if self.overlay.bytes() >= self.bytes_max && record.kind == Kind::Transaction {
+        if self.bytes >= self.bytes_max && record.kind == Kind::Transaction {
             self.partitions.sync_pending();
-            self.db.apply(record.lsn, record.epoch, self.overlay.newest(record.lsn))?;
+            let rows = self.sorted().into_iter().map(|((table, key), (_, row))| (table, key, row));
+            self.db.apply(record.lsn, record.epoch, rows)?;
             self.checkpoint = record.lsn;
-            self.overlay = Overlay::default();
         }
         Ok(())
+    }
+
+    /// Takes everything replayed since the last checkpoint, in order of table and key.
+    fn sorted(&mut self) -> Vec<((Table, Box<[u8]>), (Lsn, Option<Box<[u8]>>))> {
+        self.bytes = 0;
+        let mut rows: Vec<_> = std::mem::take(&mut self.newest).into_iter().collect();
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        rows
+    }
+
+    fn into_overlay(mut self, bytes: usize) -> Overlay {
+        let overlay = Overlay::sized(bytes.max(self.bytes));
+        for ((table, key), (lsn, row)) in self.sorted() {
+            overlay.insert(table, &key, lsn, row.as_deref());
+        }
+        overlay
     }
 }
 

@@ -61,6 +61,9 @@ impl Rows for View {
                 return Ok(version);
             }
         }
+        if self.base.db.meta().table(table).rows == 0 {
+            return Ok(None);
+        }
         self.base.db.get(table, key)
     }
 
@@ -70,7 +73,7 @@ impl Rows for View {
                 return Ok(there);
             }
         }
-        self.base.db.contains(table, key)
+        Ok(self.base.db.meta().table(table).rows > 0 && self.base.db.contains(table, key)?)
     }
 
     fn scan(
