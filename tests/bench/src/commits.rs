@@ -48,8 +48,8 @@ fn load_storedd(dir: &Path, settings: &Settings) -> Result<(Arc<Storedd>, Shape)
     storedd.load()?;
     let shape = Shape::new(storedd.record_sizes()?)?;
     let (rows, peers) = (storedd.row_sizes()?, [shape.user.len(), shape.mailbox.len(), shape.past.len()]);
-    // The row of a user holds its number in digits.
-    if rows[1..] != peers[1..] || rows[0].abs_diff(peers[0]) > 8 {
+    // Numbers take as many bytes as they need: a small store's rows are a little shorter.
+    if rows.iter().zip(peers).any(|(row, peer)| row.abs_diff(peer) > 10) {
         return Err(Failure::new(format!("rows have {rows:?} bytes, those of the peers {peers:?}")));
     }
     Ok((Arc::new(storedd), shape))
