@@ -77,7 +77,7 @@ const TRIM_BYTES_MAX: u64 = 2 << 30;
 pub struct Options {
     /// Memory for pages, read and not yet written ones together, in bytes.
     pub cache_bytes: usize,
-    /// Called after each burst of 4 MiB that was written and synced, so that a checkpoint leaves the disk to the log.
+    /// Called after each burst of 2 MiB that was written and synced, so that a checkpoint leaves the disk to the log.
     pub pace: Option<Pace>,
 }
 
