@@ -1,17 +1,15 @@
-//! What redb reads and writes through: a file of a [`crate::disk::Disk`].
-//!
-//! [`FileBackend`] writes to the file. [`ShadowBackend`] keeps every write in memory and lets the file alone, so that redb
-//! may repair what it likes while evidence is gathered (I7). Locks are not delegated: one process owns the store.
+//! What redb reads and writes through: a file of a [`crate::disk::Disk`]. Locks are not delegated: one process owns the
+//! store.
 
 use super::guard::caught;
+use super::sums::Sums;
 use crate::disk::DiskFile;
 use crate::error::{Result, StoreError};
 use redb::StorageBackend;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Called with a number of bytes that were just written, from the thread that writes; may sleep.
 pub type Pace = Arc<dyn Fn(u64) + Send + Sync>;
@@ -21,11 +19,6 @@ pub const BURST_BYTES: u64 = 2 << 20;
 
 /// Most writes remembered, to leave out the second of two equal ones.
 const PAGES_MAX: usize = 1 << 20;
-
-/// Most bytes a [`ShadowBackend`] keeps; a check of a whole file rewrites a few pages.
-const SHADOW_BYTES_MAX: usize = 256 << 20;
-
-const BLOCK: u64 = 4096;
 
 /// What one opening of the file met, and the file's name for messages.
 #[derive(Debug)]
@@ -84,6 +77,10 @@ impl Health {
         self.written.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_file_bytes(&self, len: u64) {
+        self.len.store(len, Ordering::Relaxed);
+    }
+
     /// Length of the file.
     pub(super) fn file_bytes(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
@@ -101,7 +98,7 @@ impl Health {
 
     /// Refuses every change after a failed sync: redb forgives some failed writes, and a later sync would say "done" for
     /// bytes that the failed one dropped.
-    fn check_writable(&self) -> io::Result<()> {
+    pub(super) fn check_writable(&self) -> io::Result<()> {
         match self.abandoned.load(Ordering::Acquire) || self.sync_failed() {
             true => Err(io::Error::other("the file is no longer written")),
             false => Ok(()),
@@ -125,6 +122,20 @@ impl Health {
             StoreError::io(op, &self.file, copy.unwrap_or_else(|| io::Error::new(e.kind(), e.to_string())))
         };
         self.first().get_or_insert(error).clone()
+    }
+
+    /// A block of the file is not what it was.
+    pub(super) fn note_changed(&self, offset: u64) -> io::Error {
+        let error = StoreError::Corrupt {
+            file: self.file.clone(),
+            offset,
+            what: "page".to_owned(),
+            found: "other bytes".to_owned(),
+            expected: "what was there when it was checked or written".to_owned(),
+        };
+        let text = error.to_string();
+        self.first().get_or_insert(error);
+        io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
     fn first(&self) -> MutexGuard<'_, Option<StoreError>> {
@@ -178,6 +189,7 @@ impl Health {
 pub(super) struct FileBackend {
     file: Arc<dyn DiskFile>,
     health: Arc<Health>,
+    sums: Arc<Sums>,
     pace: Option<Pace>,
     burst: Mutex<Burst>,
 }
@@ -198,8 +210,14 @@ impl std::fmt::Debug for FileBackend {
 }
 
 impl FileBackend {
-    pub(super) fn new(file: Arc<dyn DiskFile>, health: Arc<Health>, pace: Option<Pace>) -> FileBackend {
-        FileBackend { file, health, pace, burst: Mutex::default() }
+    /// `sums` is what is known of the file; reads are compared with it.
+    pub(super) fn new(
+        file: Arc<dyn DiskFile>,
+        health: Arc<Health>,
+        sums: Arc<Sums>,
+        pace: Option<Pace>,
+    ) -> FileBackend {
+        FileBackend { file, health, sums, pace, burst: Mutex::default() }
     }
 
     fn burst(&self) -> MutexGuard<'_, Burst> {
@@ -251,18 +269,20 @@ impl FileBackend {
 impl StorageBackend for FileBackend {
     fn len(&self) -> io::Result<u64> {
         let len = self.noted("length of", self.file.len())?;
-        self.health.len.store(len, Ordering::Relaxed);
+        self.health.set_file_bytes(len);
         Ok(len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.noted("read", self.file.read_at(offset, out))
+        self.noted("read", self.file.read_at(offset, out))?;
+        self.sums.check(offset, out).map_err(|at| self.health.note_changed(at))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.health.check_writable()?;
         self.noted("set the length of", self.file.set_len(len))?;
-        self.health.len.store(len, Ordering::Relaxed);
+        self.sums.forget(len, u64::MAX);
+        self.health.set_file_bytes(len);
         Ok(())
     }
 
@@ -277,119 +297,10 @@ impl StorageBackend for FileBackend {
         if self.is_there(offset, data) {
             return Ok(());
         }
+        self.sums.forget(offset, data.len() as u64);
         self.noted("write", self.file.write_at(offset, data))?;
+        self.sums.learn(offset, data);
         self.written(offset, data.len())
-    }
-}
-
-/// redb's view of a file that stays as it is: what it writes is kept in memory.
-pub(super) struct ShadowBackend {
-    file: Arc<dyn DiskFile>,
-    health: Arc<Health>,
-    shadow: RwLock<Shadow>,
-}
-
-#[derive(Debug)]
-struct Shadow {
-    /// Length as redb sees it.
-    len: u64,
-    /// Bytes of the file that are still to be seen; what lies behind was cut, or was never there, and is zero.
-    below: u64,
-    /// Written blocks by number.
-    blocks: BTreeMap<u64, Box<[u8]>>,
-}
-
-impl std::fmt::Debug for ShadowBackend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShadowBackend").field("file", &self.health.file).finish_non_exhaustive()
-    }
-}
-
-impl ShadowBackend {
-    /// Over a file of `len` bytes.
-    pub(super) fn new(file: Arc<dyn DiskFile>, len: u64, health: Arc<Health>) -> ShadowBackend {
-        health.len.store(len, Ordering::Relaxed);
-        ShadowBackend { file, health, shadow: RwLock::new(Shadow { len, below: len, blocks: BTreeMap::new() }) }
-    }
-
-    /// Reads what the file has of the range; zeros behind its end.
-    fn read_below(&self, below: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let there = usize::try_from(below.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
-        let (file, rest) = out.split_at_mut(there);
-        rest.fill(0);
-        if file.is_empty() {
-            return Ok(());
-        }
-        self.file.read_at(offset, file).inspect_err(|e| {
-            self.health.note("read", e);
-        })
-    }
-}
-
-/// The bytes of `block` that lie in the range, as (place in the range, place in the block).
-fn overlap(block: u64, offset: u64, len: u64) -> (Range<usize>, Range<usize>) {
-    let start = (block * BLOCK).max(offset);
-    let end = (block * BLOCK + BLOCK).min(offset + len);
-    let within = |base: u64| (start - base) as usize..(end - base) as usize;
-    (within(offset), within(block * BLOCK))
-}
-
-impl StorageBackend for ShadowBackend {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.shadow.read().unwrap_or_else(PoisonError::into_inner).len)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let shadow = self.shadow.read().unwrap_or_else(PoisonError::into_inner);
-        let len = out.len() as u64;
-        let end = offset.checked_add(len).filter(|end| *end <= shadow.len);
-        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        self.read_below(shadow.below, offset, out)?;
-        for (block, bytes) in shadow.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)) {
-            let (to, from) = overlap(*block, offset, len);
-            out[to].copy_from_slice(&bytes[from]);
-        }
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.health.check_writable()?;
-        let mut shadow = self.shadow.write().unwrap_or_else(PoisonError::into_inner);
-        shadow.below = shadow.below.min(len);
-        shadow.blocks.split_off(&len.div_ceil(BLOCK));
-        if let Some(last) = shadow.blocks.get_mut(&(len / BLOCK)) {
-            last[(len % BLOCK) as usize..].fill(0);
-        }
-        shadow.len = len;
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.health.check_writable()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.health.check_writable()?;
-        let mut shadow = self.shadow.write().unwrap_or_else(PoisonError::into_inner);
-        let len = data.len() as u64;
-        let end = offset.checked_add(len).filter(|end| *end <= shadow.len);
-        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        for number in offset / BLOCK..end.div_ceil(BLOCK) {
-            let (from, to) = overlap(number, offset, len);
-            if !shadow.blocks.contains_key(&number) {
-                if shadow.blocks.len() * BLOCK as usize >= SHADOW_BYTES_MAX {
-                    let text = format!("the repair would rewrite more than {SHADOW_BYTES_MAX} bytes");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-                let mut block = vec![0; BLOCK as usize].into_boxed_slice();
-                self.read_below(shadow.below, number * BLOCK, &mut block)?;
-                shadow.blocks.insert(number, block);
-            }
-            if let Some(block) = shadow.blocks.get_mut(&number) {
-                block[to].copy_from_slice(&data[from]);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -403,61 +314,36 @@ mod tests {
         sim.open("f", Access::Write).unwrap()
     }
 
-    // I7: redb sees what it wrote, the file never does.
-    #[test]
-    fn a_shadow_is_a_file_in_memory() {
-        let sim = SimDisk::new();
-        let mut model: Vec<u8> = (0..30_000u32).map(|i| (i % 251) as u8).collect();
-        let shadow = ShadowBackend::new(file(&sim, &model), model.len() as u64, Arc::new(Health::new("f".to_owned())));
-        let before = sim.tree_hash();
-        let mut seed = 1u64;
-        let mut below = |n: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % n
-        };
-        for round in 0..3000u64 {
-            let (offset, len) = (below(50_000), below(10_000));
-            let end = offset + len;
-            match below(10) {
-                0 => {
-                    shadow.set_len(end).unwrap();
-                    model.resize(end as usize, 0);
-                }
-                1..5 => {
-                    let data = vec![(round % 255) as u8 + 1; len as usize];
-                    let outcome = shadow.write(offset, &data);
-                    assert_eq!(outcome.is_ok(), end <= model.len() as u64);
-                    if outcome.is_ok() {
-                        model[offset as usize..end as usize].copy_from_slice(&data);
-                    }
-                }
-                _ => {
-                    let mut out = vec![0xee; len as usize];
-                    let outcome = shadow.read(offset, &mut out);
-                    assert_eq!(outcome.is_ok(), end <= model.len() as u64);
-                    if outcome.is_ok() {
-                        assert!(out == model[offset as usize..end as usize], "round {round}");
-                    }
-                }
-            }
-            assert_eq!(shadow.len().unwrap(), model.len() as u64);
-        }
-        assert!(shadow.read(u64::MAX, &mut [0; 2]).is_err() && shadow.write(u64::MAX, &[0; 2]).is_err());
-        assert_eq!((sim.tree_hash(), sim.ops()), (before, 0));
-    }
-
     // A second sync says "done" of bytes that the failed one dropped; it must not be asked.
     #[test]
     fn nothing_is_written_after_a_failed_sync() {
         let sim = SimDisk::new();
         let health = Arc::new(Health::new("f".to_owned()));
-        let backend = FileBackend::new(file(&sim, b""), Arc::clone(&health), None);
+        let backend = FileBackend::new(file(&sim, b""), Arc::clone(&health), Arc::default(), None);
         sim.fail_at(2, Fault::SyncDropsData);
         backend.write(0, b"lost").unwrap();
         backend.sync_data().unwrap_err();
         assert!(backend.sync_data().is_err() && backend.write(0, b"x").is_err() && backend.set_len(9).is_err());
         assert_eq!(sim.ops(), 2);
         assert_eq!(health.first().as_ref().map(StoreError::code), Some("io"));
+    }
+
+    #[test]
+    fn a_block_that_reads_otherwise_than_it_was_written_is_an_error() {
+        let sim = SimDisk::new();
+        let health = Arc::new(Health::new("f".to_owned()));
+        let backend = FileBackend::new(file(&sim, &[0; 16384]), Arc::clone(&health), Arc::default(), None);
+        let mut out = [0; 4096];
+        backend.write(8192, &[7; 4096]).unwrap();
+        sim.damage("f", 9000, 1).unwrap();
+        backend.read(8192, &mut out).unwrap_err();
+        let first = health.first().clone();
+        assert!(matches!(first, Some(StoreError::Corrupt { offset: 8192, .. })), "{first:?}");
+        // Cut and grown again it is a new block.
+        backend.set_len(8192).unwrap();
+        backend.set_len(16384).unwrap();
+        backend.read(8192, &mut out).unwrap();
+        assert_eq!(out, [0; 4096]);
     }
 
     #[test]
@@ -469,7 +355,8 @@ mod tests {
             let paced = Arc::clone(&paced);
             Arc::new(move |bytes| _ = paced.fetch_add(bytes, Ordering::Relaxed))
         };
-        let backend = FileBackend::new(file(&sim, b""), Arc::new(Health::new("f".to_owned())), Some(pace));
+        let backend =
+            FileBackend::new(file(&sim, b""), Arc::new(Health::new("f".to_owned())), Arc::default(), Some(pace));
         let page = vec![1; BURST_BYTES as usize / 4];
         let at = |i: u64| i * page.len() as u64;
         for i in 0..9 {

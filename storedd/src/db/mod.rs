@@ -19,8 +19,9 @@
 //! * [`Db::create`] makes the file beside its place and renames it: redb's own creation, killed in its first writes, leaves
 //!   a file that never opens again.
 //! * [`Db::examine`] walks every page and compares every checksum, through a backend that keeps what redb wants to
-//!   write in memory: redb's check repairs, and evidence is gathered without changing a byte (I7). redb compares no checksum when it
-//!   reads later, so **every** [`Db::open`] follows an `examine` of the same file by the same process.
+//!   write in memory: redb's check repairs, and evidence is gathered without changing a byte (I7). redb compares no
+//!   checksum when it reads later, so **every** open follows an examination of the same file by the same process, which
+//!   remembers a hash of each page; a page that reads otherwise later is an error.
 //! * [`Db::apply`] is one durable commit with redb's *quick repair*: a re-open after a crash loads the recorded
 //!   allocator instead of walking the file. A failed commit is undecided, neither done nor undone: [`Db::reopen`] and look at
 //!   [`Meta::applied_lsn`]. That is safe after a failed sync too, when the system may show pages that it will never
@@ -43,6 +44,8 @@ mod envelope;
 mod guard;
 mod read;
 mod schema;
+mod shadow;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -58,10 +61,12 @@ use crate::disk::{Access, Disk, DiskFile, Kind, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, StoreId};
 use crate::model::Table;
-use backend::{FileBackend, Health, ShadowBackend};
+use backend::{FileBackend, Health};
 use redb::{Builder, Database, ReadableDatabase};
+use shadow::ShadowBackend;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use sums::Sums;
 
 /// Told how far a check of the whole file is, 0 to 1. Called from the thread that checks.
 pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
@@ -126,7 +131,7 @@ impl Db {
         }
         let file = disk.open(&candidate, Access::CreateNew).map_err(io("create"))?;
         let health = Arc::new(Health::new(disk.display(&candidate)));
-        let backend = FileBackend::new(Arc::clone(&file), Arc::clone(&health), None);
+        let backend = FileBackend::new(Arc::clone(&file), Arc::clone(&health), Arc::default(), None);
         health.run("create", || {
             let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
             schema::write_empty(&db, &Meta::empty(store_id, epoch, applied))?;
@@ -150,10 +155,24 @@ impl Db {
         store: Option<StoreId>,
         progress: Option<Progress>,
     ) -> Result<Meta> {
+        Ok(Db::examine_for_open(disk, path, store, progress)?.meta)
+    }
+
+    /// [`Db::examine`], remembering each page for [`Examined::open`].
+    ///
+    /// # Errors
+    /// As [`Db::examine`].
+    pub fn examine_for_open(
+        disk: &Arc<dyn Disk>,
+        path: &str,
+        store: Option<StoreId>,
+        progress: Option<Progress>,
+    ) -> Result<Examined> {
         let file = open_file(disk, path, Access::Read)?;
         let health = Arc::new(Health::new(disk.display(path)));
         let len = file.len().map_err(|e| health.note("length of", &e))?;
-        let backend = ShadowBackend::new(file, len, Arc::clone(&health));
+        let sums = Arc::new(Sums::default());
+        let backend = ShadowBackend::new(file, len, Arc::clone(&health), Arc::clone(&sums));
         let meta = health.run("check", || {
             let mut builder = Builder::new();
             builder.set_cache_size(EXAMINE_CACHE_BYTES).set_check_integrity_on_open(true);
@@ -166,15 +185,20 @@ impl Db {
             schema::read_whole(&db, &health)
         })?;
         meta.expect_store(store, health.file())?;
-        Ok(meta)
+        Ok(Examined { meta, sums })
     }
 
-    /// Opens the database at `path` for reading and for [`Db::apply`]. Call [`Db::examine`] first; never creates.
+    /// Opens the database at `path` for reading and for [`Db::apply`]. Never creates. Call [`Db::examine`] first, or better
+    /// [`Db::examine_for_open`] and then [`Examined::open`]: here a page is trusted when it is read for the first time.
     ///
     /// # Errors
     /// As [`Db::examine`], though damage may go unseen.
     pub fn open(disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
-        let (redb, health) = open_redb(disk, path, &options)?;
+        Db::open_with(disk, path, options, Arc::default())
+    }
+
+    fn open_with(disk: &Arc<dyn Disk>, path: &str, options: Options, sums: Arc<Sums>) -> Result<Db> {
+        let (redb, health) = open_redb(disk, path, &options, sums)?;
         Ok(Db {
             disk: Arc::clone(disk),
             path: path.to_owned(),
@@ -202,8 +226,8 @@ impl Db {
     /// As [`Db::examine`]; the database then stays shut, and `reopen` may be called again.
     pub fn reopen(&mut self) -> Result<Meta> {
         self.let_go();
-        let meta = Db::examine(&self.disk, &self.path, None, None)?;
-        let (redb, health) = open_redb(&self.disk, &self.path, &self.options)?;
+        let Examined { meta, sums } = Db::examine_for_open(&self.disk, &self.path, None, None)?;
+        let (redb, health) = open_redb(&self.disk, &self.path, &self.options, sums)?;
         (self.redb, self.health) = (Some(redb), health);
         self.undecided.store(false, Ordering::Release);
         Ok(meta)
@@ -249,10 +273,28 @@ impl Drop for Db {
     }
 }
 
-fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options) -> Result<(Database, Arc<Health>)> {
+/// A database file that passed its check, and what each of its pages was then.
+#[derive(Debug)]
+pub struct Examined {
+    /// What the database says of itself.
+    pub meta: Meta,
+    sums: Arc<Sums>,
+}
+
+impl Examined {
+    /// Opens the file that was examined; nobody wrote to it since. Each page read later is compared with what it was.
+    ///
+    /// # Errors
+    /// As [`Db::examine`].
+    pub fn open(self, disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
+        Db::open_with(disk, path, options, self.sums)
+    }
+}
+
+fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options, sums: Arc<Sums>) -> Result<(Database, Arc<Health>)> {
     let file = open_file(disk, path, Access::Write)?;
     let health = Arc::new(Health::new(disk.display(path)));
-    let backend = FileBackend::new(file, Arc::clone(&health), options.pace.clone());
+    let backend = FileBackend::new(file, Arc::clone(&health), sums, options.pace.clone());
     let db = health
         .run("open", || Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?))?;
     let meta = health.run("open", || schema::read(&db.begin_read()?, &health));

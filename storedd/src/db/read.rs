@@ -47,8 +47,10 @@ impl DbReader {
     /// [`StoreError::Corrupt`] if it is not what was stored; [`StoreError::Io`]; [`StoreError::Busy`] if the
     /// database was closed or opened anew since.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let found = self.health.run("get", || Ok(self.tables[slot(table)].get(key)?))?;
-        found.map(|value| Ok(self.open(table, key, value.value())?.to_vec())).transpose()
+        self.health.run("get", || match self.tables[slot(table)].get(key)? {
+            Some(value) => Ok(Some(self.open(table, key, value.value())?.to_vec())),
+            None => Ok(None),
+        })
     }
 
     /// True if a row is stored under `key`; the row itself is not looked at.
@@ -127,8 +129,14 @@ impl DbRange<'_> {
     /// The next entry with its checksum unseen.
     pub(super) fn next_unchecked(&mut self) -> Option<Result<DbRow>> {
         let range = self.range.as_mut()?;
-        match self.reader.health.run("range", || Ok(range.next().transpose()?)) {
-            Ok(entry) => entry.map(|(key, value)| Ok(DbRow { key, value })),
+        let next = self.reader.health.run("range", || {
+            let Some((key, value)) = range.next().transpose()? else { return Ok(None) };
+            // Where they lie in their page is computed at each look; a look that panics on damage does it here.
+            let _ = (key.value(), value.value());
+            Ok(Some(DbRow { key, value }))
+        });
+        match next {
+            Ok(row) => row.map(Ok),
             Err(e) => {
                 self.range = None;
                 Some(Err(e))

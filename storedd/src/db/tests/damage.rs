@@ -231,3 +231,91 @@ fn a_lost_and_an_exchanged_row_show_in_counts_and_digests() {
         assert_eq!((report.findings[0].table, report.findings[0].key.as_str()), (Table::Quotas, ""));
     }
 }
+
+// Damage that comes after the file was examined: redb compares no checksum then, and a damaged branch would hide rows.
+#[test]
+fn damage_under_an_open_database_gives_no_wrong_answer() {
+    let sim = SimDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    Db::create(&disk, FILE, STORE, Epoch(0), Lsn::ZERO).unwrap();
+    let db = Db::open(&disk, FILE, small()).unwrap();
+    let key = |i: u32| format!("key {i:05}");
+    let rows = |lsn: u64| (0..2000).map(move |i| put(Table::Users, &key(i), &format!("row {i} of {lsn}").repeat(3)));
+    db.apply(Lsn(1), Epoch(0), rows(1)).unwrap();
+    db.close().unwrap();
+    let whole = sim.peek(FILE).unwrap();
+    let used: Vec<usize> = (4096..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let (mut dice, mut right, mut refused) = (Dice(3), 0, 0);
+    let cases = std::env::var("DAMAGE_CASES").map_or(150, |n| n.parse().unwrap());
+    quietly(|| {
+        for case in 0..cases {
+            let sim = SimDisk::new();
+            sim.plant(FILE, &whole).unwrap();
+            let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+            let examined = Db::examine_for_open(&disk, FILE, Some(STORE), None).unwrap();
+            let db = examined.open(&disk, FILE, Options { cache_bytes: 0, pace: None }).unwrap();
+            let at = used[dice.below(used.len() as u64) as usize];
+            let byte = [0, 0xff, whole[at] ^ 1][case % 3];
+            sim.poke(FILE, at as u64, &[byte]).unwrap();
+            let read = || -> Result<()> {
+                let reader = db.reader()?;
+                for i in (0..2000).step_by(7) {
+                    let row = reader.get(Table::Users, key(i).as_bytes())?;
+                    assert!(row.unwrap() == format!("row {i} of 1").repeat(3).as_bytes(), "byte {at}: {byte:02x}");
+                }
+                let report = check(&reader, &mut |_| true);
+                assert!(report.total == 0 || byte != whole[at]);
+                if report.total == 0 { Ok(()) } else { Err(StoreError::Bug("seen by the check".to_owned())) }
+            };
+            let (was_read, applied) = (read(), db.apply(Lsn(2), Epoch(0), rows(2)));
+            match (was_read, applied) {
+                (Ok(()), Ok(_)) => {
+                    assert_eq!(content(&db).len(), 2000);
+                    right += 1;
+                }
+                (Ok(()), Err(e)) | (Err(e), _) => {
+                    assert!(matches!(e.code(), "corrupt" | "bug"), "byte {at} {byte:02x}: {e}");
+                    refused += 1;
+                }
+            }
+        }
+    });
+    println!("{right} right, {refused} refused");
+    assert!(right > 0 && refused > right);
+}
+
+// Between the examination and the first read.
+#[test]
+fn a_page_is_compared_with_what_was_examined() {
+    let sample = sample();
+    let sim = SimDisk::new();
+    sim.plant(FILE, &sample.bytes).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    let (mut pages, mut rows) = (0, 0);
+    for at in used(&sample).into_iter().filter(|at| *at >= 4096).step_by(211) {
+        for examined in [true, false] {
+            sim.plant(FILE, &sample.bytes).unwrap();
+            let seen = Db::examine_for_open(&disk, FILE, Some(STORE), None).unwrap();
+            sim.damage(FILE, at as u64, 0x10).unwrap();
+            let open =
+                |options| if examined { seen.open(&disk, FILE, options) } else { Db::open(&disk, FILE, options) };
+            let Err(e) = quietly(|| {
+                let db = open(small())?;
+                let reader = db.reader()?;
+                let all = |t| {
+                    reader
+                        .range(t, std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)?
+                        .try_for_each(|r| r.map(drop))
+                };
+                Table::ALL.into_iter().try_for_each(all)
+            }) else {
+                continue;
+            };
+            let page = e.to_string().contains("page at offset") && e.to_string().contains("found other bytes");
+            assert!(page || !examined, "byte {at}: {e}");
+            pages += u32::from(page);
+            rows += u32::from(e.to_string().contains("row of table"));
+        }
+    }
+    assert!(pages > 20 && rows > 20, "{pages} pages, {rows} rows");
+}
