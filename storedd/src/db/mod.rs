@@ -286,8 +286,8 @@ impl Examined {
     ///
     /// # Errors
     /// As [`Db::examine`].
-    pub fn open(self, disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
-        Db::open_with(disk, path, options, self.sums)
+    pub fn open(&self, disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
+        Db::open_with(disk, path, options, Arc::clone(&self.sums))
     }
 }
 

@@ -58,7 +58,7 @@ pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Found {
     marker: Option<Marker>,
     control: Option<ControlState>,
-    live: Option<Result<db::Meta>>,
+    live: Option<Result<db::Examined>>,
     survey: Option<Survey>,
     findings: Vec<Finding>,
     failed_before: bool,
@@ -97,7 +97,7 @@ pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
         findings.push(finding(DB_FILE, &e.to_string()));
     }
     progress(Progress { phase: "log", done: 0.0 });
-    let applied = live.as_ref().and_then(|l| l.as_ref().ok()).map(|m| m.applied_lsn);
+    let applied = live.as_ref().and_then(|l| l.as_ref().ok()).map(|examined| examined.meta.applied_lsn);
     let survey = match &marker {
         Some(marker) => {
             let proof = wal::Proof { control: control.clone(), applied_lsn: applied };
@@ -115,14 +115,18 @@ fn finding(place: &str, what: &str) -> Finding {
     Finding { r#where: place.to_owned(), what: what.to_owned(), expected: String::new(), found: String::new() }
 }
 
-fn look_at_database(disks: &Disks, marker: Option<&Marker>, progress: &OnProgress) -> Result<Option<Result<db::Meta>>> {
+fn look_at_database(
+    disks: &Disks,
+    marker: Option<&Marker>,
+    progress: &OnProgress,
+) -> Result<Option<Result<db::Examined>>> {
     let there = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", disks.db.display(DB_FILE), e))?;
     if there.is_none() {
         return Ok(None);
     }
     let progress = progress.clone();
     let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "database", done }));
-    let examined = Db::examine(&disks.db, DB_FILE, marker.map(|m| m.store_id), Some(told));
+    let examined = Db::examine_for_open(&disks.db, DB_FILE, marker.map(|m| m.store_id), Some(told));
     match examined {
         // A start does not work around these: the file is fine, it is the disk, the program or the place that is not.
         Err(e @ (StoreError::Io { .. } | StoreError::Foreign { .. })) => Err(e),
@@ -140,7 +144,7 @@ impl Found {
         let mut evidence =
             Evidence { known: survey.highest_lsn(), failed_before: self.failed_before, ..Evidence::default() };
         match &self.live {
-            Some(Ok(meta)) => {
+            Some(Ok(db::Examined { meta, .. })) => {
                 let reach = survey.reach(meta.epoch, meta.applied_lsn);
                 // Gaps and damage before the checkpoint are no obstacle: recovery needs no log from there (row 32).
                 if !reach.whole() {
@@ -175,7 +179,7 @@ impl Found {
     /// What the live database says of itself, if it is good.
     #[must_use]
     pub fn live_meta(&self) -> Option<&db::Meta> {
-        self.live.as_ref().and_then(|l| l.as_ref().ok())
+        self.live.as_ref().and_then(|l| l.as_ref().ok()).map(|examined| &examined.meta)
     }
 
     /// What was seen of the log; `None` if this is no store yet.
@@ -524,7 +528,11 @@ fn put_database_in_place(
     report: &mut Report,
 ) -> Result<Db> {
     match &decision.candidate.origin {
-        Origin::Live => {}
+        Origin::Live => {
+            if let Some(Ok(examined)) = &found.live {
+                return examined.open(&disks.db, DB_FILE, options.database());
+            }
+        }
         Origin::Snapshot(id) => return Err(StoreError::Bug(format!("snapshot {id} cannot be installed here"))),
         Origin::Empty => {
             if found.live.is_some() {
