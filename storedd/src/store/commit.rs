@@ -174,6 +174,8 @@ pub(crate) struct LogSide {
     pub(crate) durable: Option<Synced>,
 }
 
+/// Longest pause of one group while a checkpoint catches up.
+const BRAKE_MAX: Duration = Duration::from_millis(20);
 /// So many commands wake a leader that waits for the log side.
 const WAKE_LEADER_AT: usize = 8;
 /// A group is closed for planning at this size even while the log side is busy.
@@ -308,6 +310,19 @@ impl Store {
             planner.group.planned.push(Planned { waiter, since, answer, recorded });
         }
         self.stats.plan.record(self.env.uptime().saturating_sub(begun));
+        self.brake();
+    }
+
+    /// Slows commits while changes come faster than a checkpoint writes them: the nearer the overlay is to its hard
+    /// limit, the longer each group waits, at most [`BRAKE_MAX`].
+    fn brake(&self) {
+        let base = self.base.load();
+        let (soft, hard) = (self.options.overlay_bytes, self.options.overlay_bytes_max);
+        let over = base.active.bytes().saturating_sub(soft);
+        if over > 0 && base.frozen.is_some() {
+            let room = hard.saturating_sub(soft).max(1);
+            std::thread::sleep(BRAKE_MAX.mul_f64((over as f64 / room as f64).min(1.0)));
+        }
     }
 
     fn plan_one(&self, planner: &mut Planner, view: &View, command: &Command) -> Answer {

@@ -21,6 +21,7 @@ mod marker;
 mod overlay;
 pub mod plan;
 mod recovery;
+mod replay;
 mod report;
 mod stats;
 #[cfg(test)]

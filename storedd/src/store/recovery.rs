@@ -18,6 +18,7 @@ use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdi
 use super::ids::IdSource;
 use super::marker::{self, Marker};
 use super::overlay::Overlay;
+use super::replay::Replay;
 use super::report::{Finding, Lost, Report};
 use super::view::{Base, View};
 use super::{Disks, Options, Parts, Store};
@@ -30,7 +31,7 @@ use crate::model::rows::{MailboxView, PartitionRow, Row, UserRow};
 use crate::model::{Change, Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
 use crate::wal::{self, Control, ControlState, Depth, Kind, Reach, Settings, Stop, Survey};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::time::Duration;
@@ -376,19 +377,11 @@ fn restart(
     let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report)?;
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
-    let mut replay = Replay {
-        newest: HashMap::new(),
-        bytes: 0,
-        checkpoint: decision.candidate.base_lsn,
-        db: &db,
-        partitions: &partitions,
-        bytes_max: if hold { usize::MAX } else { options.overlay_bytes_max },
-        reach: reach.lsn,
-        progress,
-    };
-    let from = replay.checkpoint;
+    let bytes_max = if hold { usize::MAX } else { options.overlay_bytes_max };
+    let mut replay = Replay::new(&db, &partitions, decision.candidate.base_lsn, reach.lsn, bytes_max, progress);
+    let from = replay.checkpoint();
     let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
-    let checkpoint = replay.checkpoint;
+    let checkpoint = replay.checkpoint();
     let overlay = replay.into_overlay(options.overlay_bytes);
     report.replayed = replayed.records;
     report.replayed_bytes = replayed.bytes;
@@ -407,74 +400,6 @@ fn restart(
         report.quarantined.extend(cut.chain(log.done.quarantined.iter().cloned()).map(|f| disks.log.display(&f)));
     }
     Ok(Parts { lock, store_id: marker.store_id, control, partitions, db, log, base, reached: reach.lsn, checkpoint })
-}
-
-/// The newest state of a row and the LSN that made it; `None`: it is gone.
-type Newest = HashMap<(Table, Box<[u8]>), (Lsn, Option<Box<[u8]>>)>;
-
-/// Replay of the log into memory. Only the newest state of each row matters: nobody has a view of an older one. So rows
-/// are kept by hash, and sorted once at the end; that is many times faster than keeping them sorted all the time.
-struct Replay<'a> {
-    newest: Newest,
-    bytes: usize,
-    checkpoint: Lsn,
-    db: &'a Db,
-    partitions: &'a Partitions,
-    bytes_max: usize,
-    reach: Lsn,
-    progress: &'a OnProgress,
-}
-
-/// What a row costs in memory beside its key and content.
-const ROW_OVERHEAD_BYTES: usize = 128;
-
-impl Replay<'_> {
-    fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
-        record.for_each_change(&mut |change| {
-            let (table, key, row) = match &change {
-                Change::Put { table, key, row } => (*table, key, Some(row)),
-                Change::Remove { table, key } => (*table, key, None),
-            };
-            if let (Table::Users, Some(row)) = (table, row) {
-                super::ensure_user_dir(self.partitions, key, row);
-            }
-            self.bytes += key.len() + row.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
-            let state = (record.lsn, row.map(|r| Box::from(&r[..])));
-            if let Some((_, old)) = self.newest.insert((table, Box::from(&key[..])), state) {
-                self.bytes -= key.len() + old.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
-            }
-            Ok(())
-        })?;
-        if record.lsn.0.is_multiple_of(4096) {
-            let whole = self.reach.0.saturating_sub(self.checkpoint.0);
-            let done = ratio(record.lsn.0.saturating_sub(self.checkpoint.0), whole);
-            (self.progress)(Progress { phase: "replay", done });
-        }
-        // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
-        if self.bytes >= self.bytes_max && record.kind == Kind::Transaction {
-            self.partitions.sync_pending();
-            let rows = self.sorted().into_iter().map(|((table, key), (_, row))| (table, key, row));
-            self.db.apply(record.lsn, record.epoch, rows)?;
-            self.checkpoint = record.lsn;
-        }
-        Ok(())
-    }
-
-    /// Takes everything replayed since the last checkpoint, in order of table and key.
-    fn sorted(&mut self) -> Vec<((Table, Box<[u8]>), (Lsn, Option<Box<[u8]>>))> {
-        self.bytes = 0;
-        let mut rows: Vec<_> = std::mem::take(&mut self.newest).into_iter().collect();
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        rows
-    }
-
-    fn into_overlay(mut self, bytes: usize) -> Overlay {
-        let overlay = Overlay::sized(bytes.max(self.bytes));
-        for ((table, key), (lsn, row)) in self.sorted() {
-            overlay.insert(table, &key, lsn, row.as_deref());
-        }
-        overlay
-    }
 }
 
 /// Opens the control file. If it has no valid copy it is made anew; what it reserved is then taken from what is there,
@@ -512,10 +437,6 @@ fn open_control(disks: &Disks, store_id: StoreId, state: Option<ControlState>, b
     state.object_id_high = state.object_id_high.saturating_add(1 << 32);
     state.uidvalidity_high = state.uidvalidity_high.saturating_add(1 << 20);
     Control::create(&*disks.data, state)
-}
-
-fn ratio(done: u64, all: u64) -> f64 {
-    if all == 0 { 1.0 } else { done as f64 / all as f64 }
 }
 
 fn put_database_in_place(
