@@ -21,7 +21,7 @@ mod real;
 mod sim;
 
 pub use real::RealDisk;
-pub use sim::{Fault, OpKind, Persist, SimDisk};
+pub use sim::{Fault, Moment, OpKind, Persist, SimDisk};
 
 use std::io;
 use std::sync::Arc;

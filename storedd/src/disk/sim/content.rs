@@ -1,5 +1,6 @@
 //! The bytes of one simulated file: shared pages, so that a copy costs nothing until one side is written.
 
+use std::hash::Hasher;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -139,6 +140,33 @@ impl Content {
             }
         }
         self.len = from.len;
+    }
+
+    /// True if both read the same; pages that are in memory once for both are not compared.
+    pub(super) fn is_same(&self, other: &Content) -> bool {
+        let same = |(a, b): (&Page, &Page)| match (a, b) {
+            (Page::Bytes(a), Page::Bytes(b)) if Arc::ptr_eq(a, b) => true,
+            _ => a.bytes() == b.bytes(),
+        };
+        let common = self.pages.len().min(other.pages.len());
+        let rest = self.pages[common..].iter().chain(&other.pages[common..]);
+        self.len == other.len
+            && (Arc::ptr_eq(&self.pages, &other.pages)
+                || self.pages.iter().zip(other.pages.iter()).all(same) && rest.into_iter().all(|p| *p.bytes() == ZERO))
+    }
+
+    /// Length and a few bytes of each page.
+    pub(super) fn sketch(&self, hasher: &mut impl Hasher) {
+        hasher.write_u64(self.len);
+        for (at, page) in self.pages.iter().enumerate() {
+            if let Page::Bytes(bytes) = page {
+                let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+                let sum = (0..PAGE / 64).fold(0u64, |sum, line| sum.rotate_left(7) ^ word(line * 64));
+                if sum != 0 {
+                    hasher.write_u64(sum ^ at as u64);
+                }
+            }
+        }
     }
 
     /// How many pages are in memory once for both, or not at all.

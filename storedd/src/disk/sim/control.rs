@@ -88,13 +88,7 @@ impl SimDisk {
     /// Number of unsynced changes: 0 means that every [`Persist`] gives the same image.
     #[must_use]
     pub fn unsynced(&self) -> usize {
-        let state = self.state();
-        let pending = state.nodes.values().map(|node| match &node.body {
-            Body::File(file) => file.pending.len(),
-            Body::Dir(dir) => dir.pending.len(),
-            Body::Symlink(_) => 0,
-        });
-        pending.sum()
+        self.state().unsynced()
     }
 }
 

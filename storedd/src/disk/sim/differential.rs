@@ -262,3 +262,41 @@ fn images_are_what_an_oracle_says() {
         }
     }
 }
+
+// row B19: a recorded moment is what a crash at that operation gives
+#[test]
+fn moments_of_one_run_are_the_crashes_of_many() {
+    for seed in 0..20 {
+        let play = |sim: &SimDisk| {
+            let mut source = Source(3000 + seed);
+            (0..120).for_each(|_| drop(run(sim, &source.step())));
+        };
+        let recorded = SimDisk::new();
+        recorded.set_recording(true);
+        play(&recorded);
+        let moments = recorded.take_moments();
+        assert_eq!(moments.len() as u64, recorded.ops());
+        for moment in moments {
+            let torn = [0, moment.write_bytes() / 3, moment.write_bytes()][(moment.n % 3) as usize];
+            let crashed = SimDisk::new();
+            crashed.crash_torn_at(moment.n, torn);
+            play(&crashed);
+            let moment = moment.torn(torn);
+            let context = format!("seed {seed} operation {} {:?} {}", moment.n, moment.kind, moment.path);
+            let mut seen: Vec<SimDisk> = Vec::new();
+            for persist in Persist::all(seed + moment.n) {
+                let (image, again) = (moment.image(persist), crashed.image(persist));
+                assert_eq!(image.tree(), again.tree(), "{context} {persist:?}");
+                assert!(image.is_same(&again) && image.sketch() == again.sketch(), "{context} {persist:?}");
+                for other in &seen {
+                    assert_eq!(image.is_same(other), image.tree() == other.tree(), "{context} {persist:?}");
+                }
+                seen.push(image);
+            }
+            assert_eq!(moment.unsynced(), crashed.unsynced(), "{context}");
+            assert_eq!(moment.killed().tree(), moment.image(Persist::Everything).tree(), "{context}");
+            assert_eq!(moment.killed().image(Persist::Nothing).tree(), seen[0].tree(), "{context}");
+            assert_eq!(moment.killed().state().disks[0].used, crashed.state().disks[0].used, "{context}");
+        }
+    }
+}

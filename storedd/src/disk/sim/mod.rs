@@ -28,16 +28,18 @@ mod content;
 mod control;
 mod fault;
 mod image;
+mod moment;
 mod state;
 
 pub use fault::{Fault, OpKind};
 pub use image::Persist;
+pub use moment::Moment;
 
 use super::{Access, Disk, DiskFile, Entry, Kind, Lock};
 use content::FILE_LIMIT;
 use fault::{Share, Way};
 use rustix::io::Errno;
-use state::{Body, Dir, File, Id, NameChange, NameOp, State};
+use state::{Body, DataChange, Dir, File, Id, NameChange, NameOp, State};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -87,6 +89,7 @@ impl State {
 
     /// Counts an operation that happens whole or not at all.
     fn pass(&mut self, disk: usize, kind: OpKind, path: &str) -> io::Result<()> {
+        self.remember(disk, kind, path, None);
         let State { gate, disks, .. } = self;
         gate.pass_whole(kind, || format!("sim:{}/{path}", disks[disk].name))
     }
@@ -349,7 +352,11 @@ impl Drop for SimFile {
 }
 
 impl SimFile {
-    fn pass(&self, state: &mut State, kind: OpKind) -> io::Result<Way> {
+    fn pass(&self, state: &mut State, kind: OpKind, write: Option<(u64, &[u8])>) -> io::Result<Way> {
+        if state.moments.is_some() {
+            let change = write.map(|(offset, bytes)| (self.id, DataChange::of_write(offset, bytes)));
+            state.remember(self.disk, kind, &self.path, change);
+        }
         let State { gate, disks, .. } = state;
         gate.pass(kind, || format!("sim:{}/{}", disks[self.disk].name, self.path))
     }
@@ -384,7 +391,7 @@ impl DiskFile for SimFile {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (share, mut then) = match self.pass(&mut state, OpKind::Write)? {
+        let (share, mut then) = match self.pass(&mut state, OpKind::Write, Some((offset, bytes)))? {
             Way::Whole => (bytes.len() as u64, None),
             Way::Part(Share::Half, e) => (bytes.len() as u64 / 2, Some(e)),
             Way::Part(Share::Bytes(n), e) => (n.min(bytes.len() as u64), Some(e)),
@@ -408,7 +415,7 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.machine.state();
         state.gate.alive()?;
-        let way = self.pass(&mut state, OpKind::SyncData)?;
+        let way = self.pass(&mut state, OpKind::SyncData, None)?;
         let file = state.file(self.id)?;
         match way {
             Way::Whole => {
@@ -433,7 +440,7 @@ impl DiskFile for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.machine.state();
         self.writable(&state, Some(len))?;
-        match self.pass(&mut state, OpKind::SetLen)? {
+        match self.pass(&mut state, OpKind::SetLen, None)? {
             Way::Whole => {}
             Way::Part(_, e) | Way::Drop(e) => return Err(e),
         }

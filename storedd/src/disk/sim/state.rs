@@ -2,6 +2,7 @@
 
 use super::content::{Content, is_zero};
 use super::fault::Gate;
+use super::moment::Moment;
 use crate::disk::{check_path, parent};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -41,13 +42,13 @@ pub(super) struct File {
     pub(super) dropped: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct DataOp {
     pub(super) seq: u64,
     pub(super) change: DataChange,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum DataChange {
     Write(u64, Arc<[u8]>),
     Zeros(u64, u64),
@@ -55,6 +56,13 @@ pub(super) enum DataChange {
 }
 
 impl DataChange {
+    pub(super) fn of_write(offset: u64, bytes: &[u8]) -> DataChange {
+        match is_zero(bytes) {
+            true => DataChange::Zeros(offset, bytes.len() as u64),
+            false => DataChange::Write(offset, bytes.into()),
+        }
+    }
+
     pub(super) fn apply(&self, content: &mut Content) {
         match self {
             DataChange::Write(offset, bytes) => content.write(*offset, bytes),
@@ -67,11 +75,7 @@ impl DataChange {
 impl File {
     pub(super) fn write(&mut self, seq: u64, offset: u64, bytes: &[u8]) {
         self.live.write(offset, bytes);
-        let change = match is_zero(bytes) {
-            true => DataChange::Zeros(offset, bytes.len() as u64),
-            false => DataChange::Write(offset, bytes.into()),
-        };
-        self.pending.push(DataOp { seq, change });
+        self.pending.push(DataOp { seq, change: DataChange::of_write(offset, bytes) });
     }
 
     pub(super) fn set_len(&mut self, seq: u64, len: u64) {
@@ -170,6 +174,8 @@ pub(super) struct State {
     pub(super) last_id: Id,
     pub(super) seq: u64,
     pub(super) swept: usize,
+    /// Kept by each operation, if wanted.
+    pub(super) moments: Option<Vec<Moment>>,
 }
 
 /// Where a path leads: its directory, its last component, and the node there if there is one.
