@@ -109,6 +109,8 @@ pub struct Db {
     health: Arc<Health>,
     /// A commit failed: its outcome is unknown until [`Db::reopen`].
     undecided: AtomicBool,
+    /// The file could not be opened for writing; it is read, and every change of redb stays in memory.
+    reads_only: bool,
 }
 
 impl Db {
@@ -206,6 +208,7 @@ impl Db {
             redb: Some(redb),
             health,
             undecided: AtomicBool::new(false),
+            reads_only: false,
         })
     }
 
@@ -214,7 +217,10 @@ impl Db {
     /// # Errors
     /// If the database is damaged, or needs [`Db::reopen`].
     pub fn reader(&self) -> Result<DbReader> {
-        let db = self.usable()?;
+        let db = match &self.redb {
+            Some(db) if self.reads_only => db,
+            _ => self.usable()?,
+        };
         self.health.run("begin to read", || DbReader::new(&db.begin_read()?, &self.health))
     }
 
@@ -223,11 +229,21 @@ impl Db {
     /// [`StoreError::Busy`] from then on.
     ///
     /// # Errors
-    /// As [`Db::examine`]; the database then stays shut, and `reopen` may be called again.
+    /// As [`Db::examine`]; `reopen` may be called again. Where the file can be read and not be written (a file system
+    /// that the system made read-only after an error) [`Db::reader`] works all the same, and only that.
     pub fn reopen(&mut self) -> Result<Meta> {
         self.let_go();
         let Examined { meta, sums } = Db::examine_for_open(&self.disk, &self.path, None, None)?;
-        let (redb, health) = open_redb(&self.disk, &self.path, &self.options, sums)?;
+        let opened = open_redb(&self.disk, &self.path, &self.options, Arc::clone(&sums));
+        let (redb, health) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                if let Ok((redb, health)) = open_to_read(&self.disk, &self.path, &self.options, sums) {
+                    (self.redb, self.health, self.reads_only) = (Some(redb), health, true);
+                }
+                return Err(e);
+            }
+        };
         (self.redb, self.health) = (Some(redb), health);
         self.undecided.store(false, Ordering::Release);
         Ok(meta)
@@ -238,10 +254,11 @@ impl Db {
     /// # Errors
     /// Those of the disk. Nothing that a commit wrote is lost by them.
     pub fn close(mut self) -> Result<()> {
-        let (Some(db), false) = (self.redb.take(), self.undecided.load(Ordering::Acquire)) else { return Ok(()) };
+        let unsure = self.reads_only || self.undecided.load(Ordering::Acquire);
+        let (Some(db), false) = (self.redb.take(), unsure) else { return Ok(()) };
         if self.health.file_bytes() > TRIM_BYTES_MAX {
             self.health.abandon();
-            drop(db);
+            let_go(db);
             return Ok(());
         }
         self.health.run("close", || Ok(db.close()?))
@@ -255,7 +272,7 @@ impl Db {
 
     fn usable(&self) -> Result<&Database> {
         match &self.redb {
-            Some(db) if !self.undecided.load(Ordering::Acquire) => Ok(db),
+            Some(db) if !self.reads_only && !self.undecided.load(Ordering::Acquire) => Ok(db),
             _ => Err(StoreError::Busy { why: format!("{} must be opened anew", self.health.file()) }),
         }
     }
@@ -263,7 +280,10 @@ impl Db {
     /// Drops redb's handle without a write.
     fn let_go(&mut self) {
         self.health.abandon();
-        self.redb = None;
+        if let Some(db) = self.redb.take() {
+            let_go(db);
+        }
+        self.reads_only = false;
     }
 }
 
@@ -291,6 +311,14 @@ impl Examined {
     }
 }
 
+/// Drops redb's handle, whose file was abandoned. It prepares a last commit all the same, and on a damaged file that may
+/// panic.
+fn let_go(db: Database) {
+    if let Err(panic) = guard::caught(|| drop(db)) {
+        tracing::debug!(event = "database_dropped", panic);
+    }
+}
+
 fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options, sums: Arc<Sums>) -> Result<(Database, Arc<Health>)> {
     let file = open_file(disk, path, Access::Write)?;
     let health = Arc::new(Health::new(disk.display(path)));
@@ -300,9 +328,28 @@ fn open_redb(disk: &Arc<dyn Disk>, path: &str, options: &Options, sums: Arc<Sums
     let meta = health.run("open", || schema::read(&db.begin_read()?, &health));
     if let Err(e) = meta {
         health.abandon();
+        let_go(db);
         return Err(e);
     }
     Ok((db, health))
+}
+
+/// The same for reading: not a byte of the file changes.
+fn open_to_read(
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    options: &Options,
+    sums: Arc<Sums>,
+) -> Result<(Database, Arc<Health>)> {
+    let file = open_file(disk, path, Access::Read)?;
+    let health = Arc::new(Health::new(disk.display(path)));
+    let len = file.len().map_err(|e| health.note("length of", &e))?;
+    let backend = ShadowBackend::new(file, len, Arc::clone(&health), sums);
+    let opened =
+        health.run("open", || Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?));
+    // What redb writes when it is dropped is not worth memory.
+    health.abandon();
+    Ok((opened?, health))
 }
 
 /// Opens an existing file that is not empty: redb takes an empty one for an order to create.

@@ -228,6 +228,38 @@ fn a_failure_of_every_operation_of_a_checkpoint() {
     assert!(failed > 100, "{failed}");
 }
 
+// A disk that can be read and no longer be written: readers go on with the old state, and writing begins again when the
+// disk allows it.
+#[test]
+fn readers_go_on_when_the_file_can_no_longer_be_written() {
+    for read_only in [true, false] {
+        let sim = at_old();
+        let mut db = Db::open(&as_disk(&sim), FILE, small()).unwrap();
+        if read_only {
+            sim.set_read_only(true);
+        } else {
+            sim.fail_at(sim.ops() + 1, Fault::EioForever);
+        }
+        let before = sim.tree();
+        for _ in 0..2 {
+            db.apply(NEW, Epoch(0), rows(NEW)).unwrap_err();
+            if let Err(e) = db.reopen() {
+                assert_eq!(e.code(), "io", "{e}");
+                assert_eq!(db.apply(NEW, Epoch(0), rows(NEW)).unwrap_err().code(), "busy");
+            }
+            assert!(content(&db) == model(OLD));
+        }
+        assert_eq!(sim.tree(), before);
+        sim.set_read_only(false);
+        sim.heal();
+        assert_eq!(db.reopen().unwrap().applied_lsn, OLD);
+        db.apply(NEW, Epoch(0), rows(NEW)).unwrap();
+        assert!(content(&db) == model(NEW));
+        drop(db);
+        assert_eq!(found(&sim.image(Persist::Nothing), "after"), NEW);
+    }
+}
+
 // The disk fails while opening, or while the database is closed: an error, no panic, nothing lost.
 #[test]
 fn a_failure_of_every_operation_of_open_and_close() {
