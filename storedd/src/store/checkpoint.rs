@@ -15,7 +15,7 @@ use super::overlay::Overlay;
 use super::stats::add;
 use super::view::{Base, Frozen};
 use super::{Retired, Store};
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::lsn::Lsn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +42,10 @@ impl Store {
     /// If the log is poisoned, or the database could not be written twice in a row.
     pub fn checkpoint(&self) -> Result<CheckpointDone> {
         let mut db = lock(&self.db);
+        if let Some(poison) = self.poison.get() {
+            // What the log did not take must not reach the database, and nothing else is urgent before the restart.
+            return Err(poison.clone());
+        }
         let begun = self.env.uptime();
         let result = self.checkpoint_locked(&mut db);
         match &result {
@@ -53,6 +57,7 @@ impl Store {
             }
             Err(e) => {
                 add(&self.stats.checkpoints_failed, 1);
+                self.poison_if_control_failed();
                 tracing::error!(event = "checkpoint_failed", error = %e, seconds = (self.env.uptime() - begun).as_secs_f64());
             }
         }
@@ -114,30 +119,34 @@ impl Store {
 
     fn write_frozen(&self, db: &mut crate::db::Db, frozen: &Frozen) -> Result<u64> {
         let epoch = self.control.state().epoch;
-        let mut last = None;
-        for attempt in 0..2 {
-            if attempt > 0 && self.reopen(db)? == frozen.upto {
-                return Ok(0);
-            }
-            match db.apply(frozen.upto, epoch, frozen.overlay.newest(frozen.upto)) {
+        let mut attempts = 0;
+        let cause = loop {
+            let failed = match db.apply(frozen.upto, epoch, frozen.overlay.newest(frozen.upto)) {
                 Ok(applied) => return Ok(applied.rows_put + applied.rows_removed),
-                Err(e) => last = Some(e),
+                Err(e) => e,
+            };
+            attempts += 1;
+            match self.reopen(db) {
+                Ok(lsn) if lsn == frozen.upto => return Ok(0),
+                Ok(_) if attempts < 2 => {}
+                Ok(_) => break failed,
+                Err(e) => break e,
             }
-        }
-        let cause = last.unwrap_or_else(|| StoreError::Bug("no attempt was made".to_owned()));
+        };
         self.set_read_only(format!("the checkpoint failed: {cause}"));
-        self.reopen(db)?;
         Err(cause)
     }
 
     /// After a failed write of the database: opens it anew and gives readers the reopened file. Its applied LSN says
-    /// whether the write happened.
+    /// whether the write happened. Readers get a file too that can be read and not be written.
     fn reopen(&self, db: &mut crate::db::Db) -> Result<Lsn> {
-        let meta = db.reopen()?;
-        let base = self.base.load();
-        let reader = Arc::new(db.reader()?);
-        self.base.store(Arc::new(Base { active: base.active.clone(), frozen: base.frozen.clone(), db: reader }));
-        Ok(meta.applied_lsn)
+        let reopened = db.reopen();
+        if let Ok(reader) = db.reader() {
+            let base = self.base.load();
+            let (active, frozen) = (base.active.clone(), base.frozen.clone());
+            self.base.store(Arc::new(Base { active, frozen, db: Arc::new(reader) }));
+        }
+        Ok(reopened?.applied_lsn)
     }
 
     /// True while a checkpoint writes the database.

@@ -336,6 +336,7 @@ impl Store {
             }
             Err(PlanError::Failed(e)) => {
                 add(&self.stats.aborted, 1);
+                self.poison_if_control_failed();
                 return Err(e.into());
             }
         };
@@ -492,9 +493,9 @@ impl Store {
 
     fn fail(&self, planned: Vec<Planned>, cause: &StoreError) {
         add(&self.stats.aborted, planned.len() as u64);
-        for Planned { waiter, answer, .. } in planned {
-            // What was refused is refused; what was planned is undecided.
-            waiter.answer(answer.and_then(|_| Err(cause.clone().into())));
+        for Planned { waiter, .. } in planned {
+            // Undecided, refusals too: they may rest on a change planned before them that is lost now.
+            waiter.answer(Err(cause.clone().into()));
         }
     }
 

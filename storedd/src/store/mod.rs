@@ -338,6 +338,17 @@ impl Store {
         self.poison.get().cloned().unwrap_or_else(|| StoreError::Bug("not poisoned".to_owned()))
     }
 
+    /// After any failure: a control file that failed is a log that failed. It takes no more writes before it was read
+    /// again, so without a restart no number could be reserved and no segment begun.
+    fn poison_if_control_failed(&self) {
+        if let Some(cause) = self.control.failure() {
+            let first = self.poison.set(StoreError::Poisoned { cause: cause.clone() }).is_ok();
+            if first {
+                tracing::error!(event = "control_failed", error = cause, "no more changes until a restart");
+            }
+        }
+    }
+
     pub(crate) fn set_read_only(&self, why: String) {
         *lock(&self.read_only) = Some(why);
     }

@@ -160,6 +160,45 @@ fn a_failed_sync_poisons_and_a_restart_recovers() {
     store.commit(add("d")).unwrap();
 }
 
+// I2: a refusal says something of what is visible, so none leaves that rests on a change which was not synced.
+#[test]
+fn a_refusal_that_rests_on_a_lost_change_is_undecided_too() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    machine.fail_at(machine.ops() + 2, Fault::SyncDropsData);
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        let answers = answers.clone();
+        store.submit(add("a"), Box::new(move |answer| answers.lock().unwrap().push(answer)));
+    }
+    store.drain();
+    for answer in answers.lock().unwrap().iter() {
+        assert!(matches!(answer, Err(CommitError::Failed(StoreError::Poisoned { .. }))), "{answer:?}");
+    }
+    assert_eq!((answers.lock().unwrap().len(), names(&store).len()), (2, 0));
+}
+
+// R7: a control file that cannot be written lets nothing more be reserved: that is said, and a restart recovers.
+#[test]
+fn a_failed_control_file_poisons_and_a_restart_recovers() {
+    let machine = SimDisk::new();
+    let (store, _) = start_with(&machine, Options { id_block: 1, ..options() }, START).unwrap();
+    store.commit(add("p")).unwrap();
+    machine.fail_at(machine.ops() + 1, Fault::Eio);
+    let user = |user: &str| {
+        let (user, partition) = (user.to_owned(), Some("p".to_owned()));
+        Command::UserAdd { user, partition, quota_bytes: None, quota_messages: None }
+    };
+    let failed = store.commit(user("ann")).unwrap_err();
+    assert!(matches!(&failed, CommitError::Failed(e) if e.to_string().contains("CONTROL")), "{failed}");
+    assert_eq!(store.phase(), Phase::Poisoned);
+    assert!(matches!(store.commit(add("q")), Err(CommitError::Failed(StoreError::Poisoned { .. }))));
+    drop(store);
+    let (store, _) = start(&machine);
+    store.commit(user("ann")).unwrap();
+    assert_eq!(names(&store), ["p"]);
+}
+
 // row 162: a full disk refuses, nothing is half-written, and service resumes when space returns.
 #[test]
 fn a_full_disk_refuses_and_space_heals_it() {

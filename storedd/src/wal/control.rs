@@ -289,6 +289,12 @@ impl Control {
         self.lock().state.clone()
     }
 
+    /// Why nothing is written any more; `None` as long as no write and no sync has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failed.clone()
+    }
+
     /// Changes the state and makes the change durable in both slots. Returns at once if nothing changed.
     ///
     /// # Errors
