@@ -43,6 +43,15 @@ impl View {
         self.at
     }
 
+    /// The moment right behind an earlier LSN; `None` if it is not visible in this view, or if a checkpoint was made
+    /// since, which keeps the newest versions only.
+    #[must_use]
+    pub fn earlier(&self, lsn: Lsn) -> Option<View> {
+        let frozen = self.base.frozen.as_ref().map(|f| f.upto);
+        let oldest = frozen.unwrap_or(self.base.db.meta().applied_lsn);
+        (oldest <= lsn && lsn <= self.at).then(|| View { base: self.base.clone(), at: lsn })
+    }
+
     /// The database below the overlays, as of the last checkpoint.
     #[must_use]
     pub fn database(&self) -> &DbReader {

@@ -1,0 +1,320 @@
+//! One store, driven step by step, with everything it answers and shows held against the model.
+
+use super::model::{Model, Tables};
+use super::workload::Step;
+use super::world::{self, Dump};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use storedd::disk::SimDisk;
+use storedd::env::{Env, SimEnv};
+use storedd::error::StoreError;
+use storedd::lsn::Lsn;
+use storedd::model::command::RefusalKind;
+use storedd::model::{Command, Outcome, check};
+use storedd::store::{Answer, CommitError, Options, Phase, Report, Store};
+
+/// What can be seen at one moment, exactly.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) dump: Dump,
+    pub(super) model: Model,
+    /// LSN of the last change in it.
+    pub(super) lsn: Lsn,
+}
+
+/// Which mailbox a name and UIDVALIDITY have stood for, whatever happened since (I6), and from which [`Seen`] on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History(BTreeMap<(String, u64), (u64, usize)>);
+
+impl History {
+    /// Notes what is visible; fails if a name and UIDVALIDITY come back as another mailbox.
+    pub(super) fn note(&mut self, tables: &Tables, nth: usize) -> Result<(), String> {
+        for (name, uidvalidity, id) in tables.identities() {
+            self.expect(&name, uidvalidity, id, usize::MAX)?;
+            self.0.entry((name, uidvalidity)).or_insert((id, nth));
+        }
+        Ok(())
+    }
+
+    /// What was known when `nth` could be seen.
+    pub(super) fn until(&self, nth: usize) -> History {
+        History(self.0.iter().filter(|(_, (_, since))| *since <= nth).map(|(k, v)| (k.clone(), *v)).collect())
+    }
+
+    /// I6 against what was seen up to `nth`.
+    pub(super) fn expect(&self, name: &str, uidvalidity: u64, id: u64, nth: usize) -> Result<(), String> {
+        match self.0.get(&(name.to_owned(), uidvalidity)) {
+            Some((before, since)) if *before != id && *since <= nth => {
+                Err(format!("I6: {name} with UIDVALIDITY {uidvalidity} was mailbox {before} and is mailbox {id}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub(super) enum Came {
+    Done(Outcome, Lsn),
+    Refused(RefusalKind),
+    /// Not done, and nothing written.
+    Failed(StoreError),
+    /// The log failed: nobody knows before the next start.
+    Undecided(StoreError),
+}
+
+impl Came {
+    fn of(answer: Answer) -> Came {
+        match answer {
+            Ok(done) => Came::Done(done.outcome, done.lsn),
+            Err(CommitError::Refused(refusal)) => Came::Refused(refusal.kind),
+            // Longer than a log record may be.
+            Err(CommitError::Failed(StoreError::Refused { exit: storedd::error::exit::BUSY, .. })) => {
+                Came::Refused(RefusalKind::Busy)
+            }
+            Err(CommitError::Failed(e @ StoreError::Poisoned { .. })) => Came::Undecided(e),
+            Err(CommitError::Failed(e)) => Came::Failed(e),
+        }
+    }
+
+    /// As the model takes it: whatever was not done was not done.
+    fn said(&self) -> Result<Outcome, RefusalKind> {
+        match self {
+            Came::Done(outcome, _) => Ok(outcome.clone()),
+            Came::Refused(kind) => Err(*kind),
+            Came::Failed(_) | Came::Undecided(_) => Err(RefusalKind::Busy),
+        }
+    }
+}
+
+/// An answer, and the number of the last operation before it.
+pub(super) type Told = (Came, u64);
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub(super) struct Did {
+    pub(super) told: Vec<Told>,
+    /// Errors of steps that are no commands.
+    pub(super) failed: Vec<StoreError>,
+    /// What could be seen after each change, oldest first; the last is what can be seen now.
+    pub(super) seen: Vec<Seen>,
+}
+
+impl Did {
+    /// Everything that failed.
+    pub(super) fn errors(&self) -> impl Iterator<Item = &StoreError> {
+        let told = self.told.iter().filter_map(|(came, _)| match came {
+            Came::Failed(e) | Came::Undecided(e) => Some(e),
+            _ => None,
+        });
+        self.failed.iter().chain(told)
+    }
+}
+
+/// Whether a command that said this has changed anything.
+pub(super) fn changes(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Unchanged => false,
+        Outcome::Each(all) => all.iter().any(changes),
+        _ => true,
+    }
+}
+
+/// A store and its model.
+pub(super) struct Driver {
+    pub(super) machine: SimDisk,
+    pub(super) env: Arc<SimEnv>,
+    pub(super) options: Options,
+    store: Option<Arc<Store>>,
+    pub(super) now: Seen,
+    /// Commands that were logged when the log failed.
+    pub(super) undecided: Vec<Command>,
+    /// So many of them were answered all the same, before the machine stopped.
+    pub(super) required: usize,
+    pub(super) history: History,
+    /// Highest LSN that was ever answered.
+    pub(super) answered: Lsn,
+}
+
+/// Everything that must hold of a store, whatever was done: rows are as they were written, the tables agree.
+pub(super) fn check_store(store: &Store) -> Result<(), String> {
+    let view = store.view();
+    let report = check::check(&view).map_err(|e| format!("the check of the tables: {e}"))?;
+    if let Some(finding) = report.findings.first() {
+        return Err(format!("{} findings in the tables, the first: {finding}", report.total));
+    }
+    let report = storedd::db::check(view.database(), &mut |_| true);
+    if let Some(finding) = report.findings.first() {
+        return Err(format!("{} findings in the database, the first: {finding:?}", report.total));
+    }
+    let (checkpoint, published) = (store.checkpoint_lsn(), store.published_lsn());
+    let applied = view.database().meta().applied_lsn;
+    if checkpoint > published || published > store.synced_lsn() || applied < checkpoint {
+        return Err(format!(
+            "I1: checkpoint {checkpoint}, applied {applied}, published {published}, synced {}",
+            store.synced_lsn()
+        ));
+    }
+    Ok(())
+}
+
+impl Driver {
+    /// A store that was just opened and shows `now`.
+    pub(super) fn of(machine: SimDisk, env: Arc<SimEnv>, options: Options, store: Arc<Store>, now: Seen) -> Driver {
+        let (undecided, history, answered) = (Vec::new(), History::default(), Lsn::ZERO);
+        Driver { machine, env, options, store: Some(store), now, undecided, required: 0, history, answered }
+    }
+
+    /// The first start on empty disks.
+    pub(super) fn first_start(machine: SimDisk, env: Arc<SimEnv>, options: Options) -> Result<Driver, StoreError> {
+        let (store, _) = world::open(&machine, &env, &options)?;
+        let now = Seen { dump: Dump::default(), model: Model::default(), lsn: Lsn::ZERO };
+        Ok(Driver::of(machine, env, options, store, now))
+    }
+
+    /// The store; there is none after a start that failed.
+    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.as_ref()
+    }
+
+    /// The process ends, however it likes.
+    pub(super) fn drop_store(&mut self) {
+        self.store = None;
+    }
+
+    /// Does one step. An error is a violation; a failure of the store is in the answer.
+    pub(super) fn act(&mut self, step: &Step) -> Result<Did, String> {
+        let Some(store) = self.store.clone() else { return Err("no store is open".to_owned()) };
+        let mut did = Did::default();
+        match step {
+            Step::Commit(command) => {
+                let came = Came::of(store.commit(command.clone()));
+                did.told.push((came, self.machine.ops()));
+            }
+            Step::Group(commands) => did.told = group(&store, &self.machine, commands)?,
+            Step::Checkpoint => did.failed.extend(store.checkpoint().err()),
+            Step::Seal => did.failed.extend(store.seal().err()),
+            Step::PrepareSpares => did.failed.extend(store.prepare_spares().err()),
+            Step::PreparePartition(name) => {
+                let fresh = world::partition_id(name);
+                did.failed.extend(store.partitions().prepare(name, fresh, self.env.now()).err());
+            }
+            Step::Reopen => {
+                did.failed.extend(store.close().err());
+                drop(store);
+                did.failed.extend(self.start().err());
+                return self.look(did, step);
+            }
+            Step::Kill => {
+                drop(store);
+                did.failed.extend(self.start().err());
+                return self.look(did, step);
+            }
+        }
+        drop(store);
+        self.look(did, step)
+    }
+
+    /// Opens the store again on the same machine.
+    pub(super) fn start(&mut self) -> Result<Report, StoreError> {
+        self.store = None;
+        let (store, report) = world::open(&self.machine, &self.env, &self.options)?;
+        self.store = Some(store);
+        match &report.lost {
+            Some(lost) => Err(StoreError::Bug(format!("the start says that something is lost: {lost:?}"))),
+            None => Ok(report),
+        }
+    }
+
+    /// Holds what can be seen after a step against the model.
+    fn look(&mut self, mut did: Did, step: &Step) -> Result<Did, String> {
+        let Some(store) = self.store.clone() else { return Ok(did) };
+        let commands = step.commands();
+        if self.machine.is_crashed() {
+            // Nothing can be looked at any more.
+            for (command, (came, _)) in commands.into_iter().zip(&did.told) {
+                match came {
+                    Came::Done(outcome, _) if changes(outcome) => {
+                        self.undecided.push(command.clone());
+                        self.required = self.undecided.len();
+                    }
+                    Came::Undecided(_) => self.undecided.push(command.clone()),
+                    _ => {}
+                }
+            }
+            return Ok(did);
+        }
+        for (nth, (came, _)) in did.told.iter().enumerate() {
+            match came {
+                Came::Done(outcome, lsn) if changes(outcome) => {
+                    if *lsn <= self.answered {
+                        return Err(format!("I3: LSN {lsn} was answered, and LSN {} before", self.answered));
+                    }
+                    self.answered = *lsn;
+                    // The moment right behind this change, and before those that were logged with it.
+                    let view =
+                        store.view().earlier(*lsn).ok_or(format!("LSN {lsn} was answered and is not visible"))?;
+                    let said: Vec<_> = did.told[..=nth].iter().map(|(came, _)| came.said()).collect();
+                    let seen = self.see(&view, &commands[..=nth], Some(&said), *lsn)?;
+                    self.history.note(&seen.model.tables, 0)?;
+                    did.seen.push(seen);
+                }
+                Came::Undecided(_) => self.undecided.push(commands[nth].clone()),
+                _ => {}
+            }
+        }
+        let said: Vec<_> = did.told.iter().map(|(came, _)| came.said()).collect();
+        let view = store.view();
+        let mut last = self.see(&view, &commands, Some(&said), self.now.lsn)?;
+        if let Some(seen) = did.seen.last() {
+            last.lsn = seen.lsn;
+            if last.dump != seen.dump {
+                return Err("more can be seen than was answered".to_owned());
+            }
+        } else if last.dump != self.now.dump {
+            return Err(format!(
+                "{step:?} changed what can be seen: {}",
+                super::model::difference(&self.now.model.tables, &last.model.tables)
+            ));
+        }
+        check_store(&store)?;
+        let same_process = !matches!(step, Step::Reopen | Step::Kill);
+        if same_process && !self.is_poisoned() && did.errors().any(|e| e.code() == "poisoned") {
+            return Err("an answer says that the log failed, the store does not".to_owned());
+        }
+        self.now = last;
+        Ok(did)
+    }
+
+    /// What `view` shows, which must be what the model says.
+    fn see(
+        &self,
+        view: &storedd::store::View,
+        commands: &[&Command],
+        said: Option<&[Result<Outcome, RefusalKind>]>,
+        lsn: Lsn,
+    ) -> Result<Seen, String> {
+        let dump = world::dump(view).map_err(|e| format!("reading: {e}"))?;
+        let tables = Tables::read(view)?;
+        let model = self.now.model.after(commands, said, &tables)?;
+        Ok(Seen { dump, model, lsn })
+    }
+
+    /// Whether the log has failed.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.phase() == Phase::Poisoned)
+    }
+}
+
+/// Queues commands, then does them all: they are logged and synced together.
+fn group(store: &Store, machine: &SimDisk, commands: &[Command]) -> Result<Vec<Told>, String> {
+    let told: Arc<Mutex<Vec<Option<Told>>>> = Arc::new(Mutex::new(vec![None; commands.len()]));
+    for (nth, command) in commands.iter().enumerate() {
+        let (told, machine) = (told.clone(), machine.clone());
+        let done = move |answer| told.lock().unwrap()[nth] = Some((Came::of(answer), machine.ops()));
+        store.submit(command.clone(), Box::new(done));
+    }
+    store.drain();
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    told.into_iter().collect::<Option<Vec<_>>>().ok_or("a queued command was never answered".to_owned())
+}

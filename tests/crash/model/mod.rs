@@ -1,0 +1,238 @@
+//! What must be visible, in plain maps, independent of the planner: its rules are written here a second time, from
+//! the contract.
+//!
+//! A number that the store is free to choose is *fresh*: any number above all that were ever seen will do. Names are kept
+//! as typed, with `/`.
+
+mod numbers;
+mod rules;
+
+use numbers::MatchUp;
+use rules::Step;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
+use storedd::model::command::RefusalKind;
+use storedd::model::name::key_text;
+use storedd::model::rows::{
+    MailboxRow, PartitionRow, PastRow, QuotaRow, Row, SubscriptionRow, TombstoneRow, UserRow, split,
+};
+use storedd::model::{Command, Outcome, Rows, Table};
+
+/// A number: one that was seen, or the n-th that this command issues. Issued ones are above all that were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Number {
+    Known(u64),
+    Fresh(u32),
+}
+
+use Number::{Fresh, Known};
+
+pub(super) type Acl = BTreeMap<String, String>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    id: Number,
+    partition: String,
+    limits: (Option<u64>, Option<u64>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mailbox {
+    id: Number,
+    uidvalidity: Number,
+    partition: String,
+    acl: Acl,
+}
+
+/// Everything that can be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tables {
+    pub(super) users: BTreeMap<String, User>,
+    pub(super) mailboxes: BTreeMap<String, Mailbox>,
+    /// What a name stood for: UIDVALIDITY and mailbox.
+    past: BTreeMap<String, (Number, Number)>,
+    /// Name and number of deleted mailboxes, with the partition where they lie.
+    tombstones: BTreeMap<(String, Number), String>,
+    pub(super) subscriptions: BTreeSet<(String, String)>,
+    pub(super) partitions: BTreeMap<String, [u8; 16]>,
+}
+
+/// What can be seen, and the highest numbers that ever were.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Model {
+    pub(super) tables: Tables,
+    highest_id: u64,
+    highest_uidvalidity: u64,
+}
+
+impl Tables {
+    /// What the store shows.
+    pub(super) fn read(rows: &dyn Rows) -> Result<Tables, String> {
+        let mut tables = Tables::default();
+        let mut quotas = BTreeMap::new();
+        for table in Table::ALL {
+            let mut result = Ok(());
+            rows.scan(table, Bound::Unbounded, &mut |key, row| match tables.read_row(table, key, row, &mut quotas) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => {
+                    result = Err(format!("table {}: {e}", table.name()));
+                    ControlFlow::Break(())
+                }
+            })
+            .map_err(|e| e.to_string())?;
+            result?;
+        }
+        for (user, limits) in quotas {
+            tables.users.get_mut(&user).ok_or(format!("quota root of nobody: {user}"))?.limits = limits;
+        }
+        Ok(tables)
+    }
+
+    fn read_row(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        row: &[u8],
+        quotas: &mut BTreeMap<String, (Option<u64>, Option<u64>)>,
+    ) -> Result<(), storedd::error::StoreError> {
+        let text = || key_text(key);
+        match table {
+            Table::Users => {
+                let UserRow { id, partition, .. } = UserRow::decode(key, row)?;
+                self.users.insert(text(), User { id: Known(id), partition, limits: (None, None) });
+            }
+            Table::Mailboxes => {
+                self.mailboxes.insert(text(), Mailbox::of(MailboxRow::decode(key, row)?));
+            }
+            Table::Past => match split(key) {
+                None => {
+                    let past = PastRow::decode(key, row)?;
+                    self.past.insert(text(), (Known(past.uidvalidity.into()), Known(past.mailbox_id)));
+                }
+                Some((name, _)) => {
+                    let mailbox = TombstoneRow::decode(key, row)?.mailbox;
+                    self.tombstones.insert((key_text(name), Known(mailbox.id)), mailbox.partition);
+                }
+            },
+            Table::Quotas => {
+                let quota = QuotaRow::decode(key, row)?;
+                let user = text().trim_start_matches("user/").to_owned();
+                quotas.insert(user, (quota.storage_limit, quota.message_limit));
+            }
+            Table::Subscriptions => {
+                SubscriptionRow::decode(key, row)?;
+                let (user, mailbox) = split(key).unwrap_or((key, b"?"));
+                self.subscriptions.insert((key_text(user), key_text(mailbox)));
+            }
+            // The cross-check holds it equal to the rights in the mailboxes' rows.
+            Table::Rights => {}
+            Table::Partitions => {
+                self.partitions.insert(text(), PartitionRow::decode(key, row)?.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Name, UIDVALIDITY and number of every mailbox.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (String, u64, u64)> {
+        self.mailboxes.iter().map(|(name, m)| (name.clone(), m.uidvalidity.known(), m.id.known()))
+    }
+}
+
+impl Mailbox {
+    fn of(row: MailboxRow) -> Mailbox {
+        let MailboxRow { id, uidvalidity, partition, acl, .. } = row;
+        Mailbox { id: Known(id), uidvalidity: Known(uidvalidity.into()), partition, acl }
+    }
+}
+
+impl Number {
+    fn known(self) -> u64 {
+        match self {
+            Known(n) => n,
+            Fresh(_) => 0,
+        }
+    }
+}
+
+impl Model {
+    /// The model after these commands, if `actual` is what can be seen then; else why it cannot be. `said`: what each
+    /// command answered, where it did. Commands that are refused change nothing.
+    pub(super) fn after(
+        &self,
+        commands: &[&Command],
+        said: Option<&[Result<Outcome, RefusalKind>]>,
+        actual: &Tables,
+    ) -> Result<Model, String> {
+        let mut step = Step::new(&self.tables);
+        let mut expected = Vec::new();
+        for (nth, command) in commands.iter().enumerate() {
+            let before = step.tables.clone();
+            // Busy: the overlay is full, or it is larger than a log record takes. The model knows nothing of that.
+            let busy = said.is_some_and(|said| said[nth] == Err(RefusalKind::Busy));
+            let plan = if busy { Err(RefusalKind::Busy) } else { step.run(command) };
+            if plan.is_err() {
+                step.tables = before;
+            }
+            expected.push(plan);
+        }
+        let mut match_up = MatchUp::new((self.highest_id, self.highest_uidvalidity));
+        for (nth, said) in said.unwrap_or_default().iter().enumerate() {
+            match_up.said(&expected[nth], said).map_err(|e| format!("{:?}: {e}", commands[nth]))?;
+        }
+        match_up.tables(&step.tables, actual)?;
+        let known = match_up.resolve(step.tables, actual);
+        if known != *actual {
+            return Err(difference(&known, actual));
+        }
+        let mut model = Model { tables: known, ..*self };
+        model.see();
+        Ok(model)
+    }
+
+    /// The model after the longest prefix of commands nobody knows the fate of (but that the first `required` were done),
+    /// if `actual` is what can be seen then.
+    pub(super) fn after_some(&self, undecided: &[Command], required: usize, actual: &Tables) -> Result<Model, String> {
+        let all: Vec<&Command> = undecided.iter().collect();
+        let mut first = None;
+        for count in (required..=all.len()).rev() {
+            match self.after(&all[..count], None, actual) {
+                Ok(model) => return Ok(model),
+                Err(e) => first = Some(e),
+            }
+        }
+        Err(first.unwrap_or_default())
+    }
+
+    /// Whether the command would be done, as far as that can be said without doing it.
+    pub(super) fn would_do(&self, command: &Command) -> bool {
+        Step::new(&self.tables).run(command).is_ok()
+    }
+
+    fn see(&mut self) {
+        let Tables { users, mailboxes, past, tombstones, .. } = &self.tables;
+        let ids = users.values().map(|u| u.id).chain(mailboxes.values().map(|m| m.id));
+        let ids = ids.chain(tombstones.keys().map(|(_, id)| *id));
+        self.highest_id = ids.map(Number::known).max().unwrap_or(0).max(self.highest_id);
+        let values = mailboxes.values().map(|m| m.uidvalidity).chain(past.values().map(|(v, _)| *v));
+        self.highest_uidvalidity = values.map(Number::known).max().unwrap_or(0).max(self.highest_uidvalidity);
+    }
+}
+
+/// The first few things that differ, as text.
+pub(super) fn difference(expected: &Tables, actual: &Tables) -> String {
+    fn lines(tables: &Tables) -> BTreeSet<String> {
+        let Tables { users, mailboxes, past, tombstones, subscriptions, partitions } = tables;
+        let users = users.iter().map(|(k, v)| format!("user {k}: {v:?}"));
+        let mailboxes = mailboxes.iter().map(|(k, v)| format!("mailbox {k}: {v:?}"));
+        let past = past.iter().map(|(k, v)| format!("past {k}: {v:?}"));
+        let tombstones = tombstones.iter().map(|(k, v)| format!("tombstone {k:?}: {v}"));
+        let subscriptions = subscriptions.iter().map(|s| format!("subscription {s:?}"));
+        let partitions = partitions.iter().map(|(k, v)| format!("partition {k}: {v:?}"));
+        users.chain(mailboxes).chain(past).chain(tombstones).chain(subscriptions).chain(partitions).collect()
+    }
+    let (expected, actual) = (lines(expected), lines(actual));
+    let gone = expected.difference(&actual).map(|line| format!("expected {line}"));
+    let new = actual.difference(&expected).map(|line| format!("found {line}"));
+    gone.chain(new).take(12).collect::<Vec<_>>().join("; ")
+}

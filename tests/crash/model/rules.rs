@@ -1,0 +1,412 @@
+//! The rules of every command, a second time.
+
+use super::{Acl, Fresh, Known, Mailbox, Number, Tables, User};
+use storedd::model::Command;
+use storedd::model::command::RefusalKind;
+
+/// All rights in their order; others follow by their number.
+const ORDER: &str = "lrswipkxtecdan";
+const OWNER_RIGHTS: &str = "lrswipkxtea";
+
+/// What a command must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    Done,
+    Unchanged,
+    Created(String, Number, Number),
+    Mailboxes(u64),
+    Each(Vec<Said>),
+}
+
+/// What a command must come to.
+pub(super) type Plan = Result<Said, RefusalKind>;
+
+/// Commands being done.
+pub(super) struct Step {
+    pub(super) tables: Tables,
+    ids: u32,
+    uidvalidities: u32,
+}
+
+fn owner_of(name: &str) -> Option<&str> {
+    name.strip_prefix("user/")?.split('/').next()
+}
+
+fn canonical(name: &str) -> Result<String, RefusalKind> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains(['*', '%']);
+    let enough = match parts[0] {
+        "user" => parts.len() >= 3,
+        "shared" => true,
+        _ => false,
+    };
+    if parts.iter().any(bad) || !enough || parts.len() > 32 || name.len() > 1000 {
+        return Err(RefusalKind::BadInput);
+    }
+    let mut parts: Vec<String> = parts.into_iter().map(str::to_owned).collect();
+    if parts[0] == "user" && parts[2].eq_ignore_ascii_case("inbox") {
+        parts[2] = "INBOX".to_owned();
+    }
+    Ok(parts.join("/"))
+}
+
+fn is_inbox(name: &str) -> bool {
+    name.starts_with("user/") && name.split('/').nth(2) == Some("INBOX") && name.split('/').count() == 3
+}
+
+fn is_below(name: &str, above: &str) -> bool {
+    name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Letters, each once, in their order.
+fn ordered(letters: &str) -> String {
+    let mut rest: Vec<char> = letters.chars().filter(|c| !ORDER.contains(*c)).collect();
+    rest.sort_unstable();
+    rest.dedup();
+    ORDER.chars().filter(|c| letters.contains(*c)).chain(rest).collect()
+}
+
+fn changed_rights(current: Option<&str>, request: &str) -> Result<String, RefusalKind> {
+    let old = current.unwrap_or_default();
+    let (sign, letters) = match request.chars().next() {
+        Some(sign @ ('+' | '-')) => (sign, &request[1..]),
+        _ => ('=', request),
+    };
+    if letters.chars().any(|c| !ORDER.contains(c)) {
+        return Err(RefusalKind::BadInput);
+    }
+    let new = match sign {
+        '+' => ordered(&format!("{old}{letters}")),
+        '-' => ordered(&old.replace(|c| letters.contains(c), "")),
+        _ => ordered(letters),
+    };
+    Ok(if current.is_some() && new == ordered(old) { old.to_owned() } else { new })
+}
+
+/// Gives the entries of `user` to `to`.
+fn rename_entry(acl: &mut Acl, user: &str, to: &str) {
+    for sign in ["", "-"] {
+        if let Some(rights) = acl.remove(&format!("{sign}{user}")) {
+            acl.insert(format!("{sign}{to}"), rights);
+        }
+    }
+}
+
+impl Step {
+    pub(super) fn new(tables: &Tables) -> Step {
+        Step { tables: tables.clone(), ids: 0, uidvalidities: 0 }
+    }
+
+    fn fresh_id(&mut self) -> Number {
+        self.ids += 1;
+        Fresh(self.ids)
+    }
+
+    fn fresh_uidvalidity(&mut self) -> Number {
+        self.uidvalidities += 1;
+        Fresh(self.uidvalidities)
+    }
+
+    pub(super) fn run(&mut self, command: &Command) -> Plan {
+        match command {
+            Command::Atomic(all) => {
+                let each = all.iter().map(|one| match one {
+                    Command::Atomic(_) => Err(RefusalKind::BadInput),
+                    one => self.one(one),
+                });
+                Ok(Said::Each(each.collect::<Result<_, _>>()?))
+            }
+            one => self.one(one),
+        }
+    }
+
+    fn one(&mut self, command: &Command) -> Plan {
+        match command {
+            Command::UserAdd { user, partition, quota_bytes, quota_messages } => {
+                self.user_add(user, partition.as_deref(), (*quota_bytes, *quota_messages))
+            }
+            Command::UserDelete { user } => self.user_delete(user),
+            Command::UserRename { user, to } => self.user_rename(user, to),
+            Command::MailboxCreate { name, partition } => self.mailbox_create(name, partition.as_deref()),
+            Command::MailboxDelete { name } => self.mailbox_delete(name),
+            Command::MailboxRename { from, to } => self.mailbox_rename(from, to),
+            Command::AclSet { name, identifier, rights } => self.acl_set(name, identifier, rights),
+            Command::AclDelete { name, identifier } => self.acl_delete(name, identifier),
+            Command::Subscribe { user, name } => self.subscribe(user, name),
+            Command::Unsubscribe { user, name } => self.unsubscribe(user, name),
+            Command::PartitionAdd { name, id } => self.partition_add(name, *id),
+            Command::PartitionRemove { name } => self.partition_remove(name),
+            Command::ImportMailbox { name, partition, uidvalidity, acl } => {
+                self.import(name, partition.as_deref(), *uidvalidity, acl)
+            }
+            Command::Atomic(_) => Err(RefusalKind::BadInput),
+        }
+    }
+
+    fn user(&self, user: &str) -> Result<&User, RefusalKind> {
+        self.tables.users.get(user).ok_or(RefusalKind::NoUser)
+    }
+
+    fn partition(&self, asked: Option<&str>, default: &str) -> Result<String, RefusalKind> {
+        let name = asked.unwrap_or(default);
+        if self.tables.partitions.contains_key(name) { Ok(name.to_owned()) } else { Err(RefusalKind::NotFound) }
+    }
+
+    fn check_owner(&self, name: &str) -> Result<(), RefusalKind> {
+        owner_of(name).map_or(Ok(()), |user| self.user(user).map(|_| ()))
+    }
+
+    /// A mailbox that is there, of an owner who is there, by its one spelling.
+    fn named(&self, name: &str) -> Result<String, RefusalKind> {
+        let name = canonical(name)?;
+        self.check_owner(&name)?;
+        if self.tables.mailboxes.contains_key(&name) { Ok(name) } else { Err(RefusalKind::NotFound) }
+    }
+
+    fn user_add(&mut self, user: &str, partition: Option<&str>, limits: (Option<u64>, Option<u64>)) -> Plan {
+        if self.tables.users.contains_key(user) {
+            return Err(RefusalKind::Exists);
+        }
+        let partition = self.partition(partition, "primary")?;
+        self.new_user(user, &partition, limits);
+        Ok(self.new_inbox(user, partition))
+    }
+
+    fn new_user(&mut self, user: &str, partition: &str, limits: (Option<u64>, Option<u64>)) {
+        let id = self.fresh_id();
+        self.tables.users.insert(user.to_owned(), User { id, partition: partition.to_owned(), limits });
+    }
+
+    fn new_inbox(&mut self, user: &str, partition: String) -> Said {
+        let acl = Acl::from([(user.to_owned(), OWNER_RIGHTS.to_owned())]);
+        self.new_mailbox(&format!("user/{user}/INBOX"), partition, Known(0), acl)
+    }
+
+    fn new_mailbox(&mut self, name: &str, partition: String, uidvalidity: Number, acl: Acl) -> Said {
+        let id = self.fresh_id();
+        let uidvalidity = self.take(name, Mailbox { id, uidvalidity, partition, acl });
+        Said::Created(name.to_owned(), id, uidvalidity)
+    }
+
+    /// I6, the rule: above all that the name has had, or the same mailbox with the same one.
+    fn take(&mut self, name: &str, mut mailbox: Mailbox) -> Number {
+        let keeps = match self.tables.past.get(name) {
+            None => mailbox.uidvalidity != Known(0),
+            Some((past, id)) => mailbox.uidvalidity > *past || (mailbox.uidvalidity == *past && mailbox.id == *id),
+        };
+        if !keeps {
+            mailbox.uidvalidity = self.fresh_uidvalidity();
+        }
+        let uidvalidity = mailbox.uidvalidity;
+        assert!(self.tables.mailboxes.insert(name.to_owned(), mailbox).is_none(), "the model gives {name} twice");
+        uidvalidity
+    }
+
+    fn leave(&mut self, name: &str) -> Mailbox {
+        let mailbox = self.tables.mailboxes.remove(name).expect("a mailbox that is there");
+        let past = self.tables.past.entry(name.to_owned()).or_insert((Known(0), Known(0)));
+        if past.0 <= mailbox.uidvalidity {
+            *past = (mailbox.uidvalidity, mailbox.id);
+        }
+        mailbox
+    }
+
+    fn bury(&mut self, name: &str) {
+        let mailbox = self.leave(name);
+        self.tables.tombstones.insert((name.to_owned(), mailbox.id), mailbox.partition);
+    }
+
+    /// The names of a mailbox (which need not be there) and of all below it, in the order of their keys.
+    fn subtree(&self, root: &str) -> Vec<String> {
+        let all = self.tables.mailboxes.keys();
+        let mut names: Vec<String> = all.filter(|name| *name == root || is_below(name, root)).cloned().collect();
+        names.sort_by_key(|name| name.replace('/', "\u{1}"));
+        names
+    }
+
+    fn user_delete(&mut self, user: &str) -> Plan {
+        self.user(user)?;
+        let names = self.subtree(&format!("user/{user}"));
+        names.iter().for_each(|name| self.bury(name));
+        for mailbox in self.tables.mailboxes.values_mut() {
+            mailbox.acl.retain(|who, _| who != user && *who != format!("-{user}"));
+        }
+        self.tables.subscriptions.retain(|(who, _)| who != user);
+        self.tables.users.remove(user);
+        Ok(Said::Mailboxes(names.len() as u64))
+    }
+
+    fn user_rename(&mut self, user: &str, to: &str) -> Plan {
+        let row = self.user(user)?.clone();
+        if self.tables.users.contains_key(to) {
+            return Err(RefusalKind::Exists);
+        }
+        self.tables.users.remove(user);
+        self.tables.users.insert(to.to_owned(), row);
+        let (old, new) = (format!("user/{user}"), format!("user/{to}"));
+        let names = self.subtree(&old);
+        let moved: Vec<Mailbox> = names.iter().map(|name| self.leave(name)).collect();
+        for (name, mut mailbox) in names.iter().zip(moved) {
+            rename_entry(&mut mailbox.acl, user, to);
+            self.take(&format!("{new}{}", &name[old.len()..]), mailbox);
+        }
+        self.tables.mailboxes.values_mut().for_each(|mailbox| rename_entry(&mut mailbox.acl, user, to));
+        let all = std::mem::take(&mut self.tables.subscriptions);
+        self.tables.subscriptions = all
+            .into_iter()
+            .map(|(who, name)| match (who == user, is_below(&name, &old)) {
+                (true, true) => (to.to_owned(), format!("{new}{}", &name[old.len()..])),
+                (true, false) => (to.to_owned(), name),
+                _ => (who, name),
+            })
+            .collect();
+        Ok(Said::Mailboxes(names.len() as u64))
+    }
+
+    fn mailbox_create(&mut self, name: &str, partition: Option<&str>) -> Plan {
+        let name = canonical(name)?;
+        let default = match owner_of(&name) {
+            Some(user) => self.user(user)?.partition.clone(),
+            None => "primary".to_owned(),
+        };
+        let partition = self.partition(partition, &default)?;
+        if self.tables.mailboxes.contains_key(&name) {
+            return Err(RefusalKind::Exists);
+        }
+        let acl = match owner_of(&name) {
+            Some(user) => Acl::from([(user.to_owned(), OWNER_RIGHTS.to_owned())]),
+            None => {
+                let above = self.tables.mailboxes.iter().filter(|(above, _)| is_below(&name, above));
+                above.max_by_key(|(above, _)| above.len()).map(|(_, m)| m.acl.clone()).unwrap_or_default()
+            }
+        };
+        Ok(self.new_mailbox(&name, partition, Known(0), acl))
+    }
+
+    fn mailbox_delete(&mut self, name: &str) -> Plan {
+        let name = self.named(name)?;
+        if is_inbox(&name) {
+            return Err(RefusalKind::NotPermitted);
+        }
+        self.bury(&name);
+        Ok(Said::Mailboxes(1))
+    }
+
+    fn mailbox_rename(&mut self, from: &str, to: &str) -> Plan {
+        let (from, to) = (canonical(from)?, canonical(to)?);
+        self.check_owner(&from)?;
+        self.check_owner(&to)?;
+        if !self.tables.mailboxes.contains_key(&from) {
+            return Err(RefusalKind::NotFound);
+        }
+        if is_inbox(&from) {
+            return Err(RefusalKind::NotPermitted);
+        }
+        if is_below(&to, &from) {
+            return Err(RefusalKind::BadInput);
+        }
+        let names = self.subtree(&from);
+        let targets: Vec<String> = names.iter().map(|name| format!("{to}{}", &name[from.len()..])).collect();
+        for target in &targets {
+            canonical(target)?;
+        }
+        for target in &targets {
+            let moves_away = from != to && (*target == from || is_below(target, &from));
+            if !moves_away && self.tables.mailboxes.contains_key(target) {
+                return Err(RefusalKind::Exists);
+            }
+        }
+        let moved: Vec<Mailbox> = names.iter().map(|name| self.leave(name)).collect();
+        for (target, mut mailbox) in targets.iter().zip(moved) {
+            pass_on(&mut mailbox.acl, owner_of(&from), owner_of(&to));
+            self.take(target, mailbox);
+        }
+        Ok(Said::Mailboxes(names.len() as u64))
+    }
+
+    fn acl_set(&mut self, name: &str, identifier: &str, rights: &str) -> Plan {
+        let name = self.named(name)?;
+        let acl = &mut self.tables.mailboxes.get_mut(&name).ok_or(RefusalKind::NotFound)?.acl;
+        let current = acl.get(identifier).map(String::as_str);
+        let rights = changed_rights(current, rights)?;
+        if current.unwrap_or_default() == rights {
+            return Ok(Said::Unchanged);
+        }
+        if rights.is_empty() {
+            acl.remove(identifier)
+        } else {
+            acl.insert(identifier.to_owned(), rights)
+        };
+        Ok(Said::Done)
+    }
+
+    fn acl_delete(&mut self, name: &str, identifier: &str) -> Plan {
+        let name = self.named(name)?;
+        let mailbox = self.tables.mailboxes.get_mut(&name).ok_or(RefusalKind::NotFound)?;
+        mailbox.acl.remove(identifier).map(|_| Said::Done).ok_or(RefusalKind::NotFound)
+    }
+
+    fn subscribe(&mut self, user: &str, name: &str) -> Plan {
+        let spelt = canonical(name)?;
+        self.user(user)?;
+        let name = self.named(&spelt)?;
+        let new = self.tables.subscriptions.insert((user.to_owned(), name));
+        Ok(if new { Said::Done } else { Said::Unchanged })
+    }
+
+    fn unsubscribe(&mut self, user: &str, name: &str) -> Plan {
+        let name = canonical(name)?;
+        self.user(user)?;
+        let was = self.tables.subscriptions.remove(&(user.to_owned(), name));
+        Ok(if was { Said::Done } else { Said::Unchanged })
+    }
+
+    fn partition_add(&mut self, name: &str, id: [u8; 16]) -> Plan {
+        if self.tables.partitions.contains_key(name) || self.tables.partitions.values().any(|other| *other == id) {
+            return Err(RefusalKind::Exists);
+        }
+        self.tables.partitions.insert(name.to_owned(), id);
+        Ok(Said::Done)
+    }
+
+    fn partition_remove(&mut self, name: &str) -> Plan {
+        let Tables { users, mailboxes, tombstones, partitions, .. } = &mut self.tables;
+        if !partitions.contains_key(name) {
+            return Err(RefusalKind::NotFound);
+        }
+        let used = users.values().map(|u| &u.partition).chain(mailboxes.values().map(|m| &m.partition));
+        if used.chain(tombstones.values()).any(|used| used == name) {
+            return Err(RefusalKind::Busy);
+        }
+        partitions.remove(name);
+        Ok(Said::Done)
+    }
+
+    fn import(&mut self, name: &str, partition: Option<&str>, uidvalidity: u32, acl: &Acl) -> Plan {
+        let name = canonical(name)?;
+        let uidvalidity = Known(uidvalidity.into());
+        if let Some(mailbox) = self.tables.mailboxes.get(&name) {
+            let same = (uidvalidity == Known(0) || uidvalidity == mailbox.uidvalidity) && *acl == mailbox.acl;
+            return if same { Ok(Said::Unchanged) } else { Err(RefusalKind::Exists) };
+        }
+        let partition = self.partition(partition, "primary")?;
+        if let Some(user) = owner_of(&name).filter(|user| !self.tables.users.contains_key(*user)) {
+            self.new_user(user, &partition, (None, None));
+            if !is_inbox(&name) {
+                self.new_inbox(user, partition.clone());
+            }
+        }
+        Ok(self.new_mailbox(&name, partition, uidvalidity, acl.clone()))
+    }
+}
+
+/// The owner's rights pass on to a new owner.
+fn pass_on(acl: &mut Acl, old: Option<&str>, new: Option<&str>) {
+    let Some(new) = new.filter(|_| old != new) else { return };
+    let had = old.and_then(|old| acl.remove(old)).unwrap_or_else(|| OWNER_RIGHTS.to_owned());
+    let now = match acl.get(new) {
+        Some(rights) => ordered(&format!("{rights}{had}")),
+        None => had,
+    };
+    acl.insert(new.to_owned(), now);
+}

@@ -1,0 +1,53 @@
+//! The test of the test: each fault that is planted into the store must be caught, or the crash test proves nothing.
+//!
+//! A planted fault is on for the whole process, so each has a process of its own.
+
+use super::enumerate::Depth;
+use super::{STEPS, enumerate, look_at, record, say};
+use std::process::Command;
+use storedd::planted::{Bug, plant};
+
+/// Which fault the child process plants.
+const WHICH: &str = "STOREDD_PLANT";
+/// Workloads tried.
+const SEEDS: u64 = 8;
+
+#[test]
+fn planted_faults_are_caught() {
+    let program = std::env::current_exe().unwrap();
+    for bug in Bug::ALL {
+        let mut child = Command::new(&program);
+        child.args(["crash::planted::one_planted_fault", "--exact", "--ignored", "--nocapture"]);
+        let done = child.env(WHICH, format!("{bug:?}")).output().unwrap();
+        let text = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{bug:?} was not caught:\n{text}");
+        let caught =
+            text.split_once("caught: ").map_or("", |(_, rest)| rest).split("\ntest ").next().unwrap_or_default();
+        assert!(!caught.is_empty(), "{bug:?}: {text}");
+        say(&format!("planted {bug:?}, caught: {}", caught.trim_end()));
+    }
+}
+
+#[test]
+#[ignore = "the child process of planted_faults_are_caught"]
+fn one_planted_fault() {
+    let which = std::env::var(WHICH).unwrap();
+    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == which).unwrap();
+    plant(Some(bug));
+    // Panics of the store are violations, not news.
+    std::panic::set_hook(Box::new(|_| {}));
+    let depth = Depth { again: 30_000, go_on: 300_000 };
+    for seed in 1..=SEEDS {
+        let run = match std::panic::catch_unwind(|| record::record(seed, STEPS)) {
+            Ok(Ok(run)) => run,
+            Ok(Err(what)) => return say(&format!("caught: {what}, without a crash, seed {seed}")),
+            Err(panic) => return say(&format!("caught: panic {}, seed {seed}", enumerate::text(&*panic))),
+        };
+        let (totals, violations) = look_at(&run, STEPS, depth);
+        if let Some(violation) = violations.first() {
+            return say(&format!("caught: {violation}\n  after {totals}"));
+        }
+    }
+    drop(std::panic::take_hook());
+    panic!("{SEEDS} workloads show nothing");
+}

@@ -1,0 +1,106 @@
+//! A machine with the disks of a store, and a store on it.
+
+use super::random::{Random, mix_all};
+use super::workload::PARTITIONS;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use storedd::disk::{Disk, SimDisk};
+use storedd::env::SimEnv;
+use storedd::error::StoreError;
+use storedd::lsn::Micros;
+use storedd::model::{Rows, Table};
+use storedd::partition::{PartitionId, Roots};
+use storedd::store::decision::Policy;
+use storedd::store::{self, Disks, Options, Report, Store};
+
+/// The simulated clock starts here.
+pub(super) const SECONDS_AT_START: u32 = 1_700_000_000;
+
+/// Root directories of partitions: disks of the machine, by name.
+#[derive(Debug)]
+struct SimRoots(SimDisk);
+
+impl Roots for SimRoots {
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(self.0.disk(&path.to_string_lossy())))
+    }
+
+    fn make(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        self.open(path)
+    }
+}
+
+/// The disks of a store on this machine.
+pub(super) fn disks(machine: &SimDisk) -> Disks {
+    Disks {
+        data: Arc::new(machine.disk("data")),
+        db: Arc::new(machine.disk("db")),
+        log: Arc::new(machine.disk("log")),
+        roots: Arc::new(SimRoots(machine.clone())),
+        partitions: PARTITIONS.iter().map(|name| ((*name).to_owned(), name.into())).collect(),
+    }
+}
+
+/// A machine with empty disks.
+pub(super) fn machine() -> SimDisk {
+    let machine = SimDisk::new();
+    ["data", "db", "log"].iter().chain(&PARTITIONS).for_each(|name| drop(machine.disk(name)));
+    machine
+}
+
+/// Small sizes, so that segments end, numbers are reserved and lists are cut all the time.
+pub(super) fn options(seed: u64) -> Options {
+    let mut random = Random::new(mix_all(&[seed, 1]));
+    Options {
+        segment_size: [32 << 10, 64 << 10][random.below(2)],
+        spares: random.below(3),
+        seal_idle: Duration::from_millis(1),
+        overlay_bytes: 16 << 10,
+        overlay_bytes_max: [24 << 10, 1 << 20][random.below(2)],
+        database_cache: 1 << 20,
+        id_block: [1, 4, 16][random.below(3)],
+        reports: 2,
+        ..Options::default()
+    }
+}
+
+/// A clock that starts so many seconds after the first start of the store (or before it).
+pub(super) fn env(seed: u64, seconds: i64) -> Arc<SimEnv> {
+    let start = i64::from(SECONDS_AT_START) + seconds;
+    Arc::new(SimEnv::new(Micros(start.max(0) as u64 * 1_000_000), seed))
+}
+
+/// A start, as the daemon's: what is lost is lost, and said.
+pub(super) fn open(
+    machine: &SimDisk,
+    env: &Arc<SimEnv>,
+    options: &Options,
+) -> Result<(Arc<Store>, Report), StoreError> {
+    let disks = disks(machine);
+    let lock = store::take_lock(&disks)?;
+    let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+    store::open(disks, env.clone(), options.clone(), lock, policy, &(Arc::new(|_| {}) as store::OnProgress))
+}
+
+/// The identity that a partition gets here.
+pub(super) fn partition_id(name: &str) -> PartitionId {
+    PartitionId([if name == PARTITIONS[0] { 1 } else { 2 }; 16])
+}
+
+/// Every row of every table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Dump(Vec<(Table, Vec<u8>, Vec<u8>)>);
+
+/// Everything that can be read.
+pub(super) fn dump(rows: &dyn Rows) -> Result<Dump, StoreError> {
+    let mut dump = Dump::default();
+    for table in Table::ALL {
+        rows.scan(table, Bound::Unbounded, &mut |key, row| {
+            dump.0.push((table, key.to_vec(), row.to_vec()));
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(dump)
+}
