@@ -36,9 +36,10 @@ impl History {
         Ok(())
     }
 
-    /// What was known when `nth` could be seen.
+    /// What was known when `nth` could be seen, for a run that begins there.
     pub(super) fn until(&self, nth: usize) -> History {
-        History(self.0.iter().filter(|(_, (_, since))| *since <= nth).map(|(k, v)| (k.clone(), *v)).collect())
+        let known = self.0.iter().filter(|(_, (_, since))| *since <= nth);
+        History(known.map(|(key, (id, _))| (key.clone(), (*id, 0))).collect())
     }
 
     /// I6 against what was seen up to `nth`.
@@ -199,15 +200,20 @@ impl Driver {
                 let fresh = world::partition_id(name);
                 did.failed.extend(store.partitions().prepare(name, fresh, self.env.now()).err());
             }
-            Step::Reopen => {
-                did.failed.extend(store.close().err());
+            Step::Reopen | Step::Kill => {
+                if matches!(step, Step::Reopen) {
+                    did.failed.extend(store.close().err());
+                }
+                let well = did.failed.is_empty() && store.phase() != Phase::Poisoned;
                 drop(store);
-                did.failed.extend(self.start().err());
-                return self.look(did, step);
-            }
-            Step::Kill => {
-                drop(store);
-                did.failed.extend(self.start().err());
+                match self.start() {
+                    // A power cut may break off a write that nobody was told of; nothing else does.
+                    Ok(report) if well && (report.cut_bytes > 0 || report.possible_loss) => {
+                        return Err(format!("nothing was being written, and the start says: {}", report.summary()));
+                    }
+                    Ok(_) => {}
+                    Err(e) => did.failed.push(e),
+                }
                 return self.look(did, step);
             }
         }

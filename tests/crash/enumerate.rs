@@ -1,8 +1,9 @@
-//! Every crash of a recorded run, and every crash of the starts after them.
+//! Every crash of a recorded run, every crash of the starts after them, and every crash of the lives that begin with them.
 
 use super::random::mix_all;
-use super::record::Run;
+use super::record::{self, Run};
 use super::recover::{Legal, recover};
+use super::tally::{Depth, Leg, Place, Totals, Violation};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use storedd::disk::{Moment, OpKind, Persist, SimDisk};
 
 /// What the next process finds: the machine as it was when the last one was killed, or what a power cut left.
-const WAYS: usize = 11;
+pub(super) const WAYS: usize = 11;
 
 /// A crash: at which operation, how much of it was done, and what survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +24,23 @@ pub(super) struct Crash {
 }
 
 impl Crash {
-    fn salt(self, seed: u64) -> u64 {
+    pub(super) fn salt(self, seed: u64) -> u64 {
         mix_all(&[seed, self.n, self.torn, self.way as u64])
     }
 
-    fn persist(self, seed: u64) -> Option<Persist> {
+    pub(super) fn persist(self, seed: u64) -> Option<Persist> {
         let salt = self.salt(seed);
         match self.way {
             0 => None,
             way @ 1..9 => Some(Persist::all(salt)[way - 1]),
             _ => Some(Persist::RandomTorn(salt)),
         }
+    }
+
+    /// What survives, in a word.
+    pub(super) fn name(way: usize) -> String {
+        let name = Crash { n: 0, torn: 0, way }.persist(0).map_or("Killed".to_owned(), |p| format!("{p:?}"));
+        name.split('(').next().unwrap_or_default().to_owned()
     }
 
     /// The machine that is found afterwards. `moment` is that of `torn`.
@@ -48,107 +55,6 @@ impl Crash {
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.n, self.torn, self.way)
-    }
-}
-
-/// How much is looked at.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Depth {
-    /// Of a million states, so many are crashed again at each operation of their start.
-    pub(super) again: u64,
-    /// Of a million states, so many go on with a workload of their own.
-    pub(super) go_on: u64,
-}
-
-/// What was looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    /// Runs, each with a seed of its own.
-    pub(super) runs: u64,
-    /// Operations of the workloads.
-    pub(super) operations: u64,
-    /// Crashes: operation, part of it done, policy.
-    pub(super) crashes: u64,
-    /// Of them, those that left the machine in a state of its own; each was started.
-    pub(super) states: u64,
-    /// Operations of starts at which the machine was crashed again.
-    pub(super) operations_again: u64,
-    /// Second crashes.
-    pub(super) crashes_again: u64,
-    /// Their states; each was started.
-    pub(super) states_again: u64,
-    /// States that went on with a workload.
-    pub(super) went_on: u64,
-    /// Changes they took.
-    pub(super) changes: u64,
-}
-
-impl std::ops::AddAssign for Totals {
-    fn add_assign(&mut self, o: Totals) {
-        self.runs += o.runs;
-        self.operations += o.operations;
-        self.crashes += o.crashes;
-        self.states += o.states;
-        self.operations_again += o.operations_again;
-        self.crashes_again += o.crashes_again;
-        self.states_again += o.states_again;
-        self.went_on += o.went_on;
-        self.changes += o.changes;
-    }
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} runs, {} operations, {} crashes -> {} states; {} operations of starts, {} second crashes -> {} states; \
-             {} states recovered in all, {} of them went on with {} changes",
-            self.runs,
-            self.operations,
-            self.crashes,
-            self.states,
-            self.operations_again,
-            self.crashes_again,
-            self.states_again,
-            self.states + self.states_again,
-            self.went_on,
-            self.changes
-        )
-    }
-}
-
-/// A crash after which something did not hold.
-#[derive(Debug, Clone)]
-pub(super) struct Violation {
-    pub(super) seed: u64,
-    pub(super) steps: usize,
-    pub(super) crash: Crash,
-    pub(super) again: Option<Crash>,
-    /// The operation, and what was being done.
-    pub(super) place: String,
-    pub(super) what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Violation { seed, steps, crash, again, place, what } = self;
-        writeln!(f, "{what}")?;
-        writeln!(f, "  seed {seed}, {place}")?;
-        writeln!(f, "  operation {}, {} bytes of it done, policy {:?}", crash.n, crash.torn, crash.persist(*seed))?;
-        let mut replay = format!("{seed}:{steps}:{crash}");
-        if let Some(again) = again {
-            let persist = again.persist(crash.salt(*seed));
-            writeln!(
-                f,
-                "  then operation {} of the start, {} bytes of it done, policy {persist:?}",
-                again.n, again.torn
-            )?;
-            replay = format!("{replay}:{again}");
-        }
-        write!(
-            f,
-            "  replay: STOREDD_CRASH_REPLAY={replay} cargo test --test store crash::replay -- --nocapture --ignored"
-        )
     }
 }
 
@@ -199,12 +105,40 @@ fn place(moment: &Moment) -> String {
     }
 }
 
+/// True for so many of a million salts.
+fn chance(of_million: u64, salt: u64, what: u64) -> bool {
+    mix_all(&[salt, what]) % 1_000_000 < of_million
+}
+
 /// A look at the crashes of one run.
 pub(super) struct Enumeration<'a> {
     pub(super) run: &'a Run,
-    pub(super) steps: usize,
+    /// Seed and steps of the workload with which it all began.
+    pub(super) origin: (u64, usize),
+    /// The crashes before this run; none if it is that workload.
+    pub(super) trail: Vec<Leg>,
+    /// Only the state to which these crashes lead, looked at in full.
+    pub(super) only: Option<&'a [Leg]>,
     pub(super) depth: Depth,
     pub(super) stop: &'a AtomicBool,
+}
+
+/// What came of a state.
+struct Looked {
+    /// Index of what it shows.
+    nth: usize,
+    /// What it did then, if that is to be crashed too.
+    life: Option<Run>,
+}
+
+/// What is done with a state that came up.
+#[derive(Clone, Copy)]
+enum Then {
+    Nothing,
+    /// What the salt says.
+    Chance,
+    GoOn,
+    Live,
 }
 
 impl Enumeration<'_> {
@@ -235,14 +169,14 @@ impl Enumeration<'_> {
         let (mut totals, mut violations) = results.into_inner().unwrap();
         totals.runs = 1;
         totals.operations = moments.len() as u64 - 1;
-        violations.sort_by_key(|v: &Violation| v.crash.n);
+        violations.sort_by_key(|v: &Violation| (v.trail.len(), v.trail[0].1.n));
         (totals, violations)
     }
 
     fn chunk(&self, chunk: &[Moment], totals: &mut Totals) -> Result<(), Box<Violation>> {
         let mut known = Known::default();
         for moment in chunk {
-            for torn in cuts(moment, mix_all(&[self.run.seed, moment.n]), 4) {
+            for torn in cuts(moment, mix_all(&[self.run.seed, moment.n]), self.depth.cuts) {
                 let cut = if torn == 0 { None } else { Some(moment.torn(torn)) };
                 for way in ways(cut.as_ref().unwrap_or(moment), &mut totals.crashes) {
                     if self.stop.load(Ordering::Relaxed) {
@@ -256,6 +190,14 @@ impl Enumeration<'_> {
         Ok(())
     }
 
+    /// True if this state is to be looked at: it is the next of those that are to be replayed, or the salt says so.
+    fn wanted(&self, nth: usize, crash: Crash, of_million: u64, salt: u64) -> bool {
+        match self.only {
+            Some(only) => only.get(nth).is_some_and(|(_, wanted)| *wanted == crash),
+            None => chance(of_million, salt, 4),
+        }
+    }
+
     fn crash(
         &self,
         crash: Crash,
@@ -263,121 +205,145 @@ impl Enumeration<'_> {
         known: &mut Known,
         totals: &mut Totals,
     ) -> Result<(), Box<Violation>> {
-        let legal = self.run.legal(crash.n);
+        let (legal, salt) = (self.run.legal(crash.n), crash.salt(self.run.seed));
+        if !self.wanted(0, crash, self.depth.share, salt) {
+            return Ok(());
+        }
         let image = crash.image(self.run.seed, moment);
         if !known.is_new(&image, &legal) {
             return Ok(());
         }
+        totals.found(crash.way);
         totals.states += 1;
-        let salt = crash.salt(self.run.seed);
-        let wanted = |of_million: u64, what: u64| mix_all(&[salt, what]) % 1_000_000 < of_million;
-        let (again, go_on) = (wanted(self.depth.again, 5), wanted(self.depth.go_on, 6));
-        let fail = |what: String| self.violation(crash, None, place(moment), what);
-        if !again {
-            return self.look(&legal, &image, salt, go_on, totals).map(drop).map_err(fail);
+        let trail = [(if self.trail.is_empty() { Place::Work } else { Place::Life }, crash)];
+        let again = match self.only {
+            Some(only) => only.get(1).is_some_and(|(place, _)| *place == Place::Start),
+            None => chance(self.depth.again, salt, 5),
+        };
+        if again {
+            self.again(trail, moment, &image, totals)
+        } else {
+            self.state(&trail, moment, &legal, &image, totals)
         }
-        let before = image.moment().killed();
-        image.set_recording(true);
-        let nth = self.look(&legal, &image, salt, false, totals).map_err(fail)?;
-        let mut starts = image.take_moments();
-        image.set_recording(false);
-        starts.push(image.moment());
-        self.again(crash, &legal, nth, &before, &starts, totals)
     }
 
     /// Crashes of the start that followed a crash. What it had shown when it was done must be shown again.
     fn again(
         &self,
-        first: Crash,
-        legal: &Legal,
-        nth: usize,
-        before: &SimDisk,
-        starts: &[Moment],
+        first: [Leg; 1],
+        moment: &Moment,
+        image: &SimDisk,
         totals: &mut Totals,
     ) -> Result<(), Box<Violation>> {
-        let salt = first.salt(self.run.seed);
+        let crash = first[0].1;
+        let (legal, salt) = (self.run.legal(crash.n), crash.salt(self.run.seed));
         let mut known = Known::default();
-        known.is_new(before, legal);
+        known.is_new(image, &legal);
+        image.set_recording(true);
+        let looked = self.look(&first, &legal, image, Then::Nothing, totals);
+        let nth = looked.map_err(|what| self.violation(&first, moment, what))?.nth;
+        let mut starts = image.take_moments();
+        image.set_recording(false);
+        starts.push(image.moment());
         totals.operations_again += starts.len() as u64 - 1;
-        for moment in starts {
+        for moment in &starts {
             let legal = if moment.kind.is_some() { legal.clone() } else { nth..=nth };
             for torn in cuts(moment, mix_all(&[salt, moment.n]), 2) {
                 let cut = if torn == 0 { None } else { Some(moment.torn(torn)) };
                 for way in ways(cut.as_ref().unwrap_or(moment), &mut totals.crashes_again) {
                     let crash = Crash { n: moment.n, torn, way };
-                    let image = crash.image(salt, cut.as_ref().unwrap_or(moment));
-                    if !known.is_new(&image, &legal) {
+                    if !self.wanted(1, crash, 1_000_000, salt) {
                         continue;
                     }
-                    totals.states_again += 1;
-                    let salt = crash.salt(salt);
-                    let go_on = mix_all(&[salt, 7]) % 1_000_000 < self.depth.go_on;
-                    self.look(&legal, &image, salt, go_on, totals)
-                        .map_err(|what| self.violation(first, Some(crash), place(moment), what))?;
+                    let image = crash.image(salt, cut.as_ref().unwrap_or(moment));
+                    if known.is_new(&image, &legal) {
+                        totals.found(way);
+                        totals.states_again += 1;
+                        self.state(&[first[0], (Place::Start, crash)], moment, &legal, &image, totals)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
+    /// One state: started, and perhaps what it does then is crashed too.
+    fn state(
+        &self,
+        trail: &[Leg],
+        moment: &Moment,
+        legal: &Legal,
+        image: &SimDisk,
+        totals: &mut Totals,
+    ) -> Result<(), Box<Violation>> {
+        let then = match self.only {
+            Some(only) if only.len() > trail.len() => Then::Live,
+            Some(_) => Then::GoOn,
+            None => Then::Chance,
+        };
+        let looked = self.look(trail, legal, image, then, totals);
+        let looked = looked.map_err(|what| self.violation(trail, moment, what))?;
+        let Some(life) = looked.life else { return Ok(()) };
+        let later = Enumeration {
+            run: &life,
+            origin: self.origin,
+            trail: [&self.trail, trail].concat(),
+            only: self.only.map(|only| &only[trail.len()..]),
+            depth: self.depth.later(),
+            stop: self.stop,
+        };
+        let mut inner = Totals::default();
+        let crashed = later.chunk(&life.moments, &mut inner);
+        totals.add_life(life.moments.len() as u64 - 1, &inner);
+        crashed
+    }
+
     /// Starts the store; a panic is a violation too.
     fn look(
         &self,
+        trail: &[Leg],
         legal: &Legal,
         image: &SimDisk,
-        salt: u64,
-        go_on: bool,
+        then: Then,
         totals: &mut Totals,
-    ) -> Result<usize, String> {
+    ) -> Result<Looked, String> {
+        let (salt, asked) = (salt_of(trail, self.run.seed), self.run.asked(trail[0].1.n));
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let up = recover(self.run, legal, image, salt)?;
             let nth = up.nth;
-            if go_on {
-                totals.went_on += 1;
-                totals.changes += up.goes_on(self.run, image, salt)?;
+            // What is written next lies upon a rest that was cut: worth more looks.
+            let lives = if up.cut { self.depth.lives_if_cut } else { self.depth.lives };
+            let then = match then {
+                Then::Chance if chance(lives, salt, 8) => Then::Live,
+                Then::Chance if chance(self.depth.go_on, salt, 6) => Then::GoOn,
+                then => then,
+            };
+            let mut life = None;
+            match then {
+                Then::Live => life = Some(record::life(up, self.run, image, salt, asked)?),
+                Then::GoOn => {
+                    totals.went_on += 1;
+                    totals.changes += up.goes_on(self.run, image, salt, asked)?;
+                }
+                // The machine is not wanted any more: nobody need tidy up.
+                Then::Chance => image.crash_at(image.ops() + 1),
+                Then::Nothing => {}
             }
-            Ok(nth)
+            Ok(Looked { nth, life })
         }));
         looked.unwrap_or_else(|panic| Err(format!("panic: {}", text(&*panic))))
     }
 
-    fn violation(&self, crash: Crash, again: Option<Crash>, place: String, what: String) -> Box<Violation> {
-        let place = format!("at {place}, in step {}", self.run.step(crash.n));
-        Box::new(Violation { seed: self.run.seed, steps: self.steps, crash, again, place, what })
+    fn violation(&self, trail: &[Leg], moment: &Moment, what: String) -> Box<Violation> {
+        let place = format!("at {}, in step {}", place(moment), self.run.step(trail[0].1.n));
+        let trail = [&self.trail, trail].concat();
+        Box::new(Violation { seed: self.origin.0, steps: self.origin.1, trail, place, what })
     }
+}
 
-    /// One crash, and perhaps one of the start after it, looked at in full.
-    pub(super) fn one(&self, crash: Crash, again: Option<Crash>) -> Result<(), Box<Violation>> {
-        let moment = self.run.moments.iter().find(|m| m.n == crash.n);
-        let Some(moment) = moment else {
-            return Err(self.violation(crash, again, "nowhere".to_owned(), "there is no such operation".to_owned()));
-        };
-        let (legal, salt) = (self.run.legal(crash.n), crash.salt(self.run.seed));
-        let image = crash.image(self.run.seed, &moment.torn(crash.torn));
-        let mut totals = Totals::default();
-        let Some(second) = again else {
-            let looked = self.look(&legal, &image, salt, true, &mut totals);
-            return looked.map(drop).map_err(|what| self.violation(crash, None, place(moment), what));
-        };
-        image.set_recording(true);
-        let nth = self.look(&legal, &image, salt, false, &mut totals);
-        let nth = nth.map_err(|what| self.violation(crash, None, place(moment), what))?;
-        let mut starts = image.take_moments();
-        image.set_recording(false);
-        starts.push(image.moment());
-        let Some(moment) = starts.iter().find(|m| m.n == second.n) else {
-            return Err(self.violation(
-                crash,
-                again,
-                "nowhere".to_owned(),
-                "the start has no such operation".to_owned(),
-            ));
-        };
-        let legal = if moment.kind.is_some() { legal } else { nth..=nth };
-        let image = second.image(salt, &moment.torn(second.torn));
-        let looked = self.look(&legal, &image, second.salt(salt), true, &mut totals);
-        looked.map(drop).map_err(|what| self.violation(crash, again, place(moment), what))
-    }
+/// Decides whatever is done with the state to which these crashes lead.
+fn salt_of(trail: &[Leg], seed: u64) -> u64 {
+    trail.iter().fold(seed, |seed, (_, crash)| crash.salt(seed))
 }
 
 /// What a panic said.

@@ -2,7 +2,7 @@
 //!
 //! A planted fault is on for the whole process, so each has a process of its own.
 
-use super::enumerate::Depth;
+use super::tally::Depth;
 use super::{STEPS, enumerate, look_at, record, say};
 use std::process::Command;
 use storedd::planted::{Bug, plant};
@@ -36,14 +36,14 @@ fn one_planted_fault() {
     plant(Some(bug));
     // Panics of the store are violations, not news.
     std::panic::set_hook(Box::new(|_| {}));
-    let depth = Depth { again: 30_000, go_on: 300_000 };
+    let depth = Depth { again: 30_000, go_on: 100_000, lives: 1000, lives_if_cut: 50_000, ..Depth::USUAL };
     for seed in 1..=SEEDS {
         let run = match std::panic::catch_unwind(|| record::record(seed, STEPS)) {
             Ok(Ok(run)) => run,
             Ok(Err(what)) => return say(&format!("caught: {what}, without a crash, seed {seed}")),
             Err(panic) => return say(&format!("caught: panic {}, seed {seed}", enumerate::text(&*panic))),
         };
-        let (totals, violations) = look_at(&run, STEPS, depth);
+        let (totals, violations) = look_at(&run, STEPS, depth, None);
         if let Some(violation) = violations.first() {
             return say(&format!("caught: {violation}\n  after {totals}"));
         }

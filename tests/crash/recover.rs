@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use storedd::disk::SimDisk;
 use storedd::env::SimEnv;
+use storedd::model::Command;
 use storedd::store::Store;
 
 /// Indices into [`Run::seen`].
@@ -46,6 +47,8 @@ pub(super) struct Up {
     env: Arc<SimEnv>,
     /// What it shows.
     pub(super) nth: usize,
+    /// The start cut a torn rest of the log.
+    pub(super) cut: bool,
 }
 
 /// Starts the store on what a crash left. `salt` decides what the clock says meanwhile.
@@ -70,7 +73,7 @@ pub(super) fn recover(run: &Run, legal: &Legal, image: &SimDisk, salt: u64) -> R
     }
     driver::check_store(&store)?;
     drop(view);
-    Ok(Up { store, env, nth })
+    Ok(Up { store, env, nth, cut: report.cut_bytes > 0 })
 }
 
 /// Says what is wrong with what a store shows.
@@ -86,18 +89,29 @@ fn wrong(run: &Run, legal: &Legal, dump: &world::Dump, tables: &Tables) -> Strin
 }
 
 impl Up {
-    /// The store goes on: it takes changes, writes checkpoints, stops in order, starts again, and names no two
-    /// mailboxes alike.
-    pub(super) fn goes_on(self, run: &Run, image: &SimDisk, salt: u64) -> Result<u64, String> {
+    /// The store, to be driven further.
+    pub(super) fn driver(self, run: &Run, image: &SimDisk) -> Driver {
         let now: Seen = run.seen[self.nth].clone();
         let answered = now.lsn;
         let mut driver = Driver::of(image.clone(), self.env, run.options.clone(), self.store, now);
         driver.history = run.history.until(self.nth);
         driver.answered = answered;
+        driver
+    }
+
+    /// The store goes on: it takes what was `asked` for once more and other changes, writes checkpoints, is killed, stops
+    /// in order, starts again, and names no two mailboxes alike.
+    pub(super) fn goes_on(self, run: &Run, image: &SimDisk, salt: u64, asked: &[Command]) -> Result<u64, String> {
+        let mut driver = self.driver(run, image);
         let mut random = Random::new(mix_all(&[salt, 2]));
         let mut generator = Generator::new(mix_all(&[salt, 3]), Mix { share: [25, 0, 0, 0, 0, 0], large: 5 });
-        let mut steps = Vec::new();
-        for _ in 0..2 + random.below(3) {
+        // Not all callers ask again; what the others had asked for must not come after all.
+        let again = 1 + random.below(asked.len());
+        let mut steps: Vec<Step> = asked.iter().take(again).cloned().map(Step::Commit).collect();
+        if random.once_in(2) {
+            steps.push(Step::Kill);
+        }
+        for _ in 0..1 + random.below(3) {
             steps.push(generator.step(&driver.now.model));
         }
         let rest = [Step::Seal, Step::PrepareSpares, Step::Checkpoint, Step::Kill, Step::Checkpoint];

@@ -86,16 +86,14 @@ impl Generator {
 
     /// The next step of a store that shows `model`.
     pub(super) fn step(&mut self, model: &Model) -> Step {
-        // A new store has no partition.
-        for name in PARTITIONS {
-            if self.begun == 0 && !model.tables.partitions.contains_key(name) {
-                self.begun = 1;
-                return Step::PreparePartition(name);
-            }
-        }
-        if self.begun == 1 {
-            self.begun = 2;
-            return Step::Commit(partition_add("primary", 1));
+        let primary = PARTITIONS[0];
+        if self.begun < 2 && !model.tables.partitions.contains_key(primary) {
+            // A new store has no partition.
+            self.begun += 1;
+            return match self.begun {
+                1 => Step::PreparePartition(primary),
+                _ => Step::Commit(partition_add(primary, 1)),
+            };
         }
         let mut at = self.random.below(100);
         for (kind, share) in self.mix.share.into_iter().enumerate() {
