@@ -79,10 +79,15 @@ fn every_crash_of_a_run_is_survived() {
     let first = number("STOREDD_CRASH_SEED", 1);
     let (begun, mut totals) = (Instant::now(), Totals::default());
     let runs = number("STOREDD_CRASH_RUNS", RUNS);
-    // A short run looks at some states of each workload. The more are wanted, the more starts are crashed again; in a
-    // long run all of them.
-    let share = (wanted * 1_000_000 / (runs * STATES_OF_RUN).max(1)).min(1_000_000);
-    let depth = Depth { share, again: (wanted / 5).min(1_000_000), ..Depth::USUAL };
+    // A short run looks at some states of each workload. The more are wanted, the more starts and lives are crashed again;
+    // in a long run nearly all of them.
+    let depth = Depth {
+        share: (wanted * 1_000_000 / (runs * STATES_OF_RUN).max(1)).min(1_000_000),
+        again: (wanted / 5).min(1_000_000),
+        lives: (wanted / 400).clamp(Depth::USUAL.lives, 1_000_000),
+        lives_if_cut: (wanted / 10).clamp(Depth::USUAL.lives_if_cut, 1_000_000),
+        ..Depth::USUAL
+    };
     for seed in first.. {
         let run = record::record(seed, STEPS).unwrap_or_else(|e| panic!("seed {seed}, without a crash: {e}"));
         let (looked, violations) = look_at(&run, STEPS, depth, None);
