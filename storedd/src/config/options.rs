@@ -159,9 +159,9 @@ options! {
     checkpoint: CheckpointOptions {
         interval: Duration = Duration::from_secs(60), Limit::Millis(1_000, 86_400_000), Restart,
             "Longest time between two checkpoints while there are changes.";
-        overlay_bytes: u64 = 32 * MIB, Limit::Bytes(MIB, 64 * GIB), Restart,
+        overlay_bytes: u64 = 128 * MIB, Limit::Bytes(MIB, 64 * GIB), Restart,
             "Memory of changes not yet in the database from which a checkpoint starts.";
-        overlay_bytes_max: u64 = 256 * MIB, Limit::Bytes(2 * MIB, 64 * GIB), Restart,
+        overlay_bytes_max: u64 = 512 * MIB, Limit::Bytes(2 * MIB, 64 * GIB), Restart,
             "Memory of changes not yet in the database at which further changes are refused as busy; they are slowed before.";
         log_bytes: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Restart,
             "Log since the last checkpoint from which a checkpoint starts.";

@@ -85,6 +85,11 @@ pub trait Rows {
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         Ok(self.get(table, key)?.is_some())
     }
+
+    /// False only if no mailbox lies below the mailbox with this key; where the implementation knows it without a scan.
+    fn may_lie_below(&self, _mailbox: &[u8]) -> bool {
+        true
+    }
 }
 
 /// Rows in a plain map, for tests.

@@ -11,12 +11,16 @@
 //! log still holds everything.
 
 use super::commit::lock;
-use super::overlay::Overlay;
+use super::names::Names;
+use super::overlay::{Newest, Overlay};
 use super::stats::add;
 use super::view::{Base, Frozen};
 use super::{Retired, Store};
+use crate::db::DbReader;
 use crate::error::Result;
 use crate::lsn::Lsn;
+use crate::model::Table;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -74,7 +78,8 @@ impl Store {
         let reader = Arc::new(db.reader()?);
         assert_eq!(reader.meta().applied_lsn, frozen.upto, "I1: applied_lsn is the checkpoint");
         let base = self.base.load();
-        self.base.store(Arc::new(Base { active: base.active.clone(), frozen: None, db: reader }));
+        let names = base.names.clone().filter(|names| !names.is_overfull()).or_else(|| learn_names(&reader));
+        self.base.store(Arc::new(Base { active: base.active.clone(), frozen: None, db: reader, names }));
         self.checkpoint_lsn.store(frozen.upto.0, Ordering::Release);
         self.last_checkpoint.store(self.env.now().0, Ordering::Release);
         let durable = Lsn(self.synced.load(Ordering::Acquire));
@@ -99,6 +104,7 @@ impl Store {
             active: Arc::new(Overlay::sized(self.options.overlay_bytes)),
             frozen: Some(frozen.clone()),
             db: base.db.clone(),
+            names: base.names.clone(),
         };
         self.base.store(Arc::new(next));
         frozen
@@ -119,9 +125,16 @@ impl Store {
 
     fn write_frozen(&self, db: &mut crate::db::Db, frozen: &Frozen) -> Result<u64> {
         let epoch = self.control.state().epoch;
+        let names = self.base.load().names.clone();
+        // Before a reader can find the row in the file.
+        let noted = |(table, key, row): &Newest| {
+            if let (Some(names), Some(_)) = (&names, row) {
+                names.note(*table, key);
+            }
+        };
         let mut attempts = 0;
         let cause = loop {
-            let failed = match db.apply(frozen.upto, epoch, frozen.overlay.newest(frozen.upto)) {
+            let failed = match db.apply(frozen.upto, epoch, frozen.overlay.newest(frozen.upto).inspect(noted)) {
                 Ok(applied) => return Ok(applied.rows_put + applied.rows_removed),
                 Err(e) => e,
             };
@@ -143,8 +156,8 @@ impl Store {
         let reopened = db.reopen();
         if let Ok(reader) = db.reader() {
             let base = self.base.load();
-            let (active, frozen) = (base.active.clone(), base.frozen.clone());
-            self.base.store(Arc::new(Base { active, frozen, db: Arc::new(reader) }));
+            let (active, frozen, names) = (base.active.clone(), base.frozen.clone(), base.names.clone());
+            self.base.store(Arc::new(Base { active, frozen, db: Arc::new(reader), names }));
         }
         Ok(reopened?.applied_lsn)
     }
@@ -172,6 +185,7 @@ impl Store {
     /// The checkpointer: checkpoints when the overlay is full, when a replay of the log would take longer than its
     /// budget, or when the interval has passed and something changed. Returns after [`Store::stop_checkpointer`].
     pub fn run_checkpointer(&self) {
+        self.learn_names();
         let mut last = self.env.uptime();
         loop {
             let stop = {
@@ -212,6 +226,18 @@ impl Store {
             || (age >= self.options.checkpoint_interval && !base.active.is_empty())
     }
 
+    /// After a start: learns which rows the database holds, so that lookups of others need not ask it.
+    fn learn_names(&self) {
+        let db = lock(&self.db);
+        let base = self.base.load();
+        if base.names.is_none() {
+            let names = learn_names(&base.db);
+            let (active, frozen, reader) = (base.active.clone(), base.frozen.clone(), base.db.clone());
+            self.base.store(Arc::new(Base { active, frozen, db: reader, names }));
+        }
+        drop(db);
+    }
+
     pub(crate) fn wake_checkpointer(&self) {
         lock(&self.checkpointer.flags).asked = true;
         self.checkpointer.wake.notify_one();
@@ -222,4 +248,16 @@ impl Store {
         lock(&self.checkpointer.flags).stop = true;
         self.checkpointer.wake.notify_all();
     }
+}
+
+/// The names of all rows of the database; `None` if they cannot all be read, which those who need one will hear of.
+fn learn_names(reader: &DbReader) -> Option<Arc<Names>> {
+    let rows: u64 = Table::ALL.iter().map(|table| reader.meta().table(*table).rows).sum();
+    let names = Names::sized(usize::try_from(rows).unwrap_or(usize::MAX).saturating_add(1 << 16));
+    for table in Table::ALL {
+        for row in reader.range(table, Bound::Unbounded, Bound::Unbounded).ok()? {
+            names.note(table, row.ok()?.key());
+        }
+    }
+    Some(Arc::new(names))
 }

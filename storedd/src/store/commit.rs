@@ -24,6 +24,7 @@
 //! * I2 an answer "done" for LSN n needs a [`Synced`] token at or past n, which only the success path of a sync makes.
 //! * Outside the leader the open group is empty: a group never waits for a leader.
 
+use super::hot::{Hot, HotUsers};
 use super::ids::IdSource;
 use super::plan::{self, PlanError};
 use super::stats::add;
@@ -33,6 +34,7 @@ use crate::error::StoreError;
 use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Command, Outcome, Refusal, Table};
 use crate::wal::{Encoder, Kind, Piece, Synced, Writer, payload};
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -114,11 +116,24 @@ pub(crate) struct Queue {
     syncing: bool,
     /// Committer threads that wait for work.
     idle: usize,
+    /// How many of them were called and have not run yet: nobody needs a second call.
+    called: usize,
     /// The leader waits for the log side or for more work.
     leader_waits: bool,
+    /// The leader waits and was not called yet.
+    leader_sleeps: bool,
     /// Records were written after the last seal.
     unsealed: bool,
     stop: bool,
+}
+
+impl Queue {
+    /// True if a committer thread waits that nobody has called; it counts as called then.
+    fn call_idle(&mut self) -> bool {
+        let call = self.idle > self.called;
+        self.called += usize::from(call);
+        call
+    }
 }
 
 /// A planned command that waits for its group.
@@ -149,6 +164,7 @@ pub(crate) struct Planner {
     pub(crate) encoder: Option<Encoder>,
     reached: Lsn,
     pub(crate) ids: IdSource,
+    users: RefCell<HotUsers>,
     group: Group,
     /// The last record is a seal (or nothing was written in this run).
     sealed: bool,
@@ -157,7 +173,8 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(encoder: Option<Encoder>, reached: Lsn, ids: IdSource) -> Planner {
-        Planner { encoder, reached, ids, group: Group::default(), sealed: true, scratch: Vec::new() }
+        let (users, group, scratch) = Default::default();
+        Planner { encoder, reached, ids, users, group, sealed: true, scratch }
     }
 
     /// LSN of the last record planned.
@@ -232,8 +249,9 @@ impl Store {
         queue.pending.push(pending);
         // A leader that waits for the log is woken for a handful, not for each: it is woken for the rest in any case
         // when the log side is free.
-        let leader = queue.leader_waits && queue.pending.len() >= WAKE_LEADER_AT;
-        let idle = !queue.leader_waits && queue.idle > 0;
+        let leader = queue.leader_sleeps && queue.pending.len() >= WAKE_LEADER_AT;
+        queue.leader_sleeps &= !leader;
+        let idle = !queue.leader_waits && queue.call_idle();
         drop(queue);
         if leader {
             self.turn.notify_one();
@@ -245,8 +263,9 @@ impl Store {
 
     /// After a caller led: if commands came in meanwhile, a committer thread takes over.
     fn wake_for_rest(&self) {
-        let queue = lock(&self.queue);
-        if !queue.pending.is_empty() && queue.idle > 0 {
+        let mut queue = lock(&self.queue);
+        if !queue.pending.is_empty() && queue.call_idle() {
+            drop(queue);
             self.work.notify_one();
         }
     }
@@ -282,9 +301,9 @@ impl Store {
         }
         let mut queue = lock(&self.queue);
         while queue.syncing && (queue.pending.len() < WAKE_LEADER_AT || group.payload_bytes >= GROUP_BYTES_MAX) {
-            queue.leader_waits = true;
+            (queue.leader_waits, queue.leader_sleeps) = (true, true);
             queue = self.turn.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
-            queue.leader_waits = false;
+            (queue.leader_waits, queue.leader_sleeps) = (false, false);
         }
         // What came meanwhile joins the group, if it has room; the log side stays free, because only leaders take it.
         let join = !queue.pending.is_empty() && group.payload_bytes < GROUP_BYTES_MAX;
@@ -328,7 +347,8 @@ impl Store {
     fn plan_one(&self, planner: &mut Planner, view: &View, command: &Command) -> Answer {
         self.may_write()?;
         let now = self.env.now();
-        let planned = match plan::plan_with(&self.options.policy(), command, view, &mut planner.ids, now) {
+        let hot = Hot { view, users: &planner.users };
+        let planned = match plan::plan_with(&self.options.policy(), command, &hot, &mut planner.ids, now) {
             Ok(planned) => planned,
             Err(PlanError::Refused(refusal)) => {
                 add(&self.stats.refused, 1);
@@ -351,6 +371,7 @@ impl Store {
         let lsn = self.encode(encoder, Kind::Transaction, scratch, now, durable, &mut group.pieces)?;
         for change in &planned.changes {
             apply(&view.base.active, change, lsn);
+            planner.users.get_mut().follow(change);
             if let Change::Put { table: Table::Users, key, row } = change {
                 planner.group.user_rows.push((key.to_vec(), row.to_vec()));
             }
@@ -425,12 +446,12 @@ impl Store {
             queue.syncing = false;
             if group.records > 0 {
                 let was = std::mem::replace(&mut queue.unsealed, group.records > group.seals);
-                if queue.unsealed && !was && queue.idle > 0 {
+                if queue.unsealed && !was && queue.call_idle() {
                     // Somebody has to look at the clock from now on.
                     self.work.notify_one();
                 }
             }
-            queue.leader_waits
+            std::mem::take(&mut queue.leader_sleeps)
         };
         if leader {
             self.turn.notify_one();
@@ -538,6 +559,7 @@ impl Store {
                 let timed_out;
                 (queue, timed_out) = self.wait_for_work(queue);
                 queue.idle -= 1;
+                queue.called = queue.called.saturating_sub(1);
                 if timed_out && queue.pending.is_empty() && !queue.syncing {
                     drop(queue);
                     if let Err(e) = self.seal_if_resting() {

@@ -16,8 +16,10 @@
 mod checkpoint;
 mod commit;
 pub mod decision;
+mod hot;
 mod ids;
 mod marker;
+mod names;
 mod overlay;
 pub mod plan;
 mod recovery;
@@ -112,8 +114,8 @@ impl Default for Options {
             spares: 2,
             seal_idle: Duration::from_millis(100),
             queue_max: 100_000,
-            overlay_bytes: 32 << 20,
-            overlay_bytes_max: 256 << 20,
+            overlay_bytes: 128 << 20,
+            overlay_bytes_max: 512 << 20,
             checkpoint_interval: Duration::from_secs(60),
             checkpoint_log_bytes: 256 << 20,
             replay_target: Duration::from_secs(5),

@@ -298,7 +298,7 @@ fn first_start(
         partitions: partitions(disks, store_id)?,
         db,
         log: Some(log),
-        base: Base { active: Arc::new(Overlay::sized(options.overlay_bytes)), frozen: None, db: reader },
+        base: Base { active: Arc::new(Overlay::sized(options.overlay_bytes)), frozen: None, db: reader, names: None },
         reached: Lsn::ZERO,
         checkpoint: Lsn::ZERO,
     })
@@ -387,7 +387,7 @@ fn restart(
     report.replayed_bytes = replayed.bytes;
     report.possible_loss = reach.stop == Stop::Torn;
     let reader = Arc::new(db.reader()?);
-    let base = Base { active: Arc::new(overlay), frozen: None, db: reader };
+    let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
     let control = Arc::new(open_control(disks, marker.store_id, found.control.clone(), &base)?);
     let log = match (hold, decision.fork) {
         (true, _) => None,
@@ -410,7 +410,7 @@ fn open_control(disks: &Disks, store_id: StoreId, state: Option<ControlState>, b
     }
     let mut state = ControlState::new(store_id);
     let view = View {
-        base: Arc::new(Base { active: base.active.clone(), frozen: None, db: base.db.clone() }),
+        base: Arc::new(Base { active: base.active.clone(), frozen: None, db: base.db.clone(), names: None }),
         at: Lsn(u64::MAX),
     };
     let mut undecodable = None;

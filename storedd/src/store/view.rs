@@ -6,6 +6,7 @@
 //!
 //! A view keeps the database pages of its moment from being reused, so it is for one request, not for hours.
 
+use super::names::{self, Names};
 use super::overlay::{Cursor, Overlay};
 use crate::db::{DbRange, DbReader, DbRow};
 use crate::error::Result;
@@ -27,6 +28,15 @@ pub(crate) struct Base {
     pub(crate) active: Arc<Overlay>,
     pub(crate) frozen: Option<Frozen>,
     pub(crate) db: Arc<DbReader>,
+    /// Which rows the database holds, as soon as that is known.
+    pub(crate) names: Option<Arc<Names>>,
+}
+
+impl Base {
+    /// False only if the database holds no such row of this table.
+    fn database_may_hold(&self, table: Table, hash: names::Hash) -> bool {
+        self.db.meta().table(table).rows > 0 && self.names.as_ref().is_none_or(|names| names.maybe(hash))
+    }
 }
 
 /// One consistent moment.
@@ -65,24 +75,28 @@ impl View {
 
 impl Rows for View {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let hash = names::hash(table, key);
         for overlay in self.overlays() {
-            if let Some(version) = overlay.get(table, key, self.at) {
+            if let Some(version) = overlay.get(table, key, hash, self.at) {
                 return Ok(version);
             }
         }
-        if self.base.db.meta().table(table).rows == 0 {
-            return Ok(None);
-        }
-        self.base.db.get(table, key)
+        if self.base.database_may_hold(table, hash) { self.base.db.get(table, key) } else { Ok(None) }
     }
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
+        let hash = names::hash(table, key);
         for overlay in self.overlays() {
-            if let Some(there) = overlay.contains(table, key, self.at) {
+            if let Some(there) = overlay.contains(table, key, hash, self.at) {
                 return Ok(there);
             }
         }
-        Ok(self.base.db.meta().table(table).rows > 0 && self.base.db.contains(table, key)?)
+        Ok(self.base.database_may_hold(table, hash) && self.base.db.contains(table, key)?)
+    }
+
+    fn may_lie_below(&self, mailbox: &[u8]) -> bool {
+        let hash = names::below(mailbox);
+        self.base.database_may_hold(Table::Mailboxes, hash) || self.overlays().any(|o| o.names().maybe(hash))
     }
 
     fn scan(

@@ -8,7 +8,6 @@
 use crate::engines::{Engine, Failure};
 use crate::hist::Histogram;
 use crate::job::{Mix, Script};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -99,7 +98,7 @@ struct Client {
 }
 
 struct Ready {
-    queue: VecDeque<usize>,
+    queue: Vec<usize>,
     idle: usize,
     live: usize,
 }
@@ -168,9 +167,12 @@ impl Board {
             self.note(&mut lock(&self.clients[client]), now);
         }
         let mut ready = lock(&self.ready);
-        ready.queue.push_back(client);
-        if ready.idle > 0 {
-            ready.idle -= 1;
+        ready.queue.push(client);
+        let wake = ready.idle > 0;
+        ready.idle -= usize::from(wake);
+        // Not under the lock, on which the woken thread would at once wait.
+        drop(ready);
+        if wake {
             self.wake.notify_one();
         }
     }
@@ -185,15 +187,17 @@ impl Board {
         }
     }
 
-    /// The next client that may start an operation; `None` when all have ended.
-    fn next(&self) -> Option<usize> {
+    /// The clients that may start an operation, into `batch`; false when all have ended.
+    fn next(&self, batch: &mut Vec<usize>) -> bool {
+        batch.clear();
         let mut ready = lock(&self.ready);
         loop {
-            if let Some(client) = ready.queue.pop_front() {
-                return Some(client);
+            if !ready.queue.is_empty() {
+                std::mem::swap(batch, &mut ready.queue);
+                return true;
             }
             if ready.live == 0 {
-                return None;
+                return false;
             }
             ready.idle += 1;
             ready = self.wake.wait(ready).unwrap_or_else(PoisonError::into_inner);
@@ -202,22 +206,28 @@ impl Board {
 
     /// A driver thread: starts operations until all clients have ended.
     fn drive(self: &Arc<Self>, engine: &dyn Engine) {
-        while let Some(id) = self.next() {
-            let now = Instant::now();
-            if now >= self.count_to {
-                let mut ready = lock(&self.ready);
-                ready.live -= 1;
-                if ready.live == 0 {
-                    self.wake.notify_all();
-                }
-                continue;
-            }
-            let mut client = lock(&self.clients[id]);
-            client.started = now;
-            let op = client.script.next_op();
-            drop(client);
-            engine.submit(op, Done::Client(Arc::clone(self), id));
+        let mut batch = Vec::with_capacity(self.clients.len());
+        while self.next(&mut batch) {
+            batch.drain(..).for_each(|id| self.start(id, engine));
         }
+    }
+
+    /// Starts a client's next operation, or ends the client.
+    fn start(self: &Arc<Self>, id: usize, engine: &dyn Engine) {
+        let now = Instant::now();
+        if now >= self.count_to {
+            let mut ready = lock(&self.ready);
+            ready.live -= 1;
+            if ready.live == 0 {
+                self.wake.notify_all();
+            }
+            return;
+        }
+        let mut client = lock(&self.clients[id]);
+        client.started = now;
+        let op = client.script.next_op();
+        drop(client);
+        engine.submit(op, Done::Client(Arc::clone(self), id));
     }
 
     fn block(&self, id: usize, engine: &dyn Engine) {

@@ -154,7 +154,7 @@ pub fn round(
     settings: &Settings,
     round: usize,
 ) -> Result<(), Failure> {
-    for clients in settings.clients.iter().copied() {
+    for clients in settings.clients.iter().copied().filter(|_| settings.mix(Mix::MIXED)) {
         for engine in engines {
             for form in forms(&**engine, clients) {
                 let plan = settings.plan(*form, clients, Mix::MIXED);
@@ -162,7 +162,7 @@ pub fn round(
             }
         }
     }
-    for mix in [Mix::CREATE, Mix::ACL, Mix::RENAME].into_iter().filter(|_| !settings.quick) {
+    for mix in [Mix::CREATE, Mix::ACL, Mix::RENAME].into_iter().filter(|m| !settings.quick && settings.mix(*m)) {
         for engine in engines.iter().filter(|e| e.has_callbacks()) {
             measure(report, device, &**engine, &settings.plan(Form::Callback, 64, mix), round)?;
         }

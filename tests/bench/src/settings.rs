@@ -33,6 +33,9 @@ pub struct Settings {
     /// Sections, all if absent.
     #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "restart"])]
     pub sections: Vec<String>,
+    /// What clients of the section `commits` do, all if absent.
+    #[arg(long, value_delimiter = ',', value_parser = ["mix", "create", "acl", "rename"])]
+    pub mixes: Vec<String>,
     /// Devices: `controlled` (memory, each sync takes a fixed time), `real` (the disk of `--dir`).
     #[arg(long, value_delimiter = ',', value_parser = ["controlled", "real"], default_value = "controlled,real")]
     pub devices: Vec<String>,
@@ -57,6 +60,11 @@ impl Settings {
     /// True if an engine is to be measured.
     pub fn wants(&self, engine: &str) -> bool {
         self.engines.is_empty() || self.engines.iter().any(|e| e == engine)
+    }
+
+    /// True if a mix is to be measured.
+    pub fn mix(&self, mix: Mix) -> bool {
+        self.mixes.is_empty() || self.mixes.iter().any(|m| m == mix.name)
     }
 
     /// True if a section is to be run.

@@ -17,7 +17,7 @@ impl Planner<'_> {
         if current.is_none() {
             rights::check_entries(row.acl.len() + 1).map_err(|why| refuse::bad_rights(&name, &why))?;
         }
-        self.change_acl(name.key(), |acl| {
+        self.change_acl(name.key(), row, |acl| {
             if rights.is_empty() {
                 acl.remove(&identifier);
             } else {
@@ -33,7 +33,7 @@ impl Planner<'_> {
         if !row.acl.contains_key(&identifier) {
             return Err(refuse::no_entry(&name, &identifier));
         }
-        self.change_acl(name.key(), |acl| {
+        self.change_acl(name.key(), row, |acl| {
             acl.remove(&identifier);
         })?;
         Ok(Outcome::Done)

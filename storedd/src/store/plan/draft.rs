@@ -48,6 +48,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// False only if no mailbox lies below the mailbox with this key.
+    pub(super) fn may_lie_below(&self, mailbox: &[u8]) -> bool {
+        !self.changed(Table::Mailboxes).is_empty() || self.rows.may_lie_below(mailbox)
+    }
+
     /// The decoded row under `key`.
     pub(super) fn read<R: Row>(&self, key: &[u8]) -> Result<Option<R>> {
         self.get(R::TABLE, key)?.map(|row| R::decode(key, &row)).transpose()

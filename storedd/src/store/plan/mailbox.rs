@@ -98,14 +98,13 @@ impl Planner<'_> {
         let (from, to) = (self.name(from)?, self.name(to)?);
         let old_owner = self.owner_of_name(&from)?;
         let new_owner = self.owner_of_name(&to)?;
-        self.mailbox(&from)?;
+        let rows = self.subtree(&from)?;
         if let (Some(user), true) = (from.owner(), from.is_inbox()) {
             return Err(refuse::inbox_stays(user, "renamed"));
         }
         if from.is_above(&to) {
             return Err(refuse::into_itself(&from, &to));
         }
-        let rows = self.draft.range(Table::Mailboxes, from.key(), &subtree_end(from.key()))?;
         let moved = self.moved(rows, from.key(), to.key())?;
         self.check_free(&from, &to, &moved)?;
         for (old, _, row) in &moved {
@@ -119,6 +118,16 @@ impl Planner<'_> {
             self.take(&new, row, new_owner.user.as_deref())?;
         }
         Ok(Outcome::Mailboxes(count))
+    }
+
+    /// A mailbox that is there, and all below it.
+    fn subtree(&self, top: &MailboxName) -> Plan<Vec<Pair>> {
+        let key = top.key();
+        let row = self.draft.get(Table::Mailboxes, key)?.ok_or_else(|| refuse::no_mailbox(top))?;
+        if self.draft.may_lie_below(key) {
+            return self.draft.range(Table::Mailboxes, key, &subtree_end(key));
+        }
+        Ok(vec![(key.to_vec(), row)])
     }
 
     /// No name that is taken stays taken: every target is free, or is itself on its way elsewhere.
@@ -227,8 +236,7 @@ impl Planner<'_> {
     }
 
     /// Changes the rights of a mailbox that is there, in both tables.
-    pub(super) fn change_acl(&mut self, key: &[u8], change: impl FnOnce(&mut Acl)) -> Plan<()> {
-        let Some(mut row) = self.draft.read::<MailboxRow>(key)? else { return Ok(()) };
+    pub(super) fn change_acl(&mut self, key: &[u8], mut row: MailboxRow, change: impl FnOnce(&mut Acl)) -> Plan<()> {
         let mut acl = row.acl.clone();
         change(&mut acl);
         self.turn_rights(key, &row.acl, &acl, owner_of(key))?;

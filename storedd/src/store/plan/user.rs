@@ -51,9 +51,9 @@ impl Planner<'_> {
             self.bury(key, &MailboxRow::decode(key, row)?, &owner)?;
         }
         for (identifier, mailbox) in self.rights_elsewhere(user)? {
-            self.change_acl(&mailbox, |acl| {
-                acl.remove(&identifier);
-            })?;
+            if let Some(row) = self.draft.read(&mailbox)? {
+                self.change_acl(&mailbox, row, |acl| drop(acl.remove(&identifier)))?;
+            }
         }
         for (key, _) in self.rows_of(Table::Subscriptions, user)? {
             self.draft.remove(Table::Subscriptions, key)?;
@@ -88,7 +88,9 @@ impl Planner<'_> {
             self.take(&new, row, Some(to))?;
         }
         for (_, mailbox) in self.rights_elsewhere(user)? {
-            self.change_acl(&mailbox, |acl| rename_entry(acl, user, to))?;
+            if let Some(row) = self.draft.read(&mailbox)? {
+                self.change_acl(&mailbox, row, |acl| rename_entry(acl, user, to))?;
+            }
         }
         for (key, row) in self.rows_of(Table::Subscriptions, user)? {
             let mailbox = split(&key).map_or(&b""[..], |(_, mailbox)| mailbox);

@@ -85,8 +85,9 @@ impl Storedd {
             ended: Arc::new(AtomicBool::new(false)),
             world: Arc::clone(world),
         };
-        new.spawn("commit-0", |store, _| store.run_committer())?;
-        new.spawn("commit-1", |store, _| store.run_committer())?;
+        for n in 0..2 {
+            new.spawn(&format!("commit-{n}"), |store, _| store.run_committer())?;
+        }
         new.spawn("checkpoint", |store, _| store.run_checkpointer())?;
         new.spawn("spares", |store, ended| {
             while !ended.load(Ordering::Acquire) {
