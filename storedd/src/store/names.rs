@@ -79,8 +79,8 @@ impl Names {
     pub(crate) fn note(&self, table: Table, key: &[u8]) {
         self.note_hash(hash(table, key));
         if table == Table::Mailboxes {
-            // `user` and a user, or `shared`, are no mailboxes.
-            let roots = if key.starts_with(b"user\x01") { 2 } else { 1 };
+            // `user` and a user are no mailboxes; `shared` is one.
+            let roots = if key.starts_with(b"user\x01") { 2 } else { 0 };
             let ends = key.iter().enumerate().filter(|(_, b)| **b == SEPARATOR).map(|(end, _)| end);
             ends.skip(roots).for_each(|end| self.note_hash(below(&key[..end])));
         }
@@ -131,7 +131,7 @@ mod tests {
         let names = Names::sized(100);
         names.note(Table::Mailboxes, b"user\x01joe\x01A\x01B\x01C");
         names.note(Table::Mailboxes, b"shared\x01news\x01today");
-        for above in [&b"user\x01joe\x01A\x01B"[..], b"user\x01joe\x01A", b"shared\x01news"] {
+        for above in [&b"user\x01joe\x01A\x01B"[..], b"user\x01joe\x01A", b"shared\x01news", b"shared"] {
             assert!(names.maybe(below(above)), "{}", above.escape_ascii());
         }
         assert!(!names.maybe(below(b"user\x01joe\x01A\x01B\x01C")));
