@@ -17,3 +17,5 @@ mod mailboxes;
 mod protocol;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod words;

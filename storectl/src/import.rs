@@ -72,6 +72,9 @@ pub fn cyrus_list(
     }
     import(client, imports, &mut summary)?;
     render::summary(out, style, &summary, &summary.text())?;
+    if !summary.refused.is_empty() {
+        notes::text("  next: correct what was refused, in the list or here, and run the same command again");
+    }
     Ok(if summary.refused.is_empty() { DONE } else { PARTLY })
 }
 

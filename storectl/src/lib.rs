@@ -17,6 +17,7 @@ mod exit;
 mod fake;
 mod files;
 mod import;
+mod later;
 mod offline;
 mod pipe;
 mod render;
@@ -77,7 +78,10 @@ fn unparsed(error: &clap::Error) -> Outcome<u8> {
         render::text(&mut render::stdout(), &text)?;
         return Ok(DONE);
     }
-    Err(Stop::Usage(text, usage::failure(error)))
+    match later::failure(error) {
+        Some(failure) => Err(Stop::Failed(failure)),
+        None => Err(Stop::Usage(text, usage::failure(error))),
+    }
 }
 
 fn act(cli: Cli) -> Outcome<u8> {

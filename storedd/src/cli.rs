@@ -3,6 +3,7 @@
 use crate::config::{self, Config, Problem};
 use crate::error::exit;
 use crate::{daemon, demo, offline};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ pub const EXIT_STATUSES: &str = "Exit status:
   74  I/O error                        75  in use, busy or full: try again
   77  not permitted                    78  configuration";
 
-/// The mail message store that cannot be talked into losing mail.
+/// Keeps the mailbox list of a mail server, so that no change it has acknowledged is lost.
 ///
 /// Without a command: runs the daemon in the foreground until SIGTERM. With no configuration at all
 /// `storedd --data-dir DIR` makes or opens a store in DIR; its socket is DIR/control.sock.
@@ -36,11 +37,12 @@ pub struct Cli {
 
 /// Where things are; before or after the command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where the store is")]
 pub struct Place {
     /// Configuration file [default: /etc/storedd/storedd.toml if it is there]
-    #[arg(long, global = true, value_name = "FILE", env = "STOREDD_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "STOREDD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// Data directory; wins over the configuration.
+    /// Data directory; wins over the configuration [default without any: ./storedd-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Control socket; wins over the configuration.
@@ -107,12 +109,38 @@ pub struct Test {
     pub json: bool,
 }
 
+/// Commands and options of the plan that this version does not have.
+const LATER: &[&str] = &[
+    "prepare-upgrade",
+    "upgrade",
+    "downgrade",
+    "log",
+    "restore-db",
+    "snapshot",
+    "--catastrophic",
+    "--until-lsn",
+    "--until-time",
+];
+
+/// The command or option of the plan that was asked for too early.
+fn later(error: &clap::Error) -> Option<String> {
+    let found = error.get(ContextKind::InvalidSubcommand).or_else(|| error.get(ContextKind::InvalidArg));
+    let Some(ContextValue::String(found)) = found else { return None };
+    let found = found.split(['=', ' ']).next().unwrap_or_default();
+    LATER.contains(&found).then(|| found.to_owned())
+}
+
 /// Does what the command line asks for; the exit status of the program.
 #[must_use]
 pub fn main() -> u8 {
     match Cli::try_parse() {
         Ok(cli) => run(&cli),
         Err(e) => {
+            if let Some(found) = later(&e) {
+                eprintln!("storedd: {found} is planned, and not in version {}", env!("CARGO_PKG_VERSION"));
+                eprintln!("  next: storedd --help lists what there is; README.md, \"What is coming\"");
+                return exit::USAGE;
+            }
             // Help and version go to stdout and are no failure; clap knows which is which.
             let wrong = e.use_stderr();
             drop(e.print());
@@ -129,7 +157,11 @@ fn run(cli: &Cli) -> u8 {
     if cli.check_config {
         let problems = config::check(config.as_deref(), data_dir.as_deref(), socket.as_deref());
         if problems.is_empty() {
-            println!("the configuration is good");
+            let loaded = Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref());
+            match loaded.ok().and_then(|config| config.file) {
+                Some(file) => println!("the configuration is good: {}", file.display()),
+                None => println!("the configuration is good: there is no file, every option has its default"),
+            }
             return exit::OK;
         }
         return complain(&problems);
@@ -150,7 +182,7 @@ fn complain(problems: &[Problem]) -> u8 {
     for problem in problems {
         eprintln!("storedd: {problem}");
     }
-    eprintln!("  next: correct what is named, then: storedd --check-config");
+    eprintln!("  next: correct what is named, then check again: storedd --check-config, with the same --config");
     exit::CONFIG
 }
 

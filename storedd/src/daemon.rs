@@ -117,7 +117,7 @@ fn daemon_state(daemon: &Arc<Daemon>) -> &'static str {
 
 fn say_ready(word: &str, report: &store::Report) {
     systemd::ready(&format!("{word}; {}", report.summary()));
-    tracing::info!(event = "ready", state = word, summary = report.summary());
+    tracing::info!(event = "ready", state = word);
     for step in &report.next_steps {
         tracing::warn!(event = "next_step", "run: {step}");
     }
@@ -238,6 +238,17 @@ enum Ended {
     Poisoned,
 }
 
+impl Ended {
+    /// The reason in the message `stopping`.
+    fn word(&self) -> &'static str {
+        match self {
+            Ended::Asked { now: false } => "asked",
+            Ended::Asked { now: true } => "asked_now",
+            Ended::Poisoned => "log_failed",
+        }
+    }
+}
+
 fn event_loop(
     daemon: &Arc<Daemon>,
     store: &Arc<Store>,
@@ -341,7 +352,7 @@ fn fall(
     ended: Ended,
 ) -> Result<u8, StoreError> {
     let config = daemon.config();
-    tracing::info!(event = "stopping", reason = ?ended);
+    tracing::info!(event = "stopping", reason = ended.word());
     systemd::stopping("stopping");
     daemon.drain();
     told(state.set_state("draining"));

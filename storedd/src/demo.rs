@@ -65,7 +65,7 @@ fn story() -> Outcome<usize> {
 
     say(format!("\n3. {WRITERS} clients create mailboxes as fast as they can, and in the middle of it: kill -9."));
     let (acknowledged, rate) = daemon.write_until_killed()?;
-    say(format!("   {} mailboxes were acknowledged ({rate} a second) when the daemon died", acknowledged.len()));
+    say(format!("   {} more mailboxes were acknowledged ({rate} a second) when the daemon died", acknowledged.len()));
     ledger.extend(acknowledged.iter().cloned());
 
     say("\n4. Start again. Recovery is part of every start; nobody has to be called.");
@@ -105,13 +105,14 @@ fn story() -> Outcome<usize> {
 
 fn print_table(table: &[Line]) -> usize {
     let lost: usize = table.iter().map(|l| l.acknowledged - l.kept).sum();
-    say(format!("\n{:<34} {:>12} {:>8} {:>6}  {}", "what happened", "acknowledged", "kept", "lost", "beside"));
+    say(format!("\n{:<34} {:>12} {:>8} {:>6}  {}", "what happened", "acknowledged", "kept", "lost", "kept besides"));
     for line in table {
         let lost = line.acknowledged - line.kept;
         say(format!("{:<34} {:>12} {:>8} {:>6}  {}", line.what, line.acknowledged, line.kept, lost, line.more));
     }
     say(if lost == 0 {
-        "\nNothing acknowledged was lost."
+        "\nNothing acknowledged was lost. The temporary directory is gone again; a store that stays:\n\
+         storedd --data-dir ./store, and in a second terminal: storectl --data-dir ./store status"
     } else {
         "\nACKNOWLEDGED CHANGES WERE LOST. This is a bug."
     });
@@ -121,7 +122,7 @@ fn print_table(table: &[Line]) -> usize {
 fn compare(what: &'static str, acknowledged: &BTreeSet<String>, there: &BTreeSet<String>) -> Line {
     let kept = acknowledged.intersection(there).count();
     let more = there.difference(acknowledged).count();
-    let more = if more == 0 { String::new() } else { format!("{more} written, not yet acknowledged") };
+    let more = if more == 0 { String::new() } else { format!("{more} written, their answer cut off by the kill") };
     Line { what, acknowledged: acknowledged.len(), kept, more }
 }
 
@@ -168,7 +169,7 @@ fn damage(path: &Path) -> Outcome<String> {
     file.write_all(&[0xa5; 256])?;
     file.sync_all()?;
     Ok(format!(
-        "overwrote 4,096 bytes at {at} and 256 bytes at 0 of {len} in {}",
+        "overwrote 4096 bytes at offset {at} and 256 bytes at offset 0 of {}, which has {len}",
         path.file_name().unwrap_or_default().display()
     ))
 }

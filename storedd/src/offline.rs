@@ -199,8 +199,10 @@ fn print_report(report: &Report, args: &Recover) {
         println!("kept for analysis: {file}");
     }
     if args.verbose {
-        for (phase, seconds) in &report.phases {
-            eprintln!("{phase}: {seconds:.3} s");
+        for phase in ["look", "decide", "act"] {
+            if let Some(seconds) = report.phases.get(phase) {
+                eprintln!("{phase}: {seconds:.3} s");
+            }
         }
         for finding in &report.findings {
             eprintln!("found: {}: {}", finding.r#where, finding.what);
@@ -218,7 +220,9 @@ fn narrator(verbose: bool) -> store::OnProgress {
         let new_phase = last.1 != phase && verbose;
         if new_phase || now.saturating_sub(last.0).as_secs() >= 2 {
             *last = (now, phase);
-            eprintln!("{phase}: {:.0} %", done * 100.0);
+            // The first word of a phase is that it begins.
+            let part = if new_phase { "begun".to_owned() } else { format!("{:.0} %", done * 100.0) };
+            eprintln!("{phase}: {part}");
         }
     })
 }
@@ -253,6 +257,9 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
     let lock = store::take_lock(&disks)?;
     let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(false))?;
+    if report.decision == "first start" {
+        eprintln!("storedd: there was no store in {}: an empty one was made", config.store.data_dir.display());
+    }
     let mut problems = check(&store, args)?;
     if args.recover || report.replayed > 0 || report.decision == "first start" {
         store.close()?;
@@ -270,6 +277,11 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
         print_state(&store, &report);
     }
     problems += u64::from(report.lost.is_some());
+    match problems {
+        _ if args.json => {}
+        0 => println!("the store is good"),
+        _ => println!("the store is bad: {problems} problems, named on stderr; next: storedd recover --dry-run -v"),
+    }
     Ok(problems == 0)
 }
 

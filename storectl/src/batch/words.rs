@@ -7,7 +7,7 @@ use crate::cli::{
     MailboxRenameArgs, MailboxVerb, SubscribeArgs, UserAddArgs, UserDeleteArgs, UserName, UserRenameArgs, UserVerb,
     Verb,
 };
-use crate::usage;
+use crate::{later, usage};
 use clap::{CommandFactory, FromArgMatches};
 use proto::{Code, Failure};
 
@@ -47,7 +47,7 @@ impl Parser {
             return Ok(verb);
         }
         let parsed = self.definition.try_get_matches_from_mut(words).and_then(|m| Line::from_arg_matches(&m));
-        parsed.map(|line| line.verb).map_err(|e| usage::failure(&e))
+        parsed.map(|line| line.verb).map_err(|e| later::failure(&e).unwrap_or_else(|| usage::failure(&e)))
     }
 }
 

@@ -141,7 +141,7 @@ Examples:
   storectl user add joe@example.org --quota 2GiB
   storectl mailbox create user/joe@example.org/Projects
   storectl mailbox list 'user/joe*' --json
-  storectl --data-dir ./storedd-data recover --report
+  storectl --data-dir ./store recover --report
   generate-commands | storectl batch --json -
 
 Environment:

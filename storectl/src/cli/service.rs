@@ -61,11 +61,12 @@ pub struct LogDumpArgs {
 /// `recover`.
 #[derive(Debug, Clone, PartialEq, Default, Args)]
 #[command(after_help = "\
-Without --report this runs the `storedd` beside storectl, which refuses (75) while a daemon lives.
+Without --report this runs the `storedd` beside storectl, which refuses (75)
+while a daemon lives.
 
 Examples:
   storectl recover --report
-  storectl --data-dir ./storedd-data recover --final")]
+  storectl --data-dir ./store recover --final")]
 pub struct RecoverArgs {
     /// Show what the last start found and did (also while the daemon runs)
     #[arg(long)]
@@ -104,7 +105,7 @@ pub struct RecoverRun {
 #[command(after_help = "\
 Runs the `storedd` beside storectl, which refuses (75) while a daemon lives.
 
-Example: storectl --data-dir ./storedd-data test -lv")]
+Example: storectl --data-dir ./store test -lv")]
 pub struct TestArgs {
     /// List waiting and deadlocked transactions; a deadlock is bad
     #[arg(short = 'l', long)]
@@ -135,13 +136,14 @@ pub struct ConfigShowArgs {
 /// `batch`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
-Each line is a verb with its arguments, quoted as in a shell; empty lines and # comments are skipped.
-Results come in order, each as soon as it is done, also while the input stays open. A refused line does
-not stop the others; the exit code is 1 if any was refused, 69 if the connection was interrupted (then
-nothing is sent again).
+Each line is a verb with its arguments, quoted as in a shell; empty lines and
+# comments are skipped. Results come in order, each as soon as it is done, also
+while the input stays open. A refused line does not stop the others; the exit
+code is 1 if any was refused, 69 if the connection was interrupted (then nothing
+is sent again).
 
 Examples:
-  printf 'user add joe\\nmailbox create user/joe/Work\\n' | storectl batch --json -
+  printf 'user add joe\\nmailbox create user/joe/Work\\n' | storectl batch -
   storectl batch --atomic changes.txt")]
 pub struct BatchArgs {
     /// All lines in one transaction: all of them or none
@@ -162,10 +164,11 @@ pub enum ImportVerb {
 /// `import cyrus-list`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
-Names, UIDVALIDITY and rights are kept. Entries marked deleted are left out. A partition that does not
-exist here becomes the default partition. A second run changes nothing.
+Names, UIDVALIDITY and rights are kept. Entries marked deleted are left out.
+A partition that does not exist here becomes the default partition. A second run
+changes nothing.
 
-Example: storectl import cyrus-list mboxlist.json --map-partition default=primary")]
+Example: storectl import cyrus-list mboxlist.json --map-partition default=disk2")]
 pub struct CyrusListArgs {
     /// The list; - is standard input
     #[arg(value_name = "FILE")]

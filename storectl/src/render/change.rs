@@ -16,10 +16,11 @@ pub fn sentence(command: &Command, dry_run: bool, changed: &Changed) -> String {
     if let Some(name) = changed.name.as_ref().filter(|name| !object.contains(name.as_str())) {
         details.push(printable(name).into_owned());
     }
-    if let Some(id) = changed.id {
+    // A dry run uses up no numbers: those it was planned with are not the ones to come.
+    if let Some(id) = changed.id.filter(|_| !dry_run) {
         details.push(format!("id {id}"));
     }
-    if let Some(uidvalidity) = changed.uidvalidity {
+    if let Some(uidvalidity) = changed.uidvalidity.filter(|_| !dry_run) {
         details.push(format!("UIDVALIDITY {uidvalidity}"));
     }
     if let Some(mailboxes) = changed.mailboxes {
@@ -73,6 +74,7 @@ mod tests {
             sentence(&create, false, &made),
             "created mailbox user/joe/inbox (user/joe/INBOX, id 4, UIDVALIDITY 17, LSN 9)"
         );
+        assert_eq!(sentence(&create, true, &made), "would create mailbox user/joe/inbox (user/joe/INBOX)");
         let delete = Command::UserDelete { user: "joe".into() };
         let gone = Changed { mailboxes: Some(3), lsn: 0, ..changed() };
         assert_eq!(sentence(&delete, true, &gone), "would delete user joe (3 mailboxes)");

@@ -9,7 +9,7 @@ use proto::{Mailbox, MailboxDetail, Partition, Quota, Record, Reply, Request, Re
 use std::io::{self, Write};
 
 const SEGMENTS: &[Column] =
-    &[text("FILE"), number("FIRST LSN"), number("LAST LSN"), number("BYTES"), text("STATE"), text("KEPT FOR")];
+    &[text("FILE"), number("FIRST LSN"), number("LAST LSN"), number("SIZE"), text("STATE"), text("KEPT FOR")];
 const USERS: &[Column] = &[text("USER"), text("PARTITION"), number("MAILBOXES")];
 const NAMES: &[Column] = &[text("NAME")];
 const MAILBOXES: &[Column] = &[
@@ -18,14 +18,14 @@ const MAILBOXES: &[Column] = &[
     number("UIDVALIDITY"),
     number("UIDNEXT"),
     number("MESSAGES"),
-    number("BYTES"),
+    number("SIZE"),
     text("PARTITION"),
     text("PATH"),
     text("RIGHTS"),
 ];
 const ACL: &[Column] = &[text("IDENTIFIER"), text("RIGHTS")];
 const PARTITIONS: &[Column] =
-    &[text("NAME"), text("STATE"), number("FREE BYTES"), number("USERS"), number("MAILBOXES"), text("PATH")];
+    &[text("NAME"), text("STATE"), number("FREE"), number("USERS"), number("MAILBOXES"), text("PATH")];
 const FINDINGS: &[Column] = &[text("WHERE"), text("WHAT"), text("EXPECTED"), text("FOUND")];
 const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("TABLE"), text("KEY"), text("ROW")];
 
@@ -52,27 +52,31 @@ pub fn part(out: &mut dyn Write, grid: &mut Option<Grid>, ask: &Ask, reply: Repl
     if let Some(columns) = columns(&reply, ask.form) {
         // Names that stand alone need no heading: the list is what was asked for.
         let tty = tty && columns.len() > 1;
-        return grid.get_or_insert_with(|| Grid::new(columns, tty)).rows(out, rows(reply, ask.form));
+        return grid.get_or_insert_with(|| Grid::new(columns, tty)).rows(out, rows(reply, ask.form, tty));
     }
     document(out, ask, reply, tty)
 }
 
-/// The rows of a list, in the order of its columns.
-fn rows(reply: Reply, form: Form) -> Vec<Vec<String>> {
+/// The rows of a list, in the order of its columns; sizes with units on a terminal, in bytes for a script.
+fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
     match reply {
-        Reply::Segments(x) => x.into_iter().map(|segment| segment_row(segment, form)).collect(),
+        Reply::Segments(x) => x.into_iter().map(|segment| segment_row(segment, form, tty)).collect(),
         Reply::Users(x) => x.into_iter().map(|u| vec![u.user, u.partition, u.mailboxes.to_string()]).collect(),
-        Reply::Mailboxes(x) if form == Form::Long => x.iter().map(mailbox_row).collect(),
+        Reply::Mailboxes(x) if form == Form::Long => x.iter().map(|mailbox| mailbox_row(mailbox, tty)).collect(),
         Reply::Mailboxes(x) => x.into_iter().map(|mailbox| vec![mailbox.name]).collect(),
         Reply::Subscriptions(x) => x.into_iter().map(|name| vec![name]).collect(),
-        Reply::Partitions(x) => x.into_iter().map(partition_row).collect(),
+        Reply::Partitions(x) => x.into_iter().map(|partition| partition_row(partition, tty)).collect(),
         Reply::Records(x) => x.into_iter().flat_map(record_rows).collect(),
         Reply::Acl(x) => x.acl.into_iter().map(|(who, rights)| vec![who, rights]).collect(),
         _ => Vec::new(),
     }
 }
 
-fn segment_row(s: proto::Segment, form: Form) -> Vec<String> {
+fn size(count: u64, tty: bool) -> String {
+    if tty { bytes(count) } else { count.to_string() }
+}
+
+fn segment_row(s: proto::Segment, form: Form, tty: bool) -> Vec<String> {
     let (absolute, names) = match form {
         Form::Segments { absolute, names } => (absolute, names),
         _ => (false, false),
@@ -83,25 +87,25 @@ fn segment_row(s: proto::Segment, form: Form) -> Vec<String> {
     }
     let last = s.last_lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
     let kept = if s.kept_for.is_empty() { "nothing: may be removed".to_owned() } else { s.kept_for.join(", ") };
-    vec![file, s.first_lsn.to_string(), last, s.bytes.to_string(), s.state, kept]
+    vec![file, s.first_lsn.to_string(), last, size(s.bytes, tty), s.state, kept]
 }
 
-fn mailbox_row(m: &Mailbox) -> Vec<String> {
+fn mailbox_row(m: &Mailbox, tty: bool) -> Vec<String> {
     vec![
         m.name.clone(),
         m.id.to_string(),
         m.uidvalidity.to_string(),
         m.uidnext.to_string(),
         m.messages.to_string(),
-        m.bytes.to_string(),
+        size(m.bytes, tty),
         m.partition.clone(),
         m.path.clone(),
         rights(&m.acl),
     ]
 }
 
-fn partition_row(p: Partition) -> Vec<String> {
-    let free = p.free_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+fn partition_row(p: Partition, tty: bool) -> Vec<String> {
+    let free = p.free_bytes.map_or_else(|| "-".to_owned(), |free| size(free, tty));
     vec![p.name, p.state, free, p.users.to_string(), p.mailboxes.to_string(), p.path]
 }
 

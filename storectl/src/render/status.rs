@@ -15,7 +15,6 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("recovering", None) => format!("recovering, {} % done", s.percent),
         (state, _) => state.to_owned(),
     };
-    let tables = s.tables.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ");
     let mut lines = vec![
         ("state", state),
         ("pid", s.pid.to_string()),
@@ -31,7 +30,7 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last expire", age(s.expire_age)),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
         ("connections", s.connections.to_string()),
-        ("rows", tables),
+        ("in the database", tables(s)),
         ("last start", s.last_start.clone()),
     ];
     if s.repair_recommended {
@@ -46,6 +45,23 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Rows of the database file, which knows nothing of the changes since its last checkpoint.
+fn tables(s: &Status) -> String {
+    let row = |(name, rows): (&String, &u64)| match name.as_str() {
+        "mailboxes" => counted(*rows, "mailbox"),
+        // Tables that have no singular: `rights`, and the numbers of names that were deleted or renamed.
+        "past" => counted(*rows, "past name"),
+        "rights" => format!("{rows} rights"),
+        name => counted(*rows, name.strip_suffix('s').unwrap_or(name)),
+    };
+    let rows = s.tables.iter().map(row).collect::<Vec<_>>().join(", ");
+    match s.applied_lsn.checked_sub(s.checkpoint_lsn) {
+        _ if rows.is_empty() => rows,
+        None | Some(0) => rows,
+        Some(_) => format!("{rows}; changes after LSN {} not yet counted", s.checkpoint_lsn),
+    }
 }
 
 /// `stats`.
@@ -116,7 +132,10 @@ pub fn report(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         lines.push(("finding", format!("{}: {}: expected {}, found {}", f.r#where, f.what, f.expected, f.found)));
     }
     if !r.phases.is_empty() {
-        let phases = r.phases.iter().map(|(name, seconds)| format!("{name} {}", duration(*seconds)));
+        let at = |name: &str| ["look", "decide", "act"].iter().position(|phase| *phase == name);
+        let mut phases: Vec<_> = r.phases.iter().collect();
+        phases.sort_by_key(|(name, _)| at(name).unwrap_or(usize::MAX));
+        let phases = phases.into_iter().map(|(name, seconds)| format!("{name} {}", duration(*seconds)));
         lines.push(("phases", phases.collect::<Vec<_>>().join(", ")));
     }
     for step in &r.next_steps {

@@ -212,6 +212,6 @@ options! {
     /// This file.
     reload: ReloadOptions {
         watch: bool = true, Limit::Any, Restart,
-            "Read this file again when it changes; SIGHUP and `storectl config reload` do so in any case.";
+            "Read this file again when it changes; SIGHUP (`systemctl reload storedd`) does so in any case.";
     }
 }

@@ -10,7 +10,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/storedd.tom
 const HEAD: &str = r#"# Configuration of storedd: /etc/storedd/storedd.toml, or the file named by --config or STOREDD_CONFIG.
 #
 # Every option stands here with its default, commented out. After the sentence, in brackets: unit, allowed values, and
-# whether a reload (SIGHUP, storectl config reload) is enough to change it; the others are read at the start. Sizes are
+# whether a reload (SIGHUP, systemctl reload storedd) is enough to change it; the others are read at the start. Sizes are
 # bytes or texts such as "64MiB", times are seconds or texts such as "60s", "100ms", "5min". An unknown key is an error.
 # Check this file with: storedd --check-config --config FILE
 "#;

@@ -86,6 +86,15 @@ fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
     }
 }
 
+/// The answer to a dry run: it uses up no ids and no UIDVALIDITY, so those it was planned with are not the ones to come.
+#[must_use]
+pub fn without_numbers(reply: Reply) -> Reply {
+    match reply {
+        Reply::Changed(changed) => Reply::Changed(Changed { id: None, uidvalidity: None, ..changed }),
+        other => other,
+    }
+}
+
 /// Why a command was not done.
 #[must_use]
 pub fn refusal(refusal: Refusal) -> Failure {

@@ -296,7 +296,7 @@ mod tests {
         });
         let found: Vec<_> = text.lines().map(|line| line.split("target=").nth(1).unwrap()).collect();
         let done = |user| format!(r#""{user}" outcome="done" lsn=7"#);
-        let never = r#""never" outcome="unavailable" lsn=0"#.to_owned();
+        let never = r#""never" outcome="unavailable""#.to_owned();
         assert_eq!(found, [done("taken"), done("waiting"), done("late"), never]);
     }
 

@@ -180,7 +180,7 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
     let answer = match request {
         Request::Change { command, dry_run: true } => guarded(|| {
             let command = convert::command(command, &mut |name, path| service.partition(name, path, true))?;
-            service.dry_run(peer, command).map(convert::reply)
+            service.dry_run(peer, command).map(convert::reply).map(convert::without_numbers)
         }),
         request @ (Request::Change { .. } | Request::Atomic { .. }) => {
             let audit = Audit::of(&request);

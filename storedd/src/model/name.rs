@@ -78,7 +78,7 @@ pub enum NameError {
         index: usize,
     },
     /// A character that no name may hold.
-    #[error("character U+{:04X} may not stand in a mailbox name", u32::from(*found))]
+    #[error("{} may not stand in a mailbox name", shown(*found))]
     Character {
         /// The character.
         found: char,
@@ -103,6 +103,12 @@ pub enum NameError {
         /// Why.
         why: UserIdError,
     },
+}
+
+/// A character in an error: as it is where it can be seen, else by its number.
+pub(super) fn shown(found: char) -> String {
+    let seen = found.is_alphanumeric() || found.is_ascii_graphic();
+    if seen { format!("'{found}'") } else { format!("character U+{:04X}", u32::from(found)) }
 }
 
 impl NameError {

@@ -26,7 +26,7 @@ pub enum PatternError {
         bytes: usize,
     },
     /// A control character.
-    #[error("character U+{:04X} may not stand in a pattern", u32::from(*found))]
+    #[error("{} may not stand in a pattern", super::name::shown(*found))]
     Character {
         /// The character.
         found: char,

@@ -51,7 +51,7 @@ pub enum RightsError {
         bytes: usize,
     },
     /// A control character, or a blank at an end.
-    #[error("character U+{:04X} may not stand there in an identifier", u32::from(*found))]
+    #[error("{} may not stand there in an identifier", super::name::shown(*found))]
     IdentifierCharacter {
         /// The character.
         found: char,

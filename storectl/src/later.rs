@@ -1,0 +1,101 @@
+//! Verbs and options of the plan that this version does not have. Someone who knows them from the documentation of a
+//! later version, or from another mail server, is told so, instead of being shown a verb that sounds like it.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use proto::{Code, Failure};
+
+/// Verbs by the verb they stand under, each with what to do instead.
+const VERBS: &[(&str, &[&str], Option<&str>)] = &[
+    ("", &["drain"], Some("storectl shutdown")),
+    ("", &["locks", "snapshot", "backup-db", "restore-db", "drill", "message", "check", "reconstruct"], None),
+    ("", &["backup", "restore", "expire", "purge", "export", "jobs", "freeze"], None),
+    ("", &["prepare-upgrade", "upgrade", "downgrade"], None),
+    ("log", &["reset"], None),
+    ("user", &["move"], None),
+    ("mailbox", &["expunge", "undelete", "orphans"], None),
+    (
+        "quota",
+        &["set", "list", "recalc", "report"],
+        Some("storectl quota get USER; limits are given to: storectl user add"),
+    ),
+    ("config", &["check"], Some("storedd --check-config")),
+    ("config", &["reload"], Some("systemctl reload storedd, or send SIGHUP to the daemon")),
+    ("config", &["get"], Some("storectl config show")),
+    ("config", &["set"], Some("change the configuration file, then: systemctl reload storedd")),
+    ("import", &["maildir", "mbox"], None),
+];
+
+/// Options by the verb they stand at.
+const OPTIONS: &[(&str, &[&str])] =
+    &[("recover", &["--catastrophic", "--until-lsn", "--until-time"]), ("log dump", &["--follow"])];
+
+/// The failure that says so, if that is what went wrong.
+#[must_use]
+pub fn failure(error: &clap::Error) -> Option<Failure> {
+    let kind = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    let Some(ContextValue::String(found)) = error.get(kind) else { return None };
+    let found = found.split(['=', ' ']).next().unwrap_or_default();
+    let under = verb_of(error);
+    let instead = if kind == ContextKind::InvalidArg {
+        OPTIONS.iter().find(|(verb, words)| *verb == under && words.contains(&found)).map(|_| None)?
+    } else {
+        VERBS
+            .iter()
+            .find(|(verb, words, _)| *verb == under && words.contains(&found))
+            .map(|(_, _, instead)| *instead)?
+    };
+    let what = format!("{under} {found}");
+    let message = format!("{} is planned, and not in version {}", what.trim(), env!("CARGO_PKG_VERSION"));
+    let hint = instead.unwrap_or("storectl --help lists what there is; README.md, \"What is coming\"");
+    Some(Failure::new(Code::Usage, message).with_hint(hint))
+}
+
+/// The verb whose usage the error shows: `log dump` of `Usage: storectl log dump [OPTIONS]`.
+fn verb_of(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default();
+    let words = usage.split(' ').skip_while(|word| *word == "storectl");
+    words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Line, definition};
+    use clap::Parser;
+
+    fn told(line: &str) -> Option<(String, String)> {
+        let words = std::iter::once("storectl").chain(line.split(' '));
+        let failure = failure(&definition().try_get_matches_from(words).unwrap_err())?;
+        assert_eq!(failure.code, Code::Usage);
+        Some((failure.message.split(" is planned").next().unwrap().to_owned(), failure.hint.unwrap()))
+    }
+
+    #[test]
+    fn what_is_planned_is_told_from_what_is_mistyped() {
+        for line in ["restore -f x", "snapshot list --json", "log reset", "quota set joe 1GiB", "config reload"] {
+            let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
+            assert!(line.starts_with(&what), "{line}: {what}");
+            assert!(!hint.is_empty());
+        }
+        assert_eq!(told("--data-dir x config check").unwrap().1, "storedd --check-config");
+        assert_eq!(told("recover --until-lsn 3").unwrap().0, "recover --until-lsn");
+        assert_eq!(told("recover --until-lsn=3").unwrap().0, "recover --until-lsn");
+        assert_eq!(told("log dump --follow").unwrap().0, "log dump --follow");
+        for line in ["mailbxo", "user snapshot", "status --follow", "log verify --catastrophic", "user add"] {
+            assert_eq!(told(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_batch_are_told_the_same() {
+        for (line, expected) in [("snapshot list", "snapshot"), ("quota set joe", "quota set")] {
+            let error = Line::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(failure(&error).unwrap().message.starts_with(&format!("{expected} is planned")), "{line}");
+        }
+    }
+}
