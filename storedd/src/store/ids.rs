@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// UIDVALIDITY values above this are taken over from other servers verbatim, but do not move the counter, so that one
 /// odd import cannot use the numbers up.
-const UIDVALIDITY_COUNTED_MAX: u32 = 0xf000_0000;
+pub(super) const UIDVALIDITY_COUNTED_MAX: u32 = 0xf000_0000;
 
 /// How many numbers one write of the control file reserves.
 #[derive(Debug, Clone, Copy)]

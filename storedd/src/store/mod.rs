@@ -19,6 +19,7 @@ pub mod decision;
 mod hot;
 mod ids;
 mod marker;
+mod marks;
 mod names;
 mod overlay;
 pub mod plan;

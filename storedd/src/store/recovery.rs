@@ -17,17 +17,18 @@ use super::commit::Planner;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
 use super::ids::IdSource;
 use super::marker::{self, Marker};
+use super::marks;
 use super::overlay::Overlay;
 use super::replay::Replay;
 use super::report::{Finding, Lost, Report};
-use super::view::{Base, View};
+use super::view::Base;
 use super::{Disks, Options, Parts, Store};
 use crate::db::{self, Db};
 use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
-use crate::model::rows::{MailboxView, PartitionRow, Row, UserRow};
+use crate::model::rows::{PartitionRow, Row};
 use crate::model::{Change, Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
 use crate::wal::{self, Control, ControlState, Depth, Kind, Reach, Settings, Stop, Survey};
@@ -42,6 +43,9 @@ pub(crate) const DB_FILE: &str = "mboxlist.redb";
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Left by a manual recovery that failed; outside `mboxlist/` so that putting files back does not remove it.
 pub(crate) const FAILED_MARK: &str = "failed-recovery";
+
+/// Bad places of the log that a report names.
+const FINDINGS_MAX: usize = 100;
 
 /// How far a start is, for `status`, systemd and a person who waits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +63,8 @@ pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Found {
     marker: Option<Marker>,
     control: Option<ControlState>,
+    /// What is wrong if this is a store without a control file.
+    control_gone: Option<StoreError>,
     live: Option<Result<db::Examined>>,
     survey: Option<Survey>,
     findings: Vec<Finding>,
@@ -90,30 +96,34 @@ fn owner_of(e: &std::io::Error) -> String {
 pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
     let marker = Marker::read(&*disks.data)?;
     let loaded = Control::load(&*disks.data)?;
-    let mut findings: Vec<Finding> = loaded.problems.iter().map(|p| finding("CONTROL", &p.to_string())).collect();
-    let control = loaded.state;
+    let mut findings: Vec<Finding> = loaded.problems.iter().map(Finding::of).collect();
     progress(Progress { phase: "database", done: 0.0 });
     let live = look_at_database(disks, marker.as_ref(), progress)?;
-    if let Some(Err(e)) = &live {
-        findings.push(finding(DB_FILE, &e.to_string()));
+    match (&live, &marker) {
+        (Some(Err(e)), _) => findings.push(Finding::of(e)),
+        (None, Some(_)) => findings.push(Finding::of(&StoreError::Missing { files: vec![disks.db.display(DB_FILE)] })),
+        _ => {}
     }
     progress(Progress { phase: "log", done: 0.0 });
     let applied = live.as_ref().and_then(|l| l.as_ref().ok()).map(|examined| examined.meta.applied_lsn);
+    let control_gone = marker.as_ref().and_then(|_| marks::gone(disks, &loaded));
+    if let Some(e @ StoreError::Missing { .. }) = &control_gone {
+        findings.push(Finding::of(e));
+    }
+    let control = loaded.state;
     let survey = match &marker {
         Some(marker) => {
+            marks::refuse_foreign(disks, control.as_ref(), marker.store_id)?;
             let proof = wal::Proof { control: control.clone(), applied_lsn: applied };
             let survey = wal::survey(&*disks.log, marker.store_id, proof, Depth::All)?;
             wal::accept(&survey)?;
+            findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
             Some(survey)
         }
         None => None,
     };
     let failed_before = disks.data.stat(FAILED_MARK).map_err(|e| StoreError::io("stat", FAILED_MARK, e))?.is_some();
-    Ok(Found { marker, control, live, survey, findings, failed_before })
-}
-
-fn finding(place: &str, what: &str) -> Finding {
-    Finding { r#where: place.to_owned(), what: what.to_owned(), expected: String::new(), found: String::new() }
+    Ok(Found { marker, control, control_gone, live, survey, findings, failed_before })
 }
 
 fn look_at_database(
@@ -122,8 +132,13 @@ fn look_at_database(
     progress: &OnProgress,
 ) -> Result<Option<Result<db::Examined>>> {
     let there = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", disks.db.display(DB_FILE), e))?;
-    if there.is_none() {
-        return Ok(None);
+    match there {
+        None => return Ok(None),
+        // The database itself may be whole behind it: neither followed, for a rename would replace the link, nor given up.
+        Some(entry) if entry.kind == crate::disk::Kind::Symlink => {
+            return Err(StoreError::io("open", disks.db.display(DB_FILE), rustix::io::Errno::LOOP.into()));
+        }
+        Some(_) => {}
     }
     let progress = progress.clone();
     let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "database", done }));
@@ -144,6 +159,11 @@ impl Found {
         };
         let mut evidence =
             Evidence { known: survey.highest_lsn(), failed_before: self.failed_before, ..Evidence::default() };
+        match &self.control_gone {
+            Some(StoreError::Missing { files }) => evidence.missing.extend(files.iter().cloned()),
+            Some(e) => evidence.damaged.push(e.to_string()),
+            None => {}
+        }
         match &self.live {
             Some(Ok(db::Examined { meta, .. })) => {
                 let reach = survey.reach(meta.epoch, meta.applied_lsn);
@@ -243,8 +263,24 @@ pub fn open(
     let clock = clock.mark("act");
     finish_report(&mut report, &decision, &parts, clock);
     if decision.verdict != Verdict::Hold {
-        report.store(&*disks.data, options.reports)?;
+        match report.store(&*disks.data, options.reports) {
+            // A full disk keeps no store down; what the report says is in the log of the daemon too.
+            Err(e @ StoreError::NoSpace { .. }) => {
+                tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
+            }
+            stored => stored?,
+        }
         clear_failed_mark(&disks)?;
+    }
+    for found in &report.findings {
+        tracing::warn!(
+            event = "finding",
+            place = found.r#where,
+            found = found.found,
+            expected = found.expected,
+            "{}",
+            found.what
+        );
     }
     tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
@@ -381,14 +417,18 @@ fn restart(
     let mut replay = Replay::new(&db, &partitions, decision.candidate.base_lsn, reach.lsn, bytes_max, progress);
     let from = replay.checkpoint();
     let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
-    let checkpoint = replay.checkpoint();
+    let (checkpoint, used) = (replay.checkpoint(), replay.used());
     let overlay = replay.into_overlay(options.overlay_bytes);
     report.replayed = replayed.records;
     report.replayed_bytes = replayed.bytes;
-    report.possible_loss = reach.stop == Stop::Torn;
+    // Without the control file nobody knows whether the last segment is the last one that there was.
+    report.possible_loss = reach.stop == Stop::Torn || found.control_gone.is_some();
     let reader = Arc::new(db.reader()?);
     let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
-    let control = Arc::new(open_control(disks, marker.store_id, found.control.clone(), &base)?);
+    let live_lsn = found.live_meta().map_or(Lsn::ZERO, |meta| meta.applied_lsn);
+    let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, live_lsn, used)?;
+    let control = Arc::new(control);
+    report.findings.extend(raised);
     let log = match (hold, decision.fork) {
         (true, _) => None,
         (false, false) => Some(wal::resume(&disks.log, &control, settings(options), survey, &reach)?),
@@ -400,43 +440,6 @@ fn restart(
         report.quarantined.extend(cut.chain(log.done.quarantined.iter().cloned()).map(|f| disks.log.display(&f)));
     }
     Ok(Parts { lock, store_id: marker.store_id, control, partitions, db, log, base, reached: reach.lsn, checkpoint })
-}
-
-/// Opens the control file. If it has no valid copy it is made anew; what it reserved is then taken from what is there,
-/// plus a wide margin for what may have been issued and lost.
-fn open_control(disks: &Disks, store_id: StoreId, state: Option<ControlState>, base: &Base) -> Result<Control> {
-    if let Some(state) = state {
-        return Control::open(&*disks.data, state);
-    }
-    let mut state = ControlState::new(store_id);
-    let view = View {
-        base: Arc::new(Base { active: base.active.clone(), frozen: None, db: base.db.clone(), names: None }),
-        at: Lsn(u64::MAX),
-    };
-    let mut undecodable = None;
-    view.scan(Table::Users, Bound::Unbounded, &mut |key, row| {
-        match UserRow::decode(key, row) {
-            Ok(user) => state.object_id_high = state.object_id_high.max(user.id),
-            Err(e) => undecodable = Some(e),
-        }
-        ControlFlow::Continue(())
-    })?;
-    view.scan(Table::Mailboxes, Bound::Unbounded, &mut |key, row| {
-        match MailboxView::decode(key, row) {
-            Ok(mailbox) => {
-                state.object_id_high = state.object_id_high.max(mailbox.id);
-                state.uidvalidity_high = state.uidvalidity_high.max(mailbox.uidvalidity);
-            }
-            Err(e) => undecodable = Some(e),
-        }
-        ControlFlow::Continue(())
-    })?;
-    if let Some(e) = undecodable {
-        return Err(e);
-    }
-    state.object_id_high = state.object_id_high.saturating_add(1 << 32);
-    state.uidvalidity_high = state.uidvalidity_high.saturating_add(1 << 20);
-    Control::create(&*disks.data, state)
 }
 
 fn put_database_in_place(

@@ -1,5 +1,6 @@
 //! Replay: the records behind the database's LSN, applied in memory.
 
+use super::marks::Used;
 use super::overlay::Overlay;
 use super::recovery::{OnProgress, Progress};
 use crate::db::Db;
@@ -26,6 +27,7 @@ pub(super) struct Replay<'a> {
     bytes_max: usize,
     reach: Lsn,
     progress: &'a OnProgress,
+    used: Used,
 }
 
 /// What a row costs in memory beside its key and content.
@@ -41,7 +43,17 @@ impl<'a> Replay<'a> {
         bytes_max: usize,
         progress: &'a OnProgress,
     ) -> Replay<'a> {
-        Replay { newest: HashMap::new(), bytes: 0, checkpoint: from, db, partitions, bytes_max, reach, progress }
+        Replay {
+            newest: HashMap::new(),
+            bytes: 0,
+            checkpoint: from,
+            db,
+            partitions,
+            bytes_max,
+            reach,
+            progress,
+            used: Used::default(),
+        }
     }
 
     /// LSN up to which the database holds everything.
@@ -49,9 +61,15 @@ impl<'a> Replay<'a> {
         self.checkpoint
     }
 
+    /// The highest numbers in the records taken.
+    pub(super) fn used(&self) -> Used {
+        self.used
+    }
+
     /// Takes one record.
     pub(super) fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
         record.for_each_change(&mut |change| {
+            self.used.change(&change);
             let (table, key, row) = match &change {
                 Change::Put { table, key, row } => (*table, key, Some(row)),
                 Change::Remove { table, key } => (*table, key, None),

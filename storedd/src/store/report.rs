@@ -38,6 +38,27 @@ pub struct Finding {
     pub found: String,
 }
 
+impl Finding {
+    /// What an error says.
+    pub(super) fn of(e: &StoreError) -> Finding {
+        match e {
+            StoreError::Corrupt { file, offset, what, found, expected } => Finding {
+                r#where: format!("{file}: offset {offset}"),
+                what: what.clone(),
+                expected: expected.clone(),
+                found: found.clone(),
+            },
+            StoreError::Missing { files } => Finding {
+                r#where: files.join(", "),
+                what: "missing".to_owned(),
+                expected: "a file".to_owned(),
+                found: "nothing".to_owned(),
+            },
+            e => Finding { r#where: String::new(), what: e.to_string(), expected: String::new(), found: String::new() },
+        }
+    }
+}
+
 /// The report of one start.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -57,7 +78,8 @@ pub struct Report {
     pub epoch: u64,
     /// Known loss.
     pub lost: Option<Lost>,
-    /// The last unsealed group cannot be proven either way.
+    /// Whether something at the end is missing cannot be proven either way: the last unsealed group, or, without a
+    /// control file, a last segment.
     pub possible_loss: bool,
     /// Records replayed.
     pub replayed: u64,
@@ -81,7 +103,7 @@ impl Report {
     pub fn summary(&self) -> String {
         let lost = match (&self.lost, self.possible_loss) {
             (Some(l), _) => format!("LOST LSN {} to {}", l.from_lsn, l.to_lsn),
-            (None, true) => "the last unsealed group may be incomplete".to_owned(),
+            (None, true) => "what came last may be incomplete".to_owned(),
             (None, false) => "nothing lost".to_owned(),
         };
         format!(
