@@ -53,7 +53,8 @@ pub fn run(config: Config) -> u8 {
 fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
-    allow_many_files();
+    let files = allow_many_files();
+    signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))?;
     let disks = place::open_or_make(&config)?;
     let lock = store::take_lock(&disks)?;
 
@@ -63,8 +64,8 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
     let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
     let runtime = runtime()?;
     let listener = Listener::bind(&config.control.socket, SOCKET_MODE)?;
-    let door =
-        runtime.block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config), counters) });
+    let door = runtime
+        .block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config, files), counters) });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
     let state = StateFile::new(
         disks.data.clone(),
@@ -94,14 +95,31 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
 }
 
-/// A connection is a file: takes as many as the system allows this process. Systems start it with few, for programs that
-/// use select(2).
-fn allow_many_files() {
+/// Files that the store itself may have open at a time, with room to spare.
+const FILES_OF_THE_STORE: u64 = 64;
+
+/// A connection is a file: takes as many as the system allows this process; gives their number. Systems start it with
+/// few, for programs that use select(2).
+fn allow_many_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
         tracing::warn!(event = "few_files", error = %e, limit = now.current);
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Lets fewer connections in than configured where the process may have only so many `files`: clients must never take
+/// the files that the log needs.
+fn leave_files(limits: &mut Limits, files: u64) {
+    let room = files.saturating_sub(FILES_OF_THE_STORE).max(files / 4);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    limits.ungreeted = limits.ungreeted.min(room / 2).max(1);
+    let connections = limits.connections.min(room.saturating_sub(limits.ungreeted)).max(1);
+    if connections < limits.connections {
+        tracing::warn!(event = "few_files", limit = files, connections, "fewer connections than configured");
+    }
+    limits.connections = connections;
 }
 
 /// The runtime of the doors; the store's own threads are not in it.
@@ -140,9 +158,9 @@ fn listen(events: &Sender<Event>) -> Result<signals::StopFlag, StoreError> {
 }
 
 /// The door's limits from the configuration.
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, files: u64) -> Limits {
     let control = &config.control;
-    Limits {
+    let mut limits = Limits {
         request_bytes: u32::try_from(control.max_frame).unwrap_or(u32::MAX),
         connections: control.max_connections as usize,
         in_flight: control.max_in_flight as usize,
@@ -150,7 +168,9 @@ fn limits(config: &Config) -> Limits {
         idle_timeout: control.idle_timeout,
         write_timeout: control.write_timeout,
         ..Limits::default()
-    }
+    };
+    leave_files(&mut limits, files);
+    limits
 }
 
 /// Tells the door, the service manager and the log how far recovery is; ends the process if a stop was asked for:

@@ -150,6 +150,7 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
         });
     }
     let disks = place::open_existing(config)?;
+    survive_file_limit()?;
     let interrupted = crate::signals::listen(|_| {}).map_err(|e| StoreError::io("install", "signal handlers", e))?;
     let narrate = narrator(args.verbose);
     let on_progress: store::OnProgress = Arc::new(move |progress| {
@@ -181,6 +182,10 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
     }
     print_report(&report, args);
     Ok(store::exit_of(&report))
+}
+
+fn survive_file_limit() -> Result<(), StoreError> {
+    crate::signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))
 }
 
 fn step(args: &Recover, what: &str) {
@@ -254,6 +259,7 @@ pub fn test(config: &Config, args: &Test) -> u8 {
 fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     // Nothing there: make it (row 56). Something there: never make up for what is missing (row 57).
     let disks = place::open_or_make(config)?;
+    survive_file_limit()?;
     let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
     let lock = store::take_lock(&disks)?;
     let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(false))?;

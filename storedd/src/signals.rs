@@ -5,7 +5,7 @@
 //! handler, as if no handler were there: the parent sees the conventional status (128 plus the number in a shell), also
 //! when every thread hangs. That is safe at any instant, as SIGKILL is.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
@@ -30,6 +30,15 @@ impl StopFlag {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// A write beyond the limit of a file's size (`ulimit -f`, `LimitFSIZE=`) is an error like a full disk, not the end of the
+/// process.
+///
+/// # Errors
+/// Those of the system.
+pub fn survive_file_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Calls `each` for every signal, on a thread of its own, until the process ends. Call it once, before other threads.
