@@ -176,17 +176,32 @@ impl StoreError {
         let text = match self {
             StoreError::Corrupt { .. } => "run: storedd recover --dry-run -v",
             StoreError::Missing { .. } => "put the named files back and run the same command again",
-            StoreError::Foreign { .. } => "use the program that wrote it, or another data directory",
+            StoreError::Foreign { .. } => {
+                "put the store's own file back, or use the program that wrote this one, or another data directory"
+            }
             StoreError::Locked { .. } => "stop it first: storectl shutdown",
             StoreError::NoSpace { .. } => "free space; the store goes on by itself",
             StoreError::Busy { .. } => "try again",
             StoreError::Poisoned { .. } => "restart the daemon; it recovers by itself",
             StoreError::Refused { hint, .. } => return Some(hint.clone()),
-            StoreError::Io { .. } | StoreError::Bug(_) => return None,
+            StoreError::Io { source, .. } => match source.kind() {
+                // A link where none is followed; its kind has no stable name yet.
+                _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => NO_FILE,
+                io::ErrorKind::IsADirectory => NO_FILE,
+                io::ErrorKind::PermissionDenied => {
+                    "the store belongs to the user that runs storedd: check owner and mode of the named file and the \
+                     directories above it"
+                }
+                _ => "check the named path and its disk, then run the same command again",
+            },
+            StoreError::Bug(_) => return None,
         };
         Some(text.to_owned())
     }
 }
+
+/// The next thing to do where a directory or a link stands in the place of a file.
+const NO_FILE: &str = "put the file itself in the place of the directory or link, then run the same command again";
 
 /// True for the errors of a full disk: ENOSPC, EDQUOT, EFBIG.
 #[must_use]
