@@ -89,10 +89,11 @@ fn a_changed_protocol_version_is_76() {
 }
 
 /// A small file system in memory, unmounted when dropped. Needs root.
-struct SmallDisk(std::path::PathBuf);
+pub struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(at: std::path::PathBuf, bytes: u64) -> Option<SmallDisk> {
+    /// `None` where that is not allowed.
+    pub fn mount(at: std::path::PathBuf, bytes: u64) -> Option<SmallDisk> {
         std::fs::create_dir_all(&at).unwrap();
         let size = format!("size={bytes},mode=0700");
         let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).status();

@@ -56,6 +56,11 @@ impl TestStore {
             .stderr(log)
             .spawn()
             .unwrap();
+        self.daemon(child)
+    }
+
+    /// A daemon on this store that was started elsewhere, its output in `daemon.log` beside the store.
+    pub fn daemon(&self, child: Child) -> Daemon {
         Daemon { child, socket: self.data.join("control.sock"), log: self.beside("daemon.log") }
     }
 
