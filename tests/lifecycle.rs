@@ -80,8 +80,15 @@ fn a_kill_costs_nothing_and_is_reported() {
     let daemon = store.start();
     store.ctl(&["user", "add", "joe@example.org"]).expect(0);
     store.ctl(&["mailbox", "create", "user/joe@example.org/Sent"]).expect(0);
+    let holds = || {
+        let status = store.json(&["status"]);
+        (status["users"].as_u64(), status["mailboxes"].as_u64())
+    };
+    assert_eq!(holds(), (Some(1), Some(2)), "the numbers are of this moment, not of the last checkpoint");
     daemon.kill();
     let _daemon = store.start();
+    store.ctl(&["checkpoint"]).expect(0);
+    assert_eq!(holds(), (Some(1), Some(2)));
     let report = store.json(&["recover", "--report"]);
     assert_eq!(report["decision"], "replay");
     assert_eq!(report["base"], "live");

@@ -324,7 +324,8 @@ fn batch_answers_line_by_line() {
 fn checkpoints_retire_segments_and_log_list_says_why() {
     let store = TestStore::new();
     let config = store.beside("storedd.toml");
-    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n").unwrap();
+    // No checkpoint but the one that is asked for.
+    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"1d\"\n").unwrap();
     let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
     store.ctl(&["user", "add", "joe"]).expect(0);
     let input: String = (0..16_000).map(|n| format!("mailbox create user/joe/box-{n}\n")).collect();

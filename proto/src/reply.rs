@@ -283,7 +283,11 @@ pub struct Status {
     pub replay_bytes: u64,
     /// Connections open now.
     pub connections: u64,
-    /// Rows per table.
+    /// Users there are; null for a moment after a start, while they are counted.
+    pub users: Option<u64>,
+    /// Mailboxes there are; null as above.
+    pub mailboxes: Option<u64>,
+    /// Rows per table in the database file, so as of the last checkpoint.
     pub tables: BTreeMap<String, u64>,
     /// True until `reconstruct -m` was run after a rollback.
     pub repair_recommended: bool,

@@ -4,13 +4,14 @@ use super::model::{Model, Tables};
 use super::workload::Step;
 use super::world::{self, Dump};
 use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex};
 use storedd::disk::SimDisk;
 use storedd::env::{Env, SimEnv};
 use storedd::error::StoreError;
 use storedd::lsn::Lsn;
 use storedd::model::command::RefusalKind;
-use storedd::model::{Command, Outcome, check};
+use storedd::model::{Command, Outcome, Rows, Table, check};
 use storedd::store::{Answer, CommitError, Options, Phase, Report, Store};
 
 /// What can be seen at one moment, exactly.
@@ -147,6 +148,19 @@ pub(super) fn check_store(store: &Store) -> Result<(), String> {
     let report = storedd::db::check(view.database(), &mut |_| true);
     if let Some(finding) = report.findings.first() {
         return Err(format!("{} findings in the database, the first: {finding:?}", report.total));
+    }
+    if let Some(counts) = store.counts() {
+        let mut rows = [0; 2];
+        for (table, n) in [(Table::Users, 0), (Table::Mailboxes, 1)] {
+            let mut count = |_: &[u8], _: &[u8]| {
+                rows[n] += 1;
+                ControlFlow::Continue(())
+            };
+            view.scan(table, Bound::Unbounded, &mut count).map_err(|e| e.to_string())?;
+        }
+        if [counts.users, counts.mailboxes] != rows {
+            return Err(format!("the store counts {counts:?}, it holds {rows:?} users and mailboxes"));
+        }
     }
     let (checkpoint, published) = (store.checkpoint_lsn(), store.published_lsn());
     let applied = view.database().meta().applied_lsn;

@@ -15,6 +15,10 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("recovering", None) => format!("recovering, {} % done", s.percent),
         (state, _) => state.to_owned(),
     };
+    let holds = match (s.mailboxes, s.users) {
+        (Some(mailboxes), Some(users)) => format!("{} of {}", counted(mailboxes, "mailbox"), counted(users, "user")),
+        _ => String::new(),
+    };
     let mut lines = vec![
         ("state", state),
         ("pid", s.pid.to_string()),
@@ -30,6 +34,7 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last expire", age(s.expire_age)),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
         ("connections", s.connections.to_string()),
+        ("holds", holds),
         ("in the database", tables(s)),
         ("last start", s.last_start.clone()),
     ];

@@ -49,6 +49,9 @@ impl Daemon {
         status.checkpoint_age = age(checkpoint).or(Some(status.uptime));
         status.log_cleanup_age = age(clean_up);
         status.replay_bytes = store.overlay_bytes() as u64;
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        status.users = store.counts().map(|c| count(c.users));
+        status.mailboxes = store.counts().map(|c| count(c.mailboxes));
         status.tables = store.database_rows().into_iter().map(|(t, n)| (t.name().to_owned(), n)).collect();
         status.last_start = store.start_summary().to_owned();
         status.alarms = self.alarms(store);

@@ -70,6 +70,7 @@ impl Store {
 
     fn checkpoint_locked(&self, db: &mut crate::db::Db) -> Result<CheckpointDone> {
         let begun = self.env.uptime();
+        self.learn_counts();
         let frozen = self.freeze();
         self.wait_synced(frozen.upto)?;
         assert!(frozen.upto.0 <= self.published.load(Ordering::Acquire), "I1: checkpoint <= published");
@@ -235,7 +236,15 @@ impl Store {
             let (active, frozen, reader) = (base.active.clone(), base.frozen.clone(), base.db.clone());
             self.base.store(Arc::new(Base { active, frozen, db: reader, names }));
         }
+        self.learn_counts();
         drop(db);
+    }
+
+    /// Counts what there was at the start, while the base is still that of the start.
+    fn learn_counts(&self) {
+        if let Err(e) = self.counter.learn(&self.base.load(), self.began_at) {
+            tracing::warn!(event = "not_counted", error = %e, "status does not know how many mailboxes there are");
+        }
     }
 
     pub(crate) fn wake_checkpointer(&self) {

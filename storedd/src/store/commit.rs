@@ -24,6 +24,7 @@
 //! * I2 an answer "done" for LSN n needs a [`Synced`] token at or past n, which only the success path of a sync makes.
 //! * Outside the leader the open group is empty: a group never waits for a leader.
 
+use super::counts::Counts;
 use super::hot::{Hot, HotUsers};
 use super::ids::IdSource;
 use super::plan::{self, PlanError};
@@ -152,6 +153,7 @@ struct Group {
     planned: Vec<Planned>,
     /// Keys and rows of users that were added or changed: their directories follow.
     user_rows: Vec<(Vec<u8>, Vec<u8>)>,
+    counts: Counts,
     last: Lsn,
     records: u64,
     payload_bytes: u64,
@@ -377,6 +379,7 @@ impl Store {
             }
         }
         let group = &mut planner.group;
+        group.counts += planned.counts;
         group.last = lsn;
         group.records += 1;
         group.payload_bytes += planner.scratch.len() as u64;
@@ -436,6 +439,7 @@ impl Store {
             let synced = log.durable.map_or(Lsn::ZERO, Synced::lsn);
             self.synced.store(synced.0, Ordering::Release);
             // IMPORTANT: published only after the sync; readers see nothing that could still be lost (I2).
+            self.counter.add(group.counts);
             self.published.store(group.last.0.max(self.published.load(Ordering::Acquire)), Ordering::Release);
         }
         let durable = log.durable;

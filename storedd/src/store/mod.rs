@@ -15,6 +15,7 @@
 
 mod checkpoint;
 mod commit;
+mod counts;
 pub mod decision;
 mod hot;
 mod ids;
@@ -33,6 +34,7 @@ mod view;
 
 pub use checkpoint::CheckpointDone;
 pub use commit::{Answer, CommitError, Committed};
+pub use counts::Counts;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock};
 pub use report::{Finding, Lost, Report};
@@ -240,6 +242,9 @@ pub struct Store {
     hold: bool,
     checkpointer: Checkpointer,
     stats: Stats,
+    counter: counts::Counter,
+    /// Where this run began.
+    began_at: Lsn,
     summary: String,
     _lock: Box<dyn Lock>,
 }
@@ -304,6 +309,8 @@ impl Store {
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
             stats: Stats::default(),
+            counter: counts::Counter::default(),
+            began_at: last,
             summary,
             _lock: lock,
             disks,
@@ -507,7 +514,13 @@ impl Store {
         &self.disks
     }
 
-    /// Rows per table, as of the last checkpoint (exact when nothing changed since).
+    /// Users and mailboxes there are; `None` for a moment after a start, while they are counted.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.counter.now()
+    }
+
+    /// Rows per table in the database file, so as of the last checkpoint.
     #[must_use]
     pub fn database_rows(&self) -> Vec<(Table, u64)> {
         let base = self.base.load();

@@ -25,6 +25,7 @@ mod refuse;
 mod tests;
 mod user;
 
+use super::counts::Counts;
 use crate::error::{Result, StoreError};
 use crate::lsn::Micros;
 use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
@@ -90,6 +91,8 @@ pub struct Planned {
     pub changes: Transaction,
     /// What to answer once it is durable.
     pub outcome: Outcome,
+    /// Users and mailboxes that come (or go, below 0).
+    pub counts: Counts,
 }
 
 /// Why a command is not done. Nothing was changed.
@@ -125,12 +128,12 @@ pub fn plan_with(
     now: Micros,
 ) -> Plan<Planned> {
     let draft = Draft::new(rows, policy.transaction_bytes_max);
-    let mut planner = Planner { draft, ids, now, policy };
+    let mut planner = Planner { draft, ids, now, policy, counts: Counts::default() };
     let outcome = match command {
         Command::Atomic(commands) => planner.all(commands)?,
         one => planner.one(one)?,
     };
-    Ok(Planned { changes: planner.draft.finish(), outcome })
+    Ok(Planned { counts: planner.counts, changes: planner.draft.finish(), outcome })
 }
 
 /// One command (or atomic batch) being planned.
@@ -139,6 +142,7 @@ struct Planner<'a> {
     ids: &'a mut dyn Ids,
     now: Micros,
     policy: &'a Policy<'a>,
+    counts: Counts,
 }
 
 impl Planner<'_> {

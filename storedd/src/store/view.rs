@@ -33,6 +33,11 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// True if the database itself, whatever the overlays say, holds the row.
+    pub(crate) fn database_contains(&self, table: Table, key: &[u8]) -> Result<bool> {
+        Ok(self.database_may_hold(table, names::hash(table, key)) && self.db.contains(table, key)?)
+    }
+
     /// False only if the database holds no such row of this table.
     fn database_may_hold(&self, table: Table, hash: names::Hash) -> bool {
         self.db.meta().table(table).rows > 0 && self.names.as_ref().is_none_or(|names| names.maybe(hash))

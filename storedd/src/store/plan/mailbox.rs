@@ -168,6 +168,7 @@ impl Planner<'_> {
         self.turn_rights(key, &Acl::new(), &row.acl, owner)?;
         self.charge(owner, &row, |usage, by| usage.saturating_add(by))?;
         self.draft.put(key.to_vec(), &row)?;
+        self.counts.mailboxes += 1;
         Ok(row.uidvalidity)
     }
 
@@ -180,6 +181,7 @@ impl Planner<'_> {
         }
         self.turn_rights(key, &row.acl, &Acl::new(), owner)?;
         self.charge(owner, row, |usage, by| usage.saturating_sub(by))?;
+        self.counts.mailboxes -= 1;
         self.draft.remove(Table::Mailboxes, key.to_vec())
     }
 

@@ -7,7 +7,7 @@ mod random;
 mod rights;
 mod users;
 
-use super::{Ids, PlanError, Planned, Policy, plan_with};
+use super::{Counts, Ids, PlanError, Planned, Policy, plan_with};
 use crate::error::Result;
 use crate::lsn::Micros;
 use crate::model::command::RefusalKind;
@@ -88,12 +88,19 @@ impl World {
 
     /// Plans and applies, and looks at everything that must hold after any command.
     fn run(&mut self, command: &Command) -> std::result::Result<Outcome, Refusal> {
-        let Planned { changes, outcome } = self.plan(command)?;
+        let Planned { changes, outcome, counts } = self.plan(command)?;
         let keys: BTreeSet<_> = changes.iter().map(|c| place(c)).collect();
         assert_eq!(keys.len(), changes.len(), "one change a key: {command:?}");
         assert!(changes.iter().map(|c| place(c)).is_sorted());
         if outcome == Outcome::Unchanged {
             assert!(changes.is_empty(), "{command:?}");
+        }
+        if self.checked {
+            let there = |rows: &MapRows, table| rows.0.keys().filter(|(t, _)| *t == table).count() as i64;
+            let mut after = self.rows.clone();
+            after.apply(&changes);
+            let [users, mailboxes] = [Table::Users, Table::Mailboxes].map(|t| there(&after, t) - there(&self.rows, t));
+            assert_eq!(counts, Counts { users, mailboxes }, "{command:?}");
         }
         self.rows.apply(&changes);
         if self.checked {

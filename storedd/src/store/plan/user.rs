@@ -39,6 +39,7 @@ impl Planner<'_> {
         self.draft.put(user.as_str().as_bytes().to_vec(), &row)?;
         let quota = QuotaRow { storage_limit, message_limit, storage_usage: 0, message_usage: 0 };
         self.draft.put(quota_key(user.as_str()), &quota)?;
+        self.counts.users += 1;
         Ok(row)
     }
 
@@ -60,6 +61,7 @@ impl Planner<'_> {
         }
         self.draft.remove(Table::Quotas, quota_key(user))?;
         self.draft.remove(Table::Users, user.as_bytes().to_vec())?;
+        self.counts.users -= 1;
         Ok(Outcome::Mailboxes(mailboxes.len() as u64))
     }
 
