@@ -10,7 +10,7 @@
 //! fails too, the store takes no changes until a later attempt succeeds; reads go on from the frozen overlay, and the
 //! log still holds everything.
 
-use super::commit::lock;
+use super::commit::{lock, try_lock};
 use super::names::Names;
 use super::overlay::{Newest, Overlay};
 use super::stats::add;
@@ -219,7 +219,9 @@ impl Store {
         }
         let base = self.base.load();
         let age = self.env.uptime().saturating_sub(last);
-        base.frozen.is_some()
+        // Frozen, and nobody at it: an earlier checkpoint failed.
+        let left_over = base.frozen.is_some() && try_lock(&self.db).is_some();
+        left_over
             || base.active.bytes() >= self.options.overlay_bytes
             || base.active.entries() as u64 >= self.options.replay_records_max()
             || self.stats.log_bytes.load(Ordering::Relaxed) - self.logged_before.load(Ordering::Relaxed)
