@@ -43,6 +43,10 @@ pub fn start(format: Format, level: Level) -> LevelHandle {
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            if crate::db::catching() {
+                // Damage of the database file: it becomes an error that names the file.
+                return tracing::debug!(event = "database.panic", "{info}");
+            }
             tracing::error!(event = "bug.panic", place = info.location().map(ToString::to_string), "{info}");
             before(info);
         }));
