@@ -72,7 +72,7 @@ impl Store {
         let begun = self.env.uptime();
         self.learn_counts();
         let frozen = self.freeze();
-        self.wait_synced(frozen.upto)?;
+        self.wait_published(frozen.upto)?;
         assert!(frozen.upto.0 <= self.published.load(Ordering::Acquire), "I1: checkpoint <= published");
         self.partitions_sync();
         let rows = self.write_frozen(db, &frozen)?;
@@ -111,10 +111,10 @@ impl Store {
         frozen
     }
 
-    /// Waits until everything up to `lsn` is synced. The group it belongs to is being written: no group waits without a
-    /// leader.
-    fn wait_synced(&self, lsn: Lsn) -> Result<()> {
-        while self.synced.load(Ordering::Acquire) < lsn.0 {
+    /// Waits until everything up to `lsn` is synced and published, which comes last (I1). The group it belongs to is being
+    /// written: no group waits without a leader.
+    fn wait_published(&self, lsn: Lsn) -> Result<()> {
+        while self.published.load(Ordering::Acquire) < lsn.0 {
             drop(lock(&self.log));
             if let Some(e) = self.poison.get() {
                 return Err(e.clone());

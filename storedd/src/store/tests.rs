@@ -120,6 +120,22 @@ fn a_checkpoint_moves_the_base_and_a_clean_stop_leaves_nothing_to_replay() {
     assert_eq!(names(&store).len(), 101);
 }
 
+// I1: a group is synced a moment before it is published, and a checkpoint that looks in between waits.
+#[test]
+fn a_checkpoint_waits_until_what_it_writes_is_published() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    let last = store.commit(add("a")).unwrap().lsn;
+    store.published.store(0, Ordering::Release);
+    let writer = store.clone();
+    let publishes = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        writer.published.store(last.0, Ordering::Release);
+    });
+    assert_eq!(store.checkpoint().unwrap().lsn, last);
+    publishes.join().unwrap();
+}
+
 // row 22: every change is in the log: without the database file the whole log gives the same content.
 #[test]
 fn without_the_database_the_whole_log_gives_it_back() {
