@@ -269,6 +269,26 @@ impl Ended {
     }
 }
 
+/// Whether the commit path moves: the watchdog is fed only while it does. Commands that wait while none is answered are a
+/// hang. Answers count and not LSNs: a refusal, and a command that has nothing to change, are work too.
+#[derive(Debug, Default)]
+struct Pulse {
+    answered: u64,
+    since: Duration,
+}
+
+impl Pulse {
+    /// So long it may stand still.
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    fn beats(&mut self, waiting: bool, answered: u64, now: Duration) -> bool {
+        if !waiting || self.answered != answered {
+            (self.answered, self.since) = (answered, now);
+        }
+        now.saturating_sub(self.since) < Pulse::PATIENCE
+    }
+}
+
 fn event_loop(
     daemon: &Arc<Daemon>,
     store: &Arc<Store>,
@@ -278,22 +298,10 @@ fn event_loop(
     events: &Sender<Event>,
 ) -> Result<Ended, StoreError> {
     let _watch = watch(&daemon.config(), events);
-    let watched = store.clone();
-    let env = place::env();
-    // The watchdog is fed only while the commit path moves: an old queue that does not shrink is a hang.
-    let mut stuck_since = None;
+    let (watched, env, mut pulse) = (store.clone(), place::env(), Pulse::default());
     let watchdog = systemd::watchdog(move || {
-        let waiting = watched.queue_len() > 0;
-        let published = watched.published_lsn();
-        match stuck_since {
-            Some((lsn, since)) if waiting && lsn == published => {
-                env.uptime().saturating_sub(since) < Duration::from_secs(15)
-            }
-            _ => {
-                stuck_since = Some((published, env.uptime()));
-                true
-            }
-        }
+        let answered = watched.stats().answered.load(Ordering::Relaxed);
+        pulse.beats(watched.queue_len() > 0, answered, env.uptime())
     });
     watchdog.map_err(|e| StoreError::io("start", "watchdog thread", e))?;
     let mut seen = store.last_times();
@@ -390,4 +398,21 @@ fn fall(
     told(state.stopped());
     tracing::info!(event = "stopped", checkpoint_lsn = store.checkpoint_lsn().0);
     Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_answers_moves_and_one_that_only_waits_does_not() {
+        let mut pulse = Pulse::default();
+        let at = Duration::from_secs;
+        assert!(pulse.beats(false, 0, at(100)), "nobody waits");
+        // An hour of refusals: always somebody waits, and always somebody is answered.
+        assert!((1..3600).all(|n| pulse.beats(true, n, at(100 + n))));
+        assert!(pulse.beats(true, 3599, at(3699 + 14)));
+        assert!(!pulse.beats(true, 3599, at(3699 + 15)));
+        assert!(pulse.beats(true, 3600, at(3699 + 16)), "slow, not dead");
+    }
 }

@@ -505,6 +505,7 @@ impl Store {
     fn answer(&self, planned: Vec<Planned>, durable: Option<Synced>) {
         let now = self.env.uptime();
         let mut committed = 0;
+        add(&self.stats.answered, planned.len() as u64);
         for Planned { waiter, since, answer, recorded } in planned {
             if let Ok(done) = &answer {
                 assert!(durable.is_some_and(|d| done.lsn <= d.lsn()), "I2: an answer needs its record synced");
@@ -518,6 +519,7 @@ impl Store {
 
     fn fail(&self, planned: Vec<Planned>, cause: &StoreError) {
         add(&self.stats.aborted, planned.len() as u64);
+        add(&self.stats.answered, planned.len() as u64);
         for Planned { waiter, .. } in planned {
             // Undecided, refusals too: they may rest on a change planned before them that is lost now.
             waiter.answer(Err(cause.clone().into()));

@@ -94,6 +94,8 @@ pub struct Stats {
     pub begun: AtomicU64,
     /// Commands whose record is durable and visible.
     pub committed: AtomicU64,
+    /// Commands answered, whatever the answer.
+    pub answered: AtomicU64,
     /// Commands that ended with a failure of the log or of a read.
     pub aborted: AtomicU64,
     /// Commands refused.

@@ -88,6 +88,7 @@ fn a_commit_survives_the_crash_right_behind_it() {
     assert!(matches!(refused, CommitError::Refused(r) if r.kind == RefusalKind::Exists));
     assert_eq!(store.commit(add("b")).unwrap().lsn, Lsn(2));
     assert_eq!(names(&store), ["a", "b"]);
+    assert_eq!(store.stats().answered.load(Ordering::Relaxed), 3, "a refusal is an answer");
 
     let after = machine.image(Persist::Nothing);
     drop(store);
