@@ -46,6 +46,26 @@ fn one_owner_only() {
     let _again = store.start();
 }
 
+// R7: the log fails where nobody waits for an answer, at the seal of a store that rests: the process ends all the same.
+#[test]
+fn a_log_that_fails_while_nobody_asks_ends_the_daemon() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let store = TestStore::new();
+    let config = store.beside("storedd.toml");
+    std::fs::write(&config, "[log]\nseal_idle = \"3s\"\n").unwrap();
+    // A file may then not be written beyond its first page; the signal that comes with it is not for this test.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_storedd")]);
+    let mut daemon = store.spawn_by(command, &["--config", config.to_str().unwrap()]);
+    daemon.wait_ready();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let page = Rlimit { current: Some(4096), maximum: None };
+    prlimit(Some(Pid::from_child(&daemon.child)), Resource::Fsize, page).unwrap();
+    assert_eq!(daemon.wait(), 71, "{}", daemon.log());
+    let _again = store.start();
+    store.ctl(&["user", "show", "joe"]).expect(0);
+}
+
 // row 5: a stop leaves no socket and no lock, and the next start has nothing to replay.
 #[test]
 fn sigterm_and_shutdown_stop_cleanly() {

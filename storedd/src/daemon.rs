@@ -20,7 +20,7 @@ use crate::place;
 use crate::service::{Daemon, Event, Handle, percent};
 use crate::signals::{self, Signal};
 use crate::statefile::{Act, StateFile};
-use crate::store::{self, OnProgress, Progress, Store};
+use crate::store::{self, OnProgress, Phase, Progress, Store};
 use crate::{jobs, logging, reload, systemd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -310,6 +310,8 @@ fn event_loop(
             Ok(Event::Stop { now }) => return Ok(Ended::Asked { now }),
             Ok(Event::Poisoned) => return Ok(Ended::Poisoned),
             Ok(Event::Reload) => reload_config(daemon, level),
+            // Nobody may be told by an answer: a seal failed, or a checkpoint, and the door lets no change in any more.
+            _ if store.phase() == Phase::Poisoned => return Ok(Ended::Poisoned),
             Err(RecvTimeoutError::Timeout) => {
                 let times = store.last_times();
                 if times.0 != seen.0 {

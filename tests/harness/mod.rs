@@ -44,8 +44,13 @@ impl TestStore {
 
     /// Starts the daemon and waits for nothing.
     pub fn spawn(&self, args: &[&str]) -> Daemon {
+        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_storedd")), args)
+    }
+
+    /// As [`TestStore::spawn`], through a command that becomes the daemon.
+    pub fn spawn_by(&self, mut command: Command, args: &[&str]) -> Daemon {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.beside("daemon.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_storedd"))
+        let child = command
             .arg("--data-dir")
             .arg(&self.data)
             .args(args)
