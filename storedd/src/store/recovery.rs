@@ -5,6 +5,7 @@
 //!  2  read the marker                                 which store, which layout
 //!  3  look at the control file, database, log         evidence; not one byte is written
 //!  4  decide                                          pure, see `decision`
+//!     say what is lost, if anything is                a report, before anything is given up
 //!  5  put the database in place                       a bad one is moved to removed/, never deleted
 //!  6  replay the log behind it into the overlay       memory only: no database write before READY
 //!  7  go on with the log                              a torn tail is cut (kept in quarantine) and zeroed durably
@@ -255,6 +256,8 @@ pub fn open(
     })?;
     let clock = clock.mark("decide");
     let mut report = begin_report(&disks, &found, &decision, env.now());
+    // What is given up is said before it is: after the fork no later start can see that something is missing (I8).
+    let begun = (decision.verdict == Verdict::Lossy).then(|| report.begin(&*disks.data)).transpose()?;
     let parts = if decision.verdict == Verdict::FirstStart {
         first_start(&disks, &*env, &options, lock, found.marker)?
     } else {
@@ -263,12 +266,9 @@ pub fn open(
     let clock = clock.mark("act");
     finish_report(&mut report, &decision, &parts, clock);
     if decision.verdict != Verdict::Hold {
-        match report.store(&*disks.data, options.reports) {
-            // A full disk keeps no store down; what the report says is in the log of the daemon too.
-            Err(e @ StoreError::NoSpace { .. }) => {
-                tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
-            }
-            stored => stored?,
+        // A store comes up on a full disk; a loss is on disk already.
+        if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
+            tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
         }
         clear_failed_mark(&disks)?;
     }

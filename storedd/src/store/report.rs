@@ -112,24 +112,44 @@ impl Report {
         )
     }
 
-    /// Writes it and removes the oldest beyond the number kept.
-    pub(crate) fn store(&self, disk: &dyn Disk, kept: usize) -> Result<()> {
+    /// Writes it durably under a name of its own, which it gives.
+    pub(crate) fn begin(&self, disk: &dyn Disk) -> Result<String> {
         let fail = |op, e| StoreError::io(op, disk.display(DIR), e);
         disk.create_dir("dbdata").map_err(|e| fail("create", e))?;
         disk.create_dir(DIR).map_err(|e| fail("create", e))?;
+        for dir in ["", "dbdata"] {
+            disk.sync_dir(dir).map_err(|e| fail("sync", e))?;
+        }
         let mut name = format!("{DIR}/{}.json", self.started);
         let mut n = 1;
         while disk.stat(&name).map_err(|e| fail("stat", e))?.is_some() {
             name = format!("{DIR}/{}-{n}.json", self.started);
             n += 1;
         }
-        let text = serde_json::to_vec_pretty(self).map_err(|e| StoreError::Bug(format!("report: {e}")))?;
-        disk::replace(disk, &name, &text).map_err(|e| fail("write", e))?;
+        self.replace(disk, &name)?;
+        Ok(name)
+    }
+
+    /// Writes it, in place of the one begun as `begun`, and removes the oldest beyond the number kept.
+    pub(crate) fn finish(&self, disk: &dyn Disk, begun: Option<&str>, kept: usize) -> Result<()> {
+        match begun {
+            Some(name) => self.replace(disk, name)?,
+            None => drop(self.begin(disk)?),
+        }
         let all = names(disk)?;
         for old in all.iter().take(all.len().saturating_sub(kept)) {
-            disk.remove(&format!("{DIR}/{old}")).map_err(|e| fail("remove", e))?;
+            disk.remove(&format!("{DIR}/{old}")).map_err(|e| StoreError::io("remove", disk.display(DIR), e))?;
         }
         Ok(())
+    }
+
+    fn replace(&self, disk: &dyn Disk, name: &str) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(|e| StoreError::Bug(format!("report: {e}")))?;
+        disk::replace(disk, name, &text).map_err(|e| {
+            // Best effort: half a report under another name is nobody's.
+            let _ = disk.remove(&format!("{name}.new"));
+            StoreError::io("write", disk.display(DIR), e)
+        })
     }
 
     /// The newest `last` reports, newest first. Unreadable ones are passed over.

@@ -121,6 +121,60 @@ fn a_checkpoint_moves_the_base_and_a_clean_stop_leaves_nothing_to_replay() {
     assert_eq!(names(&store).len(), 101);
 }
 
+// I8: whatever a start gives up is said in a report, wherever that start is killed.
+#[test]
+fn a_loss_is_reported_also_by_a_start_that_is_killed_right_behind_it() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    (0..3).for_each(|n| drop(store.commit(add(&format!("p{n}"))).unwrap()));
+    store.seal().unwrap();
+    let machine = machine.image(Persist::Nothing);
+    drop(store);
+    damage_record(&machine, 2);
+    let mut died = 0;
+    loop {
+        let killed = machine.image(Persist::Everything);
+        killed.crash_at(killed.ops() + died + 1);
+        let ended = start_with(&killed, options(), START).is_ok();
+        for persist in [Persist::Nothing, Persist::Everything] {
+            let after = killed.image(persist);
+            let (store, _) = start(&after);
+            let reports = Report::load(&after.disk("data"), 100).unwrap();
+            assert!(reports.iter().any(|r| r.lost.is_some()), "killed at operation {died} of a start: {reports:?}");
+            drop(store);
+        }
+        if ended {
+            break;
+        }
+        died += 1;
+    }
+    assert!(died > 20, "{died}");
+}
+
+/// Damages the n-th record of the first segment, from 1.
+fn damage_record(machine: &SimDisk, n: usize) {
+    let (log, file) = (machine.disk("log"), "log.0000000001");
+    let bytes = log.peek(file).unwrap();
+    let begins = |at: &usize| bytes[*at..].starts_with(&[0xd5, 0xf1]);
+    let at = (4096..bytes.len()).filter(begins).nth(n - 1).unwrap();
+    log.damage(file, at as u64 + 20, 0xff).unwrap();
+}
+
+// A disk without room for a report is no reason not to serve.
+#[test]
+fn a_store_starts_on_a_full_disk() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    store.commit(add("a")).unwrap();
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    for disk in ["data", "db", "log"] {
+        after.disk(disk).set_free_bytes(0);
+    }
+    let (store, report) = start(&after);
+    assert_eq!((names(&store), report.lost), (vec!["a".to_owned()], None));
+}
+
 // I1: a group is synced a moment before it is published, and a checkpoint that looks in between waits.
 #[test]
 fn a_checkpoint_waits_until_what_it_writes_is_published() {
