@@ -5,7 +5,7 @@ use super::*;
 use crate::checksum::Crc;
 use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
-use crate::model::Command;
+use crate::model::{Command, Outcome};
 use crate::model::command::RefusalKind;
 use std::path::Path;
 
@@ -173,6 +173,29 @@ fn a_store_starts_on_a_full_disk() {
     }
     let (store, report) = start(&after);
     assert_eq!((names(&store), report.lost), (vec!["a".to_owned()], None));
+}
+
+// I6: numbers go on above what is there, also where one odd import lies far above.
+#[test]
+fn without_the_control_file_an_odd_import_uses_no_numbers_up() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    store.commit(add("p")).unwrap();
+    let (partition, acl) = (Some("p".to_owned()), BTreeMap::new());
+    let import = |name: &str, uidvalidity| {
+        let (name, partition, acl) = (name.to_owned(), partition.clone(), acl.clone());
+        Command::ImportMailbox { name, partition, uidvalidity, acl }
+    };
+    store.commit(import("shared/odd", u32::MAX - 1)).unwrap();
+    store.commit(import("shared/usual", 1_900_000_000)).unwrap();
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    after.disk("data").erase("CONTROL").unwrap();
+    let (store, report) = start(&after);
+    assert_eq!(report.lost, None);
+    let created = store.commit(Command::MailboxCreate { name: "shared/new".to_owned(), partition }).unwrap();
+    let Outcome::Created { uidvalidity, .. } = created.outcome else { panic!("{created:?}") };
+    assert!((1_900_000_001..2_000_000_000).contains(&uidvalidity), "{uidvalidity}");
 }
 
 // I1: a group is synced a moment before it is published, and a checkpoint that looks in between waits.
