@@ -252,6 +252,7 @@ pub(super) fn scan(window: &mut Window, seed: Seed, bounds: &Bounds) -> io::Resu
         at: SEGMENT_HEADER_BYTES,
         lsn: bounds.first_lsn,
         chain: Some(bounds.previous_checksum),
+        data_end: None,
         budget: window.limit().saturating_mul(SEARCH_FACTOR),
     };
     let first = Run::empty(pass.at, bounds.first_lsn, bounds.previous_checksum, bounds.created);
@@ -273,6 +274,8 @@ struct Pass {
     /// LSN of the next record, and the checksum it must be chained to; the latter is unknown behind a gap.
     lsn: Lsn,
     chain: Option<u32>,
+    /// Offset behind the last byte that is not zero, once it was looked for: not again at each of many bad places.
+    data_end: Option<u64>,
     /// Payload bytes that searches may still check.
     budget: u64,
 }
@@ -336,7 +339,10 @@ impl Pass {
     /// Notes a gap and goes to the next valid record behind it. False if there is none.
     fn gap(&mut self, window: &mut Window, seed: Seed, fault: Fault) -> io::Result<bool> {
         let (offset, lsn, after) = (self.at, self.lsn, self.found.runs.len());
-        let data_end = window.end_of_data(offset)?;
+        let data_end = match self.data_end {
+            Some(end) => end.max(offset),
+            None => *self.data_end.insert(window.end_of_data(offset)?),
+        };
         if data_end == offset {
             return Ok(false);
         }
@@ -380,10 +386,76 @@ impl Pass {
             return Ok(None);
         }
         self.budget -= cost;
-        let sought = Pass { found: Scan::default(), at, lsn: header.lsn, chain: None, budget: 0 };
+        let sought = Pass { found: Scan::default(), at, lsn: header.lsn, chain: None, data_end: None, budget: 0 };
         Ok(read(window, seed, at)?
             .ok()
             .filter(|(header, payload)| sought.fits(header, payload).is_ok())
             .map(|(h, _)| h))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::NewRecord;
+    use super::*;
+    use crate::disk::{Access, Disk, SimDisk};
+    use crate::lsn::{Epoch, StoreId};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Counts the bytes read.
+    #[derive(Debug)]
+    struct Counting(Arc<dyn DiskFile>, AtomicU64);
+
+    impl DiskFile for Counting {
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            self.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+            self.0.read_at(offset, buf)
+        }
+        fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    // A group that was never synced may have lost every second page, and a start must not take minutes for it.
+    #[test]
+    fn many_bad_places_are_found_in_a_few_passes() {
+        const BYTES: usize = 8 << 20;
+        const RECORDS: u64 = 2000;
+        let seed = Seed::new(StoreId([7; 16]), Epoch(0), 1);
+        let (mut bytes, mut previous) = (vec![0; SEGMENT_HEADER_BYTES as usize], 0);
+        for lsn in 1..=RECORDS {
+            let (kind, at) = (Kind::Transaction, bytes.len());
+            let (lsn, durable, time, payload) = (Lsn(lsn), Lsn::ZERO, Micros(1), &[9; 300][..]);
+            let record = NewRecord { kind, lsn, durable, time, previous, payload };
+            previous = record::put(seed, at as u64, &record, &mut bytes);
+            if lsn.0.is_multiple_of(2) {
+                bytes[at + 40] ^= 1;
+            }
+        }
+        bytes.resize(BYTES, 0);
+        let sim = SimDisk::new();
+        sim.plant("log", &bytes).unwrap();
+        let file = Arc::new(Counting(sim.open("log", Access::Read).unwrap(), AtomicU64::new(0)));
+        let bounds = Bounds {
+            first_lsn: Lsn(1),
+            previous_lsn: Lsn::ZERO,
+            previous_checksum: 0,
+            created: Micros(1),
+            target: None,
+        };
+        let found = scan(&mut Window::new(file.clone(), BYTES as u64), seed, &bounds).unwrap();
+        assert_eq!((found.runs.len(), found.gaps.len()), (RECORDS as usize / 2, RECORDS as usize / 2));
+        assert!(found.gaps.iter().zip(1..).all(|(gap, n)| gap.lsn == Lsn(2 * n)));
+        let read = file.1.load(Ordering::Relaxed);
+        assert!(read < 4 * BYTES as u64, "{read} bytes were read of {BYTES}");
     }
 }
