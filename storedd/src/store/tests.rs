@@ -5,8 +5,8 @@ use super::*;
 use crate::checksum::Crc;
 use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
-use crate::model::{Command, Outcome};
 use crate::model::command::RefusalKind;
+use crate::model::{Command, Outcome};
 use std::path::Path;
 
 /// Partitions on a simulated machine.
@@ -196,6 +196,28 @@ fn without_the_control_file_an_odd_import_uses_no_numbers_up() {
     let created = store.commit(Command::MailboxCreate { name: "shared/new".to_owned(), partition }).unwrap();
     let Outcome::Created { uidvalidity, .. } = created.outcome else { panic!("{created:?}") };
     assert!((1_900_000_001..2_000_000_000).contains(&uidvalidity), "{uidvalidity}");
+}
+
+// row 64: what came after a checkpoint that failed is part of the next one, and of a clean stop.
+#[test]
+fn a_checkpoint_covers_what_came_after_one_that_failed() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    for round in ["a", "b"] {
+        store.commit(add(&format!("{round}1"))).unwrap();
+        store.freeze();
+        let last = store.commit(add(&format!("{round}2"))).unwrap().lsn;
+        let done = store.checkpoint().unwrap();
+        assert_eq!((done.lsn, done.rows), (last, 2));
+    }
+    store.commit(add("c1")).unwrap();
+    store.freeze();
+    store.commit(add("c2")).unwrap();
+    store.close().unwrap();
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    let (store, report) = start(&after);
+    assert_eq!((report.decision.as_str(), names(&store).len()), ("clean", 6));
 }
 
 // I1: a group is synced a moment before it is published, and a checkpoint that looks in between waits.
