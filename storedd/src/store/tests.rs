@@ -160,6 +160,28 @@ fn damage_record(machine: &SimDisk, n: usize) {
     log.damage(file, at as u64 + 20, 0xff).unwrap();
 }
 
+// I2 after a loss: what is acknowledged in the new epoch is kept, wherever the damage was.
+#[test]
+fn what_comes_after_a_loss_is_kept() {
+    for damaged in 1..=4 {
+        let machine = SimDisk::new();
+        let (store, _) = start(&machine);
+        (1..=4).for_each(|n| drop(store.commit(add(&format!("p{n}"))).unwrap()));
+        store.seal().unwrap();
+        let machine = machine.image(Persist::Nothing);
+        drop(store);
+        damage_record(&machine, damaged);
+        let (store, report) = start(&machine);
+        assert_eq!((report.decision.as_str(), report.reached_lsn), ("lossy", damaged as u64 - 1));
+        store.commit(add("new")).unwrap();
+        let after = machine.image(Persist::Nothing);
+        drop(store);
+        let (store, report) = start(&after);
+        assert_eq!((report.decision.as_str(), report.lost), ("replay", None), "damage of record {damaged}");
+        assert_eq!((names(&store).len(), names(&store)[0].as_str()), (damaged, "new"));
+    }
+}
+
 // A disk without room for a report is no reason not to serve.
 #[test]
 fn a_store_starts_on_a_full_disk() {

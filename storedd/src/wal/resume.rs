@@ -196,6 +196,7 @@ pub fn fork(
     // they hold is kept (I8).
     let branched =
         reach.place.and_then(|(number, at)| Some((survey.segments.iter().find(|s| s.number == number)?, at)));
+    let branched = branched.filter(|(segment, _)| segment.number <= previous);
     let rest = branched.map(|(segment, at)| keep_rest(disk.as_ref(), segment, at)).transpose()?.flatten();
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
     let checksum = reach.checksum.filter(|_| reach.place.is_some()).unwrap_or_default();
@@ -226,11 +227,13 @@ pub fn fork(
 }
 
 /// Number of the segment from which the new history branches off: the one that holds the LSN reached; where the log
-/// ends before it, the last one; 0 where the log leads elsewhere.
+/// ends before it, the last one; 0 where the log leads elsewhere, and where nothing is reached: no checksum could say that
+/// the first segment counts up to its first record only, and it would end the log at the same damage for ever.
 fn branch(survey: &Survey, reach: &Reach) -> u64 {
     let behind = survey.runs().iter().all(|(_, run)| run.last_lsn <= reach.lsn);
     let last = survey.segments.iter().rfind(|s| s.live() && s.known().is_some()).map(|s| s.number);
     match reach.place {
+        Some(_) if reach.lsn == Lsn::ZERO => 0,
         Some((segment, _)) => segment,
         None if behind && reach.stop != Stop::OtherHistory => last.unwrap_or(0),
         None => 0,
