@@ -414,7 +414,8 @@ fn restart(
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
     let bytes_max = if hold { usize::MAX } else { options.overlay_bytes_max };
-    let mut replay = Replay::new(&db, &partitions, decision.candidate.base_lsn, reach.lsn, bytes_max, progress);
+    let makes = (!hold).then_some(&*partitions);
+    let mut replay = Replay::new(&db, makes, decision.candidate.base_lsn, reach.lsn, bytes_max, progress);
     let from = replay.checkpoint();
     let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
     let (checkpoint, used) = (replay.checkpoint(), replay.used());

@@ -23,7 +23,8 @@ pub(super) struct Replay<'a> {
     bytes: usize,
     checkpoint: Lsn,
     db: &'a Db,
-    partitions: &'a Partitions,
+    /// Where directories of users are made; `None` in a store that is held: nothing of it is changed.
+    partitions: Option<&'a Partitions>,
     bytes_max: usize,
     reach: Lsn,
     progress: &'a OnProgress,
@@ -37,7 +38,7 @@ impl<'a> Replay<'a> {
     /// Replay on top of the database at LSN `from`, up to `reach`. Beyond `bytes_max` bytes it checkpoints as it goes.
     pub(super) fn new(
         db: &'a Db,
-        partitions: &'a Partitions,
+        partitions: Option<&'a Partitions>,
         from: Lsn,
         reach: Lsn,
         bytes_max: usize,
@@ -74,8 +75,8 @@ impl<'a> Replay<'a> {
                 Change::Put { table, key, row } => (*table, key, Some(row)),
                 Change::Remove { table, key } => (*table, key, None),
             };
-            if let (Table::Users, Some(row)) = (table, row) {
-                super::ensure_user_dir(self.partitions, key, row);
+            if let (Table::Users, Some(row), Some(partitions)) = (table, row, self.partitions) {
+                super::ensure_user_dir(partitions, key, row);
             }
             self.bytes += key.len() + row.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
             let state = (record.lsn, row.map(|r| Box::from(&r[..])));
@@ -91,7 +92,7 @@ impl<'a> Replay<'a> {
         }
         // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
         if self.bytes >= self.bytes_max && record.kind == Kind::Transaction {
-            self.partitions.sync_pending();
+            self.partitions.map(Partitions::sync_pending);
             let rows = self.sorted().into_iter().map(|((table, key), (_, row))| (table, key, row));
             self.db.apply(record.lsn, record.epoch, rows)?;
             self.checkpoint = record.lsn;

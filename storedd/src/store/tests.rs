@@ -182,6 +182,42 @@ fn what_comes_after_a_loss_is_kept() {
     }
 }
 
+// row 28: held, a store is read and nothing of it is changed: it is the evidence.
+#[test]
+fn a_held_store_changes_no_byte() {
+    let machine = SimDisk::new();
+    let mut there = disks(&machine);
+    there.partitions.insert("p".to_owned(), PathBuf::from("mail"));
+    let open_it = |machine: &SimDisk, policy| {
+        let there = Disks { partitions: there.partitions.clone(), ..disks(machine) };
+        let (env, lock) = (Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7)), take_lock(&there)?);
+        open(there, env, options(), lock, policy, &(Arc::new(|_| {}) as OnProgress))
+    };
+    let (store, _) = open_it(&machine, START).unwrap();
+    let id = store.partitions().prepare("p", crate::partition::PartitionId([3; 16]), Micros(1)).unwrap();
+    store.commit(Command::PartitionAdd { name: "p".to_owned(), id: id.0 }).unwrap();
+    store.checkpoint().unwrap();
+    let (user, partition) = ("joe".to_owned(), Some("p".to_owned()));
+    store.commit(Command::UserAdd { user, partition, quota_bytes: None, quota_messages: None }).unwrap();
+    store.commit(add("q")).unwrap();
+    store.seal().unwrap();
+    // The directory of the user is not durable yet.
+    let after = machine.image(Persist::Nothing);
+    drop(store);
+    damage_record(&after, 3);
+    let before = after.tree();
+    let (store, report) = open_it(&after, Policy { hold_on_loss: true, ..START }).unwrap();
+    assert_eq!((report.decision.as_str(), report.replayed), ("hold", 1));
+    assert!(matches!(store.phase(), Phase::ReadOnly(_)));
+    assert_eq!(names(&store), ["p"]);
+    assert!(store.view().contains(Table::Users, b"joe").unwrap());
+    store.close().unwrap();
+    drop(store);
+    let now = after.tree();
+    let changed: Vec<_> = now.keys().chain(before.keys()).filter(|k| now.get(*k) != before.get(*k)).collect();
+    assert!(changed.iter().all(|path| path.ends_with("lock")), "{changed:?}");
+}
+
 // A disk without room for a report is no reason not to serve.
 #[test]
 fn a_store_starts_on_a_full_disk() {
