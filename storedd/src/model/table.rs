@@ -78,6 +78,14 @@ pub trait Rows {
     /// As [`Rows::get`].
     fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()>;
 
+    /// [`Rows::scan`] up to, and without, `end`. An implementation need not look behind it, be it at rows that are gone.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
+        self.scan(table, start, &mut |key, row| if key < end { each(key, row) } else { ControlFlow::Break(()) })
+    }
+
     /// True if the row is there; cheaper than [`Rows::get`] where the implementation can answer without reading it.
     ///
     /// # Errors

@@ -28,14 +28,19 @@ fn broken(e: StoreError) -> Failure {
 /// Calls `each` for every row whose key begins with `prefix`, until it fails.
 fn each_row(view: &View, table: Table, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), Failure> {
     let mut ended = Ok(());
-    let start = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
-    view.scan(table, start, &mut |key, row| {
-        if !key.starts_with(prefix) {
-            return ControlFlow::Break(());
-        }
+    let mut one = |key: &[u8], row: &[u8]| {
         ended = each(key, row);
         if ended.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
+    };
+    // The first key behind all that begin so; a prefix is UTF-8, so its last byte is not the highest.
+    let mut end = prefix.to_vec();
+    match end.last_mut() {
+        Some(last) => {
+            *last = last.saturating_add(1);
+            view.scan_until(table, Bound::Included(prefix), &end, &mut one)
+        }
+        None => view.scan(table, Bound::Unbounded, &mut one),
+    }
     .map_err(broken)?;
     ended
 }

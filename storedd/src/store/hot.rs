@@ -92,6 +92,10 @@ impl Rows for Hot<'_> {
         self.view.scan(table, start, each)
     }
 
+    fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
+        self.view.scan_until(table, start, end, each)
+    }
+
     fn may_lie_below(&self, mailbox: &[u8]) -> bool {
         self.view.may_lie_below(mailbox)
     }

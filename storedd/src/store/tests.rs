@@ -278,6 +278,44 @@ fn a_checkpoint_covers_what_came_after_one_that_failed() {
     assert_eq!((report.decision.as_str(), names(&store).len()), ("clean", 6));
 }
 
+// A range ends where it ends in every layer, also where only rows that are gone lie behind it.
+#[test]
+fn a_range_is_what_a_scan_shows_of_it_in_every_layer() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    let name = |n: u32| format!("p{n:02}");
+    let mut seed = 3u32;
+    let mut below = |n: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) % n
+    };
+    for round in 0..60 {
+        for _ in 0..10 {
+            let name = name(below(40));
+            let there = store.view().contains(Table::Partitions, name.as_bytes()).unwrap();
+            store.commit(if there { Command::PartitionRemove { name } } else { add(&name) }).unwrap();
+        }
+        match round % 4 {
+            0 => drop(store.checkpoint().unwrap()),
+            2 => drop(store.freeze()),
+            _ => {}
+        }
+        let all = names(&store);
+        for _ in 0..20 {
+            let (from, to) = (name(below(42)), name(below(42)));
+            let mut shown = Vec::new();
+            let mut each = |key: &[u8], _: &[u8]| {
+                shown.push(String::from_utf8(key.to_vec()).unwrap());
+                std::ops::ControlFlow::Continue(())
+            };
+            let start = std::ops::Bound::Included(from.as_bytes());
+            store.view().scan_until(Table::Partitions, start, to.as_bytes(), &mut each).unwrap();
+            let expected: Vec<_> = all.iter().filter(|n| from <= **n && **n < to).cloned().collect();
+            assert_eq!(shown, expected, "round {round}: {from} to {to}");
+        }
+    }
+}
+
 // I1: a group is synced a moment before it is published, and a checkpoint that looks in between waits.
 #[test]
 fn a_checkpoint_waits_until_what_it_writes_is_published() {

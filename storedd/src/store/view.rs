@@ -11,6 +11,7 @@ use super::overlay::{Cursor, Overlay};
 use crate::db::{DbRange, DbReader, DbRow};
 use crate::error::Result;
 use crate::lsn::Lsn;
+use crate::model::table::EachRow;
 use crate::model::{Rows, Table};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -73,6 +74,44 @@ impl View {
         &self.base.db
     }
 
+    /// Every row from `start` on, in front of `end`, merged from all layers. Ends there although a layer holds nothing but
+    /// rows that are gone: there may be a million of them.
+    fn walk(&self, table: Table, start: Bound<&[u8]>, end: Option<&[u8]>, each: EachRow<'_>) -> Result<()> {
+        let mut upper: Vec<Cursor<'_>> =
+            self.overlays().filter(|o| !o.is_empty()).map(|o| o.range(table, start, self.at)).collect();
+        let mut lower = DbCursor::new(self.base.db.range(table, start, Bound::Unbounded)?)?;
+        loop {
+            // The smallest key that any layer stands on; the first layer that has it says what it is.
+            let newest = upper.iter().enumerate().filter_map(|(i, c)| Some((c.key()?, i))).min();
+            let Some(key) = newest.map(|(key, _)| key).into_iter().chain(lower.key()).min() else { return Ok(()) };
+            if end.is_some_and(|end| key >= end) {
+                return Ok(());
+            }
+            let Some((_, layer)) = newest.filter(|(newest, _)| *newest == key) else {
+                if let Some(row) = &lower.current
+                    && each(row.key(), row.row()).is_break()
+                {
+                    return Ok(());
+                }
+                lower.advance()?;
+                continue;
+            };
+            let key = key.to_vec();
+            let flow = upper[layer].with_current(|k, row| row.map_or(ControlFlow::Continue(()), |row| each(k, row)));
+            if flow.is_some_and(|f| f.is_break()) {
+                return Ok(());
+            }
+            for cursor in &mut upper {
+                if cursor.key() == Some(key.as_slice()) {
+                    cursor.advance();
+                }
+            }
+            if lower.key() == Some(key.as_slice()) {
+                lower.advance()?;
+            }
+        }
+    }
+
     fn overlays(&self) -> impl Iterator<Item = &Overlay> {
         std::iter::once(&*self.base.active).chain(self.base.frozen.iter().map(|f| &*f.overlay))
     }
@@ -104,47 +143,12 @@ impl Rows for View {
         self.base.database_may_hold(Table::Mailboxes, hash) || self.overlays().any(|o| o.names().maybe(hash))
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        start: Bound<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let mut upper: Vec<Cursor<'_>> =
-            self.overlays().filter(|o| !o.is_empty()).map(|o| o.range(table, start, self.at)).collect();
-        let mut lower = DbCursor::new(self.base.db.range(table, start, Bound::Unbounded)?)?;
-        loop {
-            // The smallest key that any layer stands on; the first layer that has it says what it is.
-            let newest = upper.iter().enumerate().filter_map(|(i, c)| Some((c.key()?, i))).min();
-            let take_db = match (newest, lower.key()) {
-                (None, None) => return Ok(()),
-                (None, Some(_)) => true,
-                (Some(_), None) => false,
-                (Some((key, _)), Some(db_key)) => db_key < key,
-            };
-            if take_db {
-                if let Some(row) = &lower.current
-                    && each(row.key(), row.row()).is_break()
-                {
-                    return Ok(());
-                }
-                lower.advance()?;
-                continue;
-            }
-            let Some((key, layer)) = newest.map(|(key, layer)| (key.to_vec(), layer)) else { return Ok(()) };
-            let flow = upper[layer].with_current(|k, row| row.map_or(ControlFlow::Continue(()), |row| each(k, row)));
-            if flow.is_some_and(|f| f.is_break()) {
-                return Ok(());
-            }
-            for cursor in &mut upper {
-                if cursor.key() == Some(key.as_slice()) {
-                    cursor.advance();
-                }
-            }
-            if lower.key() == Some(key.as_slice()) {
-                lower.advance()?;
-            }
-        }
+    fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()> {
+        self.walk(table, start, None, each)
+    }
+
+    fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
+        self.walk(table, start, Some(end), each)
     }
 }
 

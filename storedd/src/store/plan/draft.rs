@@ -81,8 +81,8 @@ impl<'a> Draft<'a> {
     pub(super) fn range(&self, table: Table, start: &[u8], end: &[u8]) -> Plan<Vec<Pair>> {
         let mut found: Vec<Pair> = Vec::new();
         let mut bytes = 0;
-        self.scan(table, start, &mut |key, row| {
-            if key >= end || bytes > self.bytes_max {
+        self.walk(table, start, Some(end), &mut |key, row| {
+            if bytes > self.bytes_max {
                 return ControlFlow::Break(());
             }
             bytes += key.len() + row.len();
@@ -94,13 +94,24 @@ impl<'a> Draft<'a> {
 
     /// [`Rows::scan`] over what will be.
     pub(super) fn scan(&self, table: Table, start: &[u8], each: EachRow<'_>) -> Result<()> {
-        let start = Bound::Included(start);
-        let mut planned = self.changed(table).range::<[u8], _>((start, Bound::Unbounded)).peekable();
+        self.walk(table, start, None, each)
+    }
+
+    fn walk(&self, table: Table, start: &[u8], end: Option<&[u8]>, each: EachRow<'_>) -> Result<()> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(());
+        }
+        let (start, upto) = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
+        let below = |each: EachRow<'_>| match end {
+            Some(end) => self.rows.scan_until(table, start, end, each),
+            None => self.rows.scan(table, start, each),
+        };
+        let mut planned = self.changed(table).range::<[u8], _>((start, upto)).peekable();
         if planned.peek().is_none() {
-            return self.rows.scan(table, start, each);
+            return below(each);
         }
         let mut ended = ControlFlow::Continue(());
-        self.rows.scan(table, start, &mut |key, row| {
+        below(&mut |key, row| {
             while let Some((k, r)) = planned.next_if(|(k, _)| k.as_slice() < key) {
                 if let Some(r) = r {
                     ended = each(k, r);
