@@ -232,10 +232,12 @@ impl Store {
         }
     }
 
-    fn checkpoint_is_due(&self, last: Duration) -> bool {
+    pub(super) fn checkpoint_is_due(&self, last: Duration) -> bool {
         if self.poison.get().is_some() {
             return false;
         }
+        // What is frozen while somebody else is at it was not left by a failure.
+        let Some(_idle) = try_lock(&self.db) else { return false };
         let base = self.base.load();
         let age = self.env.uptime().saturating_sub(last);
         // Frozen, and nobody at it: an earlier checkpoint failed.

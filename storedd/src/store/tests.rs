@@ -256,6 +256,23 @@ fn without_the_control_file_an_odd_import_uses_no_numbers_up() {
     assert!((1_900_000_001..2_000_000_000).contains(&uidvalidity), "{uidvalidity}");
 }
 
+// row 64: a checkpoint that goes on is no reason for another one right behind it; one that failed is.
+#[test]
+fn a_checkpoint_is_due_after_one_that_failed_and_not_during_one() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine);
+    store.commit(add("a")).unwrap();
+    let now = || store.env.uptime();
+    assert!(!store.checkpoint_is_due(now()));
+    let db = commit::lock(&store.db);
+    store.freeze();
+    assert!(!store.checkpoint_is_due(now()), "somebody is at it");
+    drop(db);
+    assert!(store.checkpoint_is_due(now()), "nobody is, and it is still frozen");
+    store.checkpoint().unwrap();
+    assert!(!store.checkpoint_is_due(now()));
+}
+
 // row 64: what came after a checkpoint that failed is part of the next one, and of a clean stop.
 #[test]
 fn a_checkpoint_covers_what_came_after_one_that_failed() {
