@@ -91,7 +91,7 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
     let word = daemon_state(&daemon);
     told(state.set_state(word));
     say_ready(word, &report);
-    let ended = event_loop(&daemon, &store, &state, &inbox, level, &events)?;
+    let ended = event_loop(&daemon, &store, &state, &threads, &inbox, level, &events)?;
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
 }
 
@@ -239,6 +239,11 @@ impl Threads {
         Ok(())
     }
 
+    /// True if one of them has ended, which none does by itself.
+    fn one_died(&self) -> bool {
+        self.handles.iter().any(JoinHandle::is_finished)
+    }
+
     fn join(self) {
         self.spares_stop.store(true, Ordering::Release);
         self.store.stop_committers();
@@ -256,6 +261,7 @@ impl Threads {
 enum Ended {
     Asked { now: bool },
     Poisoned,
+    ThreadDied,
 }
 
 impl Ended {
@@ -265,6 +271,7 @@ impl Ended {
             Ended::Asked { now: false } => "asked",
             Ended::Asked { now: true } => "asked_now",
             Ended::Poisoned => "log_failed",
+            Ended::ThreadDied => "thread_died",
         }
     }
 }
@@ -293,6 +300,7 @@ fn event_loop(
     daemon: &Arc<Daemon>,
     store: &Arc<Store>,
     state: &StateFile,
+    threads: &Threads,
     inbox: &Receiver<Event>,
     level: &logging::LevelHandle,
     events: &Sender<Event>,
@@ -312,6 +320,8 @@ fn event_loop(
             Ok(Event::Reload) => reload_config(daemon, level),
             // Nobody may be told by an answer: a seal failed, or a checkpoint, and the door lets no change in any more.
             _ if store.phase() == Phase::Poisoned => return Ok(Ended::Poisoned),
+            // Without one of them the store would come to a halt later, and nobody would know why.
+            _ if threads.one_died() => return Ok(Ended::ThreadDied),
             Err(RecvTimeoutError::Timeout) => {
                 let times = store.last_times();
                 if times.0 != seen.0 {
@@ -390,6 +400,11 @@ fn fall(
     systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
     runtime.block_on(door.close(patience));
     threads.join();
+    if ended == Ended::ThreadDied {
+        tracing::error!(event = "stopped", "a thread of the store ended; a restart recovers");
+        told(state.set_state("poisoned"));
+        return Ok(exit::BUG);
+    }
     if ended == Ended::Poisoned {
         tracing::error!(event = "stopped", "the log failed; a restart recovers");
         told(state.set_state("poisoned"));

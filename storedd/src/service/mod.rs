@@ -226,8 +226,8 @@ impl Service for Handle {
 }
 
 impl Daemon {
-    /// Makes the root of a partition that is to be added; its name and path are remembered only with the command that
-    /// follows, so that a refused one leaves nothing but a prepared directory.
+    /// Makes the root of a partition that is to be added; its path is remembered before the command that follows is
+    /// logged, for paths never go into the log; if that is refused, a prepared directory and a remembered path stay.
     fn prepare_partition(&self, name: &str, path: &Path, dry_run: bool) -> Result<[u8; 16], Failure> {
         let store = self.store()?;
         if crate::model::user::check_partition(name).is_err() {

@@ -240,9 +240,7 @@ impl Store {
         let Some(_idle) = try_lock(&self.db) else { return false };
         let base = self.base.load();
         let age = self.env.uptime().saturating_sub(last);
-        // Frozen, and nobody at it: an earlier checkpoint failed.
-        let left_over = base.frozen.is_some() && try_lock(&self.db).is_some();
-        left_over
+        base.frozen.is_some()
             || base.active.bytes() >= self.options.overlay_bytes
             || base.active.entries() as u64 >= self.options.replay_records_max()
             || self.stats.log_bytes.load(Ordering::Relaxed) - self.logged_before.load(Ordering::Relaxed)

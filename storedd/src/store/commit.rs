@@ -319,6 +319,7 @@ impl Store {
         if batch.is_empty() {
             return;
         }
+        self.poison_if_a_leader_died();
         let begun = self.env.uptime();
         add(&self.stats.begun, batch.len() as u64);
         // Everything planned so far, synced or not; the base cannot be frozen meanwhile (that needs the planner).
@@ -413,6 +414,17 @@ impl Store {
         })
     }
 
+    /// A leader that panicked may have encoded a record whose rows are not in the overlay, or written half a group: memory
+    /// and log may differ, and only a restart finds out.
+    fn poison_if_a_leader_died(&self) {
+        if self.planner.is_poisoned() || self.log.is_poisoned() {
+            let cause = "a thread that committed has panicked".to_owned();
+            if self.poison.set(StoreError::Poisoned { cause: cause.clone() }).is_ok() {
+                tracing::error!(event = "log_failed", error = cause, "no more changes until a restart");
+            }
+        }
+    }
+
     /// Whether a change may be planned now; the reason if not.
     fn may_write(&self) -> Result<(), StoreError> {
         match self.phase() {
@@ -443,8 +455,6 @@ impl Store {
             self.published.store(group.last.0.max(self.published.load(Ordering::Acquire)), Ordering::Release);
         }
         let durable = log.durable;
-        // The next leader may take the log side from here on.
-        drop(log);
         let leader = {
             let mut queue = lock(&self.queue);
             queue.syncing = false;
@@ -457,6 +467,8 @@ impl Store {
             }
             std::mem::take(&mut queue.leader_sleeps)
         };
+        // The next leader may take the log side from here on; not before `syncing` says so, or it would be cleared for him.
+        drop(log);
         if leader {
             self.turn.notify_one();
         }
@@ -472,6 +484,9 @@ impl Store {
     fn append_and_sync(&self, log: &mut LogSide, group: &Group) -> Result<(), StoreError> {
         if group.pieces.is_empty() {
             return self.poison.get().map_or(Ok(()), |e| Err(e.clone()));
+        }
+        if let Some(e) = self.poison.get() {
+            return Err(e.clone());
         }
         let begun = self.env.uptime();
         let Some(writer) = &mut log.writer else {

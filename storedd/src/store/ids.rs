@@ -2,8 +2,8 @@
 //!
 //! They are *reserved ahead*: the control file, which no rollback and no restore of the database touches, holds a
 //! high-water mark per kind; a number is used only below a mark that is durable. After a crash counting goes on at the
-//! mark, so a number that may have been issued and lost is never issued again (I6). A clean stop lowers the mark to
-//! what was really used.
+//! mark, so a number that may have been issued and lost is never issued again (I6). The marks never
+//! fall, also not at a clean stop: some numbers are never used.
 
 use super::plan::Ids;
 use crate::env::Env;
@@ -47,11 +47,6 @@ impl IdSource {
             uidvalidity_last: state.uidvalidity_high,
             uidvalidity_high: state.uidvalidity_high,
         }
-    }
-
-    /// The last numbers issued: object id and UIDVALIDITY.
-    pub(crate) fn used(&self) -> (u64, u32) {
-        (self.object_last, self.uidvalidity_last)
     }
 
     fn reserve_uidvalidity(&mut self, value: u32) -> Result<()> {

@@ -443,13 +443,10 @@ impl Store {
         }
         self.seal()?;
         self.checkpoint()?;
-        let (object_id, uidvalidity) = lock(&self.planner).ids.used();
         let durable = Lsn(self.synced.load(Ordering::Acquire));
         self.control.update(|state| {
             state.clean = true;
             state.durable_lsn = durable;
-            state.object_id_high = object_id;
-            state.uidvalidity_high = uidvalidity;
         })
     }
 
