@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A store with a user, stopped.
 fn stopped() -> TestStore {
@@ -215,4 +216,57 @@ fn a_start_on_a_full_disk_serves_what_is_there() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     assert_eq!(daemon.stop(), 0);
+}
+
+// The whole log and the control file are gone, and nothing names a file that should be there: what the database holds is
+// served, and said not to be all there may have been.
+#[test]
+fn a_database_alone_comes_up() {
+    let store = TestStore::new();
+    let config = store.beside("storedd.toml");
+    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n").unwrap();
+    let args = ["--config", config.to_str().unwrap()];
+    let daemon = store.start_with(&args);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let input: String = (0..10_000).map(|n| format!("mailbox create user/joe/{n}\n")).collect();
+    store.ctl_with(&["batch", "-"], Some(input.as_bytes())).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    assert_eq!(daemon.stop(), 0);
+    std::fs::remove_file(store.data.join("CONTROL")).unwrap();
+    for file in std::fs::read_dir(store.data.join("mboxlist")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("log.") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let daemon = store.start_with(&args);
+    let report = report(&store);
+    assert_eq!((report["decision"].as_str(), report["epoch"].as_u64()), (Some("lossy"), Some(1)), "{report}");
+    assert_eq!(store.json(&["mailbox", "list"]).as_array().unwrap().len(), 10_001);
+    store.ctl(&["mailbox", "create", "user/joe/new"]).expect(0);
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test"]).expect(0);
+}
+
+// An older copy of the last segment looks like a log that ended there; the control file knows better.
+#[test]
+fn an_older_copy_of_the_last_segment_is_a_loss_that_is_said() {
+    let store = stopped();
+    let segment = store.data.join("mboxlist/log.0000000001");
+    let old = std::fs::read(&segment).unwrap();
+    let daemon = store.start();
+    store.ctl(&["mailbox", "create", "user/joe/gone"]).expect(0);
+    // The log is sealed as soon as it rests, and the control file notes it.
+    let sealed = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        let dump = store.json(&["log", "dump"]);
+        dump.as_array().unwrap().last().unwrap()["kind"] == "seal"
+    });
+    assert!(sealed);
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.kill();
+    std::fs::write(&segment, old).unwrap();
+    let _daemon = store.start();
+    let report = report(&store);
+    assert!(!report["lost"].is_null(), "{report}");
 }

@@ -99,7 +99,7 @@ pub fn without_numbers(reply: Reply) -> Reply {
 #[must_use]
 pub fn refusal(refusal: Refusal) -> Failure {
     let code = match refusal.kind {
-        RefusalKind::BadInput => Code::BadInput,
+        RefusalKind::BadInput | RefusalKind::TooLarge => Code::BadInput,
         RefusalKind::NoUser => Code::NoUser,
         RefusalKind::NotFound => Code::NotFound,
         RefusalKind::Exists => Code::Exists,
@@ -165,6 +165,7 @@ mod tests {
         }
         let kinds = [
             (RefusalKind::BadInput, 65),
+            (RefusalKind::TooLarge, 65),
             (RefusalKind::NoUser, 67),
             (RefusalKind::NotFound, 68),
             (RefusalKind::Exists, 73),

@@ -139,7 +139,9 @@ pub enum RefusalKind {
     NotFound,
     /// 73.
     Exists,
-    /// 75: in use, or too large for one transaction.
+    /// 65: more than one transaction holds; it would be no less at another time.
+    TooLarge,
+    /// 75: in use.
     Busy,
     /// 77.
     NotPermitted,
@@ -150,7 +152,7 @@ impl RefusalKind {
     #[must_use]
     pub fn exit(self) -> u8 {
         match self {
-            RefusalKind::BadInput => exit::BAD_INPUT,
+            RefusalKind::BadInput | RefusalKind::TooLarge => exit::BAD_INPUT,
             RefusalKind::NoUser => exit::NO_USER,
             RefusalKind::NotFound => exit::NOT_FOUND,
             RefusalKind::Exists => exit::EXISTS,

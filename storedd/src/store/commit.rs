@@ -564,7 +564,14 @@ impl Store {
         let group = std::mem::take(&mut planner.group);
         drop(planner);
         self.write(log, group);
-        self.poison.get().map_or(Ok(true), |e| Err(e.clone()))
+        if let Some(e) = self.poison.get() {
+            return Err(e.clone());
+        }
+        // Beside the log, too: an older copy of the last segment, put back in its place, looks whole.
+        let durable = Lsn(self.synced.load(Ordering::Acquire));
+        let noted = self.control.note(|state| state.durable_lsn = state.durable_lsn.max(durable));
+        noted.inspect_err(|_| self.poison_if_control_failed())?;
+        Ok(true)
     }
 
     /// A committer thread: leads whenever commands wait and nobody else does, seals when the log rests. Two of them

@@ -429,6 +429,8 @@ fn restart(
     let live_lsn = found.live_meta().map_or(Lsn::ZERO, |meta| meta.applied_lsn);
     let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, live_lsn, used)?;
     let control = Arc::new(control);
+    // An old control file does not know what came last, either.
+    report.possible_loss |= raised.is_some();
     report.findings.extend(raised);
     let log = match (hold, decision.fork) {
         (true, _) => None,

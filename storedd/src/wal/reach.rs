@@ -241,8 +241,10 @@ impl Survey {
         let before = runs.iter().rposition(|(_, run)| run.last_lsn < from);
         let Some(first) = self.segments.iter().find(|s| s.live() && s.end != End::Unread) else {
             return match self.missing_files() {
-                files if files.is_empty() => Stop::End,
-                files => Stop::Missing(files),
+                files if !files.is_empty() => Stop::Missing(files),
+                _ if from == Lsn::ZERO => Stop::End,
+                // No file is named, yet there was a log: it led here.
+                _ => Stop::Behind { last: Lsn::ZERO },
             };
         };
         if runs.iter().any(|(_, run)| run.first_lsn <= from && from <= run.last_lsn) {

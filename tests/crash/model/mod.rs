@@ -169,8 +169,11 @@ impl Model {
         for (nth, command) in commands.iter().enumerate() {
             let before = step.tables.clone();
             // Busy: the overlay is full, or it is larger than a log record takes. The model knows nothing of that.
-            let busy = said.is_some_and(|said| said[nth] == Err(RefusalKind::Busy));
-            let plan = if busy { Err(RefusalKind::Busy) } else { step.run(command) };
+            let excused = match said.map(|said| &said[nth]) {
+                Some(Err(kind @ (RefusalKind::Busy | RefusalKind::TooLarge))) => Some(*kind),
+                _ => None,
+            };
+            let plan = excused.map_or_else(|| step.run(command), Err);
             if plan.is_err() {
                 step.tables = before;
             }

@@ -120,7 +120,7 @@ pub(super) fn inbox_stays(user: &str, verb: &str) -> PlanError {
 pub(super) fn too_large(bytes_max: usize) -> PlanError {
     let message = format!("one transaction holds at most {bytes_max} bytes, and this is more");
     let hint = "do it in parts: the mailboxes below first, or fewer lines in a batch".to_owned();
-    refusal(RefusalKind::Busy, message, Some(hint))
+    refusal(RefusalKind::TooLarge, message, Some(hint))
 }
 
 pub(super) fn nested() -> PlanError {

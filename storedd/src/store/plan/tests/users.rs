@@ -204,9 +204,9 @@ fn what_one_transaction_cannot_hold_is_refused() {
         world.ok(create(&format!("user/joe/{n}")));
     }
     world.transaction_bytes_max = 5_000;
-    world.refused(user_delete("joe"), RefusalKind::Busy);
-    let refusal = world.refused(user_rename("joe", "jim"), RefusalKind::Busy);
+    world.refused(user_delete("joe"), RefusalKind::TooLarge);
+    let refusal = world.refused(user_rename("joe", "jim"), RefusalKind::TooLarge);
     assert_eq!(refusal.message, "one transaction holds at most 5000 bytes, and this is more");
-    world.refused(Command::Atomic((0..200).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::Busy);
+    world.refused(Command::Atomic((0..200).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::TooLarge);
     world.ok(delete("user/joe/1"));
 }
