@@ -93,7 +93,7 @@ fn a_hung_client_does_not_block_a_stop() {
     assert_eq!(daemon.stop(), 0);
 }
 
-// row 18, row 20, row 28: kill -9, start again, everything is there; the report says what was done.
+// row 18, row 20, row 23, row 28: kill -9, start again, everything is there; the report says what was done.
 #[test]
 fn a_kill_costs_nothing_and_is_reported() {
     let store = TestStore::new();
@@ -120,7 +120,7 @@ fn a_kill_costs_nothing_and_is_reported() {
     assert_eq!(all.as_array().unwrap().len(), 2, "one report for each start: {all}");
 }
 
-// row 24, row 26, row 56, row 60: recover and test on a stopped store.
+// row 24, row 26, row 55, row 56, row 60: recover and test on a stopped store.
 #[test]
 fn recover_and_test_on_a_stopped_store() {
     let store = TestStore::new();

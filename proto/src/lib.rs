@@ -32,14 +32,18 @@
 
 pub mod client;
 pub mod codec;
+mod failure;
 pub mod frame;
 mod json;
 mod reply;
 #[cfg(test)]
 mod reply_golden;
 mod request;
+mod state;
 pub mod utf7;
 
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
+pub use failure::*;
 pub use reply::*;
 pub use request::*;
+pub use state::*;

@@ -76,7 +76,7 @@ mod tests {
 
     /// Runs only as the child of the tests below: a process that never stops by itself.
     #[test]
-    #[ignore = "a child of the other tests"]
+    #[ignore = "signals go to a process: the tests below run it as their child"]
     fn child() {
         if std::env::var_os(crate::systemd::tests::CHILD).is_none() {
             return;

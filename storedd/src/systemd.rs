@@ -98,7 +98,7 @@ pub(crate) mod tests {
 
     /// Runs only as the child of the test below.
     #[test]
-    #[ignore = "a child of the other tests"]
+    #[ignore = "the environment belongs to a process: the tests below run it as their child"]
     fn child() {
         if std::env::var_os(CHILD).is_none() {
             return;

@@ -105,7 +105,7 @@ fn every_crash_of_a_run_is_survived() {
 
 /// One state again, as a failure printed it.
 #[test]
-#[ignore = "replays one state: STOREDD_CRASH_REPLAY=SEED:STEPS:CRASH[:CRASH]..."]
+#[ignore = "a tool, not a check: run by hand with STOREDD_CRASH_REPLAY set to the line that a failure printed"]
 fn replay() {
     let text = std::env::var("STOREDD_CRASH_REPLAY").expect("STOREDD_CRASH_REPLAY is not set");
     let parsed = || {

@@ -29,7 +29,7 @@ fn planted_faults_are_caught() {
 }
 
 #[test]
-#[ignore = "the child process of planted_faults_are_caught"]
+#[ignore = "a planted fault is on for its whole process: planted_faults_are_caught runs it, once for each"]
 fn one_planted_fault() {
     let which = std::env::var(WHICH).unwrap();
     let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == which).unwrap();

@@ -28,6 +28,7 @@ use super::counts::Counts;
 use super::hot::{Hot, HotUsers};
 use super::ids::IdSource;
 use super::plan::{self, PlanError};
+use super::queue::{Pending, Slot, Waiter};
 use super::stats::add;
 use super::view::View;
 use super::{Phase, Store};
@@ -37,7 +38,7 @@ use crate::model::{Change, Command, Outcome, Refusal, Table};
 use crate::wal::{Encoder, Kind, Piece, Synced, Writer, payload};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// A command that was done.
@@ -63,82 +64,8 @@ pub enum CommitError {
 /// What comes back for a command.
 pub type Answer = Result<Committed, CommitError>;
 
-/// Who waits for an answer.
-pub(crate) enum Waiter {
-    Thread(Arc<Slot>),
-    Callback(Box<dyn FnOnce(Answer) + Send>),
-}
-
-impl Waiter {
-    fn answer(self, answer: Answer) {
-        match self {
-            Waiter::Thread(slot) => slot.put(answer),
-            Waiter::Callback(f) => f(answer),
-        }
-    }
-}
-
-/// Where a waiting thread finds its answer.
-#[derive(Default)]
-pub(crate) struct Slot {
-    answer: Mutex<Option<Answer>>,
-    there: Condvar,
-}
-
-impl Slot {
-    fn put(&self, answer: Answer) {
-        *lock(&self.answer) = Some(answer);
-        self.there.notify_one();
-    }
-
-    fn wait(&self) -> Answer {
-        let mut answer = lock(&self.answer);
-        loop {
-            if let Some(answer) = answer.take() {
-                return answer;
-            }
-            answer = self.there.wait(answer).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-    }
-}
-
-/// A command in the queue.
-pub(crate) struct Pending {
-    command: Command,
-    waiter: Waiter,
-    since: Duration,
-}
-
-/// What waits, and who is awake.
-#[derive(Default)]
-pub(crate) struct Queue {
-    pending: Vec<Pending>,
-    /// A group is being written; set by the leader before it gives the planner away.
-    syncing: bool,
-    /// Committer threads that wait for work.
-    idle: usize,
-    /// How many of them were called and have not run yet: nobody needs a second call.
-    called: usize,
-    /// The leader waits for the log side or for more work.
-    leader_waits: bool,
-    /// The leader waits and was not called yet.
-    leader_sleeps: bool,
-    /// Records were written after the last seal.
-    unsealed: bool,
-    stop: bool,
-}
-
-impl Queue {
-    /// True if a committer thread waits that nobody has called; it counts as called then.
-    fn call_idle(&mut self) -> bool {
-        let call = self.idle > self.called;
-        self.called += usize::from(call);
-        call
-    }
-}
-
 /// A planned command that waits for its group.
-struct Planned {
+pub(super) struct Planned {
     waiter: Waiter,
     since: Duration,
     answer: Answer,
@@ -148,16 +75,16 @@ struct Planned {
 
 /// Commands planned together and synced together.
 #[derive(Default)]
-struct Group {
-    pieces: Vec<Piece>,
-    planned: Vec<Planned>,
+pub(super) struct Group {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) planned: Vec<Planned>,
     /// Keys and rows of users that were added or changed: their directories follow.
-    user_rows: Vec<(Vec<u8>, Vec<u8>)>,
-    counts: Counts,
-    last: Lsn,
-    records: u64,
-    payload_bytes: u64,
-    seals: u64,
+    pub(super) user_rows: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) counts: Counts,
+    pub(super) last: Lsn,
+    pub(super) records: u64,
+    pub(super) payload_bytes: u64,
+    pub(super) seals: u64,
 }
 
 /// What the leader owns.
@@ -167,9 +94,9 @@ pub(crate) struct Planner {
     reached: Lsn,
     pub(crate) ids: IdSource,
     users: RefCell<HotUsers>,
-    group: Group,
+    pub(super) group: Group,
     /// The last record is a seal (or nothing was written in this run).
-    sealed: bool,
+    pub(super) sealed: bool,
     scratch: Vec<u8>,
 }
 
@@ -273,7 +200,7 @@ impl Store {
     }
 
     /// Plans and writes until this thread has written one group. See the page.
-    fn lead(&self, mut planner: MutexGuard<'_, Planner>) {
+    pub(super) fn lead(&self, mut planner: MutexGuard<'_, Planner>) {
         loop {
             let batch = {
                 let mut queue = lock(&self.queue);
@@ -391,7 +318,7 @@ impl Store {
 
     /// Encodes one record. An append never meets a full disk: the segment that a record may roll into is promised
     /// before the record is encoded, and that promise is where a full disk refuses the command.
-    fn encode(
+    pub(super) fn encode(
         &self,
         encoder: &mut Option<Encoder>,
         kind: Kind,
@@ -440,7 +367,7 @@ impl Store {
     }
 
     /// Writes a group: append, sync, publish, answer. The one function whose order is the promise of the product.
-    fn write(&self, mut log: MutexGuard<'_, LogSide>, mut group: Group) {
+    pub(super) fn write(&self, mut log: MutexGuard<'_, LogSide>, mut group: Group) {
         if crate::planted::on(crate::planted::Bug::AckBeforeSync) {
             for planned in group.planned.drain(..) {
                 planned.waiter.answer(planned.answer);
@@ -539,109 +466,6 @@ impl Store {
             // Undecided, refusals too: they may rest on a change planned before them that is lost now.
             waiter.answer(Err(cause.clone().into()));
         }
-    }
-
-    /// Writes a seal if the log rests unsealed: it states that everything before it is durable, so that later damage
-    /// there cannot be taken for a torn tail. True if it wrote one.
-    ///
-    /// # Errors
-    /// If the log is poisoned or its disk is full.
-    pub fn seal(&self) -> Result<bool, StoreError> {
-        let mut planner = lock(&self.planner);
-        if planner.sealed || self.poison.get().is_some() {
-            return Ok(false);
-        }
-        let log = lock(&self.log);
-        let durable = log.durable.map_or(Lsn::ZERO, Synced::lsn);
-        let Planner { encoder, group, .. } = &mut *planner;
-        let lsn = self.encode(encoder, Kind::Seal, &[], self.env.now(), durable, &mut group.pieces)?;
-        group.last = lsn;
-        group.records += 1;
-        group.seals += 1;
-        planner.sealed = true;
-        self.appended.store(lsn.0, Ordering::Release);
-        lock(&self.queue).syncing = true;
-        let group = std::mem::take(&mut planner.group);
-        drop(planner);
-        self.write(log, group);
-        if let Some(e) = self.poison.get() {
-            return Err(e.clone());
-        }
-        // Beside the log, too: an older copy of the last segment, put back in its place, looks whole.
-        let durable = Lsn(self.synced.load(Ordering::Acquire));
-        let noted = self.control.note(|state| state.durable_lsn = state.durable_lsn.max(durable));
-        noted.inspect_err(|_| self.poison_if_control_failed())?;
-        Ok(true)
-    }
-
-    /// A committer thread: leads whenever commands wait and nobody else does, seals when the log rests. Two of them
-    /// keep the pipeline full. Returns after [`Store::stop_committers`].
-    pub fn run_committer(&self) {
-        let mut queue = lock(&self.queue);
-        loop {
-            if queue.stop {
-                return;
-            }
-            if queue.pending.is_empty() || queue.leader_waits {
-                queue.idle += 1;
-                let timed_out;
-                (queue, timed_out) = self.wait_for_work(queue);
-                queue.idle -= 1;
-                queue.called = queue.called.saturating_sub(1);
-                if timed_out && queue.pending.is_empty() && !queue.syncing {
-                    drop(queue);
-                    if let Err(e) = self.seal_if_resting() {
-                        tracing::debug!(event = "seal_refused", error = %e);
-                    }
-                    queue = lock(&self.queue);
-                }
-                continue;
-            }
-            drop(queue);
-            self.lead(lock(&self.planner));
-            queue = lock(&self.queue);
-        }
-    }
-
-    /// Waits for a signal, and no longer than the seal may be put off; true if that time passed.
-    fn wait_for_work<'q>(&self, queue: MutexGuard<'q, Queue>) -> (MutexGuard<'q, Queue>, bool) {
-        if queue.unsealed {
-            let waited = self.work.wait_timeout(queue, self.options.seal_idle);
-            let (queue, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-            (queue, timeout.timed_out())
-        } else {
-            (self.work.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner), false)
-        }
-    }
-
-    fn seal_if_resting(&self) -> Result<bool, StoreError> {
-        // Not worth waiting for: if somebody plans, the log does not rest.
-        match try_lock(&self.planner) {
-            Some(planner) if !planner.sealed => drop(planner),
-            _ => return Ok(false),
-        }
-        self.seal()
-    }
-
-    /// Ends [`Store::run_committer`]; commands that wait are done by the next leader, see [`Store::drain`].
-    pub fn stop_committers(&self) {
-        lock(&self.queue).stop = true;
-        self.work.notify_all();
-        self.turn.notify_all();
-    }
-
-    /// Does everything that waits.
-    pub fn drain(&self) {
-        while !lock(&self.queue).pending.is_empty() {
-            self.lead(lock(&self.planner));
-        }
-        drop(lock(&self.log));
-    }
-
-    /// Commands that wait to be planned.
-    #[must_use]
-    pub fn queue_len(&self) -> usize {
-        lock(&self.queue).pending.len()
     }
 }
 

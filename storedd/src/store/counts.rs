@@ -52,12 +52,14 @@ impl Counter {
         })
     }
 
-    /// Counts what there was at the start, which had reached LSN `reached`. `base` must be that of the start still.
+    /// Counts what there was at the start, which had reached LSN `reached`; nothing if `base` is no longer that of the
+    /// start, because an earlier attempt failed: then the numbers stay unknown, which is better than wrong.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub(super) fn learn(&self, base: &Base, reached: Lsn) -> Result<()> {
-        if self.at_start.get().is_none() {
+        let of_the_start = base.frozen.is_none() && base.db.meta().applied_lsn <= reached;
+        if of_the_start && self.at_start.get().is_none() {
             let start = Counts {
                 users: rows_at(base, Table::Users, reached)?,
                 mailboxes: rows_at(base, Table::Mailboxes, reached)?,

@@ -15,6 +15,7 @@
 
 mod checkpoint;
 mod commit;
+mod committer;
 mod counts;
 pub mod decision;
 mod hot;
@@ -24,6 +25,7 @@ mod marks;
 mod names;
 mod overlay;
 pub mod plan;
+mod queue;
 mod recovery;
 mod replay;
 mod report;
@@ -51,9 +53,10 @@ use crate::model::{Rows, Table};
 use crate::partition::{Partitions, Roots};
 use crate::wal::{self, Control, Log, Segments, Spares};
 use arc_swap::ArcSwap;
-use commit::{LogSide, Planner, Queue, lock};
+use commit::{LogSide, Planner, lock};
 use decision::Verdict;
 use ids::Blocks;
+use queue::Queue;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

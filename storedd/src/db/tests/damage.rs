@@ -118,7 +118,7 @@ fn damaged_bytes_are_refused_or_harmless() {
 }
 
 #[test]
-#[ignore = "many minutes: every byte that is in use"]
+#[ignore = "many minutes, every byte in use: run by hand, cargo test -p storedd-core damaged_byte -- --ignored"]
 fn every_damaged_byte_is_refused_or_harmless() {
     let sample = sample();
     let mut tally = Tally::default();

@@ -1,0 +1,146 @@
+//! How the daemon is: the answers to `status` and `stats`.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `status`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// `recovering`, `ready`, `read-only`, `draining`, `poisoned`.
+    pub state: String,
+    /// Recovery progress in percent, 100 once ready.
+    pub percent: u8,
+    /// Estimated seconds until ready.
+    pub eta: Option<f64>,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the process started.
+    pub uptime: f64,
+    /// Store id, 32 hexadecimal digits.
+    pub store_id: String,
+    /// Program version.
+    pub version: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// Epoch.
+    pub epoch: u64,
+    /// Highest LSN visible to readers.
+    pub applied_lsn: u64,
+    /// Highest LSN on disk.
+    pub synced_lsn: u64,
+    /// LSN up to which the database file is durable by itself.
+    pub checkpoint_lsn: u64,
+    /// Seconds since the last checkpoint.
+    pub checkpoint_age: Option<f64>,
+    /// Seconds since a log segment was last retired.
+    pub log_cleanup_age: Option<f64>,
+    /// Seconds since the last snapshot; null while there are none.
+    pub snapshot_age: Option<f64>,
+    /// Seconds since the last per-user write-out; null while there is none.
+    pub peruser_age: Option<f64>,
+    /// Seconds since the last expire run; null while there is none.
+    pub expire_age: Option<f64>,
+    /// Log segments and their bytes.
+    pub log_segments: u64,
+    /// Bytes of log that a restart would replay.
+    pub replay_bytes: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Users there are; null for a moment after a start, while they are counted.
+    pub users: Option<u64>,
+    /// Mailboxes there are; null as above.
+    pub mailboxes: Option<u64>,
+    /// Rows per table in the database file, so as of the last checkpoint.
+    pub tables: BTreeMap<String, u64>,
+    /// True until `reconstruct -m` was run after a rollback.
+    pub repair_recommended: bool,
+    /// Conditions that want attention.
+    pub alarms: Vec<Alarm>,
+    /// What the last start found and did, in one line.
+    pub last_start: String,
+}
+
+/// A condition that wants attention.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// Stable name.
+    pub name: String,
+    /// RFC 3339.
+    pub since: String,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// The next command to type.
+    pub next: Option<String>,
+}
+
+/// A latency histogram: microseconds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Observations.
+    pub count: u64,
+    /// Percentiles in microseconds.
+    pub p50_us: u64,
+    /// 90th percentile.
+    pub p90_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// 99.9th percentile.
+    pub p999_us: u64,
+    /// Largest.
+    pub max_us: u64,
+}
+
+/// `stats`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Transactions begun (commands planned).
+    pub begun: u64,
+    /// Committed.
+    pub committed: u64,
+    /// Aborted by a failure of the log.
+    pub aborted: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Planned and found to change nothing.
+    pub unchanged: u64,
+    /// Groups written (one sync each).
+    pub groups: u64,
+    /// Largest group in records.
+    pub group_max: u64,
+    /// Mean group in records.
+    pub group_mean: f64,
+    /// Groups by size: upper bound -> count.
+    pub group_sizes: BTreeMap<u64, u64>,
+    /// Time of one log sync.
+    pub sync: Histogram,
+    /// Time from submission to answer.
+    pub commit: Histogram,
+    /// Time of planning one command.
+    pub plan: Histogram,
+    /// Bytes appended to the log since the start.
+    pub log_bytes: u64,
+    /// Payload bytes among them.
+    pub log_payload_bytes: u64,
+    /// Overlay: bytes held in memory since the last checkpoint.
+    pub overlay_bytes: u64,
+    /// Overlay: entries.
+    pub overlay_entries: u64,
+    /// Checkpoints done.
+    pub checkpoints: u64,
+    /// Checkpoints failed.
+    pub checkpoints_failed: u64,
+    /// Time of one checkpoint.
+    pub checkpoint: Histogram,
+    /// Database file in bytes.
+    pub database_bytes: u64,
+    /// Seconds since the last checkpoint.
+    pub checkpoint_age: Option<f64>,
+    /// Requests answered, by verb.
+    pub requests: BTreeMap<String, u64>,
+    /// Connections accepted and refused.
+    pub connections_accepted: u64,
+    /// Connections refused (limit, credentials).
+    pub connections_refused: u64,
+    /// Memory of the process in bytes.
+    pub resident_bytes: u64,
+}

@@ -1,0 +1,80 @@
+//! The queue of commands: what waits to be planned, who waits for the answers, and which threads sleep.
+
+use super::commit::{Answer, lock};
+use crate::model::Command;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    Thread(Arc<Slot>),
+    Callback(Box<dyn FnOnce(Answer) + Send>),
+}
+
+impl Waiter {
+    pub(super) fn answer(self, answer: Answer) {
+        match self {
+            Waiter::Thread(slot) => slot.put(answer),
+            Waiter::Callback(f) => f(answer),
+        }
+    }
+}
+
+/// Where a waiting thread finds its answer.
+#[derive(Default)]
+pub(crate) struct Slot {
+    answer: Mutex<Option<Answer>>,
+    there: Condvar,
+}
+
+impl Slot {
+    fn put(&self, answer: Answer) {
+        *lock(&self.answer) = Some(answer);
+        self.there.notify_one();
+    }
+
+    pub(super) fn wait(&self) -> Answer {
+        let mut answer = lock(&self.answer);
+        loop {
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            answer = self.there.wait(answer).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+}
+
+/// A command in the queue.
+pub(crate) struct Pending {
+    pub(super) command: Command,
+    pub(super) waiter: Waiter,
+    pub(super) since: Duration,
+}
+
+/// What waits, and who is awake.
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub(super) pending: Vec<Pending>,
+    /// A group is being written; set by the leader before it gives the planner away.
+    pub(super) syncing: bool,
+    /// Committer threads that wait for work.
+    pub(super) idle: usize,
+    /// How many of them were called and have not run yet: nobody needs a second call.
+    pub(super) called: usize,
+    /// The leader waits for the log side or for more work.
+    pub(super) leader_waits: bool,
+    /// The leader waits and was not called yet.
+    pub(super) leader_sleeps: bool,
+    /// Records were written after the last seal.
+    pub(super) unsealed: bool,
+    pub(super) stop: bool,
+}
+
+impl Queue {
+    /// True if a committer thread waits that nobody has called; it counts as called then.
+    pub(super) fn call_idle(&mut self) -> bool {
+        let call = self.idle > self.called;
+        self.called += usize::from(call);
+        call
+    }
+}
