@@ -19,5 +19,6 @@ mod mailboxes;
 mod protocol;
 #[cfg(test)]
 mod service;
+mod starts;
 #[cfg(test)]
 mod words;

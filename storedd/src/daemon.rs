@@ -86,6 +86,8 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
         store::CommitError::Refused(r) => Err(StoreError::Bug(r.to_string())),
     })?;
     let threads = Threads::start(&store)?;
+    let limits = jobs::backlog::Limits { segments: config.alarm.max_log, age: config.alarm.max_log_age };
+    jobs::backlog::work_off(&store, &report, limits, env.now());
     daemon.set_store(store.clone());
 
     let word = daemon_state(&daemon);

@@ -197,6 +197,13 @@ options! {
         write_timeout: Duration = Duration::from_secs(30), Limit::Millis(100, 3_600_000), Restart,
             "A client that takes no byte of its answer for so long is cut off.";
     }
+    /// When an alarm is raised.
+    alarm: AlarmOptions {
+        max_log: u32 = 16, Limit::Count(2, 1_000_000), Reload,
+            "Log files that a recovery would have to read; a start that finds more makes a checkpoint at once.";
+        max_log_age: Duration = Duration::from_secs(3600), Limit::Millis(1_000, 31_536_000_000), Reload,
+            "Age of the oldest change that only the log holds; a start that finds an older one makes a checkpoint at once.";
+    }
     /// How the daemon stops.
     stop: StopOptions {
         timeout: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,

@@ -1,3 +1,4 @@
 //! Long-running work and the maintenance that the store itself does not do.
 
+pub mod backlog;
 pub mod partitions;

@@ -208,21 +208,20 @@ impl Store {
         self.learn_names();
         let mut last = self.env.uptime();
         loop {
-            let stop = {
-                let wake = lock(&self.checkpointer.flags);
-                let (wake, _) = self
+            let (stop, at_once) = {
+                let flags = lock(&self.checkpointer.flags);
+                let (mut flags, _) = self
                     .checkpointer
                     .wake
-                    .wait_timeout_while(wake, Duration::from_millis(200), |f| !f.stop && !f.asked)
+                    .wait_timeout_while(flags, Duration::from_millis(200), |f| !f.stop && !f.asked)
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-                let mut wake = wake;
-                wake.asked = false;
-                wake.stop
+                flags.asked = false;
+                (flags.stop, std::mem::take(&mut flags.at_once))
             };
             if stop {
                 return;
             }
-            if self.checkpoint_is_due(last) {
+            if at_once || self.checkpoint_is_due(last) {
                 last = self.env.uptime();
                 if self.checkpoint().is_err() {
                     // The cause is logged; the frozen overlay stays and the next round tries again.
@@ -266,6 +265,12 @@ impl Store {
         if let Err(e) = self.counter.learn(&self.base.load(), self.began_at) {
             tracing::warn!(event = "not_counted", error = %e, "status does not know how many mailboxes there are");
         }
+    }
+
+    /// Has the checkpointer make a checkpoint now, whether or not one is due; returns before it is made.
+    pub fn checkpoint_soon(&self) {
+        lock(&self.checkpointer.flags).at_once = true;
+        self.wake_checkpointer();
     }
 
     pub(crate) fn wake_checkpointer(&self) {

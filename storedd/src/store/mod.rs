@@ -199,6 +199,8 @@ pub(crate) struct Parts {
 struct CheckpointerFlags {
     stop: bool,
     asked: bool,
+    /// Whether or not one is due.
+    at_once: bool,
 }
 
 #[derive(Debug, Default)]
@@ -345,6 +347,12 @@ impl Store {
             Some(why) => Phase::ReadOnly(why.clone()),
             None => Phase::Ready,
         }
+    }
+
+    /// True if a loss was found that nobody has accepted yet: nothing is changed.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.hold
     }
 
     fn poison_error(&self) -> StoreError {

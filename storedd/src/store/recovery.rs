@@ -419,6 +419,7 @@ fn restart(
     let from = replay.checkpoint();
     let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
     let (checkpoint, used) = (replay.checkpoint(), replay.used());
+    report.oldest_replayed = replay.oldest().map(super::rfc3339);
     let overlay = replay.into_overlay(options.overlay_bytes);
     report.replayed = replayed.records;
     report.replayed_bytes = replayed.bytes;

@@ -5,7 +5,7 @@ use super::overlay::Overlay;
 use super::recovery::{OnProgress, Progress};
 use crate::db::Db;
 use crate::error::Result;
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Table};
 use crate::partition::Partitions;
 use crate::wal::{self, Kind};
@@ -29,6 +29,7 @@ pub(super) struct Replay<'a> {
     reach: Lsn,
     progress: &'a OnProgress,
     used: Used,
+    oldest: Option<Micros>,
 }
 
 /// What a row costs in memory beside its key and content.
@@ -54,6 +55,7 @@ impl<'a> Replay<'a> {
             reach,
             progress,
             used: Used::default(),
+            oldest: None,
         }
     }
 
@@ -67,8 +69,16 @@ impl<'a> Replay<'a> {
         self.used
     }
 
+    /// When the oldest transaction was made that the database did not hold.
+    pub(super) fn oldest(&self) -> Option<Micros> {
+        self.oldest
+    }
+
     /// Takes one record.
     pub(super) fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
+        if record.kind == Kind::Transaction {
+            self.oldest.get_or_insert(record.time);
+        }
         record.for_each_change(&mut |change| {
             self.used.change(&change);
             let (table, key, row) = match &change {

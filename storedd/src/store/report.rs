@@ -85,6 +85,9 @@ pub struct Report {
     pub replayed: u64,
     /// Log bytes replayed.
     pub replayed_bytes: u64,
+    /// When the oldest replayed transaction was made (RFC 3339); absent if none was.
+    #[serde(default)]
+    pub oldest_replayed: Option<String>,
     /// Bytes of a torn tail that were cut.
     pub cut_bytes: u64,
     /// Where cut or replaced bytes are kept.
