@@ -19,6 +19,7 @@ mod mailboxes;
 mod protocol;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
 mod starts;
 #[cfg(test)]
 mod words;
