@@ -1,7 +1,9 @@
 //! What a start does, says, and asks for: progress, the backlog of the log, the commands that it prints.
 
-use crate::harness::{PATIENCE, TestStore};
+use crate::harness::{self, PATIENCE, TestStore, run};
+use proto::{Client, Code, Reply, Request, Timeouts};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A configuration file beside the store.
@@ -76,4 +78,172 @@ fn a_start_works_off_log_that_is_too_old() {
     let line = told.lines().rfind(|line| line.contains("event=log_backlog")).unwrap();
     assert!(line.contains(" warn ") && line.contains("max_log_age_seconds=1"), "{line}");
     until("a checkpoint", || store.json(&["status"])["checkpoint_lsn"].as_u64().unwrap() > 0);
+}
+
+// row 3, row 36, row 2: while a start recovers, its state and progress can be asked, and what needs the store is told
+// to wait instead of hanging.
+#[test]
+fn progress_can_be_asked_during_a_recovery() {
+    let store = TestStore::new();
+    let config = configured(&store, "[checkpoint]\ninterval = \"86400s\"\nreplay_target = \"3600s\"\n");
+    let args = ["--config", config.to_str().unwrap()];
+    let daemon = store.start_with(&args);
+    let users: String = (0..12_000).map(|n| format!("user add user{n}\n")).collect();
+    store.ctl_with(&["batch", "-"], Some(users.as_bytes())).expect(0);
+    daemon.kill();
+    let mut daemon = store.spawn(&args);
+    let (mut percents, mut refused) = (Vec::new(), 0);
+    until("ready", || {
+        assert!(daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
+        let Ok(mut client) = Client::connect(&daemon.socket, "test", Timeouts::default()) else { return false };
+        let Reply::Status(status) = client.call(&Request::Status).unwrap() else { panic!("no status") };
+        if status.state == "recovering" {
+            percents.push(status.percent);
+            match client.call(&Request::UserShow { user: "user1".to_owned() }) {
+                Err(e) => {
+                    let failure = e.failure();
+                    assert_eq!((failure.code, failure.message.as_str()), (Code::Unavailable, "recovering"));
+                    refused += 1;
+                }
+                // Ready in between.
+                Ok(reply) => assert!(matches!(reply, Reply::UserDetail(_)), "{reply:?}"),
+            }
+        }
+        status.state == "ready"
+    });
+    assert!(!percents.is_empty() && refused > 0, "the recovery was too short to be seen: {}", daemon.log());
+    assert_eq!(store.json(&["status"])["users"], 12_000);
+}
+
+// row 4: a store that cannot come up ends the start with its code, and what waits for it is not begun.
+#[test]
+fn a_failed_start_stops_the_chain() {
+    let store = TestStore::new();
+    store.start().stop();
+    std::fs::write(store.data.join("STORE"), b"not a store").unwrap();
+    let mut daemon = store.spawn(&[]);
+    assert_eq!(daemon.wait(), 2, "{}", daemon.log());
+    let script = "\"$0\" --data-dir \"$2\" health --wait 500ms && echo begun; \"$1\" --data-dir \"$2\" && echo begun";
+    let (ctl, storedd) = (env!("CARGO_BIN_EXE_storectl"), env!("CARGO_BIN_EXE_storedd"));
+    let ran = run(Command::new("sh").args(["-c", script, ctl, storedd]).arg(&store.data), None);
+    assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{ran:?}");
+    // What can come up is waited for, from before its daemon is there.
+    let fresh = TestStore::new();
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fresh.ctl(&["health", "--wait", "60s"]));
+        std::thread::sleep(Duration::from_millis(100));
+        let _daemon = fresh.start();
+        waiting.join().unwrap()
+    });
+    waiting.expect(0);
+}
+
+// row 9: the same process, data and options; ready when the command returns; refused while the configuration is bad.
+#[test]
+fn a_restart_comes_back_with_everything() {
+    let store = TestStore::new();
+    let config = configured(&store, "[messages]\nlevel = \"info\"\n");
+    let mut daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let before = store.json(&["status"]);
+    std::fs::write(&config, "[log]\nspares = \"many\"\n").unwrap();
+    let refused = store.ctl(&["restart"]).expect(78);
+    assert!(refused.err.contains("storedd.toml:2: log.spares"), "{refused:?}");
+    assert_eq!(store.json(&["status"])["pid"], before["pid"]);
+    std::fs::write(&config, "[log]\nspares = 3\n").unwrap();
+    store.ctl(&["restart"]).expect(0);
+    let after = store.json(&["status"]);
+    assert_eq!((&after["state"], &after["pid"]), (&"ready".into(), &before["pid"]), "{after}");
+    assert_eq!(after["store_id"], before["store_id"]);
+    assert_eq!(store.json(&["user", "show", "joe"])["user"], "joe");
+    assert_eq!(store.json(&["config", "show"])["log.spares"], 3);
+    let reports = store.json(&["recover", "--report", "--last", "5"]);
+    let decisions: Vec<&str> = reports.as_array().unwrap().iter().map(|r| r["decision"].as_str().unwrap()).collect();
+    assert_eq!(decisions, ["clean", "first start"]);
+    for _ in 0..3 {
+        assert_eq!(store.json(&["restart"])["done"], true);
+    }
+    store.ctl(&["shutdown"]).expect(0);
+    assert_eq!(daemon.wait(), 0);
+    store.ctl(&["restart"]).expect(69);
+}
+
+/// Runs a command line as a person would who copies it from the log, with our programs in the path.
+fn typed(line: &str) -> harness::Run {
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_storectl")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    run(Command::new("sh").args(["-c", line]).env("PATH", path), None)
+}
+
+/// What the log told to run, newest start only.
+fn told_to_run(log: &str) -> Vec<String> {
+    let begun = log.rfind("event=start ").unwrap();
+    let steps = log[begun..].lines().filter(|line| line.contains("event=next_step"));
+    steps.map(|line| line.split_once("run: ").unwrap().1.trim_end_matches('"').to_owned()).collect()
+}
+
+// row 15, row 16, row 49: a start that needs somebody writes what it found and the commands to run; typed as they stand,
+// they repair the store. The directory's name needs quotes.
+#[test]
+fn the_commands_in_the_log_do_the_repair() {
+    let mut store = TestStore::new();
+    store.data = store.beside("my store");
+    let config = configured(
+        &store,
+        "[recovery]\non_loss = \"hold\"\n[messages]\ndirectory = \"messages\"\n[checkpoint]\ninterval = \"86400s\"\n",
+    );
+    let args = ["--config", config.to_str().unwrap()];
+    let daemon = store.start_with(&args);
+    for user in ["ann", "joe", "zoe"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.kill();
+    // Damage in the middle of the log: the seal behind it proves that it was durable.
+    let log = store.data.join("mboxlist/log.0000000001");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let joe = bytes.windows(3).rposition(|w| w == b"joe").unwrap();
+    bytes[joe] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+
+    let daemon = store.start_with(&args);
+    assert_eq!(store.json(&["status"])["state"], "read-only");
+    store.ctl(&["user", "add", "eve"]).expect(69);
+    let kept = std::fs::read_to_string(store.data.join("messages/storedd.log")).unwrap();
+    assert!(kept.contains("event=recovered") && kept.contains("event=finding"), "{kept}");
+    let steps = told_to_run(&kept);
+    assert_eq!(steps, told_to_run(&daemon.log()), "stderr says the same");
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    assert_eq!(store.json(&["recover", "--report"])["next_steps"], serde_json::json!(steps));
+    let shown = typed(&steps[0]).expect(0);
+    assert!(shown.out.contains("in user/zoe/INBOX"), "{shown:?}");
+    let before = std::fs::read(&log).unwrap();
+    assert_eq!(before, bytes, "what is held is not changed");
+    typed(&steps[1]).expect(2);
+
+    assert_eq!(store.json(&["status"])["state"], "ready");
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!(report["decision"], "lossy");
+    assert!(report["lost"]["mailboxes"].as_array().unwrap().contains(&"user/zoe/INBOX".into()), "{report}");
+    store.ctl(&["user", "show", "ann"]).expect(0);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    // What was accepted is accepted once: the next loss is held again, and there is none to accept now.
+    store.ctl(&["recover", "--accept-loss", "--yes"]).expect(68);
+    store.ctl(&["restart"]).expect(0);
+    assert_eq!(store.json(&["recover", "--report"])["decision"], "clean");
+    assert_eq!(told_to_run(&daemon.log()), Vec::<String>::new());
+}
+
+// row 16: what a refused command names as the next one reaches the same store.
+#[test]
+fn a_hint_can_be_copied() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    let refused = store.ctl(&["mailbox", "create", "user/joe/Work"]).expect(67);
+    let next = refused.err.lines().find_map(|line| line.trim().strip_prefix("next: ")).unwrap();
+    typed(next).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe/Work"]).expect(0);
+    drop(daemon);
+    let refused = store.ctl(&["user", "list"]).expect(69);
+    assert!(refused.err.contains(&format!("storedd --data-dir {}", store.data.display())), "{refused:?}");
 }

@@ -198,6 +198,7 @@ mod tests {
             Request::Shutdown { now: true },
             Request::Change { command: Command::UserDelete { user: s("u") }, dry_run: true },
             Request::Atomic { commands: vec![Command::UserDelete { user: s("u") }] },
+            Request::Restart { accept_loss: true },
         ]
     }
 
@@ -249,6 +250,7 @@ mod tests {
         "1400000001",
         "150000000100000001000000000000007501",
         "16000000010000000000000001000000010000000000000075",
+        "1700000001",
     ];
 
     const GOLDEN_COMMANDS: [&str; 13] = [

@@ -35,6 +35,7 @@ pub mod codec;
 mod failure;
 pub mod frame;
 mod json;
+pub mod naming;
 mod reply;
 #[cfg(test)]
 mod reply_golden;

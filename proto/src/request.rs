@@ -118,11 +118,17 @@ pub enum Request {
         /// In this order; each sees the ones before it.
         commands: Vec<Command>,
     },
+    /// `restart`, and `recover --accept-loss` of a store that is held: answered at once, the connection closes when the
+    /// store has stopped, and the same process starts again with the same options. Answered in every state.
+    Restart {
+        /// True: the start that follows gives up what it cannot reach; refused where nothing is held.
+        accept_loss: bool,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 23;
+    pub const COUNT: u32 = 24;
 
     /// Wire number.
     #[must_use]
@@ -151,6 +157,7 @@ impl Request {
             Request::Shutdown { .. } => 20,
             Request::Change { .. } => 21,
             Request::Atomic { .. } => 22,
+            Request::Restart { .. } => 23,
         }
     }
 
@@ -188,6 +195,7 @@ impl Request {
         "shutdown",
         "change",
         "batch --atomic",
+        "restart",
     ];
 }
 

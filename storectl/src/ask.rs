@@ -1,23 +1,19 @@
-//! One question at a time: the connection, the answer, its exit code; and the acts around `status` and `shutdown`.
+//! One question at a time: the connection, the answer, its exit code.
 
 use crate::cli::Global;
 use crate::commands::{self, Ask};
 use crate::confirm;
-use crate::exit::{DONE, NOT_RUNNING, Outcome, Stop};
+use crate::exit::{NOT_RUNNING, Outcome, Stop};
 use crate::offline;
 use crate::render::{self, Answer, Style, notes};
 use crate::socket::{self, Environment};
-use proto::{Client, ClientError, Code, Done, Failure, Reply, Request};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use proto::{Client, ClientError, Code, Failure, Reply, Request};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Between two prints of `status --watch`.
 const WATCH: Duration = Duration::from_secs(2);
-/// Longest wait for the process to be gone after it has stopped the store and closed the connection.
-const GONE: Duration = Duration::from_secs(10);
 
 /// Connects to the daemon that the options name.
 ///
@@ -29,7 +25,7 @@ pub fn connect(global: &Global, environment: &Environment, long: bool) -> Outcom
 }
 
 /// Why there is no connection, with the very command that starts the daemon where it is known.
-fn unconnected(global: &Global, error: &ClientError) -> Failure {
+pub fn unconnected(global: &Global, error: &ClientError) -> Failure {
     let failure = error.failure();
     match &global.data_dir {
         Some(dir) if is_not_running(error) && global.socket.is_none() => {
@@ -59,7 +55,7 @@ pub fn one(global: &Global, environment: &Environment, style: Style, out: &mut d
 }
 
 /// Asks over a connection that is there and prints the answer.
-fn answer(client: &mut Client, style: Style, out: &mut dyn Write, ask: &Ask) -> Outcome<u8> {
+pub fn answer(client: &mut Client, style: Style, out: &mut dyn Write, ask: &Ask) -> Outcome<u8> {
     let mut answer = Answer::new(ask, style);
     let mut stopped = None;
     let asked = client.call_stream(&ask.request, |part| match answer.part(out, part) {
@@ -81,7 +77,7 @@ fn answer(client: &mut Client, style: Style, out: &mut dyn Write, ask: &Ask) -> 
 }
 
 /// True if there is no daemon, as opposed to one that cannot be reached.
-fn is_not_running(error: &ClientError) -> bool {
+pub fn is_not_running(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } => error.failure().code == Code::Unavailable,
         ClientError::Lost { .. } => true,
@@ -163,75 +159,12 @@ pub fn watch(global: &Global, environment: &Environment, style: Style, out: &mut
     }
 }
 
-/// `shutdown`: comes back when the process is gone.
-///
-/// # Errors
-/// As [`one`]; a process that does not go (75).
-pub fn shutdown(
-    global: &Global,
-    environment: &Environment,
-    style: Style,
-    out: &mut dyn Write,
-    now: bool,
-) -> Outcome<u8> {
-    let failed = |e: ClientError| Stop::Failed(e.failure());
-    let mut client = connect(global, environment, true)?;
-    let pid = match client.call(&Request::Status).map_err(failed)? {
-        Reply::Status(status) => status.pid,
-        other => return Err(Stop::new(Code::Protocol, format!("the daemon answered status with {other:?}"))),
-    };
-    let process = Process::of(pid);
-    let reply = client.call(&Request::Shutdown { now }).map_err(failed)?;
-    wait_for_close(&mut client)?;
-    if !process.is_gone_within(GONE) {
-        return Err(Stop::hint(
-            Code::Busy,
-            format!("the store has stopped, but process {pid} is still there"),
-            format!("look at it with: ps {pid}"),
-        ));
-    }
-    let text = [format!("stopped (process {pid})")];
-    match reply {
-        Reply::Done(done) => render::summary(out, style, &done, &text)?,
-        _ => render::summary(out, style, &Done { done: true }, &text)?,
-    }
-    Ok(DONE)
-}
-
-/// The daemon closes the connection when the store has stopped.
-fn wait_for_close(client: &mut Client) -> Outcome<()> {
-    loop {
-        match client.ping() {
-            Ok(()) => std::thread::sleep(Duration::from_millis(50)),
-            Err(ClientError::Lost { .. } | ClientError::Dismissed(_)) => return Ok(()),
-            Err(e) => return Err(Stop::Failed(e.failure())),
-        }
-    }
-}
-
-/// A process that is waited for; `None` if it cannot be seen from here, which counts as gone.
-#[derive(Debug)]
-struct Process(Option<rustix::fd::OwnedFd>);
-
-impl Process {
-    fn of(pid: u32) -> Process {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        Process(pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()))
-    }
-
-    fn is_gone_within(&self, limit: Duration) -> bool {
-        let Some(process) = &self.0 else { return true };
-        let limit = Timespec::try_from(limit).ok();
-        let mut fds = [PollFd::new(process, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, limit.as_ref()), Ok(1..))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::DONE;
     use crate::fake::{Act, Fake};
-    use proto::{Mailbox, Report, Status};
+    use proto::{Mailbox, Report};
 
     const JSON: Style = Style { json: true, tty: false };
 
@@ -328,25 +261,5 @@ mod tests {
         assert_eq!(end.unwrap(), DONE);
         assert!(out.starts_with(b"{\"started\""));
         assert_eq!(fake.asked.recv().unwrap(), Request::RecoverReport { last: 1 });
-    }
-
-    #[test]
-    fn shutdown_comes_back_when_the_process_is_gone() {
-        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = process.id();
-        let fake = Fake::start(move |request| match request {
-            Request::Status => Act::Reply(Reply::Status(Box::new(Status { pid, ..Status::default() }))),
-            _ => {
-                process.kill().unwrap();
-                process.wait().unwrap();
-                Act::Last(Reply::Done(Done { done: true }))
-            }
-        });
-        let mut out = Vec::new();
-        let end = shutdown(&global(&fake), &Environment::default(), JSON, &mut out, true);
-        assert_eq!(end.unwrap(), DONE);
-        assert_eq!(out, b"{\"done\":true}\n");
-        let asked: Vec<Request> = fake.asked.try_iter().collect();
-        assert_eq!(asked, [Request::Status, Request::Shutdown { now: true }]);
     }
 }

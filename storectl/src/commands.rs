@@ -1,8 +1,8 @@
 //! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
 
 use crate::cli::{
-    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb,
-    PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, HealthArgs, ImportVerb, LogDumpArgs, LogVerb,
+    MailboxVerb, PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Request};
 
@@ -18,6 +18,10 @@ pub enum Plan {
         /// Without a last checkpoint.
         now: bool,
     },
+    /// `restart`.
+    Restart,
+    /// `health --wait`.
+    WaitReady(std::time::Duration),
     /// `recover --report`: from the daemon, or from `storedd` while none runs.
     Report(Option<u32>),
     /// `recover` on a stopped store.
@@ -93,12 +97,14 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
+        Verb::Restart => return Ok(Plan::Restart),
         Verb::Test(args) => return Ok(Plan::Test(args)),
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
         Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
         Verb::Status(args) if args.watch => return Ok(Plan::Watch),
         Verb::Status(_) => status(),
-        Verb::Health => Ask::new(Request::Health).form(Form::Silent),
+        Verb::Health(HealthArgs { wait: Some(wait) }) => return Ok(Plan::WaitReady(wait)),
+        Verb::Health(HealthArgs { wait: None }) => Ask::new(Request::Health).form(Form::Silent),
         Verb::Stats => Ask::new(Request::Stats),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
         Verb::Log(verb) => log(verb),
@@ -142,6 +148,8 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Report(last) => report(last),
         Plan::Shutdown { now } => Ask::new(Request::Shutdown { now }),
         Plan::Watch => return refused("status --watch", "write: status"),
+        Plan::WaitReady(_) => return refused("health --wait", "write: health"),
+        Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),

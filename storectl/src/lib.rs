@@ -18,6 +18,7 @@ mod fake;
 mod files;
 mod import;
 mod later;
+mod life;
 mod offline;
 mod pipe;
 mod render;
@@ -39,7 +40,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let parsed = cli::definition().try_get_matches_from(&args).and_then(|m| Cli::from_arg_matches(&m));
     let (json, outcome) = match parsed {
-        Ok(cli) => (cli.global.json, act(cli)),
+        Ok(cli) => {
+            render::name_store(&cli.global);
+            (cli.global.json, act(cli))
+        }
         Err(error) => (args.iter().any(|arg| arg == "--json"), unparsed(&error)),
     };
     ExitCode::from(outcome.unwrap_or_else(|stop| end(stop, json)))
@@ -91,12 +95,19 @@ fn act(cli: Cli) -> Outcome<u8> {
     let out = &mut render::stdout();
     match commands::plan(verb)? {
         Plan::Completions(args) => completions(out, &args),
+        Plan::Recover(args) if args.accept_loss && !args.dry_run && life::is_running(&global, &environment)? => {
+            life::accept_loss(&global, &environment, args.yes)?;
+            // What was given up is told, and is no success.
+            ask::report(&global, &environment, style, out, None).map(|_| 2)
+        }
         Plan::Recover(args) => Err(offline::run(&global, &offline::recover(&args))),
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),
-        Plan::Shutdown { now } => ask::shutdown(&global, &environment, style, out, now),
+        Plan::Shutdown { now } => life::shutdown(&global, &environment, style, out, now),
+        Plan::Restart => life::restart(&global, &environment, style, out),
+        Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
         Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;

@@ -164,11 +164,11 @@ fn run(cli: &Cli) -> u8 {
             }
             return exit::OK;
         }
-        return complain(&problems);
+        return complain(&problems, &cli.place);
     }
     let loaded = match Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref()) {
         Ok(loaded) => loaded,
-        Err(problems) => return complain(&problems),
+        Err(problems) => return complain(&problems, &cli.place),
     };
     match &cli.verb {
         None => daemon::run(loaded),
@@ -178,11 +178,16 @@ fn run(cli: &Cli) -> u8 {
     }
 }
 
-fn complain(problems: &[Problem]) -> u8 {
+fn complain(problems: &[Problem], place: &Place) -> u8 {
     for problem in problems {
         eprintln!("storedd: {problem}");
     }
-    eprintln!("  next: correct what is named, then check again: storedd --check-config, with the same --config");
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let (config, data_dir, socket) = (text(&place.config), text(&place.data_dir), text(&place.socket));
+    let given = [("--config", &config), ("--data-dir", &data_dir), ("--socket", &socket)];
+    let named = given.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?)));
+    let check = proto::naming::complete("storedd --check-config", &proto::naming::options(named));
+    eprintln!("  next: correct what is named, then check again: {check}");
     exit::CONFIG
 }
 

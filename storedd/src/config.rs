@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 
 /// The file that is read when neither `--config` nor `--data-dir` is given, if it is there.
 pub const DEFAULT_FILE: &str = "/etc/storedd/storedd.toml";
+/// Where `storectl` looks for the daemon of a service.
+pub const USUAL_SOCKET: &str = "/run/storedd/control.sock";
 /// The data directory when there is neither a file nor `--data-dir`: a try-out below the working directory.
 pub const TRYOUT_DIR: &str = "storedd-data";
 /// Largest configuration file in bytes.
@@ -179,6 +181,24 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
+    /// The options that name this store on the command line of either program: none where the usual places hold. A
+    /// try-out is named by its directory, whatever the working directory was.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.display().to_string();
+        let mut named = Vec::new();
+        if self.given.data_dir.is_some() || self.file.is_none() {
+            named.push(("--data-dir", text(&self.store.data_dir)));
+        }
+        if let Some(file) = self.file.as_deref().filter(|file| *file != Path::new(DEFAULT_FILE)) {
+            named.push(("--config", text(&std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()))));
+        }
+        if let Some(socket) = self.given.socket.as_deref().filter(|socket| *socket != Path::new(USUAL_SOCKET)) {
+            named.push(("--socket", text(socket)));
+        }
+        named
+    }
+
     /// When a changed option takes effect, by its full name.
     #[must_use]
     pub fn effect(option: &str) -> Effect {
@@ -295,6 +315,9 @@ impl Config {
         let data = tidy(&std::path::absolute(&sections.store.data_dir).unwrap_or_default());
         for path in [&mut sections.store.db_dir, &mut sections.store.log_dir, &mut sections.store.runtime_dir] {
             *path = tidy(&data.join(&*path));
+        }
+        if !sections.messages.directory.as_os_str().is_empty() {
+            sections.messages.directory = tidy(&data.join(&sections.messages.directory));
         }
         for path in self.partitions.values_mut() {
             *path = tidy(&data.join(&*path));

@@ -10,17 +10,20 @@
 //!  7  the event loop                                until a signal, a client or a failed log ends it
 //!  8  drain, door closed, threads joined, store closed, state file
 //! ```
+//!
+//! A restart goes through 8 and then becomes the program again that it was started as: same process, same options, the
+//! configuration read anew. The service manager sees a reload, not an end.
 
 use crate::config::Config;
 use crate::control::{Counters, Door, Limits, Listener};
-use crate::env::Env;
 use crate::error::{StoreError, exit};
 use crate::partition::PartitionId;
 use crate::place;
-use crate::service::{Daemon, Event, Handle, percent};
+use crate::service::{Daemon, Event, Handle};
 use crate::signals::{self, Signal};
+use crate::startup::{MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
-use crate::store::{self, OnProgress, Phase, Progress, Store};
+use crate::store::{self, Phase, Store};
 use crate::{jobs, logging, reload, systemd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +32,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Time asked for while recovery goes on; asked again long before it has passed.
-const MORE_TIME: Duration = Duration::from_secs(60);
 /// Who may connect: the owner and the group; the door then asks the kernel who it is.
 const SOCKET_MODE: u32 = 0o660;
 /// How often the state file and the stamps are looked at.
@@ -39,18 +40,55 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Runs the daemon; the exit status of the program.
 #[must_use]
 pub fn run(config: Config) -> u8 {
-    let level = logging::start(config.messages.format, config.messages.level);
+    let level = logging::start(&config.messages);
+    // A package that replaces the program while it runs makes this name stand for the new one.
+    let program = std::env::current_exe().unwrap_or_else(|_| "storedd".into());
+    let named = place::named(&config);
     match rise(config, &level) {
-        Ok(status) => status,
+        Ok(Exit::Status(status)) => status,
+        Ok(Exit::Again { accept_loss }) => again(&program, accept_loss),
         Err(e) => {
-            tracing::error!(event = "start_failed", code = e.code(), hint = e.hint(), "{e}");
+            let hint = e.hint().map(|hint| proto::naming::complete(&hint, &named));
+            tracing::error!(event = "start_failed", code = e.code(), hint, "{e}");
             systemd::stopping(&e.to_string());
             e.exit()
         }
     }
 }
 
-fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> {
+/// How the daemon ends.
+enum Exit {
+    /// The program ends with this status.
+    Status(u8),
+    /// It starts again.
+    Again {
+        /// The start gives up what it cannot reach.
+        accept_loss: bool,
+    },
+}
+
+/// Set for the one start that follows a client's `recover --accept-loss`.
+const ACCEPT_LOSS: &str = "STOREDD_ACCEPT_LOSS";
+
+/// Becomes the program again that this process was started as; comes back only if that fails.
+fn again(program: &std::path::Path, accept_loss: bool) -> u8 {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env_remove(ACCEPT_LOSS);
+    if accept_loss {
+        command.env(ACCEPT_LOSS, std::process::id().to_string());
+    }
+    let error = command.exec();
+    tracing::error!(event = "restart_failed", program = ?command.get_program(), %error, hint = "systemctl start storedd");
+    exit::BUG
+}
+
+/// True in the one start that a client's `recover --accept-loss` asked for: the variable names this very process.
+fn loss_is_accepted() -> bool {
+    std::env::var(ACCEPT_LOSS).is_ok_and(|pid| pid == std::process::id().to_string())
+}
+
+fn rise(config: Config, level: &logging::LevelHandle) -> Result<Exit, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
     let files = allow_many_files();
@@ -76,15 +114,17 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<u8, StoreError> 
     told(state.set_state("recovering"));
     tracing::info!(event = "listening", socket = %config.control.socket.display());
 
-    let on_progress = progress(&daemon, &env, stop);
-    let (store, report) =
-        store::open(disks, env.clone(), place::options(&config), lock, place::policy(&config), &on_progress)?;
+    let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
+    let on_progress = startup.on_progress();
+    let policy = store::decision::Policy { accept_loss: loss_is_accepted(), ..place::policy(&config) };
+    let (store, report) = store::open(disks, env.clone(), place::options(&config), lock, policy, &on_progress)?;
     jobs::partitions::register_configured(&store, || PartitionId(env.random()), env.now()).or_else(|e| match e {
         // A store that is held read-only registers nothing.
         store::CommitError::Failed(StoreError::Busy { .. }) => Ok(()),
         store::CommitError::Failed(e) => Err(e),
         store::CommitError::Refused(r) => Err(StoreError::Bug(r.to_string())),
     })?;
+    startup.end();
     let threads = Threads::start(&store)?;
     let limits = jobs::backlog::Limits { segments: config.alarm.max_log, age: config.alarm.max_log_age };
     jobs::backlog::work_off(&store, &report, limits, env.now());
@@ -175,27 +215,6 @@ fn limits(config: &Config, files: u64) -> Limits {
     limits
 }
 
-/// Tells the door, the service manager and the log how far recovery is; ends the process if a stop was asked for:
-/// recovery replays into memory, so nothing has to be undone.
-fn progress(daemon: &Arc<Daemon>, env: &Arc<dyn Env>, stop: signals::StopFlag) -> OnProgress {
-    let (daemon, env) = (daemon.clone(), env.clone());
-    let last = std::sync::Mutex::new(Duration::ZERO);
-    Arc::new(move |progress: Progress| {
-        if stop.is_set() {
-            tracing::info!(event = "stopped_in_recovery", "stopped during recovery; the next start begins again");
-            std::process::exit(i32::from(exit::OK));
-        }
-        daemon.set_progress(progress);
-        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if env.uptime().saturating_sub(*last) >= Duration::from_millis(500) {
-            *last = env.uptime();
-            let line = format!("recovering: {} {} %", progress.phase, percent(&progress));
-            systemd::extend(MORE_TIME, &line);
-            tracing::info!(event = "recovering", phase = progress.phase, percent = percent(&progress));
-        }
-    })
-}
-
 fn told(result: std::io::Result<()>) {
     if let Err(e) = result {
         tracing::warn!(event = "state_file", error = %e, "the state file could not be written");
@@ -262,6 +281,7 @@ impl Threads {
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     Asked { now: bool },
+    Restart { accept_loss: bool },
     Poisoned,
     ThreadDied,
 }
@@ -272,6 +292,7 @@ impl Ended {
         match self {
             Ended::Asked { now: false } => "asked",
             Ended::Asked { now: true } => "asked_now",
+            Ended::Restart { .. } => "restart",
             Ended::Poisoned => "log_failed",
             Ended::ThreadDied => "thread_died",
         }
@@ -318,6 +339,7 @@ fn event_loop(
     loop {
         match inbox.recv_timeout(HEARTBEAT) {
             Ok(Event::Stop { now }) => return Ok(Ended::Asked { now }),
+            Ok(Event::Restart { accept_loss }) => return Ok(Ended::Restart { accept_loss }),
             Ok(Event::Poisoned) => return Ok(Ended::Poisoned),
             Ok(Event::Reload) => reload_config(daemon, level),
             // Nobody may be told by an answer: a seal failed, or a checkpoint, and the door lets no change in any more.
@@ -359,6 +381,7 @@ fn watch(config: &Config, events: &Sender<Event>) -> Option<reload::FileWatch> {
 /// Reads the configuration again: what may change now changes, what needs a restart is named, a bad file changes nothing.
 fn reload_config(daemon: &Arc<Daemon>, level: &logging::LevelHandle) {
     systemd::reloading();
+    level.reopen();
     let before = daemon.config();
     match before.again() {
         None => tracing::info!(event = "reload", "no configuration file is in use"),
@@ -392,31 +415,40 @@ fn fall(
     (runtime, door): (Runtime, Door),
     threads: Threads,
     ended: Ended,
-) -> Result<u8, StoreError> {
+) -> Result<Exit, StoreError> {
     let config = daemon.config();
     tracing::info!(event = "stopping", reason = ended.word());
-    systemd::stopping("stopping");
+    match ended {
+        Ended::Restart { .. } => systemd::reloading(),
+        _ => systemd::stopping("stopping"),
+    }
     daemon.drain();
     told(state.set_state("draining"));
-    let patience = if ended == (Ended::Asked { now: false }) { config.stop.timeout } else { Duration::ZERO };
+    let patience = match ended {
+        Ended::Asked { now: false } | Ended::Restart { .. } => config.stop.timeout,
+        _ => Duration::ZERO,
+    };
     systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
     runtime.block_on(door.close(patience));
     threads.join();
     if ended == Ended::ThreadDied {
         tracing::error!(event = "stopped", "a thread of the store ended; a restart recovers");
         told(state.set_state("poisoned"));
-        return Ok(exit::BUG);
+        return Ok(Exit::Status(exit::BUG));
     }
     if ended == Ended::Poisoned {
         tracing::error!(event = "stopped", "the log failed; a restart recovers");
         told(state.set_state("poisoned"));
-        return Ok(exit::LOG_FAILED);
+        return Ok(Exit::Status(exit::LOG_FAILED));
     }
     store.close()?;
     told(state.note(Act::Checkpoint));
     told(state.stopped());
     tracing::info!(event = "stopped", checkpoint_lsn = store.checkpoint_lsn().0);
-    Ok(exit::OK)
+    Ok(match ended {
+        Ended::Restart { accept_loss } => Exit::Again { accept_loss },
+        _ => Exit::Status(exit::OK),
+    })
 }
 
 #[cfg(test)]

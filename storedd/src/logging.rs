@@ -11,9 +11,12 @@
 //! A value with anything but letters, digits and `.:/@+-_,%` stands in quotes, with `\"`, `\\`, `\n` and `\u{..}` for what
 //! would break the line. Messages of libraries have their module as event and are shown from `warn` on.
 
+use crate::config::options::MessageOptions;
 use crate::config::{Format, Level};
 use crate::env::{Env, RealEnv};
+use crate::logfile::LogFile;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -23,23 +26,34 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// Changes the level while the daemon runs.
+/// Changes the level while the daemon runs, and opens the message log anew.
 #[derive(Debug, Clone)]
-pub struct LevelHandle(reload::Handle<Targets, Registry>);
+pub struct LevelHandle {
+    level: reload::Handle<Targets, Registry>,
+    file: Option<Arc<LogFile>>,
+}
 
 impl LevelHandle {
     /// Shows messages from this level on.
     pub fn set(&self, level: Level) {
         // The subscriber lives as long as the process; without it there is nothing to set.
-        let _ = self.0.reload(targets(level));
+        let _ = self.level.reload(targets(level));
+    }
+
+    /// Opens the message log by its name, which another program may have given to another file.
+    pub fn reopen(&self) {
+        if let Some(file) = &self.file {
+            file.reopen();
+        }
     }
 }
 
-/// Sends the messages of this process to stderr, and those of a panic too. Call it once; a second call changes nothing
-/// that is shown.
+/// Sends the messages of this process to stderr and, where it is configured, to a file; those of a panic too. Call it
+/// once; a second call changes nothing that is shown.
 #[must_use]
-pub fn start(format: Format, level: Level) -> LevelHandle {
-    let (subscriber, handle) = subscriber(format, level, std::io::stderr);
+pub fn start(options: &MessageOptions) -> LevelHandle {
+    let file = LogFile::open(&options.directory, options.file_bytes, options.files).map(Arc::new);
+    let (subscriber, handle) = subscriber(options.format, options.level, std::io::stderr, file);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -54,13 +68,18 @@ pub fn start(format: Format, level: Level) -> LevelHandle {
     handle
 }
 
-fn subscriber<W>(format: Format, level: Level, writer: W) -> (impl Subscriber, LevelHandle)
+fn subscriber<W>(format: Format, level: Level, writer: W, file: Option<Arc<LogFile>>) -> (impl Subscriber, LevelHandle)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(resolve(format))).with_writer(writer);
-    (Registry::default().with(lines.with_filter(filter)), LevelHandle(handle))
+    let kept = file.clone().map(|file| {
+        let format = if format == Format::Json { Format::Json } else { Format::Text };
+        tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(file)
+    });
+    // One filter for both: they say the same.
+    (Registry::default().with(lines.and_then(kept).with_filter(filter)), LevelHandle { level: handle, file })
 }
 
 /// What `auto` means here: under the service manager, stderr is the journal.
@@ -260,7 +279,7 @@ mod tests {
     fn lines(format: Format, level: Level, say: impl FnOnce(&LevelHandle)) -> Vec<String> {
         let memory = Memory::default();
         let writer = memory.clone();
-        let (subscriber, handle) = subscriber(format, level, move || writer.clone());
+        let (subscriber, handle) = subscriber(format, level, move || writer.clone(), None);
         tracing::subscriber::with_default(subscriber, || say(&handle));
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()

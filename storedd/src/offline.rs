@@ -27,13 +27,14 @@ impl From<StoreError> for Ended {
 }
 
 /// Says on both streams why a verb ended.
-fn complain(ended: &Ended, json: bool) -> u8 {
+fn complain(ended: &Ended, json: bool, config: &Config) -> u8 {
+    let hint = ended.hint.as_ref().map(|hint| proto::naming::complete(hint, &place::named(config)));
     eprintln!("storedd: {}", ended.message);
-    if let Some(hint) = &ended.hint {
+    if let Some(hint) = &hint {
         eprintln!("  next: {hint}");
     }
     if json {
-        println!("{}", json!({"error": {"code": ended.code, "message": ended.message, "hint": ended.hint}}));
+        println!("{}", json!({"error": {"code": ended.code, "message": ended.message, "hint": hint}}));
     }
     ended.exit
 }
@@ -46,7 +47,7 @@ pub fn recover(config: &Config, args: &Recover) -> u8 {
         Recover { dry_run: true, .. } => dry_run(config, args),
         _ => recover_now(config, args),
     };
-    result.unwrap_or_else(|ended| complain(&ended, args.json))
+    result.unwrap_or_else(|ended| complain(&ended, args.json, config))
 }
 
 fn policy(args: &Recover) -> Policy {
@@ -249,7 +250,7 @@ pub fn test(config: &Config, args: &Test) -> u8 {
         Ok(false) => exit::FINDINGS,
         Err(ended) => {
             let busy = matches!(ended.exit, exit::BUSY | exit::NOT_PERMITTED | exit::CONFIG);
-            complain(&ended, args.json);
+            complain(&ended, args.json, config);
             // 0 good, 1 bad; only where nothing could be tested is it neither.
             if busy { ended.exit } else { exit::FINDINGS }
         }
@@ -286,7 +287,10 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     match problems {
         _ if args.json => {}
         0 => println!("the store is good"),
-        _ => println!("the store is bad: {problems} problems, named on stderr; next: storedd recover --dry-run -v"),
+        _ => {
+            let next = proto::naming::complete("storedd recover --dry-run -v", &place::named(config));
+            println!("the store is bad: {problems} problems, named on stderr; next: {next}");
+        }
     }
     Ok(problems == 0)
 }

@@ -16,6 +16,12 @@ pub fn env() -> Arc<dyn Env> {
     Arc::new(RealEnv::default())
 }
 
+/// How commands in messages name this store; see [`proto::naming`].
+#[must_use]
+pub fn named(config: &Config) -> String {
+    proto::naming::options(config.named().iter().map(|(option, value)| (*option, value.as_str())))
+}
+
 /// The values of the configuration that the store works with.
 #[must_use]
 pub fn options(config: &Config) -> Options {
@@ -32,6 +38,7 @@ pub fn options(config: &Config) -> Options {
         database_cache: size(config.database.cache),
         reports: config.recovery.reports as usize,
         default_partition: config.store.default_partition.clone(),
+        named: named(config),
         ..Options::default()
     }
 }

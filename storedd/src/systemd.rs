@@ -20,10 +20,11 @@ pub fn status(line: &str) {
     send(&[NotifyState::Status(&tidy(line))]);
 }
 
-/// A start or a stop takes at least so much longer, counted from now; to be said again and again while it lasts.
+/// A start or a stop takes at least so much longer, counted from now; to be said again and again while it lasts. It feeds
+/// the watchdog too, which runs on while a daemon restarts.
 pub fn extend(by: Duration, line: &str) {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
-    send(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(&tidy(line))]);
+    send(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(&tidy(line)), NotifyState::Watchdog]);
 }
 
 /// The configuration is being read again; [`ready`] ends it.
@@ -132,7 +133,7 @@ pub(crate) mod tests {
             heard.push(String::from_utf8(bytes[..len].to_vec()).unwrap());
         }
         assert!(child.wait_with_output().unwrap().status.success());
-        assert_eq!(heard[0], "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=recovering: 10%\n");
+        assert_eq!(heard[0], "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=recovering: 10%\nWATCHDOG=1\n");
         assert_eq!(heard[1], "READY=1\nSTATUS=ready WATCHDOG=trigger\n");
         assert!(heard[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");
         let beats = heard.iter().filter(|text| *text == "WATCHDOG=1\n").count();

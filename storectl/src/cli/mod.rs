@@ -12,6 +12,7 @@ pub use values::*;
 
 use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use service::RESTART_HELP;
 use std::path::PathBuf;
 
 /// Ends the help of every verb, so that the table itself stands in one place.
@@ -59,7 +60,7 @@ pub enum Verb {
     /// State, LSNs, ages, alarms; exits 0 if the daemon runs, 3 if not
     Status(StatusArgs),
     /// Nothing but the exit code: 0 ready, 69 not
-    Health,
+    Health(HealthArgs),
     /// Counters, group sizes, latencies, database, log
     Stats,
     /// Make the database durable by itself, return when it is
@@ -104,6 +105,9 @@ pub enum Verb {
     Import(ImportVerb),
     /// Stop the daemon: finish what is in flight, checkpoint, stop
     Shutdown(ShutdownArgs),
+    /// Stop the store and start it again in the same process, with the configuration read anew; returns when it is ready
+    #[command(after_help = RESTART_HELP)]
+    Restart,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -1,6 +1,6 @@
 //! Verbs about the daemon itself: status, log, recovery, configuration, batch, import, shutdown, completions.
 
-use super::values::{Since, parse_renaming, parse_since};
+use super::values::{Since, parse_duration, parse_renaming, parse_since};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -11,6 +11,21 @@ pub struct StatusArgs {
     #[arg(long)]
     pub watch: bool,
 }
+
+/// `health`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example, before what depends on the store: storectl health --wait 90s && start-the-front-ends")]
+pub struct HealthArgs {
+    /// Wait so long for a store that is ready, also for one whose daemon is not there yet
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub wait: Option<std::time::Duration>,
+}
+
+/// Below the help of `restart`.
+pub(super) const RESTART_HELP: &str = "\
+Changes the program too, where a package has replaced it. Refused (78) while the
+configuration file has a fault, so that a running store is not lost to it; waits
+five minutes, or --timeout, and ends with 69 if the store is not ready then.";
 
 /// `log`.
 #[derive(Debug, Clone, PartialEq, Subcommand)]

@@ -18,11 +18,33 @@ mod status;
 mod table;
 pub mod words;
 
+use crate::cli::Global;
 use crate::commands::{Ask, Form};
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
-use proto::{Code, Failure, Reply, Request};
+use proto::{Code, Failure, Reply, Request, naming};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// The options by which the user named the store, as commands in messages repeat them.
+static NAMED: OnceLock<String> = OnceLock::new();
+
+/// Notes how the store was named on the command line; once in a run.
+pub fn name_store(global: &Global) {
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let (data_dir, config, socket) = (text(&global.data_dir), text(&global.config), text(&global.socket));
+    let given = [("--data-dir", &data_dir), ("--config", &config), ("--socket", &socket)];
+    let named = given.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?)));
+    NAMED.get_or_init(|| naming::options(named));
+}
+
+/// The failure with a hint that can be copied as it is.
+fn copyable(failure: &Failure) -> Failure {
+    let named = NAMED.get().map_or("", String::as_str);
+    let hint = failure.hint.as_deref().map(|hint| naming::complete(hint, named));
+    Failure { hint, ..failure.clone() }
+}
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +160,7 @@ pub fn refused_line(out: &mut dyn Write, style: Style, number: u64, failure: &Fa
         return error(out, failure);
     }
     write!(out, "error: line {number}: {}", words::printable(&failure.message))?;
-    match &failure.hint {
+    match &copyable(failure).hint {
         Some(hint) => writeln!(out, "; next: {}", words::printable(hint)),
         None => writeln!(out),
     }
@@ -153,7 +175,7 @@ pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
     struct Error<'a> {
         error: &'a Failure,
     }
-    json::compact(out, &Error { error: failure }).and_then(|()| writeln!(out))
+    json::compact(out, &Error { error: &copyable(failure) }).and_then(|()| writeln!(out))
 }
 
 /// Prints text that is formatted already: help, a completion script.

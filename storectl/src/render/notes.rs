@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 pub fn failure(failure: &Failure) {
     let mut text = String::from("storectl: ");
     text.push_str(&lines(&failure.message));
-    if let Some(hint) = &failure.hint {
+    if let Some(hint) = &super::copyable(failure).hint {
         text.push_str("\n  next: ");
         text.push_str(&lines(hint));
     }

@@ -174,6 +174,8 @@ options! {
             "When something acknowledged is lost: `continue` and say so, or `hold`: start read-only and wait for `storectl recover --accept-loss`.";
         reports: u32 = 100, Limit::Count(1, 100_000), Restart,
             "How many start-up reports are kept.";
+        stall_limit: Duration = Duration::from_secs(900), Limit::Millis(10_000, 86_400_000), Restart,
+            "A start that makes no progress for so long ends with an error, instead of waiting for a disk that does not answer.";
     }
     /// The database file.
     database: DatabaseOptions {
@@ -215,6 +217,12 @@ options! {
             "Least important messages that are shown: error, warn, info, debug or trace.";
         format: Format = Format::Auto, Limit::Any, Restart,
             "`journal`, `text` or `json`; `auto` is `journal` under systemd, else `text`.";
+        directory: PathBuf = "".into(), Limit::Any, Restart,
+            "Also write them as text to storedd.log in this directory; a relative path counts from data_dir; empty: only stderr. A reload opens the file anew.";
+        file_bytes: u64 = 16 * MIB, Limit::Bytes(64 * KIB, GIB), Restart,
+            "Size at which storedd.log becomes storedd.log.1, that .2, and so on.";
+        files: u32 = 8, Limit::Count(1, 1_000), Restart,
+            "How many of these files are kept, the one in use included.";
     }
     /// This file.
     reload: ReloadOptions {

@@ -25,7 +25,7 @@ impl Audit {
         let asked = match request {
             Request::Change { command, dry_run: false } => vec![(command.verb(), cut(command.target()))],
             Request::Atomic { commands } => commands.iter().map(|c| (c.verb(), cut(c.target()))).collect(),
-            Request::Shutdown { .. } => vec![(request.verb(), String::new())],
+            Request::Shutdown { .. } | Request::Restart { .. } => vec![(request.verb(), String::new())],
             _ => return None,
         };
         Some(Audit { asked })

@@ -30,9 +30,11 @@ enum Needs {
 fn row(request: &Request) -> (Lane, Needs) {
     match request {
         Request::Hello { .. } | Request::Health => (Lane::Own, Needs::Nothing),
-        Request::Status | Request::Stats | Request::ConfigShow { .. } | Request::Shutdown { .. } => {
-            (Lane::Quick, Needs::Nothing)
-        }
+        Request::Status
+        | Request::Stats
+        | Request::ConfigShow { .. }
+        | Request::Shutdown { .. }
+        | Request::Restart { .. } => (Lane::Quick, Needs::Nothing),
         Request::RecoverReport { .. } => (Lane::Slow, Needs::Nothing),
         Request::UserShow { .. }
         | Request::MailboxShow { .. }

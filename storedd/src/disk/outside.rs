@@ -1,5 +1,5 @@
-//! Paths that lie in no [`super::Disk`]: the configuration file, and whether a directory could be where it is named.
-//! Reads only.
+//! Paths that lie in no [`super::Disk`]: the configuration file, the message log, the socket, and whether a directory
+//! could be where it is named.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,43 @@ pub fn remove_socket(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
+}
+
+/// Opens a file to write behind its end, made with its directory if it is not there; its length.
+///
+/// # Errors
+/// Those of the system; `InvalidInput` if it is no regular file.
+pub fn append(path: &Path) -> io::Result<(std::fs::File, u64)> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+    }
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(nonblock).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok((file, meta.len()))
+}
+
+/// Gives `path` the name `path.1`, that one `path.2`, and so on; the one that would be number `kept` is replaced.
+///
+/// # Errors
+/// Those of the system; a file that is not there is no error.
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn rotate(path: &Path, kept: u32) -> io::Result<()> {
+    let name = |number: u32| match number {
+        0 => path.to_path_buf(),
+        n => PathBuf::from(format!("{}.{n}", path.display())),
+    };
+    for number in (1..kept.max(2)).rev() {
+        match std::fs::rename(name(number - 1), name(number)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Resident memory of this process in bytes; 0 where the system does not tell.

@@ -30,6 +30,11 @@ pub enum Event {
         /// Do not wait.
         now: bool,
     },
+    /// A client asked for a new start; checked before.
+    Restart {
+        /// The start gives up what it cannot reach.
+        accept_loss: bool,
+    },
     /// The log failed.
     Poisoned,
     /// The configuration file may have changed.
@@ -120,6 +125,23 @@ impl Daemon {
 
     fn config_values(&self, defaults: bool) -> Reply {
         Reply::Config(if defaults { Config::default_values() } else { self.config().values() })
+    }
+
+    /// Has the event loop stop the store and start again. What would keep the start from coming up is refused before
+    /// anything stops.
+    fn restart(&self, peer: &Peer, accept_loss: bool) -> Result<Reply, Failure> {
+        if accept_loss && !self.store()?.is_held() {
+            return Err(Failure::new(Code::NotFound, "nothing is held: no loss waits to be accepted")
+                .with_hint("storectl recover --report"));
+        }
+        if let Some(Err(problems)) = self.config().again() {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(Failure::new(Code::Config, problems.join("; "))
+                .with_hint("correct the configuration file; the daemon goes on with the old one"));
+        }
+        tracing::info!(event = "restart_asked", uid = peer.uid, pid = peer.pid, accept_loss);
+        drop(self.events.send(Event::Restart { accept_loss }));
+        Ok(Reply::Done(proto::Done { done: true }))
     }
 
     /// Tells the event loop once that the log failed; it ends the process, and the next start recovers.
@@ -218,6 +240,7 @@ impl Service for Handle {
                 drop(daemon.events.send(Event::Stop { now: *now }));
                 Ok(Reply::Done(proto::Done { done: true }))
             }
+            Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
             Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }

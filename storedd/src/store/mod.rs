@@ -108,6 +108,8 @@ pub struct Options {
     pub reports: usize,
     /// Partition of new users for whom none is named.
     pub default_partition: String,
+    /// The options that name this store in commands that a report tells to run, each with a blank behind it.
+    pub named: String,
 }
 
 /// Records a start replays in a second, at the least, on the machines this was measured on.
@@ -129,6 +131,7 @@ impl Default for Options {
             id_block: 1 << 14,
             reports: 100,
             default_partition: "primary".to_owned(),
+            named: String::new(),
         }
     }
 }

@@ -264,12 +264,12 @@ pub fn open(
         restart(&disks, &env, &options, lock, &found, &decision, &mut report, progress)?
     };
     let clock = clock.mark("act");
-    finish_report(&mut report, &decision, &parts, clock);
+    finish_report(&mut report, &decision, &parts, clock, &options.named);
+    // A store comes up on a full disk; a loss is on disk already.
+    if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
+        tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
+    }
     if decision.verdict != Verdict::Hold {
-        // A store comes up on a full disk; a loss is on disk already.
-        if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
-            tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
-        }
         clear_failed_mark(&disks)?;
     }
     for found in &report.findings {
@@ -542,15 +542,16 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
 /// Names of lost mailboxes that a report lists.
 const LOST_MAILBOXES_MAX: usize = 1000;
 
-fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>) {
+fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>, named: &str) {
     report.epoch = parts.control.state().epoch.0;
     report.phases = clock.marks.iter().map(|(name, d)| ((*name).to_owned(), d.as_secs_f64())).collect();
     report.duration = clock.total().as_secs_f64();
     match decision.verdict {
         Verdict::Hold => {
-            report.next_steps.push("storedd recover --dry-run -v, then storedd recover --accept-loss --yes".to_owned())
+            report.next_steps.push(format!("storectl {named}recover --report"));
+            report.next_steps.push(format!("storectl {named}recover --accept-loss --yes"));
         }
-        Verdict::Lossy => report.next_steps.push("storectl recover --report".to_owned()),
+        Verdict::Lossy => report.next_steps.push(format!("storectl {named}recover --report")),
         _ => {}
     }
 }

@@ -1,0 +1,147 @@
+//! The message log: a file that is bounded, for hosts whose journal is not kept or not read.
+//!
+//! `storedd.log` is what is written; at its limit it becomes `storedd.log.1`, that one `.2`, and so on. A message that
+//! cannot be written is dropped, and the first such failure is said on stderr: a full disk under the messages must not
+//! stop the store.
+
+use crate::disk::outside;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Name of the file in its directory.
+pub const FILE: &str = "storedd.log";
+
+/// An open message log.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    limit: u64,
+    kept: u32,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    file: Option<File>,
+    len: u64,
+    complained: bool,
+}
+
+impl LogFile {
+    /// The log in `directory`, of at most `kept` files of about `limit` bytes each; `None` if the directory is empty.
+    #[must_use]
+    pub fn open(directory: &Path, limit: u64, kept: u32) -> Option<LogFile> {
+        if directory.as_os_str().is_empty() {
+            return None;
+        }
+        let log = LogFile { path: directory.join(FILE), limit, kept, open: Mutex::default() };
+        log.reopen();
+        Some(log)
+    }
+
+    /// Opens the file by its name.
+    pub fn reopen(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.file = None;
+        self.ensure(&mut open);
+    }
+
+    fn ensure(&self, open: &mut Open) {
+        if open.file.is_none() {
+            match outside::append(&self.path) {
+                Ok((file, len)) => *open = Open { file: Some(file), len, complained: false },
+                Err(e) => self.complain(open, &e),
+            }
+        }
+    }
+
+    fn complain(&self, open: &mut Open, e: &io::Error) {
+        if !std::mem::replace(&mut open.complained, true) {
+            eprintln!("storedd: messages are not written to {}: {e}", self.path.display());
+        }
+    }
+
+    fn append(&self, line: &[u8]) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ensure(&mut open);
+        if open.len > 0 && open.len + line.len() as u64 > self.limit {
+            match outside::rotate(&self.path, self.kept) {
+                Ok(()) => {
+                    open.file = None;
+                    self.ensure(&mut open);
+                }
+                Err(e) => self.complain(&mut open, &e),
+            }
+        }
+        let Some(file) = &mut open.file else { return };
+        match file.write_all(line) {
+            Ok(()) => open.len += line.len() as u64,
+            Err(e) => self.complain(&mut open, &e),
+        }
+    }
+}
+
+/// One line at a time, whole.
+impl Write for &LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.append(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests look at files")]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn files_are_bounded_in_size_and_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogFile::open(&dir.path().join("a/b"), 10, 3).unwrap();
+        for n in 0..9 {
+            (&log).write_all(format!("line{n}\n").as_bytes()).unwrap();
+        }
+        let at = |name: &str| text(&dir.path().join("a/b").join(name));
+        assert_eq!(
+            (at("storedd.log"), at("storedd.log.1"), at("storedd.log.2")),
+            ("line8\n".into(), "line7\n".into(), "line6\n".into())
+        );
+        assert_eq!(std::fs::read_dir(dir.path().join("a/b")).unwrap().count(), 3);
+        // A line longer than the limit is written whole, and a new process goes on behind what is there.
+        drop(log);
+        let log = LogFile::open(&dir.path().join("a/b"), 30, 3).unwrap();
+        (&log).write_all(b"a line that is longer than all\n").unwrap();
+        assert_eq!(at("storedd.log"), "a line that is longer than all\n");
+        assert_eq!(at("storedd.log.1"), "line8\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_left_behind_by_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogFile::open(dir.path(), 1000, 3).unwrap();
+        (&log).write_all(b"one\n").unwrap();
+        std::fs::rename(dir.path().join(FILE), dir.path().join("moved")).unwrap();
+        (&log).write_all(b"two\n").unwrap();
+        log.reopen();
+        (&log).write_all(b"three\n").unwrap();
+        assert_eq!(text(&dir.path().join("moved")), "one\ntwo\n");
+        assert_eq!(text(&dir.path().join(FILE)), "three\n");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_no_failure_of_the_store() {
+        let log = LogFile::open(Path::new("/proc/none"), 1000, 3).unwrap();
+        (&log).write_all(b"lost\n").unwrap();
+        assert!(LogFile::open(Path::new(""), 1000, 3).is_none());
+    }
+}
