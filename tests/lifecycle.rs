@@ -305,6 +305,55 @@ fn another_user_is_refused() {
     assert_eq!(store.json(&["user", "list"]), serde_json::json!([]));
 }
 
+// B17: members of a configured group come in, each with what the role allows; the audit line says who asked.
+#[test]
+fn members_of_a_group_may_do_what_their_role_allows() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: becoming another user needs root");
+        return;
+    }
+    let store = TestStore::new();
+    let config = store.beside("storedd.toml");
+    let access = |reader: &str, admin: &str| {
+        let text =
+            format!("[access]\nreader_group = \"{reader}\"\nadmin_group = \"{admin}\"\n[reload]\nwatch = false\n");
+        std::fs::write(&config, text).unwrap();
+    };
+    access("nogroup", "");
+    let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    use std::os::unix::fs::PermissionsExt;
+    for path in [store.data.parent().unwrap(), &store.data] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(&daemon.socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let copy = store.beside("storectl");
+    std::fs::copy(env!("CARGO_BIN_EXE_storectl"), &copy).unwrap();
+    let nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy);
+        run(command.arg("--socket").arg(&daemon.socket).args(args), None)
+    };
+    nobody(&["status"]).expect(0);
+    nobody(&["mailbox", "list"]).expect(0);
+    for refused in [&["user", "add", "eve"][..], &["checkpoint"], &["log", "dump"], &["shutdown"]] {
+        let refused = nobody(refused).expect(77);
+        assert!(refused.err.contains("needs the role"), "{refused:?}");
+    }
+    access("", "nogroup");
+    daemon.signal(Signal::HUP);
+    let begun = std::time::Instant::now();
+    while nobody(&["user", "add", "eve"]).status != 0 {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "{}", daemon.log());
+    }
+    nobody(&["checkpoint"]).expect(0);
+    nobody(&["shutdown"]).expect(77);
+    nobody(&["partition", "add", "p", "/tmp/p"]).expect(77);
+    let log = daemon.log();
+    let audit = |what: &str| log.lines().any(|line| line.contains("event=audit uid=65534") && line.contains(what));
+    assert!(audit("verb=\"user add\" target=eve outcome=done"), "{log}");
+    assert!(audit("verb=shutdown outcome=not_permitted"), "{log}");
+}
+
 // row 161: reload names what is wrong and keeps the old configuration.
 #[test]
 fn a_bad_reload_changes_nothing() {

@@ -199,6 +199,14 @@ options! {
         write_timeout: Duration = Duration::from_secs(30), Limit::Millis(100, 3_600_000), Restart,
             "A client that takes no byte of its answer for so long is cut off.";
     }
+    /// Who may use the control socket beside root and the daemon's user. The members also need the right to reach the
+    /// socket: put them into the daemon's group.
+    access: AccessOptions {
+        admin_group: String = String::new(), Limit::Any, Reload,
+            "Members of this Unix group may also change users, mailboxes, rights and quotas; empty: nobody.";
+        reader_group: String = String::new(), Limit::Any, Reload,
+            "Members of this Unix group may ask for states, lists and reports; empty: nobody.";
+    }
     /// When an alarm is raised.
     alarm: AlarmOptions {
         max_log: u32 = 16, Limit::Count(2, 1_000_000), Reload,

@@ -117,7 +117,7 @@ mod tests {
     use proto::{Code, Command};
 
     fn peer() -> Peer {
-        Peer { uid: 1000, gid: 1000, pid: 42, client: "test".to_owned() }
+        Peer { uid: 1000, gid: 1000, pid: 42, client: "test".to_owned(), role: super::super::access::Role::Owner }
     }
 
     fn delete(user: &str) -> Command {

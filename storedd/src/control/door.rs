@@ -1,5 +1,6 @@
 //! Who may come in: accepts connections, looks at who they are, hears their greeting, and ends them all on request.
 
+use super::access::{self, Groups, Role};
 use super::audit;
 use super::limits::{Counters, Limits, Share, count};
 use super::listen::Listener;
@@ -182,18 +183,34 @@ async fn accept(
     }
 }
 
-/// Gives a new connection its task, or sends it away.
+/// Finds out who is there. The system's user database, where it must be asked, may be slow: that holds up only callers who
+/// need it.
 async fn welcome(stream: UnixStream, door: &Arc<Shared>, life: &mpsc::Sender<()>) {
     // Without credentials there is nobody to serve.
     let Ok(credentials) = stream.peer_cred() else { return };
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid().unwrap_or(0));
-    let peer = Peer { uid, gid, pid, client: String::new() };
-    if uid != door.owner && uid != 0 {
+    let peer = Peer { uid, gid, pid, client: String::new(), role: Role::Reader };
+    let (owner, groups) = (door.owner, door.service.groups());
+    if uid == 0 || uid == owner || groups == Groups::default() {
+        return admit(stream, peer, access::role(uid, gid, owner, &groups), door, life).await;
+    }
+    let (door, life) = (door.clone(), life.clone());
+    tokio::spawn(async move {
+        let found = tokio::task::spawn_blocking(move || access::role(uid, gid, owner, &groups)).await;
+        admit(stream, peer, found.unwrap_or_default(), &door, &life).await;
+    });
+}
+
+/// Gives a new connection its task, or sends it away.
+async fn admit(stream: UnixStream, mut peer: Peer, role: Option<Role>, door: &Arc<Shared>, life: &mpsc::Sender<()>) {
+    let Some(role) = role else {
         count(&door.counters.not_permitted);
         audit::refused(&peer);
-        let text = format!("user {uid} is not permitted, expected root or the daemon's user {}", door.owner);
-        return dismiss(&stream, &Failure::new(Code::NotPermitted, text).with_hint("run this as root: sudo storectl"));
-    }
+        let text = format!("user {} is not permitted, expected root or the daemon's user {}", peer.uid, door.owner);
+        let hint = "run this as root: sudo storectl; or see [access] in the configuration";
+        return dismiss(&stream, &Failure::new(Code::NotPermitted, text).with_hint(hint));
+    };
+    peer.role = role;
     let place = loop {
         match door.enter(Instant::now()) {
             Ok(place) => break place,

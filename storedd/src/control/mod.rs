@@ -22,8 +22,9 @@
 //! * Changes of one connection are submitted in the order in which they came.
 //! * What one connection holds is bounded ([`Limits`]): when it does not read, it is not read from; when it does nothing at
 //!   all, it is closed; its slowness costs nobody else more than one place in the slow lane, for the write timeout at most.
-//! * Only root and the user the daemon runs as are served.
+//! * Who is served, and with what, says the table in [`access`]; nobody else is let in.
 
+pub mod access;
 mod audit;
 pub mod convert;
 pub mod dispatch;

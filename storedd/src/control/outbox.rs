@@ -214,7 +214,13 @@ mod tests {
     use std::task::Wake;
 
     fn outbox() -> Outbox {
-        Outbox::new(Arc::new(Peer { uid: 0, gid: 0, pid: 0, client: String::new() }))
+        Outbox::new(Arc::new(Peer {
+            uid: 0,
+            gid: 0,
+            pid: 0,
+            client: String::new(),
+            role: super::super::access::Role::Owner,
+        }))
     }
 
     #[derive(Default)]

@@ -1,5 +1,6 @@
 //! What the door needs of the house behind it. The daemon implements it over the store; a test over a map.
 
+use super::access::{Groups, Role};
 use crate::lsn::Lsn;
 use crate::model::{Command, Outcome};
 use proto::{Code, Failure, Reply, Request};
@@ -45,6 +46,8 @@ pub struct Peer {
     pub pid: i32,
     /// What it calls itself.
     pub client: String,
+    /// What it may do.
+    pub role: Role,
 }
 
 /// A change that is on disk and visible.
@@ -77,6 +80,11 @@ impl From<Stop> for Failure {
 pub trait Service: Send + Sync + 'static {
     /// What the store can do now. Asked for every request: must be a mere load.
     fn state(&self) -> State;
+
+    /// The groups whose members may come in beside root and the daemon's user. Asked for every connection.
+    fn groups(&self) -> Groups {
+        Groups::default()
+    }
 
     /// Submits a change. Called in the order in which a connection sent its changes, on a worker of the runtime: returns when
     /// the change is planned and queued, or committed if nothing else is at work and it commits here at once; it waits for

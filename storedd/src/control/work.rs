@@ -1,5 +1,6 @@
 //! What a session does with a request, lane by lane, and with what comes back.
 
+use super::access;
 use super::audit::Audit;
 use super::convert;
 use super::dispatch::{self, Lane};
@@ -38,6 +39,18 @@ impl Session {
 
     fn start(&mut self, id: u64, request: Request) {
         self.door.counters.request(&request);
+        let least = access::least(&request);
+        if self.peer.role < least {
+            let verb = request.verb();
+            let text = format!(
+                "{verb} needs the role {}; user {} is a {}",
+                least.word(),
+                self.peer.uid,
+                self.peer.role.word()
+            );
+            let failure = Failure::new(Code::NotPermitted, text).with_hint("run this as root: sudo storectl");
+            return self.refuse(id, Audit::of(&request), &failure);
+        }
         let state = self.door.service.state();
         match dispatch::lane(&request, state) {
             Err(failure) => self.refuse(id, Audit::of(&request), &failure),

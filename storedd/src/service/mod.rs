@@ -7,6 +7,7 @@ mod numbers;
 pub(crate) use numbers::percent;
 
 use crate::config::Config;
+use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
 use crate::control::{Committed, Completion, Counters, Parts, Peer, Service, State};
 use crate::env::Env;
@@ -179,6 +180,11 @@ impl Service for Handle {
             Phase::ReadOnly(_) => State::ReadOnly,
             Phase::Poisoned => State::Poisoned,
         }
+    }
+
+    fn groups(&self) -> Groups {
+        let config = self.0.config();
+        Groups { admin: config.access.admin_group.clone(), reader: config.access.reader_group.clone() }
     }
 
     fn change(&self, _peer: &Peer, command: Command, done: Completion) {

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod limits;
+mod roles;
 mod strangers;
 mod traffic;
 
@@ -33,6 +34,7 @@ pub(super) struct Fake {
     rows: AtomicUsize,
     /// Slow work waits while this is shut.
     gate: (Mutex<bool>, Condvar),
+    groups: Mutex<access::Groups>,
 }
 
 impl Fake {
@@ -52,6 +54,7 @@ impl Fake {
             stopped: AtomicUsize::new(0),
             rows: AtomicUsize::new(0),
             gate: (Mutex::new(true), Condvar::new()),
+            groups: Mutex::default(),
         })
     }
 
@@ -84,6 +87,10 @@ impl Fake {
 impl Service for Fake {
     fn state(&self) -> State {
         *self.state.lock().unwrap()
+    }
+
+    fn groups(&self) -> access::Groups {
+        self.groups.lock().unwrap().clone()
     }
 
     fn change(&self, _peer: &Peer, command: Command, done: Completion) {
