@@ -22,4 +22,6 @@ mod service;
 #[cfg(test)]
 mod starts;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod words;

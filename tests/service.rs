@@ -1,6 +1,11 @@
 //! The service unit names what the program really has: its binary, its files, its user, its exit statuses. Row 10.
 
+use crate::harness::{Daemon, TestStore};
+use proto::Request;
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use storedd::config::{Config, DEFAULT_FILE};
@@ -94,4 +99,59 @@ fn the_unit_gives_away_almost_nothing() {
     if let Some((ok, text)) = analyze(&args) {
         assert!(ok, "the exposure is above 1.0:\n{text}");
     }
+}
+
+/// A store whose socket was made by somebody else, who hands it over as descriptor 3, as the service manager does.
+fn started_by_a_socket(store: &TestStore, socket: &Path, options: &[&str]) -> (UnixListener, Daemon) {
+    let listener = UnixListener::bind(socket).unwrap();
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let log = fs::File::create(store.beside("daemon.log")).unwrap();
+    let hand_over = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
+    let child = Command::new("sh")
+        .args(["-c", hand_over, "sh", env!("CARGO_BIN_EXE_storedd"), "--data-dir"])
+        .arg(&store.data)
+        .args(options)
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("STOREDD_CONFIG")
+        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let daemon = store.daemon(child);
+    (listener, daemon.at(socket))
+}
+
+// row B16: whoever connects before the daemon is there waits for it, a restart refuses nobody, and the socket stays the
+// service manager's.
+#[test]
+fn a_socket_that_is_handed_over_is_served() {
+    let store = TestStore::new();
+    let socket = store.beside("control.sock");
+    let place = socket.to_str().unwrap().to_owned();
+    let (listener, mut daemon) = started_by_a_socket(&store, &socket, &["--socket", &place]);
+    // The connection is in the queue from the first moment on.
+    let early = store.ctl(&["--socket", &place, "health", "--wait", "60"]).expect(0);
+    assert!(early.err.is_empty(), "{early:?}");
+    let pid = daemon.client().call(&Request::Status).map(|reply| reply.to_json()["pid"].clone()).unwrap();
+    assert_eq!(pid, daemon.child.id());
+    store.ctl(&["--socket", &place, "user", "add", "joe"]).expect(0);
+
+    store.ctl(&["--socket", &place, "restart"]).expect(0);
+    store.ctl(&["--socket", &place, "user", "show", "joe"]).expect(0);
+    assert_eq!(daemon.log().matches("handed_over=true").count(), 2, "{}", daemon.log());
+
+    store.ctl(&["--socket", &place, "shutdown"]).expect(0);
+    assert_eq!(daemon.wait(), 0);
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    drop(listener);
+}
+
+// Two programs with two ideas of where the socket is would never meet.
+#[test]
+fn another_socket_than_the_configured_is_refused() {
+    let store = TestStore::new();
+    let (_listener, mut daemon) = started_by_a_socket(&store, &store.beside("other.sock"), &[]);
+    assert_eq!(daemon.wait(), i32::from(exit::CONFIG), "{}", daemon.log());
+    assert!(daemon.log().contains("ListenStream="), "{}", daemon.log());
 }

@@ -5,8 +5,9 @@ use crate::commands::{self, Ask};
 use crate::confirm;
 use crate::exit::{NOT_RUNNING, Outcome, Stop};
 use crate::offline;
-use crate::render::{self, Answer, Style, notes};
+use crate::render::{self, Answer, Style, frame, notes};
 use crate::socket::{self, Environment};
+use crate::suggest;
 use proto::{Client, ClientError, Code, Failure, Reply, Request};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Between two prints of `status --watch`.
 const WATCH: Duration = Duration::from_secs(2);
+/// Between two looks at the size of the terminal.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Connects to the daemon that the options name.
 ///
@@ -51,7 +54,7 @@ pub fn one(global: &Global, environment: &Environment, style: Style, out: &mut d
         }
         client => client.map_err(|e| Stop::Failed(unconnected(global, &e)))?,
     };
-    answer(&mut client, style, out, ask)
+    answer(&mut client, style, out, ask).map_err(|stop| suggest::add(stop, global, environment, &ask.request))
 }
 
 /// Asks over a connection that is there and prints the answer.
@@ -147,16 +150,30 @@ pub fn watch(global: &Global, environment: &Environment, style: Style, out: &mut
         };
         match shown {
             Ok(reply) => {
-                render::clear(out, style)?;
+                let mut text = Vec::new();
                 let mut answer = Answer::new(&ask, style);
-                answer.part(out, reply)?;
-                answer.end(out)?;
+                answer.part(&mut text, reply)?;
+                answer.end(&mut text)?;
+                show_for(WATCH, out, style, &String::from_utf8_lossy(&text))?;
             }
             Err(e) if is_not_running(&e) => return not_running(style, out, &e.failure()),
             Err(e) => return Err(Stop::Failed(e.failure())),
         }
-        std::thread::sleep(WATCH);
     }
+}
+
+/// Shows `text` for so long, and again as soon as the terminal gets another size.
+fn show_for(time: Duration, out: &mut dyn Write, style: Style, text: &str) -> Outcome<()> {
+    let mut shown = None;
+    for _ in 0..time.div_duration_f64(LOOK) as u32 {
+        let size = frame::size().filter(|_| style.tty);
+        if shown != Some(size) {
+            shown = Some(size);
+            frame::show(out, style, size, text).map_err(|e| Stop::output(&e))?;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod ask;
 mod batch;
 mod cli;
 mod commands;
+mod complete;
 mod confirm;
 mod cyrus;
 mod exit;
@@ -19,17 +20,19 @@ mod files;
 mod import;
 mod later;
 mod life;
+mod names;
 mod offline;
 mod pipe;
 mod render;
 mod socket;
+mod suggest;
 mod usage;
 
 use clap::FromArgMatches;
-use cli::{Cli, CompletionsArgs, Shell};
+use cli::{Cli, CompletionsArgs};
 use commands::Plan;
 use exit::{DONE, Outcome, PARTLY, Stop};
-use render::{Style, notes};
+use render::{Style, ink, notes};
 use socket::Environment;
 use std::ffi::OsString;
 use std::io::Write;
@@ -38,6 +41,12 @@ use std::process::ExitCode;
 /// Does what the arguments say (the first is the program's name); gives the exit code of the table in `--help`.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    match complete::answered(&args) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::from(DONE),
+        // A shell shows nothing of it; what was typed stays.
+        Err(_) => return ExitCode::from(PARTLY),
+    }
     let parsed = cli::definition().try_get_matches_from(&args).and_then(|m| Cli::from_arg_matches(&m));
     let (json, outcome) = match parsed {
         Ok(cli) => {
@@ -91,10 +100,11 @@ fn unparsed(error: &clap::Error) -> Outcome<u8> {
 fn act(cli: Cli) -> Outcome<u8> {
     let Cli { global, verb } = cli;
     let style = Style::of_stdout(global.json);
+    ink::allow(style.tty);
     let environment = Environment::of_process();
     let out = &mut render::stdout();
     match commands::plan(verb)? {
-        Plan::Completions(args) => completions(out, &args),
+        Plan::Completions(args) => print_completions(out, &args),
         Plan::Recover(args) if args.accept_loss && !args.dry_run && life::is_running(&global, &environment)? => {
             life::accept_loss(&global, &environment, args.yes)?;
             // What was given up is told, and is no success.
@@ -121,14 +131,21 @@ fn act(cli: Cli) -> Outcome<u8> {
     }
 }
 
-fn completions(out: &mut dyn Write, args: &CompletionsArgs) -> Outcome<u8> {
-    let mut script = Vec::new();
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    clap_complete::generate(shell, &mut cli::definition(), "storectl", &mut script);
+fn print_completions(out: &mut dyn Write, args: &CompletionsArgs) -> Outcome<u8> {
+    let script = complete::script(args.shell).map_err(|e| Stop::output(&e))?;
     render::text(out, &String::from_utf8_lossy(&script))?;
     Ok(DONE)
+}
+
+/// The command line as clap knows it: what man pages are made of.
+#[must_use]
+pub fn definition() -> clap::Command {
+    cli::definition()
+}
+
+/// The completion script for `bash`, `zsh` or `fish`; `None` for another shell.
+#[must_use]
+pub fn completions(shell: &str) -> Option<Vec<u8>> {
+    let shell = <cli::Shell as clap::ValueEnum>::from_str(shell, false).ok()?;
+    complete::script(shell).ok()
 }

@@ -25,6 +25,7 @@ use crate::startup::{MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
 use crate::store::{self, Phase, Store};
 use crate::{jobs, logging, reload, systemd};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -40,13 +41,16 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Runs the daemon; the exit status of the program.
 #[must_use]
 pub fn run(config: Config) -> u8 {
+    let handed = systemd::handed_socket();
     let level = logging::start(&config.messages);
     // A package that replaces the program while it runs makes this name stand for the new one.
     let program = std::env::current_exe().unwrap_or_else(|_| "storedd".into());
     let named = place::named(&config);
-    match rise(config, &level) {
-        Ok(Exit::Status(status)) => status,
-        Ok(Exit::Again { accept_loss }) => again(&program, accept_loss),
+    let handed = handed.map_err(|e| StoreError::io("take", "the socket of the service manager", e));
+    let ended = handed.and_then(|handed| Ok((rise(config, &level, handed.as_ref())?, handed)));
+    match ended {
+        Ok((Exit::Status(status), _)) => status,
+        Ok((Exit::Again { accept_loss }, handed)) => again(&program, accept_loss, handed.as_ref()),
         Err(e) => {
             let hint = e.hint().map(|hint| proto::naming::complete(&hint, &named));
             tracing::error!(event = "start_failed", code = e.code(), hint, "{e}");
@@ -71,14 +75,17 @@ enum Exit {
 const ACCEPT_LOSS: &str = "STOREDD_ACCEPT_LOSS";
 
 /// Becomes the program again that this process was started as; comes back only if that fails.
-fn again(program: &std::path::Path, accept_loss: bool) -> u8 {
+fn again(program: &std::path::Path, accept_loss: bool, handed: Option<&UnixListener>) -> u8 {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new(program);
     command.args(std::env::args_os().skip(1)).env_remove(ACCEPT_LOSS);
     if accept_loss {
         command.env(ACCEPT_LOSS, std::process::id().to_string());
     }
-    let error = command.exec();
+    let error = match handed.map_or(Ok(()), |socket| systemd::hand_on(socket, &mut command)) {
+        Ok(()) => command.exec(),
+        Err(e) => e,
+    };
     tracing::error!(event = "restart_failed", program = ?command.get_program(), %error, hint = "systemctl start storedd");
     exit::BUG
 }
@@ -88,7 +95,7 @@ fn loss_is_accepted() -> bool {
     std::env::var(ACCEPT_LOSS).is_ok_and(|pid| pid == std::process::id().to_string())
 }
 
-fn rise(config: Config, level: &logging::LevelHandle) -> Result<Exit, StoreError> {
+fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListener>) -> Result<Exit, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
     let files = allow_many_files();
@@ -101,7 +108,10 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<Exit, StoreError
     let counters = Arc::new(Counters::default());
     let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
     let runtime = runtime()?;
-    let listener = Listener::bind(&config.control.socket, SOCKET_MODE)?;
+    let listener = match handed {
+        Some(handed) => Listener::inherit(handed, &config.control.socket)?,
+        None => Listener::bind(&config.control.socket, SOCKET_MODE)?,
+    };
     let door = runtime
         .block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config, files), counters) });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
@@ -112,7 +122,7 @@ fn rise(config: Config, level: &logging::LevelHandle) -> Result<Exit, StoreError
         &config.control.socket.display().to_string(),
     );
     told(state.set_state("recovering"));
-    tracing::info!(event = "listening", socket = %config.control.socket.display());
+    tracing::info!(event = "listening", socket = %config.control.socket.display(), handed_over = handed.is_some());
 
     let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
     let on_progress = startup.on_progress();

@@ -1,10 +1,14 @@
-//! What the service manager is told (`sd_notify(3)`). The only file that names `sd-notify`.
+//! What the service manager is told (`sd_notify(3)`), and the socket it may hand over (`sd_listen_fds(3)`). The only file
+//! that names `sd-notify` and `listenfd`.
 //!
 //! Everything here does nothing without `NOTIFY_SOCKET`, and a message that cannot be sent is no reason to stop: the
 //! manager then acts by its own timeouts.
 
 use sd_notify::NotifyState;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
 /// A status line is cut to so many bytes.
@@ -38,6 +42,34 @@ pub fn reloading() {
 /// The stop has begun.
 pub fn stopping(line: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(&tidy(line))]);
+}
+
+/// The control socket, where the service manager made it; `None` if it handed nothing over. To be called once and before
+/// there is a second thread: it takes the announcement out of the environment, so that no child takes it for its own.
+///
+/// # Errors
+/// More than one descriptor, or something else than a Unix stream socket.
+pub fn handed_socket() -> io::Result<Option<UnixListener>> {
+    let mut handed = listenfd::ListenFd::from_env();
+    match handed.len() {
+        0 => Ok(None),
+        1 => handed.take_unix_listener(0),
+        count => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{count} descriptors were handed over, expected the control socket alone"),
+        )),
+    }
+}
+
+/// Hands the socket on to the program that this process is about to become.
+///
+/// # Errors
+/// Those of `fcntl(2)`.
+pub fn hand_on(socket: &UnixListener, command: &mut Command) -> io::Result<()> {
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
+    command.env("LISTEN_FDS", "1").env("LISTEN_PID", std::process::id().to_string());
+    command.env("LISTEN_FDS_FIRST_FD", socket.as_raw_fd().to_string());
+    Ok(())
 }
 
 /// Feeds the watchdog of the service manager, if it has one, three times in its period, each time `alive` says so. It is

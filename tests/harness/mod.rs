@@ -154,6 +154,12 @@ impl Daemon {
         }
     }
 
+    /// The same daemon, which listens elsewhere than in its data directory.
+    pub fn at(mut self, socket: &Path) -> Daemon {
+        self.socket = socket.to_owned();
+        self
+    }
+
     /// A connection.
     pub fn client(&self) -> Client {
         Client::connect(&self.socket, "test", Timeouts::default()).unwrap()

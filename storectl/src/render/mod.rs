@@ -11,7 +11,9 @@
 //! * A list that breaks off is left open, so that no reader takes it for a whole one.
 
 mod change;
+pub mod frame;
 mod human;
+pub mod ink;
 mod json;
 pub mod notes;
 mod status;
@@ -184,19 +186,6 @@ pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
 /// Those of `out`.
 pub fn text(out: &mut dyn Write, text: &str) -> Outcome<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Stop::output(&e))
-}
-
-/// Makes room for a result that takes the place of the one before.
-///
-/// # Errors
-/// Those of `out`.
-pub fn clear(out: &mut dyn Write, style: Style) -> Outcome<()> {
-    match style {
-        Style { json: true, .. } => Ok(()),
-        // Cursor to the top left corner, then clear from there.
-        Style { tty: true, .. } => out.write_all(b"\x1b[H\x1b[J").map_err(|e| Stop::output(&e)),
-        Style { tty: false, .. } => writeln!(out).map_err(|e| Stop::output(&e)),
-    }
 }
 
 /// Prints a result that is no reply of the daemon: as JSON, or as the lines of `text`.

@@ -1,5 +1,6 @@
 //! `status`, `stats` and what a start found, for people.
 
+use super::ink;
 use super::table::pairs;
 use super::words::{age, bytes, counted, duration, micros, printable};
 use proto::{Histogram, Report, Stats, Status};
@@ -44,7 +45,8 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)?;
     for alarm in &s.alarms {
-        writeln!(out, "ALARM {} since {}: {}", printable(&alarm.name), alarm.since, printable(&alarm.message))?;
+        let what = ink::alarm(&format!("ALARM {}", printable(&alarm.name)));
+        writeln!(out, "{what} since {}: {}", alarm.since, printable(&alarm.message))?;
         if let Some(next) = &alarm.next {
             writeln!(out, "  next: {}", printable(next))?;
         }

@@ -1,6 +1,7 @@
 //! Tables: aligned columns on a terminal, one record a line with tabs elsewhere. A long list comes in parts; columns keep
 //! at least the widths they had, so that the parts stand under each other.
 
+use super::ink;
 use super::words::{for_terminal, printable};
 use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
 use std::io::{self, Write};
@@ -87,14 +88,15 @@ impl Grid {
     }
 }
 
-/// Aligned `key: value` lines.
+/// Aligned `key: value` lines; a state stands in its colour.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn pairs(out: &mut dyn Write, pairs: &[(&str, String)]) -> io::Result<()> {
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0) + 1;
     for (key, value) in pairs {
-        writeln!(out, "{:width$}  {}", format!("{key}:"), printable(value))?;
+        let value = if *key == "state" { ink::state(&printable(value)).into() } else { printable(value) };
+        writeln!(out, "{:width$}  {value}", format!("{key}:"))?;
     }
     Ok(())
 }

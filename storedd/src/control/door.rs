@@ -161,7 +161,7 @@ impl Shared {
 }
 
 async fn accept(
-    listener: (tokio::net::UnixListener, super::listen::Unlink),
+    listener: (tokio::net::UnixListener, Option<super::listen::Unlink>),
     door: Arc<Shared>,
     life: mpsc::Sender<()>,
 ) {

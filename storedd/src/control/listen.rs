@@ -10,6 +10,7 @@
 //! * Mode 0660 at most, never for others.
 //! * Whoever may write the directory could put another socket there: it must belong to root or this user, and be writable
 //!   by nobody else (or have the sticky bit).
+//! * A socket that the service manager made stays the service manager's: its name is never removed here.
 
 use crate::error::{Result, StoreError, exit};
 use proto::client::SOCKET_PATH_BYTES_MAX as PATH_BYTES_MAX;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Connections that wait in the kernel to be accepted.
@@ -29,7 +31,8 @@ const TEMPORARY: &str = ".sock.new";
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
-    unlink: Unlink,
+    /// None for a socket that was handed over.
+    unlink: Option<Unlink>,
 }
 
 /// Removes the name if it still is this socket's.
@@ -82,11 +85,43 @@ impl Listener {
             let _ = rustix::fs::unlink(&temporary);
         })?;
         let unlink = Unlink { path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino };
-        Ok(Listener { socket, unlink })
+        Ok(Listener { socket, unlink: Some(unlink) })
     }
 
-    pub(super) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Unlink)> {
-        let listener = std::os::unix::net::UnixListener::from(self.socket);
+    /// Listens on a socket that the service manager made and listens on already. It must be the one at `path`, and not be
+    /// open to others.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it does not listen, has another name, or is open to others; [`StoreError::Io`] from the
+    /// system.
+    pub fn inherit(handed: &UnixListener, path: &Path) -> Result<Listener> {
+        let io = |op| move |e: io::Error| StoreError::io(op, shown(path), e);
+        let address = handed.local_addr().map_err(io("getsockname"))?;
+        let found = address.as_pathname().map_or_else(|| "a socket without a path".to_owned(), shown);
+        let listens = rustix::net::sockopt::socket_acceptconn(handed).map_err(|e| io("getsockopt")(e.into()))?;
+        if address.as_pathname() != Some(path) || !listens {
+            let state = if listens { "" } else { ", which does not listen" };
+            return Err(refused(
+                format!("the service manager handed over {found}{state}; expected {}, listening", shown(path)),
+                "make ListenStream= of the socket unit and the socket of the configuration the same path",
+                exit::CONFIG,
+            ));
+        }
+        let mode = rustix::fs::stat(path).map_err(|e| StoreError::io("stat", shown(path), e.into()))?.st_mode & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(refused(
+                format!("socket {found}: mode {mode:04o}, expected 0660 at most"),
+                "give the socket unit SocketMode=0660",
+                exit::NOT_PERMITTED,
+            ));
+        }
+        let socket = handed.try_clone().map_err(io("dup"))?;
+        socket.set_nonblocking(true).map_err(io("fcntl"))?;
+        Ok(Listener { socket: socket.into(), unlink: None })
+    }
+
+    pub(super) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Unlink>)> {
+        let listener = UnixListener::from(self.socket);
         Ok((tokio::net::UnixListener::from_std(listener)?, self.unlink))
     }
 }
@@ -192,7 +227,7 @@ fn shown(path: &Path) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn directory() -> tempfile::TempDir {
@@ -265,6 +300,27 @@ mod tests {
         let _other = UnixListener::bind(&path).unwrap();
         drop(first);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_is_handed_over_is_used_and_left_behind() {
+        let dir = directory();
+        let path = dir.path().join("s");
+        let handed = UnixListener::bind(&path).unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o660);
+        let _waits = UnixStream::connect(&path).unwrap();
+        let listener = Listener::inherit(&handed, &path).unwrap();
+        UnixListener::from(listener.socket).accept().unwrap();
+        UnixStream::connect(&path).unwrap();
+
+        let (code, message) = text(Listener::inherit(&handed, &dir.path().join("other")));
+        assert_eq!(code, exit::CONFIG);
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+        mode(0o666);
+        let (code, message) = text(Listener::inherit(&handed, &path));
+        assert_eq!(code, exit::NOT_PERMITTED);
+        assert!(message.contains("0666"), "{message}");
     }
 
     #[test]
