@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests make, damage and look at files, and wait for programs")]
 
 #[cfg(test)]
+mod alarms;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;

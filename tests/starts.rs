@@ -112,6 +112,7 @@ fn progress_can_be_asked_during_a_recovery() {
         status.state == "ready"
     });
     assert!(!percents.is_empty() && refused > 0, "the recovery was too short to be seen: {}", daemon.log());
+    until("users are counted", || !store.json(&["status"])["users"].is_null());
     assert_eq!(store.json(&["status"])["users"], 12_000);
 }
 

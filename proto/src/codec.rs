@@ -159,7 +159,7 @@ pub fn size<T: Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, Command};
+    use crate::{Code, Command, Window};
     use std::collections::BTreeMap;
 
     fn hex<T: Payload>(value: &T) -> String {
@@ -199,6 +199,8 @@ mod tests {
             Request::Change { command: Command::UserDelete { user: s("u") }, dry_run: true },
             Request::Atomic { commands: vec![Command::UserDelete { user: s("u") }] },
             Request::Restart { accept_loss: true },
+            Request::Maintenance { window: Window::Start { seconds: 5, reason: s("r") } },
+            Request::Metrics,
         ]
     }
 
@@ -251,6 +253,8 @@ mod tests {
         "150000000100000001000000000000007501",
         "16000000010000000000000001000000010000000000000075",
         "1700000001",
+        "18000000000000000500000000000000010000000000000072",
+        "19000000",
     ];
 
     const GOLDEN_COMMANDS: [&str; 13] = [

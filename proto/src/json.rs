@@ -32,6 +32,8 @@ impl Reply {
             Reply::Config(x) => value(x),
             Reply::Changed(x) => value(x),
             Reply::Each(x) => value(x),
+            Reply::Maintenance(x) => value(x),
+            Reply::Metrics(x) => value(x),
         }
     }
 }

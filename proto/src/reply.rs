@@ -1,7 +1,7 @@
 //! What the daemon answers. Field names are the JSON keys of the command-line contract; a field is only ever added
 //! together with a new protocol version.
 
-use crate::state::{Stats, Status};
+use crate::state::{Maintenance, Stats, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,11 +55,15 @@ pub enum Reply {
     Changed(Changed),
     /// `Atomic`: one answer for each command.
     Each(Vec<Changed>),
+    /// `maintenance`: what holds now; null if nothing.
+    Maintenance(Option<Maintenance>),
+    /// `metrics`: the text format of Prometheus.
+    Metrics(String),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 22;
+    pub const COUNT: u32 = 24;
 
     /// Adds the next part of the same answer behind this one.
     ///

@@ -4,6 +4,25 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The end of the name of a client whose changes are bulk work (see [`Request::Hello`]).
+pub const BULK: &str = " (bulk)";
+
+/// What to do about maintenance, a time in which bulk work is expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Window {
+    /// Begin one, or give the one that there is another end.
+    Start {
+        /// Seconds from now; at most a week.
+        seconds: u64,
+        /// Why; for `status` and the log.
+        reason: String,
+    },
+    /// End it.
+    Stop,
+    /// Only tell.
+    Show,
+}
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -11,7 +30,8 @@ pub enum Request {
     Hello {
         /// Protocol version the client speaks: [`crate::frame::VERSION`].
         version: u16,
-        /// A name for messages and log lines ("storectl 0.1.0"); at most 256 bytes.
+        /// A name for messages and log lines ("storectl 0.1.0"); at most 256 bytes. With [`BULK`] at its end, the changes
+        /// of this connection are bulk work: the first to be refused when a disk runs full.
         client: String,
     },
     /// `status`; answered in every state.
@@ -124,11 +144,18 @@ pub enum Request {
         /// True: the start that follows gives up what it cannot reach; refused where nothing is held.
         accept_loss: bool,
     },
+    /// `maintenance start|stop|status`: answers with what holds then; answered in every state but while recovering.
+    Maintenance {
+        /// What to do.
+        window: Window,
+    },
+    /// `metrics`: every number in the text format of Prometheus; answered in every state.
+    Metrics,
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 24;
+    pub const COUNT: u32 = 26;
 
     /// Wire number.
     #[must_use]
@@ -158,6 +185,8 @@ impl Request {
             Request::Change { .. } => 21,
             Request::Atomic { .. } => 22,
             Request::Restart { .. } => 23,
+            Request::Maintenance { .. } => 24,
+            Request::Metrics => 25,
         }
     }
 
@@ -196,6 +225,8 @@ impl Request {
         "change",
         "batch --atomic",
         "restart",
+        "maintenance",
+        "metrics",
     ];
 }
 

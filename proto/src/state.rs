@@ -40,9 +40,9 @@ pub struct Status {
     pub peruser_age: Option<f64>,
     /// Seconds since the last expire run; null while there is none.
     pub expire_age: Option<f64>,
-    /// Log segments and their bytes.
+    /// Log segments.
     pub log_segments: u64,
-    /// Bytes of log that a restart would replay.
+    /// Bytes of changes that a restart would replay.
     pub replay_bytes: u64,
     /// Connections open now.
     pub connections: u64,
@@ -54,23 +54,54 @@ pub struct Status {
     pub tables: BTreeMap<String, u64>,
     /// True until `reconstruct -m` was run after a rollback.
     pub repair_recommended: bool,
-    /// Conditions that want attention.
+    /// Conditions that want attention, worst first.
     pub alarms: Vec<Alarm>,
+    /// A time in which bulk work is expected; null if there is none.
+    pub maintenance: Option<Maintenance>,
+    /// Seconds that the oldest unanswered change has been waiting; null if none waits.
+    pub oldest_wait: Option<f64>,
     /// What the last start found and did, in one line.
     pub last_start: String,
 }
 
 /// A condition that wants attention.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Alarm {
     /// Stable name.
     pub name: String,
+    /// Which of several: a disk, a partition, a file; empty where there is only one.
+    pub subject: String,
+    /// `warning`, `critical`.
+    pub severity: String,
     /// RFC 3339.
     pub since: String,
     /// What is wrong, in one sentence.
     pub message: String,
+    /// Why, as far as the daemon knows.
+    pub cause: String,
+    /// What was measured, in `unit`.
+    pub value: f64,
+    /// What it is held against, in `unit`.
+    pub limit: f64,
+    /// `bytes`, `seconds`, `segments`, `failures`; empty for a condition that is there or not.
+    pub unit: String,
+    /// Units a second by which it gets worse; null where that says nothing.
+    pub rate: Option<f64>,
+    /// Seconds until there is no room left at that rate; null if it is not coming nearer.
+    pub time_to_full: Option<f64>,
     /// The next command to type.
     pub next: Option<String>,
+}
+
+/// A time in which bulk work is expected: its alarms are silent, and nothing is restarted for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// RFC 3339.
+    pub until: String,
+    /// Why.
+    pub reason: String,
+    /// Who began it.
+    pub who: String,
 }
 
 /// A latency histogram: microseconds.
@@ -143,4 +174,26 @@ pub struct Stats {
     pub connections_refused: u64,
     /// Memory of the process in bytes.
     pub resident_bytes: u64,
+    /// LSN of the last transaction.
+    pub last_lsn: u64,
+    /// LSN up to which the database file is durable by itself.
+    pub checkpoint_lsn: u64,
+    /// Segment of the first record that a recovery would read; null if it would read none.
+    pub recovery_begins: Option<String>,
+    /// Commands that wait to be planned.
+    pub queue: u64,
+    /// Changes submitted and not answered.
+    pub changes_at_work: u64,
+    /// Seconds that the oldest unanswered change has been waiting.
+    pub oldest_wait: Option<f64>,
+    /// Seconds that the checkpoint at work has been running.
+    pub checkpoint_running: Option<f64>,
+    /// Log segments kept, and their bytes.
+    pub log_segments: u64,
+    /// Bytes of them.
+    pub log_segment_bytes: u64,
+    /// Empty segments made ahead.
+    pub log_spares: u64,
+    /// Requests refused, by code.
+    pub refusals: BTreeMap<String, u64>,
 }

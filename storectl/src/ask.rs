@@ -27,6 +27,15 @@ pub fn connect(global: &Global, environment: &Environment, long: bool) -> Outcom
     socket::connect(&path, global.timeout, long).map_err(|e| Stop::Failed(unconnected(global, &e)))
 }
 
+/// As [`connect`], for bulk work.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_bulk(global: &Global, environment: &Environment) -> Outcome<Client> {
+    let path = socket::path(global, environment)?;
+    socket::connect_bulk(&path, global.timeout).map_err(|e| Stop::Failed(unconnected(global, &e)))
+}
+
 /// Why there is no connection, with the very command that starts the daemon where it is known.
 pub fn unconnected(global: &Global, error: &ClientError) -> Failure {
     let failure = error.failure();

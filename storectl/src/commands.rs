@@ -2,9 +2,9 @@
 
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, HealthArgs, ImportVerb, LogDumpArgs, LogVerb,
-    MailboxVerb, PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+    MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
 };
-use proto::{Code, Command, Failure, Request};
+use proto::{Code, Command, Failure, Request, Window};
 
 /// What a verb comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +106,8 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Health(HealthArgs { wait: Some(wait) }) => return Ok(Plan::WaitReady(wait)),
         Verb::Health(HealthArgs { wait: None }) => Ask::new(Request::Health).form(Form::Silent),
         Verb::Stats => Ask::new(Request::Stats),
+        Verb::Metrics => Ask::new(Request::Metrics),
+        Verb::Maintenance(verb) => maintenance(verb),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
         Verb::Log(verb) => log(verb),
         Verb::User(verb) => user(verb),
@@ -165,6 +167,15 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
 
 fn change(command: Command, dry_run: bool) -> Ask {
     Ask::new(Request::Change { command, dry_run })
+}
+
+fn maintenance(verb: MaintenanceVerb) -> Ask {
+    let window = match verb {
+        MaintenanceVerb::Start(a) => Window::Start { seconds: a.length.as_secs(), reason: a.reason },
+        MaintenanceVerb::Stop => Window::Stop,
+        MaintenanceVerb::Status => Window::Show,
+    };
+    Ask::new(Request::Maintenance { window })
 }
 
 fn log(verb: LogVerb) -> Ask {

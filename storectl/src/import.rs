@@ -62,7 +62,7 @@ pub fn cyrus_list(
         Stop::hint(Code::BadInput, wrong, "make the list with: ctl_mboxlist -d > FILE")
     })?;
     drop(bytes);
-    let mut client = ask::connect(global, environment, true)?;
+    let mut client = ask::connect_bulk(global, environment)?;
     let mut summary = Summary { dry_run: args.dry_run, ..Summary::default() };
     summary.mapped_partitions = map_partitions(&mut client, &mut list, &args.map_partition)?;
     let Mapped { imports, left_out, refused } = list;

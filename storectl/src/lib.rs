@@ -121,7 +121,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;
-            let client = ask::connect(&global, &environment, true)?;
+            let client = ask::connect_bulk(&global, &environment)?;
             match batch::run(&args, input, client, style, out) {
                 // Lines that nobody reads the results of are not sent any more.
                 Err(Stop::Unread) => Ok(PARTLY),

@@ -72,11 +72,26 @@ fn configured(bytes: &[u8]) -> Option<PathBuf> {
     Some(data.join(runtime.unwrap_or(".")).join(socket.unwrap_or(FILE)))
 }
 
+/// How this program calls itself.
+const NAME: &str = concat!("storectl ", env!("CARGO_PKG_VERSION"));
+
 /// Connects; `long`: for work that may rightly say nothing for minutes.
 ///
 /// # Errors
 /// No daemon, not allowed, another protocol.
 pub fn connect(path: &Path, timeout: Option<Duration>, long: bool) -> Result<Client, ClientError> {
+    connect_as(NAME, path, timeout, long)
+}
+
+/// As [`connect`], for work that comes in numbers and may be refused first when a disk runs full.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_bulk(path: &Path, timeout: Option<Duration>) -> Result<Client, ClientError> {
+    connect_as(&format!("{NAME}{}", proto::BULK), path, timeout, true)
+}
+
+fn connect_as(name: &str, path: &Path, timeout: Option<Duration>, long: bool) -> Result<Client, ClientError> {
     let mut timeouts = Timeouts::default();
     timeouts.answer = match timeout {
         Some(Duration::ZERO) => None,
@@ -88,7 +103,7 @@ pub fn connect(path: &Path, timeout: Option<Duration>, long: bool) -> Result<Cli
         None if long => None,
         None => Some(PATIENCE),
     };
-    Client::connect(path, concat!("storectl ", env!("CARGO_PKG_VERSION")), timeouts)
+    Client::connect(path, name, timeouts)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub use verify::check;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -197,6 +198,12 @@ impl Config {
             named.push(("--socket", text(socket)));
         }
         named
+    }
+
+    /// Where the numbers are served; `None` if nowhere.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.listen.parse().ok()
     }
 
     /// When a changed option takes effect, by its full name.

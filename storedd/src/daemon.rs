@@ -19,17 +19,18 @@ use crate::control::{Counters, Door, Limits, Listener};
 use crate::error::{StoreError, exit};
 use crate::partition::PartitionId;
 use crate::place;
+use crate::service::watch::Watch;
 use crate::service::{Daemon, Event, Handle};
 use crate::signals::{self, Signal};
 use crate::startup::{MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
 use crate::store::{self, Phase, Store};
-use crate::{jobs, logging, reload, systemd};
+use crate::threads::Threads;
+use crate::{jobs, logging, metrics, reload, systemd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -115,13 +116,10 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let door = runtime
         .block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config, files), counters) });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
-    let state = StateFile::new(
-        disks.data.clone(),
-        env.clone(),
-        std::process::id(),
-        &config.control.socket.display().to_string(),
-    );
+    let socket = config.control.socket.display().to_string();
+    let state = Arc::new(StateFile::new(disks.data.clone(), env.clone(), std::process::id(), &socket));
     told(state.set_state("recovering"));
+    publish_metrics(&config, &daemon, &runtime);
     tracing::info!(event = "listening", socket = %config.control.socket.display(), handed_over = handed.is_some());
 
     let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
@@ -135,9 +133,13 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         store::CommitError::Refused(r) => Err(StoreError::Bug(r.to_string())),
     })?;
     startup.end();
-    let threads = Threads::start(&store)?;
+    let mut threads = Threads::start(&store)?;
     let limits = jobs::backlog::Limits { segments: config.alarm.max_log, age: config.alarm.max_log_age };
     jobs::backlog::work_off(&store, &report, limits, env.now());
+    let watch = Arc::new(Watch::new(store.clone(), env.clone(), state.clone(), &config));
+    watch.begin(&config);
+    threads.watch(&watch, &daemon, &events)?;
+    daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());
 
     let word = daemon_state(&daemon);
@@ -145,6 +147,23 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     say_ready(word, &report);
     let ended = event_loop(&daemon, &store, &state, &threads, &inbox, level, &events)?;
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
+}
+
+/// Opens the ways out for the numbers. A listener or a file that cannot be had is said, and no reason to be without mail.
+fn publish_metrics(config: &Config, daemon: &Arc<Daemon>, runtime: &Runtime) {
+    let page = Handle(daemon.clone());
+    let served = page.clone();
+    if let Some(address) = config.metrics_address() {
+        match metrics::listen::start(runtime.handle(), address, Arc::new(move || served.metrics())) {
+            Ok(address) => tracing::info!(event = "metrics", %address),
+            Err(e) => tracing::error!(event = "metrics_not_served", %address, error = %e),
+        }
+    }
+    let daemon = daemon.clone();
+    let path = move || daemon.config().metrics.textfile.clone();
+    if let Err(e) = metrics::textfile::start(path, move || page.metrics()) {
+        tracing::error!(event = "metrics_textfile", error = %e);
+    }
 }
 
 /// Files that the store itself may have open at a time, with room to spare.
@@ -231,60 +250,15 @@ fn told(result: std::io::Result<()>) {
     }
 }
 
-/// The threads that work for the store.
-struct Threads {
-    store: Arc<Store>,
-    handles: Vec<JoinHandle<()>>,
-    spares_stop: Arc<AtomicBool>,
-}
-
-impl Threads {
-    fn start(store: &Arc<Store>) -> Result<Threads, StoreError> {
-        let spares_stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads { store: store.clone(), handles: Vec::new(), spares_stop: spares_stop.clone() };
-        for n in 0..2 {
-            let store = store.clone();
-            threads.spawn(&format!("commit-{n}"), move || store.run_committer())?;
-        }
-        let checkpointed = store.clone();
-        threads.spawn("checkpoint", move || checkpointed.run_checkpointer())?;
-        let spared = store.clone();
-        threads.spawn("spares", move || {
-            while !spares_stop.load(Ordering::Acquire) {
-                match spared.prepare_spares() {
-                    Ok(true) => {}
-                    Ok(false) => std::thread::sleep(Duration::from_millis(10)),
-                    Err(e) => {
-                        tracing::warn!(event = "no_spare", error = %e, "no empty log segment could be prepared");
-                        std::thread::sleep(Duration::from_secs(1));
-                    }
-                }
-            }
-        })?;
-        Ok(threads)
+/// Notes that something was done; false if that could not be written, which is said once.
+fn noted(state: &StateFile, act: Act) -> bool {
+    let owed = !state.late().is_empty();
+    let result = state.note(act);
+    let done = result.is_ok();
+    if !owed {
+        told(result);
     }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
-        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-        self.handles.push(handle.map_err(|e| StoreError::io("start", format!("thread {name}"), e))?);
-        Ok(())
-    }
-
-    /// True if one of them has ended, which none does by itself.
-    fn one_died(&self) -> bool {
-        self.handles.iter().any(JoinHandle::is_finished)
-    }
-
-    fn join(self) {
-        self.spares_stop.store(true, Ordering::Release);
-        self.store.stop_committers();
-        self.store.stop_checkpointer();
-        for handle in self.handles {
-            if handle.join().is_err() {
-                tracing::error!(event = "thread_panicked");
-            }
-        }
-    }
+    done
 }
 
 /// Why the loop ended.
@@ -294,6 +268,7 @@ enum Ended {
     Restart { accept_loss: bool },
     Poisoned,
     ThreadDied,
+    Excess,
 }
 
 impl Ended {
@@ -305,6 +280,7 @@ impl Ended {
             Ended::Restart { .. } => "restart",
             Ended::Poisoned => "log_failed",
             Ended::ThreadDied => "thread_died",
+            Ended::Excess => "log_excess",
         }
     }
 }
@@ -352,19 +328,27 @@ fn event_loop(
             Ok(Event::Restart { accept_loss }) => return Ok(Ended::Restart { accept_loss }),
             Ok(Event::Poisoned) => return Ok(Ended::Poisoned),
             Ok(Event::Reload) => reload_config(daemon, level),
+            Ok(Event::Excess(why)) => {
+                tracing::error!(
+                    event = "log_excess",
+                    why,
+                    "too much log that does not become less: a restart is to work it off"
+                );
+                return Ok(Ended::Excess);
+            }
             // Nobody may be told by an answer: a seal failed, or a checkpoint, and the door lets no change in any more.
             _ if store.phase() == Phase::Poisoned => return Ok(Ended::Poisoned),
             // Without one of them the store would come to a halt later, and nobody would know why.
             _ if threads.one_died() => return Ok(Ended::ThreadDied),
             Err(RecvTimeoutError::Timeout) => {
                 let times = store.last_times();
-                if times.0 != seen.0 {
-                    told(state.note(Act::Checkpoint));
+                // What could not be noted is noted at the next beat.
+                if times.0 != seen.0 && noted(state, Act::Checkpoint) {
+                    seen.0 = times.0;
                 }
-                if times.1 != seen.1 {
-                    told(state.note(Act::LogCleanup));
+                if times.1 != seen.1 && noted(state, Act::LogCleanup) {
+                    seen.1 = times.1;
                 }
-                seen = times;
                 let word = daemon_state(daemon);
                 if state.facts().state != word {
                     told(state.set_state(word));
@@ -450,6 +434,14 @@ fn fall(
         tracing::error!(event = "stopped", "the log failed; a restart recovers");
         told(state.set_state("poisoned"));
         return Ok(Exit::Status(exit::LOG_FAILED));
+    }
+    if ended == Ended::Excess {
+        // What cannot be closed in good order is the very reason to start again.
+        if let Err(e) = store.close() {
+            tracing::error!(event = "not_closed", error = %e, "the next start replays the log");
+        }
+        told(state.stopped());
+        return Ok(Exit::Status(exit::BUSY));
     }
     store.close()?;
     told(state.note(Act::Checkpoint));

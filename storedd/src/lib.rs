@@ -17,11 +17,13 @@ pub mod partition;
 pub mod wal;
 // Floor 3: the heart.
 pub mod store;
-// Floor 4: long-running work, and the state files it stamps.
+// Floor 4: what watches the store, long-running work, and the state files it stamps.
+pub mod alarms;
 pub mod jobs;
 pub mod statefile;
 // Floor 5: the doors.
 pub mod control;
+pub mod metrics;
 pub mod service;
 // Floor 6: the programs: start, offline verbs, demo; messages, reload, signals, systemd.
 pub mod cli;
@@ -35,3 +37,4 @@ pub mod reload;
 pub mod signals;
 pub mod startup;
 pub mod systemd;
+mod threads;

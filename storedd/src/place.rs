@@ -29,6 +29,7 @@ pub fn options(config: &Config) -> Options {
     Options {
         segment_size: config.log.segment_size,
         spares: config.log.spares as usize,
+        reserve: config.disk.reserve,
         seal_idle: config.log.seal_idle,
         overlay_bytes: size(config.checkpoint.overlay_bytes),
         overlay_bytes_max: size(config.checkpoint.overlay_bytes_max),

@@ -15,8 +15,10 @@
 use crate::disk::{self, Access, Disk};
 use crate::env::Env;
 use crate::lsn::Micros;
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Name of the state file.
 pub const FILE: &str = "state";
@@ -71,6 +73,8 @@ pub struct StateFile {
     disk: Arc<dyn Disk>,
     env: Arc<dyn Env>,
     facts: Mutex<Facts>,
+    /// Stamps that are not written, and since when they should be; also while a disk does not answer.
+    owed: Mutex<BTreeMap<&'static str, Duration>>,
 }
 
 impl StateFile {
@@ -82,7 +86,7 @@ impl StateFile {
         facts.version = env!("CARGO_PKG_VERSION").to_owned();
         facts.socket = socket.to_owned();
         facts.started = Some(env.now());
-        StateFile { disk, env, facts: Mutex::new(facts) }
+        StateFile { disk, env, facts: Mutex::new(facts), owed: Mutex::default() }
     }
 
     /// Writes another state word.
@@ -99,11 +103,19 @@ impl StateFile {
         })
     }
 
-    /// Notes that something was done now, and writes its stamp.
+    /// Notes that something was done now, and writes its stamp. After a failure the stamp is owed until a later call
+    /// succeeds.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn note(&self, act: Act) -> io::Result<()> {
+        let stamp = match act {
+            Act::Checkpoint => Some(CHECKPOINT_STAMP),
+            Act::LogCleanup => Some(CLEANUP_STAMP),
+            Act::Snapshot | Act::Peruser => None,
+        };
+        let file = stamp.unwrap_or(FILE);
+        self.owed().entry(file).or_insert(self.env.uptime());
         let mut at = Micros(0);
         self.change(|facts, now| {
             at = now;
@@ -114,11 +126,22 @@ impl StateFile {
                 Act::Peruser => &mut facts.peruser,
             } = Some(now);
         })?;
-        match act {
-            Act::Checkpoint => put(&*self.disk, CHECKPOINT_STAMP, &format!("{}\n", rfc3339(at))),
-            Act::LogCleanup => put(&*self.disk, CLEANUP_STAMP, &format!("{}\n", rfc3339(at))),
-            Act::Snapshot | Act::Peruser => Ok(()),
+        if let Some(stamp) = stamp {
+            put(&*self.disk, stamp, &format!("{}\n", rfc3339(at)))?;
         }
+        self.owed().remove(file);
+        Ok(())
+    }
+
+    /// Files that say less than what was done, and for how long.
+    #[must_use]
+    pub fn late(&self) -> Vec<(&'static str, Duration)> {
+        let now = self.env.uptime();
+        self.owed().iter().map(|(file, since)| (*file, now.saturating_sub(*since))).collect()
+    }
+
+    fn owed(&self) -> MutexGuard<'_, BTreeMap<&'static str, Duration>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The process ends in good order: no process id is left.

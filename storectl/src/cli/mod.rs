@@ -63,8 +63,13 @@ pub enum Verb {
     Health(HealthArgs),
     /// Counters, group sizes, latencies, database, log
     Stats,
+    /// Every number, in the text format of Prometheus
+    Metrics,
     /// Make the database durable by itself, return when it is
     Checkpoint,
+    /// A time in which bulk work is expected: no alarms, no restart for the log it piles up
+    #[command(subcommand)]
+    Maintenance(MaintenanceVerb),
     /// The write-ahead log: list, verify, dump
     #[command(subcommand)]
     Log(LogVerb),

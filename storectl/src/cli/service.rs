@@ -27,6 +27,29 @@ Changes the program too, where a package has replaced it. Refused (78) while the
 configuration file has a fault, so that a running store is not lost to it; waits
 five minutes, or --timeout, and ends with 69 if the store is not ready then.";
 
+/// `maintenance`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum MaintenanceVerb {
+    /// Begin one, or give the one that there is another end
+    Start(MaintenanceStartArgs),
+    /// End it
+    Stop,
+    /// Whether there is one, until when, and why
+    Status,
+}
+
+/// `maintenance start`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl maintenance start --for 2h --reason 'import of the old server'")]
+pub struct MaintenanceStartArgs {
+    /// How long, as 30m, 2h or 1d; at most a week
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub length: std::time::Duration,
+    /// Why; for `status` and the journal
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
 /// `log`.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum LogVerb {

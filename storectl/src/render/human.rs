@@ -149,6 +149,9 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Partition(x) => partition(out, &x),
         Reply::Hashdir(x) => writeln!(out, "{}", printable(&x.directory)),
         Reply::Quota(x) => pairs(out, &quota(&x)),
+        Reply::Metrics(x) => out.write_all(x.as_bytes()),
+        Reply::Maintenance(None) => writeln!(out, "no maintenance"),
+        Reply::Maintenance(Some(x)) => writeln!(out, "{}", status::maintenance(&x)),
         Reply::Config(x) => x.iter().try_for_each(|(key, value)| writeln!(out, "{key} = {}", printable(value))),
         Reply::Changed(x) => match &ask.request {
             Request::Change { command, dry_run } => writeln!(out, "{}", change::sentence(command, *dry_run, &x)),

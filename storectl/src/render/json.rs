@@ -72,6 +72,8 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
             let values = x.into_iter().map(|(key, value)| (key, toml_value(value)));
             compact(out, &values.collect::<serde_json::Map<_, _>>())
         }
+        Reply::Maintenance(x) => compact(out, &maintenance(x)),
+        Reply::Metrics(x) => compact(out, &x),
         Reply::Hello(x) => compact(out, &x),
         Reply::Done(x) => compact(out, &x),
         Reply::Status(x) => compact(out, &x),
@@ -86,6 +88,14 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Changed(x) => compact(out, &x),
         Reply::MailboxDetail(x) => compact(out, &flat(&x)),
     }
+}
+
+/// An object also where there is no maintenance.
+fn maintenance(found: Option<proto::Maintenance>) -> Value {
+    let active = found.is_some();
+    let proto::Maintenance { until, reason, who } = found.unwrap_or_default();
+    let said = |text: String| if active { Value::String(text) } else { Value::Null };
+    serde_json::json!({ "active": active, "until": said(until), "reason": said(reason), "who": said(who) })
 }
 
 /// Segments with the path in place of the name, if that was asked for.

@@ -3,7 +3,7 @@
 use super::ink;
 use super::table::pairs;
 use super::words::{age, bytes, counted, duration, micros, printable};
-use proto::{Histogram, Report, Stats, Status};
+use proto::{Alarm, Histogram, Maintenance, Report, Stats, Status};
 use std::io::{self, Write};
 
 /// `status`: aligned lines, then the alarms with what to type next.
@@ -35,6 +35,8 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last expire", age(s.expire_age)),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
         ("connections", s.connections.to_string()),
+        ("oldest waiting", s.oldest_wait.map(duration).unwrap_or_default()),
+        ("maintenance", s.maintenance.as_ref().map(maintenance).unwrap_or_default()),
         ("holds", holds),
         ("in the database", tables(s)),
         ("last start", s.last_start.clone()),
@@ -44,14 +46,51 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
     }
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)?;
-    for alarm in &s.alarms {
-        let what = ink::alarm(&format!("ALARM {}", printable(&alarm.name)));
-        writeln!(out, "{what} since {}: {}", alarm.since, printable(&alarm.message))?;
-        if let Some(next) = &alarm.next {
-            writeln!(out, "  next: {}", printable(next))?;
-        }
+    s.alarms.iter().try_for_each(|alarm| self::alarm(out, alarm))
+}
+
+/// One alarm: what, why, how long there is, what to do.
+fn alarm(out: &mut dyn Write, a: &Alarm) -> io::Result<()> {
+    let subject = if a.subject.is_empty() { String::new() } else { format!(" ({})", printable(&a.subject)) };
+    let what = ink::alarm(&format!("ALARM {}{subject}, {}", printable(&a.name), printable(&a.severity)));
+    writeln!(out, "{what}, since {}: {}", a.since, printable(&a.message))?;
+    if !a.cause.is_empty() {
+        writeln!(out, "  cause: {}", printable(&a.cause))?;
     }
-    Ok(())
+    if let Some(measure) = measure(a) {
+        writeln!(out, "  measured: {measure}")?;
+    }
+    match &a.next {
+        Some(next) => writeln!(out, "  next: {}", printable(next)),
+        None => Ok(()),
+    }
+}
+
+/// Value, limit, growth and time left in words; `None` for a condition that is there or not.
+fn measure(a: &Alarm) -> Option<String> {
+    let count = |n: f64| if n > 0.0 { n.round() as u64 } else { 0 };
+    let quantity = |n: f64| match a.unit.as_str() {
+        "bytes" => bytes(count(n)),
+        "seconds" => duration(n),
+        unit => format!("{n:.0} {}", printable(unit)),
+    };
+    if a.unit.is_empty() {
+        return None;
+    }
+    let mut text = format!("{}, limit {}", quantity(a.value), quantity(a.limit));
+    if let Some(rate) = a.rate.filter(|rate| *rate >= 1.0) {
+        text.push_str(&format!(", {} more a second", quantity(rate)));
+    }
+    if let Some(left) = a.time_to_full {
+        text.push_str(&format!(", full in {}", duration(left)));
+    }
+    Some(text)
+}
+
+/// A time in which bulk work is expected.
+pub fn maintenance(m: &Maintenance) -> String {
+    let reason = if m.reason.is_empty() { String::new() } else { format!(": {}", printable(&m.reason)) };
+    format!("until {}, by {}{reason}", m.until, printable(&m.who))
 }
 
 /// Rows of the database file, which knows nothing of the changes since its last checkpoint.
@@ -78,7 +117,23 @@ fn tables(s: &Status) -> String {
 pub fn stats(out: &mut dyn Write, s: &Stats) -> io::Result<()> {
     let sizes = s.group_sizes.iter().map(|(most, count)| format!("<={most}: {count}")).collect::<Vec<_>>().join("  ");
     let requests = s.requests.iter().map(|(verb, count)| format!("{verb} {count}")).collect::<Vec<_>>().join(", ");
+    let recovery = match &s.recovery_begins {
+        Some(file) => format!("; a recovery would begin in {file}"),
+        None => "; a recovery would read no log".to_owned(),
+    };
+    let waiting = match s.oldest_wait {
+        Some(wait) => format!("{}, the oldest for {}", counted(s.changes_at_work, "change"), duration(wait)),
+        None => counted(s.changes_at_work, "change"),
+    };
+    let refusals = s.refusals.iter().map(|(code, count)| format!("{code} {count}")).collect::<Vec<_>>().join(", ");
+    let kept = format!(
+        "{}, {}, {}",
+        counted(s.log_segments, "segment"),
+        bytes(s.log_segment_bytes),
+        counted(s.log_spares, "spare")
+    );
     let mut lines = vec![
+        ("last LSN", format!("{}, {} checkpointed{recovery}", s.last_lsn, s.checkpoint_lsn)),
         (
             "transactions",
             format!(
@@ -86,12 +141,14 @@ pub fn stats(out: &mut dyn Write, s: &Stats) -> io::Result<()> {
                 s.begun, s.committed, s.aborted, s.refused, s.unchanged
             ),
         ),
+        ("at work", format!("{waiting}, {} to be planned", s.queue)),
         ("groups", format!("{}, {:.1} records on average, {} at most", s.groups, s.group_mean, s.group_max)),
         ("group sizes", sizes),
         ("sync", histogram(&s.sync)),
         ("commit", histogram(&s.commit)),
         ("plan", histogram(&s.plan)),
         ("log", format!("{} appended, {} of it payload", bytes(s.log_bytes), bytes(s.log_payload_bytes))),
+        ("log kept", kept),
         ("overlay", format!("{} in {}", bytes(s.overlay_bytes), counted(s.overlay_entries, "row version"))),
         (
             "checkpoints",
@@ -102,6 +159,7 @@ pub fn stats(out: &mut dyn Write, s: &Stats) -> io::Result<()> {
         ("memory", bytes(s.resident_bytes)),
         ("connections", format!("{} accepted, {} refused", s.connections_accepted, s.connections_refused)),
         ("requests", requests),
+        ("refusals", refusals),
     ];
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)
@@ -171,7 +229,7 @@ fn lost(r: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::{Alarm, Lost};
+    use proto::Lost;
 
     fn print(f: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
@@ -189,7 +247,13 @@ mod tests {
                 name: "checkpoint_failed".into(),
                 since: "2026-11-22T10:00:00Z".into(),
                 message: "the database could not be written".into(),
+                severity: "critical".into(),
+                cause: "no space".into(),
+                value: 2.0,
+                limit: 1.0,
+                unit: "failures".into(),
                 next: Some("storectl checkpoint".into()),
+                ..Alarm::default()
             }],
             ..Status::default()
         };
@@ -199,7 +263,8 @@ mod tests {
         assert!(text.contains("last checkpoint:    1 minute 5 seconds ago\n"), "{text}");
         assert!(text.contains("last snapshot:      never\n"), "{text}");
         assert!(text.ends_with(
-            "ALARM checkpoint_failed since 2026-11-22T10:00:00Z: the database could not be written\n  next: storectl checkpoint\n"
+            "ALARM checkpoint_failed, critical, since 2026-11-22T10:00:00Z: the database could not be written\n  \
+             cause: no space\n  measured: 2 failures, limit 1 failures\n  next: storectl checkpoint\n"
         ));
     }
 

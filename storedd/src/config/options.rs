@@ -210,9 +210,43 @@ options! {
     /// When an alarm is raised.
     alarm: AlarmOptions {
         max_log: u32 = 16, Limit::Count(2, 1_000_000), Reload,
-            "Log files that a recovery would have to read; a start that finds more makes a checkpoint at once.";
+            "Log files that a recovery would have to read; more raise an alarm, and a start that finds more makes a checkpoint at once.";
         max_log_age: Duration = Duration::from_secs(3600), Limit::Millis(1_000, 31_536_000_000), Reload,
-            "Age of the oldest change that only the log holds; a start that finds an older one makes a checkpoint at once.";
+            "Age of the oldest change that only the log holds; an older one raises an alarm, and a start that finds one makes a checkpoint at once.";
+        log_bytes: u64 = 4 * GIB, Limit::Bytes(2 * MIB, 1024 * GIB), Reload,
+            "Bytes of all log files at which an alarm is raised.";
+        checkpoint_duration: Duration = Duration::from_secs(300), Limit::Millis(1_000, 86_400_000), Reload,
+            "A checkpoint that takes longer raises an alarm.";
+        disk_free: u64 = GIB, Limit::Bytes(0, 1024 * GIB), Reload,
+            "Free bytes of a disk below which an alarm is raised; at most a fifth of the disk.";
+        full_within: Duration = Duration::from_secs(1800), Limit::Millis(0, 86_400_000), Reload,
+            "A disk that fills, and will be full within this time if it goes on, raises an alarm.";
+        request_wait: Duration = Duration::from_secs(30), Limit::Millis(1_000, 3_600_000), Reload,
+            "A change that waits longer for its answer raises an alarm.";
+        command: PathBuf = "".into(), Limit::Any, Reload,
+            "A program that is run for each alarm that is raised or cleared, without a shell; docs/alarms.md says what it is told; empty: none.";
+        command_timeout: Duration = Duration::from_secs(30), Limit::Millis(100, 600_000), Reload,
+            "The program is killed after this time.";
+        restart_on_excess: bool = false, Limit::Any, Reload,
+            "End the daemon, so that the service manager starts it again, when there is more log than max_log or log_bytes allow and it does not become less.";
+        restart_after: Duration = Duration::from_secs(600), Limit::Millis(1_000, 86_400_000), Reload,
+            "How long it must not become less before that.";
+    }
+    /// What is refused when a disk of the store runs full: first bulk work, then changes, never reads.
+    disk: DiskOptions {
+        bulk_reserve: u64 = 256 * MIB, Limit::Bytes(0, 1024 * GIB), Reload,
+            "Free bytes below which bulk work (batch, import) is refused; at most a tenth of the disk.";
+        reserve: u64 = 64 * MIB, Limit::Bytes(0, 64 * GIB), Restart,
+            "Free bytes below which changes are refused, except those that delete; checkpoints and deletions work off a full disk with them; at most a 20th of the disk.";
+    }
+    /// Numbers for Prometheus.
+    metrics: MetricsOptions {
+        listen: String = String::new(), Limit::Any, Restart,
+            "Address and port of a listener for GET /metrics, such as \"127.0.0.1:9464\"; empty: none; systemd/storedd.service needs a drop-in for it.";
+        listen_anywhere: bool = false, Limit::Any, Restart,
+            "Allow an address that other hosts reach: whoever connects reads the numbers.";
+        textfile: PathBuf = "".into(), Limit::Any, Reload,
+            "A file, written anew every 15 seconds, for the textfile collector of node_exporter; its name ends in .prom; empty: none.";
     }
     /// How the daemon stops.
     stop: StopOptions {

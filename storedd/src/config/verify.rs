@@ -33,12 +33,40 @@ pub(super) fn side_by_side(config: &Config) -> Vec<Problem> {
         let message = format!("found {hard} bytes, expected at least twice overlay_bytes, which is {soft} bytes");
         problem("checkpoint.overlay_bytes_max", message);
     }
+    outlets(config, &mut problem);
     let default = &config.store.default_partition;
     if !config.partitions.contains_key(default) {
         let names = config.partitions.keys().cloned().collect::<Vec<_>>().join(", ");
         problem("store.default_partition", format!("there is no [partition.{default}]; partitions are {names}"));
     }
     problems
+}
+
+/// Problems of what is told to others: the alarm command, the metrics.
+fn outlets(config: &Config, problem: &mut dyn FnMut(&str, String)) {
+    let listen = &config.metrics.listen;
+    match config.metrics_address() {
+        None if listen.is_empty() => {}
+        None => problem("metrics.listen", format!("found {listen:?}, expected an address such as 127.0.0.1:9464")),
+        Some(address) if !address.ip().is_loopback() && !config.metrics.listen_anywhere => {
+            let message = format!("other hosts reach {address}; if they are to, set listen_anywhere = true");
+            problem("metrics.listen", message);
+        }
+        Some(_) => {}
+    }
+    for (option, path) in [("alarm.command", &config.alarm.command), ("metrics.textfile", &config.metrics.textfile)] {
+        if !path.as_os_str().is_empty() && !path.is_absolute() {
+            problem(option, format!("found {}, expected an absolute path", path.display()));
+        }
+    }
+    let textfile = &config.metrics.textfile;
+    if !textfile.as_os_str().is_empty() && textfile.extension().is_none_or(|extension| extension != "prom") {
+        problem("metrics.textfile", format!("found {}, expected a name that ends in .prom", textfile.display()));
+    }
+    if config.disk.bulk_reserve < config.disk.reserve {
+        let message = format!("found {} bytes, expected at least disk.reserve", config.disk.bulk_reserve);
+        problem("disk.bulk_reserve", message);
+    }
 }
 
 /// Problems that the file system knows of.

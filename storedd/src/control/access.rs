@@ -17,7 +17,7 @@
 //! Every verb is in the table: the match has no other arm, so a verb that is added is not compiled before it has a role.
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
-use proto::{Command, Request};
+use proto::{Command, Request, Window};
 use std::ffi::CString;
 
 /// What a caller may do; see the page.
@@ -75,9 +75,12 @@ pub fn least(request: &Request) -> Role {
         | Request::PartitionShow { .. }
         | Request::Hashdir { .. }
         | Request::QuotaGet { .. }
-        | Request::ConfigShow { .. } => Role::Reader,
+        | Request::ConfigShow { .. }
+        | Request::Metrics
+        | Request::Maintenance { window: Window::Show } => Role::Reader,
         // They read the whole log, which shows who did what and when.
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
+        Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::Shutdown { .. } | Request::Restart { .. } => Role::Owner,
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),

@@ -34,7 +34,9 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::Stats
         | Request::ConfigShow { .. }
         | Request::Shutdown { .. }
+        | Request::Metrics
         | Request::Restart { .. } => (Lane::Quick, Needs::Nothing),
+        Request::Maintenance { .. } => (Lane::Quick, Needs::Reading),
         Request::RecoverReport { .. } => (Lane::Slow, Needs::Nothing),
         Request::UserShow { .. }
         | Request::MailboxShow { .. }

@@ -1,7 +1,7 @@
 //! Everything that is bounded at the door, with its default; and what the door counts.
 
-use proto::Request;
 use proto::frame::{PAYLOAD_BYTES_MAX, REQUEST_BYTES_DEFAULT};
+use proto::{Code, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -101,6 +101,8 @@ pub struct Counters {
     pub stalled: AtomicU64,
     /// Requests by wire number.
     requests: [AtomicU64; Request::COUNT as usize],
+    /// Requests refused, in the order of [`Code::ALL`].
+    refusals: [AtomicU64; Code::ALL.len()],
 }
 
 impl Counters {
@@ -110,6 +112,20 @@ impl Counters {
         let counts = self.requests.iter().map(|n| n.load(Ordering::Relaxed));
         let named = Request::VERBS.iter().zip(counts).filter(|(_, count)| *count > 0);
         named.map(|(verb, count)| ((*verb).to_owned(), count)).collect()
+    }
+
+    /// Requests refused so far by code, without codes that never came.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
+        let counts = self.refusals.iter().map(|n| n.load(Ordering::Relaxed));
+        let named = Code::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        named.map(|(code, count)| (code.word().to_owned(), count)).collect()
+    }
+
+    pub(super) fn refusal(&self, code: Code) {
+        if let Some(at) = Code::ALL.iter().position(|known| *known == code) {
+            count(&self.refusals[at]);
+        }
     }
 
     /// Counts a greeting, whose wire number is 0.

@@ -22,6 +22,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every state.
+    pub const ALL: [State; 5] = [State::Recovering, State::Ready, State::ReadOnly, State::Draining, State::Poisoned];
+
     /// The word of `status`.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -48,6 +51,14 @@ pub struct Peer {
     pub client: String,
     /// What it may do.
     pub role: Role,
+}
+
+impl Peer {
+    /// Whether it said in its greeting that its changes are bulk work.
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
+        self.client.ends_with(proto::BULK)
+    }
 }
 
 /// A change that is on disk and visible.

@@ -120,6 +120,7 @@ impl Session {
         if let Some(audit) = audit {
             audit.failed(&self.peer, failure);
         }
+        self.door.counters.refusal(failure.code);
         self.put(Kind::Error, id, failure);
     }
 
@@ -150,7 +151,10 @@ impl Session {
     fn answer(&mut self, id: u64, answer: &Result<Reply, Failure>) {
         match answer {
             Ok(reply) => self.put(Kind::Reply, id, reply),
-            Err(failure) => self.put(Kind::Error, id, failure),
+            Err(failure) => {
+                self.door.counters.refusal(failure.code);
+                self.put(Kind::Error, id, failure);
+            }
         }
     }
 

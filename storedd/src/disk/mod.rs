@@ -66,6 +66,31 @@ pub struct Entry {
 /// An exclusive lock, held until dropped or until the process ends.
 pub trait Lock: Send + Sync + std::fmt::Debug {}
 
+/// The room on the disk below a [`Disk`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written by this process.
+    pub free: u64,
+    /// Bytes of the whole file system; `u64::MAX` where that is not known.
+    pub total: u64,
+    /// Which file system: equal where two trees share their room; 0 where that is not known.
+    pub id: u64,
+}
+
+impl Space {
+    /// `bytes`, or `1 / part` of the whole if that is less: what is kept free must not be most of a small disk.
+    #[must_use]
+    pub fn at_most(self, bytes: u64, part: u64) -> u64 {
+        bytes.min(self.total / part.max(1))
+    }
+
+    /// What a reserve of `bytes` comes to on this disk: at most a 20th of it.
+    #[must_use]
+    pub fn reserve(self, bytes: u64) -> u64 {
+        self.at_most(bytes, 20)
+    }
+}
+
 /// A directory tree.
 pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Opens a file.
@@ -91,6 +116,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     }
     /// Bytes that can still be written by this process.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// The room there is, and of which disk.
+    fn space(&self) -> io::Result<Space> {
+        Ok(Space { free: self.free_bytes()?, total: u64::MAX, id: 0 })
+    }
     /// Takes the lock file `path` (created if absent) without waiting and writes `owner` into it.
     /// The error of kind `WouldBlock` carries the text that the present owner wrote.
     fn lock(&self, path: &str, owner: &str) -> io::Result<Box<dyn Lock>>;

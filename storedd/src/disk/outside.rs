@@ -119,6 +119,27 @@ pub fn rotate(path: &Path, kept: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Replaces a file that everybody may read by one with these bytes: written beside it as `<name>.new`, then renamed. Not
+/// synced: nothing depends on it.
+///
+/// # Errors
+/// Those of the system; the old file is then still there.
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let candidate = Path::new(&name);
+    match std::fs::remove_file(candidate) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(candidate);
+    file?.write_all(bytes)?;
+    std::fs::rename(candidate, path)
+}
+
 /// Resident memory of this process in bytes; 0 where the system does not tell.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]

@@ -7,7 +7,7 @@
 //! by component with `O_NOFOLLOW`. The last component is opened relative to its directory with `O_NOFOLLOW`.
 //! Only regular files are opened; a FIFO or device planted in the store neither blocks nor is read.
 
-use super::{Access, Disk, DiskFile, Entry, Kind, Lock, check_path, parent};
+use super::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, check_path, parent};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 use std::io;
@@ -244,8 +244,13 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.space()?.free)
+    }
+
+    fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
-        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
+        Ok(Space { free: bytes(fs.f_bavail), total: bytes(fs.f_blocks), id: fs.f_fsid })
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<Box<dyn Lock>> {

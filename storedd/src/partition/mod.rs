@@ -26,7 +26,7 @@ mod tests;
 
 pub use identity::{Identity, PartitionId};
 
-use crate::disk::{Disk, RealDisk, parent};
+use crate::disk::{Disk, RealDisk, Space, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Micros, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-/// Free bytes below which a partition counts as full.
+/// Free bytes below which a partition counts as full; at most a 20th of its disk ([`Space::reserve`]).
 pub const FULL_BELOW: u64 = 16 << 20;
 /// Up to so many directories are synced one by one; more of them as one tree, which costs one flush instead of thousands.
 const SYNC_EACH_MAX: usize = 32;
@@ -253,6 +253,27 @@ impl Partitions {
         }
     }
 
+    /// Looks at a partition now, and at the room of its disk, holding nothing meanwhile that a change needs: its disk
+    /// may not answer.
+    #[must_use]
+    pub fn look(&self, name: &str) -> (State, Option<Space>) {
+        let Some(partition) = self.find(name) else {
+            return (State::Missing { why: NO_PATH.to_owned() }, None);
+        };
+        let (expected, failed) = {
+            let inner = partition.inner();
+            (inner.expected, inner.failed.clone())
+        };
+        match self.examine(&partition.path, expected, failed) {
+            Ok((_, space, state)) => (state, Some(space)),
+            Err(state) => {
+                // Nothing more goes to a directory that lies where the disk was mounted.
+                partition.inner().disk = None;
+                (state, None)
+            }
+        }
+    }
+
     /// The tree of a partition that is there (full ones included).
     #[must_use]
     pub fn disk(&self, name: &str) -> Option<Arc<dyn Disk>> {
@@ -317,34 +338,48 @@ impl Partitions {
 
     /// Opens the root anew, so that a disk mounted, moved or taken away since is noticed.
     fn probe(&self, partition: &Partition, inner: &mut Inner) -> State {
-        inner.disk = None;
-        let missing = |why: String| State::Missing { why };
-        if let Some(why) = &inner.failed {
-            return missing(why.clone());
+        match self.examine(&partition.path, inner.expected, inner.failed.clone()) {
+            Ok((root, _, state)) => {
+                inner.disk = Some(root);
+                state
+            }
+            Err(state) => {
+                inner.disk = None;
+                state
+            }
         }
-        let root = match self.roots.open(&partition.path) {
-            Ok(root) => root,
-            Err(e) => return missing(format!("{}: {e}", partition.path.display())),
-        };
+    }
+
+    /// Opens a root and reads what it is; the error is why it is not the partition that was expected.
+    fn examine(
+        &self,
+        path: &Path,
+        expected: Option<PartitionId>,
+        failed: Option<String>,
+    ) -> Result<(Arc<dyn Disk>, Space, State), State> {
+        let missing = |why: String| State::Missing { why };
+        let unreadable = |e: io::Error| missing(format!("{}: {e}", path.display()));
+        if let Some(why) = failed {
+            return Err(missing(why));
+        }
+        let root = self.roots.open(path).map_err(unreadable)?;
         let found = match Identity::read(&*root) {
             Ok(Some(found)) => found,
-            Ok(None) => return missing(format!("{} is not there", root.display(identity::FILE))),
-            Err(e @ StoreError::Foreign { .. }) => return State::Foreign { why: e.to_string() },
-            Err(e) => return missing(e.to_string()),
+            Ok(None) => return Err(missing(format!("{} is not there", root.display(identity::FILE)))),
+            Err(e @ StoreError::Foreign { .. }) => return Err(State::Foreign { why: e.to_string() }),
+            Err(e) => return Err(missing(e.to_string())),
         };
         if found.store_id != self.store_id {
-            return State::Foreign { why: format!("it belongs to store {}", found.store_id) };
+            return Err(State::Foreign { why: format!("it belongs to store {}", found.store_id) });
         }
-        if let Some(expected) = inner.expected.filter(|expected| *expected != found.id) {
+        if let Some(expected) = expected.filter(|expected| *expected != found.id) {
             let why = format!("it is partition {} ({}), expected {expected}", found.name, found.id);
-            return State::Foreign { why };
+            return Err(State::Foreign { why });
         }
-        let free = match root.free_bytes() {
-            Ok(free) => free,
-            Err(e) => return missing(format!("{}: {e}", partition.path.display())),
-        };
-        inner.disk = Some(root);
-        if free < FULL_BELOW { State::Full { free } } else { State::Ok { free } }
+        let space = root.space().map_err(unreadable)?;
+        let free = space.free;
+        let full = free < space.reserve(FULL_BELOW);
+        Ok((root, space, if full { State::Full { free } } else { State::Ok { free } }))
     }
 
     fn make_dir(&self, partition: &Partition, inner: &mut Inner, dir: &str) -> Result<(), State> {

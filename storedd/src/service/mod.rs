@@ -1,8 +1,10 @@
 //! The daemon as the control door sees it: state, changes, queries. The one implementation of [`Service`] in the product.
 
+mod exposition;
 mod lists;
 mod logs;
 mod numbers;
+pub mod watch;
 
 pub(crate) use numbers::percent;
 
@@ -22,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
+use watch::Watch;
 
 /// What the doors and the threads tell the daemon's event loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub enum Event {
     Poisoned,
     /// The configuration file may have changed.
     Reload,
+    /// Log has been in excess for too long: a restart is to work it off.
+    Excess(String),
 }
 
 /// The daemon, shared by all connections.
@@ -48,6 +53,9 @@ pub struct Daemon {
     env: Arc<dyn Env>,
     started: Duration,
     store: OnceLock<Arc<Store>>,
+    watch: OnceLock<Arc<Watch>>,
+    /// Seconds that the start took, and the records it replayed.
+    started_with: OnceLock<(f64, u64)>,
     progress: Mutex<Progress>,
     draining: AtomicBool,
     poison_told: AtomicBool,
@@ -66,6 +74,8 @@ impl Daemon {
             begun_at: env.now(),
             env,
             store: OnceLock::new(),
+            watch: OnceLock::new(),
+            started_with: OnceLock::new(),
             progress: Mutex::new(Progress { phase: "start", done: 0.0 }),
             draining: AtomicBool::new(false),
             poison_told: AtomicBool::new(false),
@@ -83,6 +93,12 @@ impl Daemon {
     pub fn set_store(&self, store: Arc<Store>) {
         let first = self.store.set(store).is_ok();
         assert!(first, "a daemon opens one store");
+    }
+
+    /// Has the store watched; to be called before [`Daemon::set_store`], with what the start found.
+    pub fn set_watch(&self, watch: Arc<Watch>, report: &Report) {
+        let first = self.watch.set(watch).is_ok() && self.started_with.set((report.duration, report.replayed)).is_ok();
+        assert!(first, "a store is watched once");
     }
 
     /// Refuses new changes from now on.
@@ -103,6 +119,10 @@ impl Daemon {
 
     fn store(&self) -> Result<&Arc<Store>, Failure> {
         self.store.get().ok_or_else(|| Failure::new(Code::Unavailable, "recovering"))
+    }
+
+    fn watch(&self) -> Result<&Arc<Watch>, Failure> {
+        self.watch.get().ok_or_else(|| Failure::new(Code::Unavailable, "recovering"))
     }
 
     fn view(&self) -> Result<View, Failure> {
@@ -187,8 +207,9 @@ impl Service for Handle {
         Groups { admin: config.access.admin_group.clone(), reader: config.access.reader_group.clone() }
     }
 
-    fn change(&self, _peer: &Peer, command: Command, done: Completion) {
-        match self.0.store() {
+    fn change(&self, peer: &Peer, command: Command, done: Completion) {
+        let admitted = self.0.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
+        match admitted.and_then(|()| self.0.store()) {
             Ok(store) => {
                 let daemon = Arc::clone(&self.0);
                 store.submit(
@@ -241,6 +262,8 @@ impl Service for Handle {
             Request::Hashdir { user, absolute } => daemon.hashdir(user, *absolute),
             Request::QuotaGet { root } => daemon.quota_get(root),
             Request::ConfigShow { defaults } => Ok(daemon.config_values(*defaults)),
+            Request::Maintenance { window } => daemon.watch()?.set_maintenance(window, peer).map(Reply::Maintenance),
+            Request::Metrics => Ok(Reply::Metrics(daemon.exposition(self.state()))),
             Request::Shutdown { now } => {
                 tracing::info!(event = "shutdown_asked", uid = peer.uid, pid = peer.pid, now);
                 drop(daemon.events.send(Event::Stop { now: *now }));
@@ -251,6 +274,14 @@ impl Service for Handle {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }
         }
+    }
+}
+
+impl Handle {
+    /// Every number in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.0.exposition(self.state())
     }
 }
 

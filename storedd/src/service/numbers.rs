@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::control::State;
 use crate::lsn::Micros;
-use crate::store::{self, Histogram, Phase, Store, rfc3339};
+use crate::store::{self, Histogram, Store};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,34 +54,12 @@ impl Daemon {
         status.mailboxes = store.counts().map(|c| count(c.mailboxes));
         status.tables = store.database_rows().into_iter().map(|(t, n)| (t.name().to_owned(), n)).collect();
         status.last_start = store.start_summary().to_owned();
-        status.alarms = self.alarms(store);
+        if let Some(watch) = self.watch.get() {
+            status.alarms = watch.alarms();
+            status.maintenance = watch.maintenance();
+        }
+        status.oldest_wait = store.oldest_wait().map(|wait| wait.as_secs_f64());
         status.log_segments = store.segment_count();
-    }
-
-    /// Conditions that want attention now.
-    fn alarms(&self, store: &Store) -> Vec<proto::Alarm> {
-        let mut alarms = Vec::new();
-        let mut raise = |name: &str, message: String, next: &str| {
-            alarms.push(proto::Alarm {
-                name: name.to_owned(),
-                since: rfc3339(self.begun_at),
-                message,
-                next: Some(next.to_owned()),
-            });
-        };
-        match store.phase() {
-            Phase::Ready => {}
-            Phase::ReadOnly(why) => raise("read_only", why, "storectl recover --report"),
-            Phase::Poisoned => {
-                raise("log_failed", "the log failed; no changes are taken".to_owned(), "restart the daemon")
-            }
-        }
-        for (name, state) in store.partition_states() {
-            if let Some(why) = state.why() {
-                raise("partition", format!("partition {name} is {}: {why}", state.word()), "storectl partition list");
-            }
-        }
-        alarms
     }
 
     /// `stats`.
@@ -92,11 +70,16 @@ impl Daemon {
             connections_refused: self.counters.refused.load(Ordering::Relaxed)
                 + self.counters.not_permitted.load(Ordering::Relaxed),
             resident_bytes: crate::disk::outside::resident_bytes(),
+            changes_at_work: self.counters.changes.load(Ordering::Relaxed) as u64,
+            refusals: self.counters.refusals(),
             ..proto::Stats::default()
         };
         if let Some(store) = self.store.get() {
             fill_stats(&mut out, store, self.env.now());
+            fill_log(&mut out, store);
         }
+        // As it was seen last: its disk may not answer.
+        out.database_bytes = self.watch.get().map_or(0, |watch| watch.prober().database_bytes());
         out
     }
 }
@@ -129,8 +112,22 @@ fn fill_stats(out: &mut proto::Stats, store: &Store, now: Micros) {
     out.checkpoints_failed = load(&stats.checkpoints_failed);
     out.overlay_bytes = store.overlay_bytes() as u64;
     out.overlay_entries = store.overlay_entries() as u64;
-    out.database_bytes = store.database_bytes();
     out.checkpoint_age = store.last_times().0.map(|at| now.0.saturating_sub(at.0) as f64 / 1e6);
+}
+
+/// Where the log and what waits for it stand.
+fn fill_log(out: &mut proto::Stats, store: &Store) {
+    let (segments, checkpoint) = (store.segments(), store.checkpoint_lsn());
+    let first = segments.iter().find(|s| s.last_lsn.is_some_and(|last| last > checkpoint));
+    out.last_lsn = store.published_lsn().0;
+    out.checkpoint_lsn = checkpoint.0;
+    out.recovery_begins = first.map(|s| s.segment.file.clone());
+    out.queue = store.queue_len() as u64;
+    out.oldest_wait = store.oldest_wait().map(|wait| wait.as_secs_f64());
+    out.checkpoint_running = store.checkpoint_health().running.map(|time| time.as_secs_f64());
+    out.log_segments = segments.len() as u64;
+    out.log_segment_bytes = segments.iter().map(|s| s.segment.bytes).sum();
+    out.log_spares = store.spares() as u64;
 }
 
 fn histogram(h: &Histogram) -> proto::Histogram {

@@ -62,6 +62,7 @@ impl Store {
             return Err(poison.clone());
         }
         let begun = self.env.uptime();
+        let running = self.health.begin(begun);
         // What an earlier checkpoint could not write goes first, and is not all that there is.
         let left = if self.checkpointing() { self.checkpoint_locked(&mut db).map(Some) } else { Ok(None) };
         let result = left.and_then(|left| {
@@ -75,15 +76,18 @@ impl Store {
             Ok(done) => {
                 add(&self.stats.checkpoints, 1);
                 self.stats.checkpoint.record(done.duration);
+                self.health.done();
                 self.clear_read_only();
                 tracing::debug!(event = "checkpoint", lsn = %done.lsn, rows = done.rows, seconds = done.duration.as_secs_f64());
             }
             Err(e) => {
                 add(&self.stats.checkpoints_failed, 1);
                 self.poison_if_control_failed();
+                self.health.failed(e);
                 tracing::error!(event = "checkpoint_failed", error = %e, seconds = (self.env.uptime() - begun).as_secs_f64());
             }
         }
+        drop(running);
         result
     }
 

@@ -215,8 +215,10 @@ impl Store {
                 return;
             }
             if let Some(log) = self.log_side(&planner.group) {
-                lock(&self.queue).syncing = true;
                 let group = std::mem::take(&mut planner.group);
+                let mut queue = lock(&self.queue);
+                (queue.syncing, queue.at_work) = (true, group.planned.first().map(|p| p.since));
+                drop(queue);
                 drop(planner);
                 return self.write(log, group);
             }
@@ -384,7 +386,7 @@ impl Store {
         let durable = log.durable;
         let leader = {
             let mut queue = lock(&self.queue);
-            queue.syncing = false;
+            (queue.syncing, queue.at_work) = (false, None);
             if group.records > 0 {
                 let was = std::mem::replace(&mut queue.unsealed, group.records > group.seals);
                 if queue.unsealed && !was && queue.call_idle() {

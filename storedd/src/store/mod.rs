@@ -18,6 +18,7 @@ mod commit;
 mod committer;
 mod counts;
 pub mod decision;
+mod health;
 mod hot;
 mod ids;
 mod marker;
@@ -37,6 +38,7 @@ mod view;
 pub use checkpoint::CheckpointDone;
 pub use commit::{Answer, CommitError, Committed};
 pub use counts::Counts;
+pub use health::CheckpointHealth;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock};
 pub use report::{Finding, Lost, Report};
@@ -86,6 +88,8 @@ pub struct Options {
     pub segment_size: u64,
     /// Prepared segments kept ready.
     pub spares: usize,
+    /// Bytes that the log leaves free on its disk; at most a 20th of it.
+    pub reserve: u64,
     /// The log is sealed after resting this long.
     pub seal_idle: Duration,
     /// Commands that may wait in the queue; more are answered busy.
@@ -120,6 +124,7 @@ impl Default for Options {
         Options {
             segment_size: 64 << 20,
             spares: 2,
+            reserve: 0,
             seal_idle: Duration::from_millis(100),
             queue_max: 100_000,
             overlay_bytes: 128 << 20,
@@ -224,6 +229,8 @@ pub struct Store {
     env: Arc<dyn Env>,
     options: Options,
     store_id: StoreId,
+    /// That of the control file, which is busy while its disk is.
+    epoch: Epoch,
     control: Arc<Control>,
     partitions: Arc<Partitions>,
     /// `None` in a store that is held read-only.
@@ -249,6 +256,7 @@ pub struct Store {
     read_only: Mutex<Option<String>>,
     hold: bool,
     checkpointer: Checkpointer,
+    health: health::Health,
     stats: Stats,
     counter: counts::Counter,
     /// Where this run began.
@@ -294,6 +302,7 @@ impl Store {
         Ok(Arc::new(Store {
             running,
             store_id,
+            epoch: control.state().epoch,
             control,
             partitions,
             queue: Mutex::default(),
@@ -316,6 +325,7 @@ impl Store {
             ),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
+            health: health::Health::default(),
             stats: Stats::default(),
             counter: counts::Counter::default(),
             began_at: last,
@@ -479,7 +489,7 @@ impl Store {
     /// Epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.control.state().epoch
+        self.epoch
     }
 
     /// Highest LSN that readers see.

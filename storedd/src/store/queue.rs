@@ -57,6 +57,8 @@ pub(crate) struct Queue {
     pub(super) pending: Vec<Pending>,
     /// A group is being written; set by the leader before it gives the planner away.
     pub(super) syncing: bool,
+    /// Since when the oldest command of that group has been waiting.
+    pub(super) at_work: Option<Duration>,
     /// Committer threads that wait for work.
     pub(super) idle: usize,
     /// How many of them were called and have not run yet: nobody needs a second call.

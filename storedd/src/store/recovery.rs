@@ -341,7 +341,7 @@ fn first_start(
 }
 
 fn settings(options: &Options) -> Settings {
-    Settings { segment_bytes: options.segment_size, spares: options.spares }
+    Settings { segment_bytes: options.segment_size, spares: options.spares, reserve: options.reserve }
 }
 
 /// Without a marker there may be the leftovers of an interrupted first start, which are put aside, but nothing of a

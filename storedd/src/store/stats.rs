@@ -7,15 +7,26 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Histogram {
     buckets: Box<[AtomicU64; 64 * 8]>,
-    count: AtomicU64,
+    sum: AtomicU64,
     max: AtomicU64,
+}
+
+/// How many observations lie below some bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// Bound in microseconds, and the observations that are smaller.
+    pub below: Vec<(u64, u64)>,
+    /// All observations.
+    pub count: u64,
+    /// Their sum in microseconds.
+    pub sum: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
         Histogram {
             buckets: Box::new([const { AtomicU64::new(0) }; 64 * 8]),
-            count: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
             max: AtomicU64::new(0),
         }
     }
@@ -59,8 +70,20 @@ impl Histogram {
     pub fn record(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket_of(micros).min(64 * 8 - 1)].fetch_add(1, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(micros, Ordering::Relaxed);
         self.max.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// Exact numbers of the observations below the powers of two with these exponents, in microseconds.
+    #[must_use]
+    pub fn below(&self, exponents: std::ops::RangeInclusive<u32>) -> Below {
+        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let upto = |exponent: u32| counts[..bucket_of(1 << exponent)].iter().sum();
+        Below {
+            below: exponents.map(|exponent| (1 << exponent, upto(exponent))).collect(),
+            count: counts.iter().sum(),
+            sum: self.sum.load(Ordering::Relaxed),
+        }
     }
 
     /// Quantiles of everything observed so far.
@@ -169,6 +192,17 @@ mod tests {
         assert!((500..=560).contains(&q.p50), "{q:?}");
         assert!((990..=1000).contains(&q.p99), "{q:?}");
         assert_eq!(q.max, 1000);
+    }
+
+    #[test]
+    fn bounds_are_exact() {
+        let h = Histogram::default();
+        for micros in [63, 64, 65, 127, 128, 5_000_000] {
+            h.record(Duration::from_micros(micros));
+        }
+        let found = h.below(6..=8);
+        assert_eq!(found.below, [(64, 1), (128, 4), (256, 5)]);
+        assert_eq!((found.count, found.sum), (6, 5_000_447));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Spare segments kept ready.
     pub spares: usize,
+    /// Bytes that stay free on the log's disk when a spare is made ahead; at most a 20th of the disk.
+    pub reserve: u64,
 }
 
 /// A log that can be appended to.
@@ -266,7 +268,7 @@ fn check(settings: Settings) -> Result<()> {
 }
 
 fn parts(disk: &Arc<dyn Disk>, control: &Arc<Control>, settings: Settings) -> Result<Parts> {
-    let spares = Arc::new(Spares::open(disk.clone(), settings.segment_bytes, settings.spares)?);
+    let spares = Arc::new(Spares::open(disk.clone(), settings.segment_bytes, settings.spares, settings.reserve)?);
     let segments = Arc::new(Segments::new(control.clone(), spares.clone()));
     Ok(Parts { disk: disk.clone(), control: control.clone(), spares, segments })
 }

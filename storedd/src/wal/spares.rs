@@ -38,6 +38,8 @@ pub struct Spares {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     wanted: usize,
+    /// Bytes that stay free on the disk: a spare that is not needed to start does not take them.
+    reserve: u64,
     stock: Mutex<Stock>,
 }
 
@@ -76,7 +78,7 @@ impl Spares {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn open(disk: Arc<dyn Disk>, segment_bytes: u64, wanted: usize) -> Result<Spares> {
+    pub fn open(disk: Arc<dyn Disk>, segment_bytes: u64, wanted: usize, reserve: u64) -> Result<Spares> {
         let mut stock = Stock::default();
         let entries = disk.list("").map_err(|e| StoreError::io("list", disk.display(""), e))?;
         for entry in entries {
@@ -90,7 +92,7 @@ impl Spares {
                 _ => {}
             }
         }
-        Ok(Spares { disk, segment_bytes, wanted, stock: Mutex::new(stock) })
+        Ok(Spares { disk, segment_bytes, wanted, reserve, stock: Mutex::new(stock) })
     }
 
     /// Length of each spare.
@@ -119,7 +121,7 @@ impl Spares {
                 return Ok(());
             }
             drop(stock);
-            self.make()?;
+            self.make(self.reserve)?;
         }
     }
 
@@ -138,7 +140,7 @@ impl Spares {
                 return Ok(ready_name(number));
             }
             drop(stock);
-            self.make()?;
+            self.make(0)?;
         }
     }
 
@@ -153,7 +155,7 @@ impl Spares {
             return Ok(false);
         }
         drop(stock);
-        self.make()?;
+        self.make(self.reserve)?;
         Ok(true)
     }
 
@@ -187,15 +189,16 @@ impl Spares {
         (kind == FileKind::File && held < self.wanted).then(|| stock.number())
     }
 
-    /// Makes one complete spare, from a retired segment if there is one.
-    fn make(&self) -> Result<()> {
+    /// Makes one complete spare, from a retired segment if there is one; else only if `reserve` bytes stay free.
+    fn make(&self, reserve: u64) -> Result<()> {
         let (number, retired) = {
             let mut stock = self.lock();
             stock.making += 1;
             let retired = stock.retired.pop_front();
             (retired.unwrap_or_else(|| stock.number()), retired.is_some())
         };
-        let made = self.fill(number, retired);
+        let room = if retired || reserve == 0 { Ok(()) } else { self.has_room(reserve) };
+        let made = room.and_then(|()| self.fill(number, retired));
         let mut stock = self.lock();
         stock.making -= 1;
         match made {
@@ -208,6 +211,16 @@ impl Spares {
             }
         }
         Ok(())
+    }
+
+    fn has_room(&self, reserve: u64) -> Result<()> {
+        let space = self.disk.space().map_err(|e| StoreError::io("stat", self.disk.display(""), e))?;
+        let kept = space.reserve(reserve);
+        if space.free >= self.segment_bytes.saturating_add(kept) {
+            return Ok(());
+        }
+        let what = format!("a log segment of {} bytes: {} are free, {kept} are kept", self.segment_bytes, space.free);
+        Err(StoreError::NoSpace { what })
     }
 
     fn fill(&self, number: u64, retired: bool) -> Result<()> {

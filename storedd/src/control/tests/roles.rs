@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::access::{Groups, Role};
 use proto::Command as Asked;
+use proto::Window;
 use rustix::process::{Gid, Uid};
 
 const NOBODY: u32 = 65534;
@@ -56,6 +57,10 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::ConfigShow { defaults: false }, Role::Reader),
         (Request::Shutdown { now: true }, Role::Owner),
         (Request::Restart { accept_loss: false }, Role::Owner),
+        (Request::Maintenance { window: Window::Start { seconds: 1, reason: s("r") } }, Role::Admin),
+        (Request::Maintenance { window: Window::Stop }, Role::Admin),
+        (Request::Maintenance { window: Window::Show }, Role::Reader),
+        (Request::Metrics, Role::Reader),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));
@@ -96,10 +101,9 @@ fn asked_by_nobody(house: &House) -> Option<Vec<bool>> {
 // B17
 #[test]
 fn every_verb_needs_its_role() {
-    // Without the greeting and the two kinds of changes; whoever adds a verb adds it here.
-    assert_eq!(requests().len() - 3 * changes().len(), Request::COUNT as usize - 3, "a request is not in the table");
+    // Without the greeting; whoever adds a verb adds it here.
     let kinds: std::collections::BTreeSet<_> = requests().iter().map(|(r, _)| r.number()).collect();
-    assert_eq!(kinds.len(), Request::COUNT as usize - 1);
+    assert_eq!(kinds.len(), Request::COUNT as usize - 1, "a request is not in the table");
     for (request, role) in requests() {
         assert_eq!(access::least(&request), role, "{request:?}");
     }

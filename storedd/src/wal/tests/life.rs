@@ -77,7 +77,7 @@ fn half_made_spares_are_not_trusted() {
     log.plant("spare.4", &[0; 100]).unwrap();
     log.plant("spare.fork", &[1; 100]).unwrap();
     log.plant("spare.7", &vec![0; SMALL.segment_bytes as usize]).unwrap();
-    let spares = Spares::open(rig.disk.clone(), SMALL.segment_bytes, 2).unwrap();
+    let spares = Spares::open(rig.disk.clone(), SMALL.segment_bytes, 2, 0).unwrap();
     assert_eq!(spares.ready(), 1);
     assert!(spares.prepare().unwrap());
     assert!(!spares.prepare().unwrap());
@@ -108,7 +108,7 @@ fn a_full_disk_refuses_the_reservation_and_breaks_nothing() {
 #[test]
 fn reservations_are_counted() {
     let rig = Rig::new();
-    let spares = Spares::open(rig.disk.clone(), SMALL.segment_bytes, 1).unwrap();
+    let spares = Spares::open(rig.disk.clone(), SMALL.segment_bytes, 1, 0).unwrap();
     spares.prepare().unwrap();
     rig.log_disk().set_free_bytes(0);
     spares.reserve().unwrap();
@@ -348,7 +348,7 @@ fn create_refuses_a_log_with_records_and_takes_an_empty_one() {
     again.commit(&["a"], 1).unwrap();
     drop(again);
     assert!(matches!(rig.create(), Err(StoreError::Refused { .. })));
-    let tiny = Settings { segment_bytes: 1000, spares: 0 };
+    let tiny = Settings { segment_bytes: 1000, spares: 0, reserve: 0 };
     assert!(matches!(Rig::on(SimDisk::new(), tiny).create(), Err(StoreError::Refused { .. })));
 }
 

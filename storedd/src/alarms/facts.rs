@@ -1,0 +1,154 @@
+//! What is measured, and what it is held against.
+
+use crate::config::Config;
+use crate::disk::Space;
+use crate::lsn::Micros;
+use crate::store::Phase;
+use std::time::Duration;
+
+/// Everything that was measured at one moment.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Wall clock.
+    pub now: Micros,
+    /// Monotone clock.
+    pub uptime: Duration,
+    /// Whether changes are taken.
+    pub phase: Phase,
+    /// The log.
+    pub log: LogFacts,
+    /// The checkpoint.
+    pub checkpoint: CheckpointFacts,
+    /// Bytes of changes not yet in the database.
+    pub overlay_bytes: u64,
+    /// Bytes of them at which changes are refused.
+    pub overlay_bytes_max: u64,
+    /// Disks and partitions.
+    pub places: Vec<PlaceFacts>,
+    /// Stamps that are owed.
+    pub stamps: Vec<Stamp>,
+    /// How long the oldest unanswered change has been waiting.
+    pub oldest_wait: Option<Duration>,
+    /// Bulk work of the last minute.
+    pub bulk: Option<Bulk>,
+    /// Why a repair is recommended.
+    pub repair: Option<String>,
+}
+
+/// The log, as far as it accumulates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Segments kept.
+    pub segments: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Why the oldest segment that is not in use is kept.
+    pub kept_for: Vec<String>,
+}
+
+/// The checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointFacts {
+    /// Up to here the database is durable.
+    pub lsn: u64,
+    /// There are changes that the database does not have. (LSNs do not tell: a seal comes after the last checkpoint.)
+    pub owes: bool,
+    /// A checkpoint has been running for so long.
+    pub running: Option<Duration>,
+    /// Checkpoints that failed since the last one that did not.
+    pub failures: u64,
+    /// Why the last of them failed.
+    pub error: Option<String>,
+}
+
+/// A disk or a partition, as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceFacts {
+    /// `log`, `database`, `data`, or `partition NAME`.
+    pub name: String,
+    /// Its directory.
+    pub path: String,
+    /// Its room; `None` if it is not there.
+    pub space: Option<Space>,
+    /// What is wrong with it beside its room: missing, foreign.
+    pub trouble: Option<String>,
+    /// How long ago that was seen; long if the disk does not answer.
+    pub age: Duration,
+    /// The store itself needs room there, not only messages.
+    pub vital: bool,
+}
+
+/// A stamp that should have been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// File name.
+    pub file: &'static str,
+    /// How long ago what it stamps was done.
+    pub owed: Duration,
+}
+
+/// Bulk work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bulk {
+    /// Who: client, process and user.
+    pub who: String,
+    /// Changes since it began.
+    pub changes: u64,
+}
+
+/// What is allowed; from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Segments of log.
+    pub log_segments: u64,
+    /// Bytes of log.
+    pub log_bytes: u64,
+    /// Time that a change may wait for the database.
+    pub checkpoint_age: Duration,
+    /// Time that one checkpoint may take.
+    pub checkpoint_duration: Duration,
+    /// Free bytes below which a disk is said to be filling.
+    pub disk_free: u64,
+    /// A disk that will be full so soon is said to be filling.
+    pub full_within: Duration,
+    /// Free bytes below which bulk work is refused.
+    pub bulk_reserve: u64,
+    /// Free bytes below which changes are refused.
+    pub reserve: u64,
+    /// Time that a change may wait for its answer.
+    pub request_wait: Duration,
+    /// An excess of log that does not shrink for so long ends the daemon; `None`: never.
+    pub restart_after: Option<Duration>,
+}
+
+impl Limits {
+    /// Free bytes of a disk below which bulk work is refused: at most a tenth of it.
+    #[must_use]
+    pub fn bulk(&self, space: Space) -> u64 {
+        space.at_most(self.bulk_reserve, 10).max(space.reserve(self.reserve))
+    }
+
+    /// Free bytes of a disk below which it is said to be filling: at most a fifth of it.
+    #[must_use]
+    pub fn warned(&self, space: Space) -> u64 {
+        space.at_most(self.disk_free, 5)
+    }
+
+    /// The limits of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Limits {
+        let alarm = &config.alarm;
+        Limits {
+            log_segments: u64::from(alarm.max_log),
+            log_bytes: alarm.log_bytes,
+            checkpoint_age: alarm.max_log_age,
+            checkpoint_duration: alarm.checkpoint_duration,
+            disk_free: alarm.disk_free,
+            full_within: alarm.full_within,
+            bulk_reserve: config.disk.bulk_reserve,
+            reserve: config.disk.reserve,
+            request_wait: alarm.request_wait,
+            restart_after: alarm.restart_on_excess.then_some(alarm.restart_after),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Alarms: conditions that want a person, raised and cleared with cause, growth and the time that is left.
+//!
+//! # Purpose
+//! [`Board::evaluate`] is asked once a second with what was measured ([`Facts`]) and what is allowed ([`Limits`]), and
+//! says which alarms began and which ended. It asks nobody: neither clock nor disk nor store. [`probe`] looks at disks
+//! on threads of its own, [`command`] tells an administrator's program.
+//!
+//! # Operation
+//! [`rules`] turns facts into readings: a value, the limit it is held against, the value at which it is good again, and
+//! the cause in words. The board compares: an alarm is raised as soon as a reading is at its limit, and cleared when it
+//! has been good for [`board::CALM`]. Between the two it stays as it is, so that a value that plays around its limit
+//! rings once.
+//!
+//! # Invariants
+//! * An alarm is known by its name and its subject; of each there is one at most.
+//! * Every alarm that was raised is cleared by the same name and subject, or lasts until the process ends.
+//! * A disk that does not answer blocks the thread that asks it, and nobody else.
+
+pub mod board;
+pub mod command;
+pub mod facts;
+pub mod probe;
+mod rules;
+#[cfg(test)]
+mod tests;
+pub mod trend;
+
+pub use board::{Board, Change, Maintenance, Verdict};
+pub use facts::{Bulk, CheckpointFacts, Facts, Limits, LogFacts, PlaceFacts, Stamp};
+pub use probe::Prober;
+
+use crate::lsn::Micros;
+
+/// What an alarm is about; the word is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    /// The log failed: no changes until a restart.
+    Poisoned,
+    /// No changes are taken, for a reason that may pass.
+    ReadOnly,
+    /// The last checkpoints failed.
+    CheckpointFailed,
+    /// A checkpoint takes too long.
+    CheckpointSlow,
+    /// Changes wait too long for the database.
+    CheckpointAge,
+    /// Too many log segments are kept.
+    LogSegments,
+    /// Too many bytes of log are kept.
+    LogBytes,
+    /// A disk is full, or will be soon.
+    DiskSpace,
+    /// A partition, or another place of the store, is missing, foreign, or does not answer.
+    Partition,
+    /// Changes come faster than the checkpoint writes them.
+    Overlay,
+    /// A stamp that monitors look at could not be written.
+    StaleStamp,
+    /// A change waits too long for its answer.
+    StalledRequest,
+    /// The last start lost or replaced something that a person should look at.
+    RepairRecommended,
+}
+
+impl Name {
+    /// Every name, worst first: the order of `status`.
+    pub const ALL: [Name; 13] = [
+        Name::Poisoned,
+        Name::ReadOnly,
+        Name::DiskSpace,
+        Name::Partition,
+        Name::CheckpointFailed,
+        Name::StalledRequest,
+        Name::Overlay,
+        Name::LogSegments,
+        Name::LogBytes,
+        Name::CheckpointAge,
+        Name::CheckpointSlow,
+        Name::StaleStamp,
+        Name::RepairRecommended,
+    ];
+
+    /// The word that people, scripts and metrics see.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Name::Poisoned => "poisoned",
+            Name::ReadOnly => "read_only",
+            Name::CheckpointFailed => "checkpoint_failed",
+            Name::CheckpointSlow => "checkpoint_slow",
+            Name::CheckpointAge => "checkpoint_age",
+            Name::LogSegments => "log_segments",
+            Name::LogBytes => "log_bytes",
+            Name::DiskSpace => "disk_space",
+            Name::Partition => "partition",
+            Name::Overlay => "overlay",
+            Name::StaleStamp => "stale_stamp",
+            Name::StalledRequest => "stalled_request",
+            Name::RepairRecommended => "repair_recommended",
+        }
+    }
+
+    /// Whether bulk work explains it, so that a maintenance window is silent about it.
+    #[must_use]
+    pub fn is_of_bulk_work(self) -> bool {
+        matches!(self, Name::LogSegments | Name::LogBytes | Name::CheckpointAge | Name::CheckpointSlow | Name::Overlay)
+    }
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Look at it today.
+    Warning,
+    /// Something is refused now, or will be soon.
+    Critical,
+}
+
+impl Severity {
+    /// The word that people, scripts and metrics see.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// One condition that wants attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    /// What it is about.
+    pub name: Name,
+    /// Which of several: a disk, a partition, a stamp; empty where there is only one.
+    pub subject: String,
+    /// How bad.
+    pub severity: Severity,
+    /// When it was raised.
+    pub since: Micros,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// Why, as far as the daemon knows.
+    pub cause: String,
+    /// What was measured, in `unit`.
+    pub value: f64,
+    /// What it is held against, in `unit`.
+    pub limit: f64,
+    /// `bytes`, `seconds`, `segments`, `failures`, or empty for a condition that is there or not.
+    pub unit: &'static str,
+    /// How the value changes: units a second, smoothed; `None` where that says nothing.
+    pub rate: Option<f64>,
+    /// Seconds until the disk is full or the hard limit is reached, at that rate; `None` if it is not coming nearer.
+    pub time_to_full: Option<f64>,
+    /// The next command to type.
+    pub next: &'static str,
+}

@@ -1,0 +1,340 @@
+//! The rules: from facts and limits to readings, one for each thing that can be wrong.
+
+use super::facts::{Facts, Limits, PlaceFacts};
+use super::trend::{Trend, time_left};
+use super::{Name, Severity};
+use crate::partition::FULL_BELOW;
+use crate::store::Phase;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A place that was not seen for so long does not answer.
+pub const NO_ANSWER: Duration = Duration::from_secs(15);
+
+/// How a value stands to its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// At its limit or past it.
+    Bad,
+    /// Neither: what was stays.
+    Between,
+    /// Good.
+    Good,
+}
+
+/// One value held against one limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    pub name: Name,
+    pub subject: String,
+    pub standing: Standing,
+    pub severity: Severity,
+    pub message: String,
+    pub cause: String,
+    pub value: f64,
+    pub limit: f64,
+    pub unit: &'static str,
+    pub rate: Option<f64>,
+    pub time_to_full: Option<f64>,
+    pub next: &'static str,
+}
+
+impl Reading {
+    /// A condition that is there or not.
+    fn flag(name: Name, message: String, cause: String, next: &'static str) -> Reading {
+        Reading {
+            name,
+            subject: String::new(),
+            standing: Standing::Bad,
+            severity: Severity::Critical,
+            message,
+            cause,
+            value: 1.0,
+            limit: 1.0,
+            unit: "",
+            rate: None,
+            time_to_full: None,
+            next,
+        }
+    }
+
+    /// A value that must stay below `limit`, and is good again at nine tenths of it.
+    fn ceiling(name: Name, value: f64, limit: f64, unit: &'static str) -> Reading {
+        let standing = match () {
+            () if value >= limit => Standing::Bad,
+            () if value > limit * 0.9 => Standing::Between,
+            () => Standing::Good,
+        };
+        let (message, cause) = Default::default();
+        let severity = Severity::Warning;
+        Reading { standing, severity, value, limit, unit, ..Reading::flag(name, message, cause, "storectl status") }
+    }
+
+    fn subject(self, subject: impl Into<String>) -> Reading {
+        Reading { subject: subject.into(), ..self }
+    }
+
+    fn says(self, message: String, cause: String, next: &'static str) -> Reading {
+        Reading { message, cause, next, ..self }
+    }
+
+    fn grows(self, rate: Option<f64>, time_to_full: Option<f64>) -> Reading {
+        Reading { rate, time_to_full, ..self }
+    }
+}
+
+/// What was seen before, as far as the rules need it.
+#[derive(Debug, Default)]
+pub struct History {
+    log: Trend,
+    overlay: Trend,
+    free: BTreeMap<String, Trend>,
+    /// Since when there are changes that the database does not have, and its LSN then.
+    behind: Option<(Duration, u64)>,
+}
+
+impl History {
+    pub fn add(&mut self, facts: &Facts) {
+        let at = facts.uptime;
+        self.log.add(at, facts.log.bytes as f64);
+        self.overlay.add(at, facts.overlay_bytes as f64);
+        self.free.retain(|name, _| facts.places.iter().any(|place| place.name == *name));
+        for place in &facts.places {
+            if let Some(space) = place.space {
+                self.free.entry(place.name.clone()).or_default().add(at, space.free as f64);
+            }
+        }
+        let checkpoint = &facts.checkpoint;
+        self.behind = match self.behind {
+            _ if !checkpoint.owes => None,
+            Some((since, lsn)) if lsn == checkpoint.lsn => Some((since, lsn)),
+            _ => Some((at, checkpoint.lsn)),
+        };
+    }
+
+    /// How long the oldest change has been waiting for the database.
+    pub fn behind(&self, uptime: Duration) -> Duration {
+        self.behind.map_or(Duration::ZERO, |(since, _)| uptime.saturating_sub(since))
+    }
+
+    /// Bytes a second that a place loses, and the seconds until `left` bytes are used up.
+    pub fn filling(&self, place: &str, left: u64) -> (Option<f64>, Option<f64>) {
+        let rate = self.free.get(place).and_then(Trend::recent).map(|rate| -rate);
+        (rate, rate.and_then(|rate| time_left(left as f64, rate)))
+    }
+
+    /// Bytes a second by which the log grows, and the seconds until it has `limit` bytes.
+    pub fn log_growth(&self, bytes: u64, limit: u64) -> (Option<f64>, Option<f64>) {
+        let rate = self.log.recent();
+        (rate, rate.and_then(|rate| time_left(limit.saturating_sub(bytes) as f64, rate)))
+    }
+
+    /// A place that fills now, and has been filling for minutes, is full in so many seconds.
+    fn foreseen(&self, place: &str, free: u64) -> Option<f64> {
+        let trend = self.free.get(place)?;
+        let left = |rate: f64| time_left(free as f64, -rate);
+        Some(left(trend.recent()?)?.max(left(trend.lasting()?)?))
+    }
+}
+
+/// Everything that can be read from the facts.
+pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
+    let mut out = Vec::new();
+    out.extend(phase(facts));
+    out.extend(disks(&facts.places).filter_map(|(place, names)| room(place, &names, facts, limits, history)));
+    out.extend(facts.places.iter().filter_map(there));
+    out.extend(checkpoint(facts, limits, history));
+    out.extend(log(facts, limits, history));
+    out.push(overlay(facts, history));
+    out.extend(facts.stamps.iter().map(stamp));
+    out.push(waiting(facts, limits));
+    out.extend(facts.repair.as_ref().map(|why| Reading {
+        severity: Severity::Warning,
+        ..Reading::flag(
+            Name::RepairRecommended,
+            "what lies in the partitions may be newer than the database".to_owned(),
+            why.clone(),
+            "storectl recover --report",
+        )
+    }));
+    out
+}
+
+fn phase(facts: &Facts) -> Option<Reading> {
+    match &facts.phase {
+        Phase::Ready => None,
+        Phase::ReadOnly(why) => Some(Reading::flag(
+            Name::ReadOnly,
+            "no changes are taken".to_owned(),
+            why.clone(),
+            "storectl recover --report",
+        )),
+        Phase::Poisoned => Some(Reading::flag(
+            Name::Poisoned,
+            "the log failed: no changes are taken until a restart".to_owned(),
+            "a write or a sync of the log failed".to_owned(),
+            "systemctl restart storedd",
+        )),
+    }
+}
+
+/// Each disk once, by its first place, with the names of all places on it.
+fn disks(places: &[PlaceFacts]) -> impl Iterator<Item = (&PlaceFacts, String)> {
+    let same = |a: &PlaceFacts, b: &PlaceFacts| match (a.space, b.space) {
+        (Some(a), Some(b)) => a.id == b.id && a.id != 0,
+        _ => false,
+    };
+    places.iter().enumerate().filter_map(move |(at, place)| {
+        if places[..at].iter().any(|before| same(before, place)) {
+            return None;
+        }
+        let others = places[at + 1..].iter().filter(|other| same(place, other));
+        let names: Vec<&str> = std::iter::once(place).chain(others).map(|p| p.name.as_str()).collect();
+        Some((place, names.join(", ")))
+    })
+}
+
+/// The room of a disk: critical where something is refused for want of it.
+fn room(place: &PlaceFacts, names: &str, facts: &Facts, limits: &Limits, history: &History) -> Option<Reading> {
+    let space = place.space?;
+    let refused = space.reserve(if place.vital { limits.reserve } else { FULL_BELOW });
+    let bulk = if place.vital { limits.bulk(space) } else { refused };
+    let warned = limits.warned(space).max(bulk);
+    let (rate, time_to_full) = history.filling(&place.name, space.free);
+    let soon = history.foreseen(&place.name, space.free).filter(|left| *left < limits.full_within.as_secs_f64());
+    let (limit, severity, what) = match space.free {
+        free if free < refused && place.vital => (refused, Severity::Critical, "changes are refused"),
+        free if free < refused => (refused, Severity::Critical, "the partition counts as full"),
+        free if free < bulk => (bulk, Severity::Critical, "bulk work is refused"),
+        _ => (warned, Severity::Warning, "nothing is refused yet"),
+    };
+    let standing = match () {
+        () if space.free < warned || soon.is_some() => Standing::Bad,
+        () if (space.free as f64) < warned as f64 * 1.1 => Standing::Between,
+        () => Standing::Good,
+    };
+    let writer = facts.bulk.as_ref().map(|b| format!("; bulk work: {}, {} changes", b.who, b.changes));
+    let cause = match soon {
+        Some(left) if space.free >= warned => format!("at this rate it is full in {left:.0} seconds"),
+        _ => format!("{what} until there is room again"),
+    } + &writer.unwrap_or_default();
+    let message = format!("{} of {} bytes are free on the disk of {} ({names})", space.free, space.total, place.path);
+    let reading = Reading::ceiling(Name::DiskSpace, space.free as f64, limit as f64, "bytes").subject(&place.name);
+    Some(
+        Reading { standing, severity, ..reading.says(message, cause, "free space there, or make the disk larger") }
+            .grows(rate, time_to_full),
+    )
+}
+
+/// Whether a place is what it should be, and answers.
+fn there(place: &PlaceFacts) -> Option<Reading> {
+    let silent = place.age >= NO_ANSWER;
+    let trouble = place.trouble.clone();
+    if !silent && trouble.is_none() {
+        return None;
+    }
+    let cause = if silent { format!("it has not answered for {} seconds", place.age.as_secs()) } else { String::new() };
+    let cause = trouble.filter(|_| !silent).unwrap_or(cause);
+    let message = format!("{} at {} cannot be used", place.name, place.path);
+    Some(Reading::flag(Name::Partition, message, cause, "storectl partition list").subject(&place.name))
+}
+
+fn checkpoint(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
+    let checkpoint = &facts.checkpoint;
+    let error = checkpoint.error.clone().unwrap_or_else(|| "see the journal: event=checkpoint_failed".to_owned());
+    let mut out = Vec::new();
+    if checkpoint.failures > 0 {
+        let message = "the database could not be written; changes stay in log and memory".to_owned();
+        let failed = Reading::flag(Name::CheckpointFailed, message, error, "storectl checkpoint");
+        out.push(Reading { value: checkpoint.failures as f64, unit: "failures", ..failed });
+    }
+    let behind = history.behind(facts.uptime).as_secs_f64();
+    let age = Reading::ceiling(Name::CheckpointAge, behind, limits.checkpoint_age.as_secs_f64(), "seconds");
+    out.push(age.says(
+        format!("the oldest change has been waiting for the database for {behind:.0} seconds"),
+        accumulates(facts),
+        "storectl checkpoint",
+    ));
+    let took = checkpoint.running.unwrap_or_default().as_secs_f64();
+    let slow = Reading::ceiling(Name::CheckpointSlow, took, limits.checkpoint_duration.as_secs_f64(), "seconds");
+    out.push(slow.says(
+        format!("a checkpoint has been running for {took:.0} seconds"),
+        format!("the database's disk is slow or does not answer{}", bulk(facts)),
+        "storectl stats",
+    ));
+    out
+}
+
+fn log(facts: &Facts, limits: &Limits, history: &History) -> [Reading; 2] {
+    let (count, bytes) = (facts.log.segments, facts.log.bytes);
+    let (rate, _) = history.log_growth(bytes, 0);
+    let log_disk = facts.places.iter().find(|place| place.name == "log").and_then(|place| place.space);
+    let full = rate.zip(log_disk).and_then(|(rate, space)| time_left(space.free as f64, rate));
+    let cause = accumulates(facts);
+    // A count has no tenths: good again is what is allowed.
+    let standing = if count > limits.log_segments { Standing::Bad } else { Standing::Good };
+    let many = Reading::ceiling(Name::LogSegments, count as f64, limits.log_segments as f64, "segments");
+    let many = Reading { standing, ..many };
+    let long = Reading::ceiling(Name::LogBytes, bytes as f64, limits.log_bytes as f64, "bytes");
+    [
+        many.says(
+            format!("{count} log segments are kept, more than {}", limits.log_segments),
+            cause.clone(),
+            "storectl log list",
+        )
+        .grows(None, full),
+        long.says(format!("{bytes} bytes of log are kept"), cause, "storectl log list").grows(rate, full),
+    ]
+}
+
+/// Why log accumulates.
+fn accumulates(facts: &Facts) -> String {
+    let checkpoint = &facts.checkpoint;
+    let why = match (&checkpoint.error, checkpoint.running) {
+        (Some(error), _) if checkpoint.failures > 0 => format!("the checkpoint fails: {error}"),
+        (_, Some(time)) => format!("a checkpoint has been running for {} seconds", time.as_secs()),
+        _ if facts.log.kept_for.is_empty() => "no checkpoint was due yet".to_owned(),
+        _ => format!("the oldest segment is kept for {}", facts.log.kept_for.join(" and ")),
+    };
+    why + &bulk(facts)
+}
+
+fn bulk(facts: &Facts) -> String {
+    facts.bulk.as_ref().map(|b| format!("; bulk work: {}, {} changes", b.who, b.changes)).unwrap_or_default()
+}
+
+fn overlay(facts: &Facts, history: &History) -> Reading {
+    let (held, most) = (facts.overlay_bytes as f64, facts.overlay_bytes_max as f64);
+    let rate = history.overlay.recent();
+    let full = rate.and_then(|rate| time_left(most - held, rate));
+    Reading::ceiling(Name::Overlay, held, most * 0.8, "bytes")
+        .says(
+            format!("{held:.0} bytes of changes wait in memory for the database; at {most:.0} changes are refused"),
+            accumulates(facts),
+            "storectl stats",
+        )
+        .grows(rate, full)
+}
+
+/// A stamp is allowed to be late by one checkpoint's rename, not more.
+const STAMP_LATE: f64 = 5.0;
+
+fn stamp(stamp: &super::Stamp) -> Reading {
+    let late = stamp.owed.as_secs_f64();
+    Reading::ceiling(Name::StaleStamp, late, STAMP_LATE, "seconds").subject(stamp.file).says(
+        format!("{} says less than what was done: it has not been written for {late:.0} seconds", stamp.file),
+        "it could not be written; the journal says why: event=state_file".to_owned(),
+        "ls -l the data directory",
+    )
+}
+
+fn waiting(facts: &Facts, limits: &Limits) -> Reading {
+    let wait = facts.oldest_wait.unwrap_or_default().as_secs_f64();
+    let reading = Reading::ceiling(Name::StalledRequest, wait, limits.request_wait.as_secs_f64(), "seconds");
+    let reading = Reading { severity: Severity::Critical, ..reading };
+    reading.says(
+        format!("a change has been waiting for its answer for {wait:.0} seconds"),
+        format!("the log's disk is slow or does not answer{}", bulk(facts)),
+        "storectl stats",
+    )
+}

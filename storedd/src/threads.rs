@@ -1,0 +1,87 @@
+//! The threads that work for a store: started after recovery, ended and waited for before the store is closed.
+
+use crate::error::StoreError;
+use crate::service::watch::{Excess, Watch};
+use crate::service::{Daemon, Event};
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The threads that work for the store.
+pub(crate) struct Threads {
+    store: Arc<Store>,
+    handles: Vec<JoinHandle<()>>,
+    /// Ends the threads that do not wait for the store.
+    stop: Arc<AtomicBool>,
+}
+
+impl Threads {
+    pub(crate) fn start(store: &Arc<Store>) -> Result<Threads, StoreError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads { store: store.clone(), handles: Vec::new(), stop: stop.clone() };
+        for n in 0..2 {
+            let store = store.clone();
+            threads.spawn(&format!("commit-{n}"), move || store.run_committer())?;
+        }
+        let checkpointed = store.clone();
+        threads.spawn("checkpoint", move || checkpointed.run_checkpointer())?;
+        let spared = store.clone();
+        threads.spawn("spares", move || prepare_spares(&spared, &stop))?;
+        Ok(threads)
+    }
+
+    /// Starts the thread that measures, judges, and raises alarms.
+    pub(crate) fn watch(
+        &mut self,
+        watch: &Arc<Watch>,
+        daemon: &Arc<Daemon>,
+        events: &Sender<Event>,
+    ) -> Result<(), StoreError> {
+        let (watch, daemon, events, stop) = (watch.clone(), daemon.clone(), events.clone(), self.stop.clone());
+        let excess = move |Excess(why)| drop(events.send(Event::Excess(why)));
+        self.spawn("watch", move || watch.run(&stop, || daemon.config(), excess))
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.handles.push(handle.map_err(|e| StoreError::io("start", format!("thread {name}"), e))?);
+        Ok(())
+    }
+
+    /// True if one of them has ended, which none does by itself.
+    pub(crate) fn one_died(&self) -> bool {
+        self.handles.iter().any(JoinHandle::is_finished)
+    }
+
+    pub(crate) fn join(self) {
+        self.stop.store(true, Ordering::Release);
+        self.store.stop_committers();
+        self.store.stop_checkpointer();
+        for handle in self.handles {
+            if handle.join().is_err() {
+                tracing::error!(event = "thread_panicked");
+            }
+        }
+    }
+}
+
+/// Keeps empty segments ready. Where they cannot be made that is said once, until one could be made again.
+fn prepare_spares(store: &Store, stop: &AtomicBool) {
+    let mut failed = false;
+    while !stop.load(Ordering::Acquire) {
+        match store.prepare_spares() {
+            Ok(true) => failed = false,
+            Ok(false) => std::thread::sleep(Duration::from_millis(10)),
+            Err(e) => {
+                if !failed {
+                    tracing::warn!(event = "no_spare", error = %e, "no empty log segment could be prepared");
+                }
+                failed = true;
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+}
