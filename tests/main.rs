@@ -20,6 +20,10 @@ mod mailboxes;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
+mod quotas;
+#[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod starts;

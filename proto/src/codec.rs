@@ -159,7 +159,7 @@ pub fn size<T: Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, Command, Window};
+    use crate::{Code, Command, Limit, Window};
     use std::collections::BTreeMap;
 
     fn hex<T: Payload>(value: &T) -> String {
@@ -201,6 +201,14 @@ mod tests {
             Request::Restart { accept_loss: true },
             Request::Maintenance { window: Window::Start { seconds: 5, reason: s("r") } },
             Request::Metrics,
+            Request::QuotaList { pattern: s("*") },
+            Request::QuotaReport { over: Some(90) },
+            Request::QuotaRecalc { dry_run: true },
+            Request::AclRights { name: s("m"), identifier: s("i") },
+            Request::AclMy { name: s("m"), user: s("u") },
+            Request::MailboxListAs { user: s("u"), pattern: s("*") },
+            Request::MailboxShowAs { user: s("u"), name: s("m") },
+            Request::SubscriptionsMissing { user: s("u") },
         ]
     }
 
@@ -225,6 +233,8 @@ mod tests {
                 uidvalidity: 7,
                 acl: BTreeMap::from([(s("i"), s("lrs"))]),
             },
+            Command::QuotaSet { root: s("r"), storage: Limit::At(9), messages: Limit::None },
+            Command::QuotaRecalc { root: s("r") },
         ]
     }
 
@@ -255,9 +265,17 @@ mod tests {
         "1700000001",
         "18000000000000000500000000000000010000000000000072",
         "19000000",
+        "1a00000001000000000000002a",
+        "1b000000015a000000",
+        "1c00000001",
+        "1d00000001000000000000006d010000000000000069",
+        "1e00000001000000000000006d010000000000000075",
+        "1f00000001000000000000007501000000000000002a",
+        "2000000001000000000000007501000000000000006d",
+        "21000000010000000000000075",
     ];
 
-    const GOLDEN_COMMANDS: [&str; 13] = [
+    const GOLDEN_COMMANDS: [&str; 15] = [
         "0000000001000000000000007501010000000000000070010100000000000000010200000000000000",
         "01000000010000000000000075",
         "02000000010000000000000075010000000000000076",
@@ -271,6 +289,8 @@ mod tests {
         "0a00000001000000000000007002000000000000002f70",
         "0b000000010000000000000070",
         "0c00000001000000000000006d0007000000010000000000000001000000000000006903000000000000006c7273",
+        "0d00000001000000000000007202000000090000000000000001000000",
+        "0e000000010000000000000072",
     ];
 
     /// Fails when a variant is reordered, removed or changed: that is another protocol version.

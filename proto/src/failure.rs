@@ -36,11 +36,13 @@ pub enum Code {
     NotPermitted,
     /// 78.
     Config,
+    /// 75: over a limit that an administrator set; others may be done, and the same once there is room.
+    OverQuota,
 }
 
 impl Code {
     /// Every code, in the order of the wire numbers.
-    pub const ALL: [Code; 15] = [
+    pub const ALL: [Code; 16] = [
         Code::Damaged,
         Code::Usage,
         Code::BadInput,
@@ -56,6 +58,7 @@ impl Code {
         Code::Protocol,
         Code::NotPermitted,
         Code::Config,
+        Code::OverQuota,
     ];
 
     /// The word that stands in JSON and log lines.
@@ -77,10 +80,11 @@ impl Code {
             Code::Protocol => "protocol",
             Code::NotPermitted => "not_permitted",
             Code::Config => "config",
+            Code::OverQuota => "over_quota",
         }
     }
 
-    /// The code with this exit status.
+    /// The code with this exit status; `Busy` for 75.
     #[must_use]
     pub fn from_exit(status: u8) -> Option<Code> {
         Code::ALL.into_iter().find(|code| code.exit() == status)
@@ -101,7 +105,7 @@ impl Code {
             Code::LogFailed => 71,
             Code::Exists => 73,
             Code::Io => 74,
-            Code::Busy => 75,
+            Code::Busy | Code::OverQuota => 75,
             Code::Protocol => 76,
             Code::NotPermitted => 77,
             Code::Config => 78,

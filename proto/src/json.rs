@@ -34,6 +34,11 @@ impl Reply {
             Reply::Each(x) => value(x),
             Reply::Maintenance(x) => value(x),
             Reply::Metrics(x) => value(x),
+            Reply::Quotas(x) => value(x),
+            Reply::Recalculated(x) => value(x),
+            Reply::Grantable(x) => value(x),
+            Reply::MyRights(x) => value(x),
+            Reply::MissingSubscriptions(x) => value(x),
         }
     }
 }

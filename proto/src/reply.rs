@@ -59,11 +59,21 @@ pub enum Reply {
     Maintenance(Option<Maintenance>),
     /// `metrics`: the text format of Prometheus.
     Metrics(String),
+    /// `quota list`, `quota report`; streamed.
+    Quotas(Vec<Quota>),
+    /// `quota recalc`; streamed.
+    Recalculated(Vec<Recalculated>),
+    /// `acl rights`.
+    Grantable(Grantable),
+    /// `acl my`.
+    MyRights(MyRights),
+    /// `subscriptions --missing`; streamed.
+    MissingSubscriptions(Vec<MissingSubscription>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 24;
+    pub const COUNT: u32 = 29;
 
     /// Adds the next part of the same answer behind this one.
     ///
@@ -79,6 +89,9 @@ impl Reply {
             (Reply::Subscriptions(all), Reply::Subscriptions(more)) => all.extend(more),
             (Reply::Partitions(all), Reply::Partitions(more)) => all.extend(more),
             (Reply::Each(all), Reply::Each(more)) => all.extend(more),
+            (Reply::Quotas(all), Reply::Quotas(more)) => all.extend(more),
+            (Reply::Recalculated(all), Reply::Recalculated(more)) => all.extend(more),
+            (Reply::MissingSubscriptions(all), Reply::MissingSubscriptions(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }
         Ok(())
@@ -370,6 +383,61 @@ pub struct Resource {
     pub usage: u64,
     /// Allowed; null: no limit.
     pub limit: Option<u64>,
+}
+
+/// One line of `quota recalc`: a root whose usage was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recalculated {
+    /// Quota root.
+    pub root: String,
+    /// Bytes.
+    pub storage: Correction,
+    /// Messages.
+    pub messages: Correction,
+    /// LSN of the record; 0 in a dry run.
+    pub lsn: u64,
+}
+
+/// A usage that was counted again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Correction {
+    /// Before.
+    pub from: u64,
+    /// As counted.
+    pub to: u64,
+}
+
+/// `acl rights` (LISTRIGHTS, RFC 4314 3.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grantable {
+    /// Mailbox.
+    pub name: String,
+    /// Identifier.
+    pub identifier: String,
+    /// What it has in any case.
+    pub required: String,
+    /// What it can be given beside, each by itself.
+    pub optional: Vec<String>,
+}
+
+/// `acl my` (MYRIGHTS, RFC 4314 3.8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MyRights {
+    /// Mailbox.
+    pub name: String,
+    /// User.
+    pub user: String,
+    /// What the user may do; with the older letters `c` and `d` where they stand for something of it.
+    pub rights: String,
+}
+
+/// One line of `subscriptions --missing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingSubscription {
+    /// Full name.
+    pub mailbox: String,
+    /// `missing`: there is no such mailbox; `hidden`: the user may not see it.
+    pub state: String,
 }
 
 /// A change that was done.

@@ -60,6 +60,11 @@ fn replies() -> Vec<Reply> {
         json!({"Each": [changed]}),
         json!({"Maintenance": maintenance}),
         json!({"Metrics": "m"}),
+        json!({"Quotas": [quota]}),
+        json!({"Recalculated": [{"root": "r", "storage": {"from": 1, "to": 2}, "messages": {"from": 3, "to": 4}, "lsn": 5}]}),
+        json!({"Grantable": {"name": "n", "identifier": "i", "required": "lk", "optional": ["r", "s"]}}),
+        json!({"MyRights": {"name": "n", "user": "u", "rights": "lr"}}),
+        json!({"MissingSubscriptions": [{"mailbox": "m", "state": "s"}]}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -92,6 +97,11 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (54, 0xc06d1986),
     (32, 0x06b42dd0),
     (13, 0xf7d9acfa),
+    (47, 0x67fb0609),
+    (61, 0x88cfd62f),
+    (58, 0x3a6f0e57),
+    (32, 0x534f6039),
+    (30, 0x0e2daaf9),
 ];
 
 #[test]

@@ -151,11 +151,59 @@ pub enum Request {
     },
     /// `metrics`: every number in the text format of Prometheus; answered in every state.
     Metrics,
+    /// `quota list [PATTERN]`; streamed in order of root.
+    QuotaList {
+        /// `*` and `%` over roots as they are shown (`user/joe`, `shared/news`).
+        pattern: String,
+    },
+    /// `quota report`: the roots that have reached so much of a limit; streamed in order of root.
+    QuotaReport {
+        /// Per cent; absent: as the configuration says.
+        over: Option<u32>,
+    },
+    /// `quota recalc` of all roots; streamed: those that were wrong.
+    QuotaRecalc {
+        /// True: says what is wrong and changes nothing.
+        dry_run: bool,
+    },
+    /// `acl rights`: what an identifier can be given.
+    AclRights {
+        /// Full name of the mailbox.
+        name: String,
+        /// User, group or `anyone`, or one of them behind `-`.
+        identifier: String,
+    },
+    /// `acl my`: what a user may do.
+    AclMy {
+        /// Full name of the mailbox.
+        name: String,
+        /// User id, or `anonymous`.
+        user: String,
+    },
+    /// `mailbox list --as`; streamed in order of name.
+    MailboxListAs {
+        /// User id, or `anonymous`.
+        user: String,
+        /// As of `MailboxList`.
+        pattern: String,
+    },
+    /// `mailbox show --as`.
+    MailboxShowAs {
+        /// User id, or `anonymous`.
+        user: String,
+        /// Full name.
+        name: String,
+    },
+    /// `subscriptions USER --missing`; streamed in order of name.
+    SubscriptionsMissing {
+        /// User id.
+        user: String,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 26;
+    pub const COUNT: u32 = 34;
 
     /// Wire number.
     #[must_use]
@@ -187,6 +235,14 @@ impl Request {
             Request::Restart { .. } => 23,
             Request::Maintenance { .. } => 24,
             Request::Metrics => 25,
+            Request::QuotaList { .. } => 26,
+            Request::QuotaReport { .. } => 27,
+            Request::QuotaRecalc { .. } => 28,
+            Request::AclRights { .. } => 29,
+            Request::AclMy { .. } => 30,
+            Request::MailboxListAs { .. } => 31,
+            Request::MailboxShowAs { .. } => 32,
+            Request::SubscriptionsMissing { .. } => 33,
         }
     }
 
@@ -227,6 +283,14 @@ impl Request {
         "restart",
         "maintenance",
         "metrics",
+        "quota list",
+        "quota report",
+        "quota recalc",
+        "acl rights",
+        "acl my",
+        "mailbox list --as",
+        "mailbox show --as",
+        "subscriptions --missing",
     ];
 }
 
@@ -239,9 +303,9 @@ pub enum Command {
         user: String,
         /// Where the user's mail goes; absent: the default partition.
         partition: Option<String>,
-        /// Limit in bytes; absent: none.
+        /// Limit in bytes; absent: that of the configuration.
         quota_bytes: Option<u64>,
-        /// Limit in messages; absent: none.
+        /// Limit in messages; absent: that of the configuration.
         quota_messages: Option<u64>,
     },
     /// `user delete USER`.
@@ -328,6 +392,31 @@ pub enum Command {
         /// Identifier -> rights, letters verbatim.
         acl: BTreeMap<String, String>,
     },
+    /// `quota set ROOT [--storage SIZE|none] [--messages N|none]`.
+    QuotaSet {
+        /// A user id or a mailbox name.
+        root: String,
+        /// Bytes.
+        storage: Limit,
+        /// Messages.
+        messages: Limit,
+    },
+    /// `quota recalc ROOT`.
+    QuotaRecalc {
+        /// A user id or a mailbox name.
+        root: String,
+    },
+}
+
+/// What a limit is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// What it is.
+    Keep,
+    /// No limit.
+    None,
+    /// So much.
+    At(u64),
 }
 
 impl Command {
@@ -348,6 +437,8 @@ impl Command {
             Command::PartitionAdd { .. } => "partition add",
             Command::PartitionRemove { .. } => "partition remove",
             Command::ImportMailbox { .. } => "import cyrus-list",
+            Command::QuotaSet { .. } => "quota set",
+            Command::QuotaRecalc { .. } => "quota recalc",
         }
     }
 
@@ -366,6 +457,7 @@ impl Command {
             | Command::PartitionRemove { name }
             | Command::ImportMailbox { name, .. } => name,
             Command::MailboxRename { from, .. } => from,
+            Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => root,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, HealthArgs, ImportVerb, LogDumpArgs, LogVerb,
     MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
 };
-use proto::{Code, Command, Failure, Request, Window};
+use proto::{Code, Command, Failure, Limit, Request, Window};
 
 /// What a verb comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,8 +115,9 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Acl(verb) => acl(verb),
         Verb::Subscribe(a) => change(Command::Subscribe { user: a.user, name: a.name }, a.dry.dry_run),
         Verb::Unsubscribe(a) => change(Command::Unsubscribe { user: a.user, name: a.name }, a.dry.dry_run),
+        Verb::Subscriptions(a) if a.missing => Ask::new(Request::SubscriptionsMissing { user: a.user }),
         Verb::Subscriptions(a) => Ask::new(Request::Subscriptions { user: a.user }),
-        Verb::Quota(QuotaVerb::Get(a)) => Ask::new(Request::QuotaGet { root: a.root }),
+        Verb::Quota(verb) => quota(verb),
         Verb::Partition(verb) => partition(verb)?,
         Verb::Hashdir(a) => Ask::new(Request::Hashdir { user: a.user, absolute: a.absolute }),
         Verb::Config(ConfigVerb::Show(a)) => Ask::new(Request::ConfigShow { defaults: a.defaults }),
@@ -222,19 +223,44 @@ fn mailbox(verb: MailboxVerb) -> Ask {
         }
         MailboxVerb::Rename(a) => change(Command::MailboxRename { from: a.from, to: a.to }, a.dry.dry_run),
         MailboxVerb::List(a) => {
-            Ask::new(Request::MailboxList { pattern: a.pattern }).form(if a.long { Form::Long } else { Form::Plain })
+            let request = match a.viewer {
+                Some(user) => Request::MailboxListAs { user, pattern: a.pattern },
+                None => Request::MailboxList { pattern: a.pattern },
+            };
+            Ask::new(request).form(if a.long { Form::Long } else { Form::Plain })
         }
-        MailboxVerb::Show(a) => Ask::new(Request::MailboxShow { name: a.name }),
+        MailboxVerb::Show(a) => Ask::new(match a.viewer {
+            Some(user) => Request::MailboxShowAs { user, name: a.name },
+            None => Request::MailboxShow { name: a.name },
+        }),
     }
 }
 
 fn acl(verb: AclVerb) -> Ask {
     match verb {
         AclVerb::Get(a) => Ask::new(Request::AclGet { name: a.name }),
+        AclVerb::Rights(a) => Ask::new(Request::AclRights { name: a.name, identifier: a.identifier }),
+        AclVerb::My(a) => Ask::new(Request::AclMy { name: a.name, user: a.user }),
         AclVerb::Set(a) => {
             change(Command::AclSet { name: a.name, identifier: a.identifier, rights: a.rights }, a.dry.dry_run)
         }
         AclVerb::Delete(a) => change(Command::AclDelete { name: a.name, identifier: a.identifier }, a.dry.dry_run),
+    }
+}
+
+fn quota(verb: QuotaVerb) -> Ask {
+    match verb {
+        QuotaVerb::Get(a) => Ask::new(Request::QuotaGet { root: a.root }),
+        QuotaVerb::Set(a) => {
+            let [storage, messages] = [a.storage, a.messages].map(|limit| limit.unwrap_or(Limit::Keep));
+            change(Command::QuotaSet { root: a.root, storage, messages }, a.dry.dry_run)
+        }
+        QuotaVerb::List(a) => Ask::new(Request::QuotaList { pattern: a.pattern }),
+        QuotaVerb::Report(a) => Ask::new(Request::QuotaReport { over: a.over }),
+        QuotaVerb::Recalc(a) => match a.root {
+            Some(root) => change(Command::QuotaRecalc { root }, a.dry.dry_run),
+            None => Ask::new(Request::QuotaRecalc { dry_run: a.dry.dry_run }).long(),
+        },
     }
 }
 

@@ -110,7 +110,10 @@ impl Summary {
 
 /// True if the next entry may fare better; false if the daemon or its store is in trouble.
 fn is_about_the_entry(failure: &Failure) -> bool {
-    matches!(failure.code, Code::BadInput | Code::NoUser | Code::NotFound | Code::Exists | Code::Usage)
+    matches!(
+        failure.code,
+        Code::BadInput | Code::NoUser | Code::NotFound | Code::Exists | Code::Usage | Code::OverQuota
+    )
 }
 
 /// Puts the partitions of this store in the place of the list's and says so.

@@ -13,11 +13,6 @@ const VERBS: &[(&str, &[&str], Option<&str>)] = &[
     ("log", &["reset"], None),
     ("user", &["move"], None),
     ("mailbox", &["expunge", "undelete", "orphans"], None),
-    (
-        "quota",
-        &["set", "list", "recalc", "report"],
-        Some("storectl quota get USER; limits are given to: storectl user add"),
-    ),
     ("config", &["check"], Some("storedd --check-config")),
     ("config", &["reload"], Some("systemctl reload storedd, or send SIGHUP to the daemon")),
     ("config", &["get"], Some("storectl config show")),
@@ -77,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_told_from_what_is_mistyped() {
-        for line in ["restore -f x", "snapshot list --json", "log reset", "quota set joe 1GiB", "config reload"] {
+        for line in ["restore -f x", "snapshot list --json", "log reset", "user move joe", "config reload"] {
             let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
             assert!(line.starts_with(&what), "{line}: {what}");
             assert!(!hint.is_empty());
@@ -93,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_lines_of_a_batch_are_told_the_same() {
-        for (line, expected) in [("snapshot list", "snapshot"), ("quota set joe", "quota set")] {
+        for (line, expected) in [("snapshot list", "snapshot"), ("user move joe", "user move")] {
             let error = Line::try_parse_from(line.split(' ')).unwrap_err();
             assert!(failure(&error).unwrap().message.starts_with(&format!("{expected} is planned")), "{line}");
         }

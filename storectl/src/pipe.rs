@@ -58,6 +58,9 @@ impl Road {
             Request::MailboxShow { .. }
             | Request::UserShow { .. }
             | Request::AclGet { .. }
+            | Request::AclRights { .. }
+            | Request::AclMy { .. }
+            | Request::MailboxShowAs { .. }
             | Request::QuotaGet { .. }
             | Request::Hashdir { .. }
             | Request::PartitionShow { .. } => Road::Query,

@@ -6,6 +6,7 @@ use crate::env::{Env, RealEnv};
 use crate::error::{Result, StoreError, exit};
 use crate::partition::RealRoots;
 use crate::store::decision::Policy;
+use crate::store::plan::Limits;
 use crate::store::{Disks, Options};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,19 @@ pub fn options(config: &Config) -> Options {
         reports: config.recovery.reports as usize,
         default_partition: config.store.default_partition.clone(),
         named: named(config),
+        limits: limits(config),
         ..Options::default()
+    }
+}
+
+/// The limits of the configuration; a reload changes them.
+#[must_use]
+pub fn limits(config: &Config) -> Limits {
+    let some = |limit: u64| (limit > 0).then_some(limit);
+    Limits {
+        mailboxes_per_user: config.limits.mailboxes_per_user,
+        default_storage: some(config.quota.default_storage),
+        default_messages: some(config.quota.default_messages.into()),
     }
 }
 

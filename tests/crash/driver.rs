@@ -15,12 +15,19 @@ use storedd::model::{Command, Outcome, Rows, Table, check};
 use storedd::store::{Answer, CommitError, Options, Phase, Report, Store};
 
 /// What can be seen at one moment, exactly.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) dump: Dump,
     pub(super) model: Model,
     /// LSN of the last change in it.
     pub(super) lsn: Lsn,
+}
+
+impl Seen {
+    /// A store in which nothing was done yet.
+    pub(super) fn nothing(options: &Options) -> Seen {
+        Seen { dump: Dump::default(), model: Model::new(options.limits), lsn: Lsn::ZERO }
+    }
 }
 
 /// Which mailbox a name and UIDVALIDITY have stood for, whatever happened since (I6), and from which [`Seen`] on.
@@ -117,6 +124,7 @@ impl Did {
 pub(super) fn changes(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Unchanged => false,
+        Outcome::Recalculated(roots) => !roots.is_empty(),
         Outcome::Each(all) => all.iter().any(changes),
         _ => true,
     }
@@ -183,7 +191,7 @@ impl Driver {
     /// The first start on empty disks.
     pub(super) fn first_start(machine: SimDisk, env: Arc<SimEnv>, options: Options) -> Result<Driver, StoreError> {
         let (store, _) = world::open(&machine, &env, &options)?;
-        let now = Seen { dump: Dump::default(), model: Model::default(), lsn: Lsn::ZERO };
+        let now = Seen::nothing(&options);
         Ok(Driver::of(machine, env, options, store, now))
     }
 

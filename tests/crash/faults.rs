@@ -54,7 +54,7 @@ impl Trial {
             driver.drop_store();
             (Some(driver.now), driver.undecided)
         });
-        let now = now.unwrap_or_default();
+        let now = now.unwrap_or_else(|| Seen::nothing(&options));
         let may_be = |tables: &Tables| now.model.after_some(&undecided, 0, tables);
         machine.heal();
         let after = machine.moment();

@@ -64,13 +64,15 @@ pub(super) fn recover(run: &Run, legal: &Legal, image: &SimDisk, salt: u64) -> R
     }
     let view = store.view();
     let dump = world::dump(&view).map_err(|e| format!("reading after the start: {e}"))?;
-    let Some(nth) = legal.clone().rev().find(|nth| run.seen[*nth].dump == dump) else {
-        return Err(wrong(run, legal, &dump, &Tables::read(&view)?));
+    // A limit that is set and taken back looks like one that was never set: the LSN tells which it is.
+    let published = store.published_lsn();
+    let same = || legal.clone().rev().filter(|nth| run.seen[*nth].dump == dump);
+    let Some(nth) = same().find(|nth| run.seen[*nth].lsn <= published) else {
+        return match same().next() {
+            Some(nth) => Err(format!("I3: the store is at LSN {published}, LSN {} is visible", run.seen[nth].lsn)),
+            None => Err(wrong(run, legal, &dump, &Tables::read(&view)?)),
+        };
     };
-    let lsn = run.seen[nth].lsn;
-    if store.published_lsn() < lsn {
-        return Err(format!("I3: the store is at LSN {}, LSN {lsn} is visible", store.published_lsn()));
-    }
     driver::check_store(&store)?;
     drop(view);
     Ok(Up { store, env, nth, cut: report.cut_bytes > 0 })

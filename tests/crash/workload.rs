@@ -2,7 +2,7 @@
 
 use super::model::{Acl, Model};
 use super::random::Random;
-use storedd::model::Command;
+use storedd::model::{Command, LimitChange};
 
 /// One step of a workload.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ const FOLDERS: [&str; 7] =
     ["Projekte", "Projekte/2026", "Projekte/2026/\u{c4}pfel", "a", "a/b", "\u{65e5}\u{672c}", "Sent"];
 const SHARED: [&str; 5] = ["shared", "shared/news", "shared/news/x", "shared/d.example/team", "shared/news/x/y"];
 const IDENTIFIERS: [&str; 5] = ["anyone", "-anyone", "group:staff", "ann", "-bob@example.org"];
-const RIGHTS: [&str; 8] = ["lrs", "lrswipkxtea", "+wi", "-s", "", "a", "+lrn", "-lrswipkxteacdn"];
+const RIGHTS: [&str; 10] = ["lrs", "lrswipkxtea", "+wi", "-s", "", "a", "+lrn", "-lrswipkxteacdn", "lrcd", "-k"];
 const SECOND: &str = "second";
 /// Entries of a large list of rights: to rename a mailbox that has it takes a log record of 10 KiB.
 const LARGE: usize = 20;
@@ -141,7 +141,7 @@ impl Generator {
         if self.random.below(100) < self.mix.large {
             return self.large(model);
         }
-        match self.random.below(96) {
+        match self.random.below(104) {
             0..10 => Command::UserAdd {
                 user: self.user(),
                 partition: self.partition(),
@@ -164,6 +164,8 @@ impl Generator {
             82..85 => Command::Unsubscribe { user: self.user(), name: self.known(model) },
             85..88 => partition_add(SECOND, 1 + self.random.below(2) as u8),
             88 => Command::PartitionRemove { name: SECOND.to_owned() },
+            89..96 => Command::QuotaSet { root: self.root(model), storage: self.limit(), messages: self.limit() },
+            96 => Command::QuotaRecalc { root: self.root(model) },
             _ => Command::ImportMailbox {
                 name: self.name(),
                 partition: None,
@@ -203,6 +205,23 @@ impl Generator {
         let mailboxes = &model.tables.mailboxes;
         let nth = self.random.below(mailboxes.len() + 1);
         mailboxes.keys().nth(nth).cloned().unwrap_or_else(|| self.name())
+    }
+
+    /// A quota root: a user, or a mailbox that may become one.
+    fn root(&mut self, model: &Model) -> String {
+        match self.random.below(4) {
+            0 => self.user(),
+            1 => format!("user/{}", self.user()),
+            _ => self.known(model),
+        }
+    }
+
+    fn limit(&mut self) -> LimitChange {
+        match self.random.below(4) {
+            0 => LimitChange::Keep,
+            1 | 2 => LimitChange::Remove,
+            _ => LimitChange::To(self.random.below(3) as u64),
+        }
     }
 
     fn partition(&mut self) -> Option<String> {

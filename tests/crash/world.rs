@@ -13,6 +13,7 @@ use storedd::lsn::Micros;
 use storedd::model::{Rows, Table};
 use storedd::partition::{PartitionId, Roots};
 use storedd::store::decision::Policy;
+use storedd::store::plan::Limits;
 use storedd::store::{self, Disks, Options, Report, Store};
 
 /// The simulated clock starts here.
@@ -62,6 +63,11 @@ pub(super) fn options(seed: u64) -> Options {
         database_cache: 1 << 20,
         id_block: [1, 4, 16][random.below(3)],
         reports: 2,
+        limits: Limits {
+            mailboxes_per_user: [0, 2, 5][random.below(3)],
+            default_storage: random.once_in(2).then_some(1 << 20),
+            default_messages: random.once_in(3).then_some(100),
+        },
         ..Options::default()
     }
 }

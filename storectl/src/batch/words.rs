@@ -4,8 +4,8 @@
 
 use crate::cli::{
     AclDeleteArgs, AclSetArgs, AclVerb, Consent, DryRun, Line, MailboxCreateArgs, MailboxDeleteArgs, MailboxName,
-    MailboxRenameArgs, MailboxVerb, SubscribeArgs, UserAddArgs, UserDeleteArgs, UserName, UserRenameArgs, UserVerb,
-    Verb,
+    MailboxRenameArgs, MailboxShowArgs, MailboxVerb, SubscribeArgs, UserAddArgs, UserDeleteArgs, UserName,
+    UserRenameArgs, UserVerb, Verb,
 };
 use crate::{later, usage};
 use clap::{CommandFactory, FromArgMatches};
@@ -98,7 +98,9 @@ fn harmless(words: &[&str]) -> Option<Verb> {
         ["mailbox", "rename", from, to] => {
             Verb::Mailbox(MailboxVerb::Rename(MailboxRenameArgs { from: own(from), to: own(to), dry }))
         }
-        ["mailbox", "show", name] => Verb::Mailbox(MailboxVerb::Show(MailboxName { name: own(name) })),
+        ["mailbox", "show", name] => {
+            Verb::Mailbox(MailboxVerb::Show(MailboxShowArgs { name: own(name), viewer: None }))
+        }
         ["user", "add", user] => Verb::User(UserVerb::Add(UserAddArgs {
             user: own(user),
             partition: None,

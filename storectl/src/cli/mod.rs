@@ -91,7 +91,7 @@ pub enum Verb {
     /// End a subscription
     Unsubscribe(SubscribeArgs),
     /// Mailboxes a user is subscribed to
-    Subscriptions(UserName),
+    Subscriptions(SubscriptionsArgs),
     /// Limits and usage
     #[command(subcommand)]
     Quota(QuotaVerb),

@@ -1,6 +1,6 @@
 //! Verbs about what the store holds: users, mailboxes, rights, subscriptions, quota, partitions.
 
-use super::values::parse_size;
+use super::values::{parse_messages_limit, parse_size, parse_storage_limit};
 use clap::{Args, Subcommand};
 
 /// For verbs that change something: plan only.
@@ -55,10 +55,10 @@ pub struct UserAddArgs {
     /// Partition for the mailboxes [default: the default partition]
     #[arg(long, value_name = "PARTITION")]
     pub partition: Option<String>,
-    /// Most bytes the user may store, as 500MB or 2GiB [default: no limit]
+    /// Most bytes the user may store, as 500MB or 2GiB [default: quota.default_storage of the configuration]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub quota: Option<u64>,
-    /// Most messages the user may store [default: no limit]
+    /// Most messages the user may store [default: quota.default_messages of the configuration]
     #[arg(long, value_name = "N")]
     pub messages: Option<u64>,
     /// Plan only.
@@ -111,7 +111,7 @@ pub enum MailboxVerb {
     /// Mailboxes that match
     List(MailboxListArgs),
     /// One mailbox
-    Show(MailboxName),
+    Show(MailboxShowArgs),
 }
 
 /// A mailbox.
@@ -120,6 +120,17 @@ pub struct MailboxName {
     /// Full name, as user/joe@example.org/Projects
     #[arg(value_name = "MAILBOX")]
     pub name: String,
+}
+
+/// `mailbox show`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct MailboxShowArgs {
+    /// Full name, as user/joe@example.org/Projects
+    #[arg(value_name = "MAILBOX")]
+    pub name: String,
+    /// Only if this user may see it; anonymous: who has not said who he is
+    #[arg(long = "as", value_name = "USER")]
+    pub viewer: Option<String>,
 }
 
 /// `mailbox create`.
@@ -169,6 +180,9 @@ pub struct MailboxListArgs {
     /// IMAP pattern: * stands for anything, % for anything but /
     #[arg(value_name = "PATTERN", default_value = "*")]
     pub pattern: String,
+    /// Only those this user may see (his own, or by the right l); anonymous: who has not said who he is
+    #[arg(long = "as", value_name = "USER")]
+    pub viewer: Option<String>,
     /// Id, UIDVALIDITY, messages, bytes, partition, path and rights beside the name
     #[arg(long, short = 'l')]
     pub long: bool,
@@ -183,6 +197,33 @@ pub enum AclVerb {
     Set(AclSetArgs),
     /// Take an identifier off the list
     Delete(AclDeleteArgs),
+    /// What an identifier has in any case, and what it can be given
+    Rights(AclRightsArgs),
+    /// What a user may do, all entries taken together
+    My(AclMyArgs),
+}
+
+/// `acl rights`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct AclRightsArgs {
+    /// Full name
+    #[arg(value_name = "MAILBOX")]
+    pub name: String,
+    /// User id, `anyone`, `group:NAME`, or one of them after a -
+    #[arg(value_name = "IDENTIFIER", allow_hyphen_values = true)]
+    pub identifier: String,
+}
+
+/// `acl my`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Members of groups are not known here: entries for groups do not count.")]
+pub struct AclMyArgs {
+    /// Full name
+    #[arg(value_name = "MAILBOX")]
+    pub name: String,
+    /// User id; anonymous: who has not said who he is
+    #[arg(value_name = "USER")]
+    pub user: String,
 }
 
 /// `acl set`.
@@ -195,7 +236,7 @@ pub struct AclSetArgs {
     /// User id, `anyone`, or one of them after a - for rights that are denied
     #[arg(value_name = "IDENTIFIER", allow_hyphen_values = true)]
     pub identifier: String,
-    /// Letters of RFC 4314: l r s w i p k x t e a (and the older c d)
+    /// Letters of RFC 4314: l r s w i p k x t e a (the older c stands for k x, d for t e)
     #[arg(value_name = "RIGHTS", allow_hyphen_values = true)]
     pub rights: String,
     /// Plan only.
@@ -231,11 +272,30 @@ pub struct SubscribeArgs {
     pub dry: DryRun,
 }
 
+/// `subscriptions`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SubscriptionsArgs {
+    /// User id, as joe or joe@example.org
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Only those that lead nowhere, with the reason: missing, or hidden from the user
+    #[arg(long)]
+    pub missing: bool,
+}
+
 /// `quota`.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum QuotaVerb {
-    /// Limits and usage of one quota root
+    /// Limits and usage of a user, or of the root in which a mailbox counts
     Get(QuotaGetArgs),
+    /// Set limits; the first one makes a mailbox a root of its own
+    Set(QuotaSetArgs),
+    /// Quota roots with limits and usage
+    List(QuotaListArgs),
+    /// Count usage again from the mailboxes; says what was wrong
+    Recalc(QuotaRecalcArgs),
+    /// Quota roots that have reached a part of a limit
+    Report(QuotaReportArgs),
 }
 
 /// `quota get`.
@@ -244,6 +304,60 @@ pub struct QuotaGetArgs {
     /// A user id, or a mailbox name
     #[arg(value_name = "ROOT")]
     pub root: String,
+}
+
+/// `quota set`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["storage", "messages"]),
+    after_help = "A mailbox with a limit is a root: it and all below it count there, and nowhere else, until
+both limits are none. A limit below what is used is taken; nothing is removed.
+
+Example: storectl quota set joe@example.org --storage 2GiB --messages none"
+)]
+pub struct QuotaSetArgs {
+    /// A user id, or a mailbox name
+    #[arg(value_name = "ROOT")]
+    pub root: String,
+    /// Most bytes, as 500MB or 2GiB; none: no limit [default: as it is]
+    #[arg(long, value_name = "SIZE", value_parser = parse_storage_limit)]
+    pub storage: Option<proto::Limit>,
+    /// Most messages; none: no limit [default: as it is]
+    #[arg(long, value_name = "N", value_parser = parse_messages_limit)]
+    pub messages: Option<proto::Limit>,
+    /// Plan only.
+    #[command(flatten)]
+    pub dry: DryRun,
+}
+
+/// `quota list`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl quota list 'user/*@example.org'")]
+pub struct QuotaListArgs {
+    /// Only roots that match, as user/joe or shared/news; * stands for anything, % for anything but /
+    #[arg(value_name = "PATTERN", default_value = "*")]
+    pub pattern: String,
+}
+
+/// `quota recalc`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "With --dry-run the exit code is 1 if usage of a root is wrong.")]
+pub struct QuotaRecalcArgs {
+    /// A user id, or a mailbox that is a root [default: all roots]
+    #[arg(value_name = "ROOT")]
+    pub root: Option<String>,
+    /// Plan only.
+    #[command(flatten)]
+    pub dry: DryRun,
+}
+
+/// `quota report`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl quota report --over 100 --json")]
+pub struct QuotaReportArgs {
+    /// Roots that have used so many per cent of a limit, or more [default: quota.warn_percent of the configuration]
+    #[arg(long, value_name = "PERCENT")]
+    pub over: Option<u32>,
 }
 
 /// `partition`.

@@ -1,6 +1,10 @@
 //! Values of options: sizes, waiting times, points in time, renamings of partitions.
 
+use proto::Limit;
 use std::time::Duration;
+
+/// What stands for the absence of a limit.
+const NO_LIMIT: &str = "none";
 
 /// A number of bytes: `1073741824`, `2GiB`, `500MB`, `1.5 GiB`; `K`, `M`, `G`, `T` alone are powers of 1024.
 ///
@@ -20,6 +24,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let scale = 10u128.pow(u32::try_from(fraction.len()).map_err(|_| wrong_size(text))?);
     let bytes = whole.checked_mul(unit).and_then(|bytes| bytes.checked_add(part * unit / scale));
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| format!("{text} is more than 16 EiB"))
+}
+
+/// A limit of bytes: a size, or `none`.
+///
+/// # Errors
+/// As [`parse_size`].
+pub fn parse_storage_limit(text: &str) -> Result<Limit, String> {
+    if text == NO_LIMIT { Ok(Limit::None) } else { parse_size(text).map(Limit::At) }
+}
+
+/// A limit of messages: a whole number, or `none`.
+///
+/// # Errors
+/// Neither of them, or more than fits 64 bits.
+pub fn parse_messages_limit(text: &str) -> Result<Limit, String> {
+    let wrong = || format!("{text:?} is not a number of messages; write a whole number, or {NO_LIMIT}");
+    if text == NO_LIMIT { Ok(Limit::None) } else { text.parse().map(Limit::At).map_err(|_| wrong()) }
 }
 
 fn unit_bytes(unit: &str) -> Option<u128> {
@@ -135,6 +156,22 @@ mod tests {
             ["", "GiB", "-1", "1.5", "1.", ".5G", "2 XB", "1e9", "18446744073709551616", "99999999999TiB", "1 2"]
         {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    // row 117
+    #[test]
+    fn limits() {
+        assert_eq!(parse_storage_limit("none"), Ok(Limit::None));
+        assert_eq!(parse_storage_limit("2GiB"), Ok(Limit::At(2 << 30)));
+        assert_eq!(parse_storage_limit("0"), Ok(Limit::At(0)));
+        assert_eq!(parse_messages_limit("none"), Ok(Limit::None));
+        assert_eq!(parse_messages_limit("18446744073709551615"), Ok(Limit::At(u64::MAX)));
+        for text in ["", "-1", "1k", "1.5", "None", " 1", "18446744073709551616"] {
+            assert!(parse_messages_limit(text).is_err(), "{text}");
+        }
+        for text in ["", "-1", "None", "20000000TiB"] {
+            assert!(parse_storage_limit(text).is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A change in one sentence.
 
 use super::words::{counted, printable};
-use proto::{Changed, Command};
+use proto::{Changed, Command, Limit};
 
 /// What a change did, would do, or found nothing to do.
 #[must_use]
@@ -55,6 +55,17 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
         Command::PartitionAdd { name, path } => ("added partition", "add partition", format!("{name} at {path}")),
         Command::PartitionRemove { name } => ("removed partition", "remove partition", name.clone()),
         Command::ImportMailbox { name, .. } => ("imported mailbox", "import mailbox", name.clone()),
+        Command::QuotaSet { root, storage, messages } => {
+            let limit = |name: &str, limit: &Limit| match limit {
+                Limit::Keep => None,
+                Limit::None => Some(format!("{name} none")),
+                Limit::At(at) => Some(format!("{name} {at}")),
+            };
+            let set: Vec<String> =
+                [limit("storage", storage), limit("messages", messages)].into_iter().flatten().collect();
+            ("set limits of", "set limits of", format!("{root}: {}", set.join(", ")))
+        }
+        Command::QuotaRecalc { root } => ("counted again", "count again", root.clone()),
     }
 }
 

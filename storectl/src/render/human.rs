@@ -26,6 +26,11 @@ const MAILBOXES: &[Column] = &[
 const ACL: &[Column] = &[text("IDENTIFIER"), text("RIGHTS")];
 const PARTITIONS: &[Column] =
     &[text("NAME"), text("STATE"), number("FREE"), number("USERS"), number("MAILBOXES"), text("PATH")];
+const QUOTAS: &[Column] =
+    &[text("ROOT"), number("USED"), number("LIMIT"), number("%"), number("MESSAGES"), number("LIMIT"), number("%")];
+const RECALCULATED: &[Column] =
+    &[text("ROOT"), number("USED"), number("COUNTED"), number("MESSAGES"), number("COUNTED"), number("LSN")];
+const MISSING: &[Column] = &[text("MAILBOX"), text("STATE")];
 const FINDINGS: &[Column] = &[text("WHERE"), text("WHAT"), text("EXPECTED"), text("FOUND")];
 const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("TABLE"), text("KEY"), text("ROW")];
 
@@ -40,6 +45,9 @@ fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
         Reply::Partitions(_) => PARTITIONS,
         Reply::Records(_) => RECORDS,
         Reply::Acl(_) => ACL,
+        Reply::Quotas(_) => QUOTAS,
+        Reply::Recalculated(_) => RECALCULATED,
+        Reply::MissingSubscriptions(_) => MISSING,
         _ => return None,
     })
 }
@@ -68,6 +76,9 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
         Reply::Partitions(x) => x.into_iter().map(|partition| partition_row(partition, tty)).collect(),
         Reply::Records(x) => x.into_iter().flat_map(record_rows).collect(),
         Reply::Acl(x) => x.acl.into_iter().map(|(who, rights)| vec![who, rights]).collect(),
+        Reply::Quotas(x) => x.into_iter().map(|quota| quota_row(quota, tty)).collect(),
+        Reply::Recalculated(x) => x.into_iter().map(|root| recalculated_row(root, tty)).collect(),
+        Reply::MissingSubscriptions(x) => x.into_iter().map(|s| vec![s.mailbox, s.state]).collect(),
         _ => Vec::new(),
     }
 }
@@ -109,6 +120,40 @@ fn partition_row(p: Partition, tty: bool) -> Vec<String> {
     vec![p.name, p.state, free, p.users.to_string(), p.mailboxes.to_string(), p.path]
 }
 
+fn quota_row(q: Quota, tty: bool) -> Vec<String> {
+    let or_none = |limit: Option<u64>, show: fn(u64, bool) -> String| match limit {
+        Some(limit) => show(limit, tty),
+        None => "-".to_owned(),
+    };
+    let plain: fn(u64, bool) -> String = |count, _| count.to_string();
+    let (storage, messages) = (q.storage, q.messages);
+    vec![
+        q.root,
+        size(storage.usage, tty),
+        or_none(storage.limit, size),
+        percent(&storage),
+        messages.usage.to_string(),
+        or_none(messages.limit, plain),
+        percent(&messages),
+    ]
+}
+
+/// How much of a limit is used, rounded down: 100 is never shown while there is room.
+fn percent(resource: &Resource) -> String {
+    match resource.limit {
+        None => "-".to_owned(),
+        Some(0) => "100".to_owned(),
+        Some(limit) => (u128::from(resource.usage) * 100 / u128::from(limit)).to_string(),
+    }
+}
+
+fn recalculated_row(r: proto::Recalculated, tty: bool) -> Vec<String> {
+    let (storage, messages) = (r.storage, r.messages);
+    let lsn = if r.lsn > 0 { r.lsn.to_string() } else { "-".to_owned() };
+    let [used, counted] = [storage.from, storage.to].map(|bytes| size(bytes, tty));
+    vec![r.root, used, counted, messages.from.to_string(), messages.to.to_string(), lsn]
+}
+
 /// One row for each change of a record; one for a record without changes.
 fn record_rows(record: Record) -> Vec<Vec<String>> {
     let start = |action: String| vec![record.lsn.to_string(), record.time.clone(), action];
@@ -147,6 +192,16 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::UserDetail(x) => user(out, &x),
         Reply::MailboxDetail(x) => mailbox(out, &x),
         Reply::Partition(x) => partition(out, &x),
+        Reply::MyRights(x) => writeln!(out, "{}", printable(&x.rights)),
+        Reply::Grantable(x) => {
+            let lines = [
+                ("mailbox", x.name),
+                ("identifier", x.identifier),
+                ("has", if x.required.is_empty() { "nothing".to_owned() } else { x.required }),
+                ("can be given", x.optional.concat()),
+            ];
+            pairs(out, &lines)
+        }
         Reply::Hashdir(x) => writeln!(out, "{}", printable(&x.directory)),
         Reply::Quota(x) => pairs(out, &quota(&x)),
         Reply::Metrics(x) => out.write_all(x.as_bytes()),

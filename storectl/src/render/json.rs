@@ -68,6 +68,11 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Subscriptions(x) => list.items(out, &x, separator),
         Reply::Partitions(x) => list.items(out, &x, separator),
         Reply::Each(x) => list.items(out, &x, separator),
+        Reply::Quotas(x) => list.items(out, &x, separator),
+        Reply::Recalculated(x) => list.items(out, &x, separator),
+        Reply::MissingSubscriptions(x) => list.items(out, &x, separator),
+        Reply::Grantable(x) => compact(out, &x),
+        Reply::MyRights(x) => compact(out, &x),
         Reply::Config(x) => {
             let values = x.into_iter().map(|(key, value)| (key, toml_value(value)));
             compact(out, &values.collect::<serde_json::Map<_, _>>())

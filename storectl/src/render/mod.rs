@@ -98,7 +98,7 @@ impl<'a> Answer<'a> {
             return Err(Stop::new(Code::NotFound, "the daemon has no report of a start"));
         }
         self.begun = true;
-        self.code = self.code.max(code(&reply));
+        self.code = self.code.max(code(&self.ask.request, &reply));
         let printed = if self.style.json {
             json::part(out, &mut self.list, reply, self.ask.form, "\n")
         } else {
@@ -125,11 +125,16 @@ impl<'a> Answer<'a> {
 }
 
 /// The exit code that an answer stands for.
-fn code(reply: &Reply) -> u8 {
+fn code(request: &Request, reply: &Reply) -> u8 {
     match reply {
         Reply::Verified(verified) if !verified.findings.is_empty() => PARTLY,
+        Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,
         _ => DONE,
     }
+}
+
+fn is_dry(request: &Request) -> bool {
+    matches!(request, Request::QuotaRecalc { dry_run: true } | Request::Change { dry_run: true, .. })
 }
 
 /// Prints the answer to line `number` of a batch, on one line.

@@ -248,6 +248,20 @@ options! {
         textfile: PathBuf = "".into(), Limit::Any, Reload,
             "A file, written anew every 15 seconds, for the textfile collector of node_exporter; its name ends in .prom; empty: none.";
     }
+    /// Quotas.
+    quota: QuotaOptions {
+        default_storage: u64 = 0, Limit::Bytes(0, 1024 * 1024 * 1024 * GIB), Reload,
+            "Bytes that a new user may store for whom nothing else is said; 0: no limit.";
+        default_messages: u32 = 0, Limit::Any, Reload,
+            "Messages that a new user may store for whom nothing else is said; 0: no limit.";
+        warn_percent: u32 = 90, Limit::Count(1, 100), Reload,
+            "Quota roots that have used so many per cent of a limit are listed by `storectl quota report`.";
+    }
+    /// Limits that protect the store from its users.
+    limits: LimitOptions {
+        mailboxes_per_user: u32 = 0, Limit::Any, Reload,
+            "Most mailboxes of one user, INBOX among them; 0: no limit; users who have more keep them.";
+    }
     /// How the daemon stops.
     stop: StopOptions {
         timeout: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,

@@ -75,12 +75,20 @@ pub fn least(request: &Request) -> Role {
         | Request::PartitionShow { .. }
         | Request::Hashdir { .. }
         | Request::QuotaGet { .. }
+        | Request::QuotaList { .. }
+        | Request::QuotaReport { .. }
+        | Request::AclRights { .. }
+        | Request::AclMy { .. }
+        | Request::MailboxListAs { .. }
+        | Request::MailboxShowAs { .. }
+        | Request::SubscriptionsMissing { .. }
         | Request::ConfigShow { .. }
         | Request::Metrics
         | Request::Maintenance { window: Window::Show } => Role::Reader,
         // They read the whole log, which shows who did what and when.
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
+        Request::QuotaRecalc { .. } => Role::Admin,
         Request::Shutdown { .. } | Request::Restart { .. } => Role::Owner,
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),
@@ -101,6 +109,8 @@ pub fn of_command(command: &Command) -> Role {
         | Command::AclDelete { .. }
         | Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
+        | Command::QuotaSet { .. }
+        | Command::QuotaRecalc { .. }
         | Command::ImportMailbox { .. } => Role::Admin,
         // They name directories of the host, in which the daemon then writes.
         Command::PartitionAdd { .. } | Command::PartitionRemove { .. } => Role::Owner,

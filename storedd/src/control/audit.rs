@@ -25,7 +25,9 @@ impl Audit {
         let asked = match request {
             Request::Change { command, dry_run: false } => vec![(command.verb(), cut(command.target()))],
             Request::Atomic { commands } => commands.iter().map(|c| (c.verb(), cut(c.target()))).collect(),
-            Request::Shutdown { .. } | Request::Restart { .. } => vec![(request.verb(), String::new())],
+            Request::Shutdown { .. } | Request::Restart { .. } | Request::QuotaRecalc { dry_run: false } => {
+                vec![(request.verb(), String::new())]
+            }
             _ => return None,
         };
         Some(Audit { asked })
@@ -74,7 +76,12 @@ fn line(peer: &Peer, verb: &str, target: &str, outcome: &str, lsn: u64) {
 fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Unchanged => "unchanged",
-        Outcome::Done | Outcome::Created { .. } | Outcome::Mailboxes(_) | Outcome::Each(_) => "done",
+        Outcome::Recalculated(roots) if roots.is_empty() => "unchanged",
+        Outcome::Recalculated(_)
+        | Outcome::Done
+        | Outcome::Created { .. }
+        | Outcome::Mailboxes(_)
+        | Outcome::Each(_) => "done",
     }
 }
 

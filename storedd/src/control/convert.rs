@@ -4,8 +4,8 @@
 use super::service::Committed;
 use crate::error::StoreError;
 use crate::lsn::Lsn;
-use crate::model::command::RefusalKind;
-use crate::model::{Command, Outcome, Refusal};
+use crate::model::command::{Recalculated, RefusalKind};
+use crate::model::{Command, LimitChange, Outcome, Refusal};
 use proto::{Changed, Code, Failure, Reply};
 
 /// Gives the id of the partition whose root is a path, preparing the root if need be.
@@ -38,7 +38,19 @@ pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result
         Asked::ImportMailbox { name, partition, uidvalidity, acl } => {
             Command::ImportMailbox { name, partition, uidvalidity, acl }
         }
+        Asked::QuotaSet { root, storage, messages } => {
+            Command::QuotaSet { root, storage: limit(storage), messages: limit(messages) }
+        }
+        Asked::QuotaRecalc { root } => Command::QuotaRecalc { root },
     })
+}
+
+fn limit(asked: proto::Limit) -> LimitChange {
+    match asked {
+        proto::Limit::Keep => LimitChange::Keep,
+        proto::Limit::None => LimitChange::Remove,
+        proto::Limit::At(limit) => LimitChange::To(limit),
+    }
 }
 
 /// Several commands as one transaction.
@@ -60,8 +72,19 @@ pub fn reply(committed: Committed) -> Reply {
             flatten(lsn, outcomes, &mut all);
             Reply::Each(all)
         }
+        Outcome::Recalculated(roots) => {
+            Reply::Recalculated(roots.into_iter().map(|root| recalculated(lsn, root)).collect())
+        }
         outcome => Reply::Changed(changed(lsn, outcome)),
     }
+}
+
+/// A quota root that was counted again.
+#[must_use]
+pub fn recalculated(lsn: Lsn, Recalculated { root, from, to }: Recalculated) -> proto::Recalculated {
+    let storage = proto::Correction { from: from.bytes, to: to.bytes };
+    let messages = proto::Correction { from: from.messages, to: to.messages };
+    proto::Recalculated { root, storage, messages, lsn: lsn.0 }
 }
 
 /// One answer for each command; a transaction within a transaction counts as its commands.
@@ -78,6 +101,8 @@ fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
     let done = Changed { lsn: lsn.0, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
     match outcome {
         Outcome::Done | Outcome::Each(_) => done,
+        Outcome::Recalculated(roots) if roots.is_empty() => Changed { lsn: 0, changed: false, ..done },
+        Outcome::Recalculated(_) => done,
         Outcome::Unchanged => Changed { lsn: 0, changed: false, ..done },
         Outcome::Created { name, id, uidvalidity } => {
             Changed { name: Some(name), id: Some(id), uidvalidity: Some(uidvalidity), ..done }
@@ -104,6 +129,7 @@ pub fn refusal(refusal: Refusal) -> Failure {
         RefusalKind::NotFound => Code::NotFound,
         RefusalKind::Exists => Code::Exists,
         RefusalKind::Busy => Code::Busy,
+        RefusalKind::OverQuota => Code::OverQuota,
         RefusalKind::NotPermitted => Code::NotPermitted,
     };
     Failure { code, message: refusal.message, hint: refusal.hint }
@@ -170,6 +196,7 @@ mod tests {
             (RefusalKind::NotFound, 68),
             (RefusalKind::Exists, 73),
             (RefusalKind::Busy, 75),
+            (RefusalKind::OverQuota, 75),
             (RefusalKind::NotPermitted, 77),
         ];
         for (kind, status) in kinds {

@@ -41,6 +41,9 @@ fn row(request: &Request) -> (Lane, Needs) {
         Request::UserShow { .. }
         | Request::MailboxShow { .. }
         | Request::AclGet { .. }
+        | Request::AclRights { .. }
+        | Request::AclMy { .. }
+        | Request::MailboxShowAs { .. }
         | Request::Hashdir { .. }
         | Request::QuotaGet { .. } => (Lane::Quick, Needs::Reading),
         Request::LogList { .. }
@@ -50,8 +53,14 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::MailboxList { .. }
         | Request::Subscriptions { .. }
         | Request::PartitionList
-        | Request::PartitionShow { .. } => (Lane::Slow, Needs::Reading),
+        | Request::PartitionShow { .. }
+        | Request::MailboxListAs { .. }
+        | Request::SubscriptionsMissing { .. }
+        | Request::QuotaList { .. }
+        | Request::QuotaReport { .. }
+        | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
         Request::Checkpoint => (Lane::Slow, Needs::Writing),
+        Request::QuotaRecalc { dry_run: false } => (Lane::Slow, Needs::Writing),
         Request::Change { dry_run: true, .. } => (Lane::Slow, Needs::Reading),
         Request::Change { dry_run: false, .. } | Request::Atomic { .. } => (Lane::Change, Needs::Writing),
     }
@@ -73,7 +82,7 @@ pub fn lane(request: &Request, state: State) -> Result<Lane, Failure> {
             Some(Failure::new(Code::Unavailable, "the store is read-only").with_hint("see why: storectl status"))
         }
         // A checkpoint is how a draining store ends.
-        (Needs::Writing, State::Draining) if lane == Lane::Slow => None,
+        (Needs::Writing, State::Draining) if *request == Request::Checkpoint => None,
         (Needs::Writing, State::Draining) => Some(
             Failure::new(Code::Busy, "draining: no new changes are taken").with_hint("try again after the restart"),
         ),

@@ -100,16 +100,26 @@ pub struct Counters {
     /// Connections cut because they did not read, or did not finish a request.
     pub stalled: AtomicU64,
     /// Requests by wire number.
-    requests: [AtomicU64; Request::COUNT as usize],
+    requests: PerVerb,
     /// Requests refused, in the order of [`Code::ALL`].
     refusals: [AtomicU64; Code::ALL.len()],
+}
+
+/// A counter for each wire number.
+#[derive(Debug)]
+struct PerVerb([AtomicU64; Request::COUNT as usize]);
+
+impl Default for PerVerb {
+    fn default() -> PerVerb {
+        PerVerb(std::array::from_fn(|_| AtomicU64::default()))
+    }
 }
 
 impl Counters {
     /// Requests so far by verb (a change is `change`), without those that never came.
     #[must_use]
     pub fn requests(&self) -> BTreeMap<String, u64> {
-        let counts = self.requests.iter().map(|n| n.load(Ordering::Relaxed));
+        let counts = self.requests.0.iter().map(|n| n.load(Ordering::Relaxed));
         let named = Request::VERBS.iter().zip(counts).filter(|(_, count)| *count > 0);
         named.map(|(verb, count)| ((*verb).to_owned(), count)).collect()
     }
@@ -130,11 +140,11 @@ impl Counters {
 
     /// Counts a greeting, whose wire number is 0.
     pub(super) fn hello(&self) {
-        count(&self.requests[0]);
+        count(&self.requests.0[0]);
     }
 
     pub(super) fn request(&self, request: &Request) {
-        if let Some(count) = self.requests.get(request.number() as usize) {
+        if let Some(count) = self.requests.0.get(request.number() as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }

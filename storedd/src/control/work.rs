@@ -204,14 +204,23 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
             let command = guarded(|| change(request, &mut |name, path| service.partition(name, path, false)));
             return outbox.push(Item::Prepared { id, command, audit });
         }
-        request => guarded(|| {
-            let mut parts = |part: Reply| -> Result<(), Stop> {
-                let mut frame = Vec::new();
-                put(&mut frame, Kind::Part, id, &part);
-                outbox.push_part(frame)
-            };
-            service.query(&request, peer, &mut parts)
-        }),
+        request => {
+            let audit = Audit::of(&request);
+            let answer = guarded(|| {
+                let mut parts = |part: Reply| -> Result<(), Stop> {
+                    let mut frame = Vec::new();
+                    put(&mut frame, Kind::Part, id, &part);
+                    outbox.push_part(frame)
+                };
+                service.query(&request, peer, &mut parts)
+            });
+            match (audit, &answer) {
+                (Some(audit), Ok(_)) => audit.done(peer),
+                (Some(audit), Err(failure)) => audit.failed(peer, failure),
+                (None, _) => {}
+            }
+            answer
+        }
     };
     let mut frame = Vec::new();
     match &answer {

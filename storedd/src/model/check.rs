@@ -7,13 +7,17 @@
 //! # Rules
 //! * A user has an INBOX, a quota root and a partition that is registered. A mailbox has an owner who is there (unless
 //!   it is shared) and a partition that is registered. Keys are in their one form.
-//! * The table of rights holds exactly the entries of all mailboxes, without those of their owners.
+//! * The table of rights holds exactly the entries of all mailboxes, without those of their owners. Identifiers are in
+//!   their one form, rights are letters and digits.
 //! * No number is given to two users, mailboxes or deleted mailboxes. No two partitions have one identity.
 //! * A mailbox's UIDVALIDITY is above what its name had before, or it is the same mailbox with the same one (I6).
-//! * A quota root belongs to a user, and its usage is the sum over his mailboxes (I9).
+//! * A quota root is a user or a mailbox that is there, a mailbox only with a limit; its usage is the sum over the
+//!   mailboxes that count in it (I9).
 //! * A subscription belongs to a user. Its mailbox need not be there (RFC 9051 6.3.7).
 
 use super::name::{MailboxName, owner_of};
+use super::quota::{Counted, QuotaRoot, Tally};
+use super::rights;
 use super::rows::{
     MailboxView, PartitionRow, PastRow, QuotaRow, RightsRow, Row, SubscriptionRow, TombstoneRow, UserView, joined,
     quota_key, readable_key, split,
@@ -69,12 +73,13 @@ pub fn check(rows: &dyn Rows) -> Result<Report> {
         partitions: BTreeSet::new(),
         ids: Vec::new(),
         rights_found: 0,
-        owner: Charged::default(),
+        owner: None,
+        tally: Tally::default(),
     };
     checker.partitions()?;
     checker.each(Table::Users, Checker::user)?;
     checker.each(Table::Mailboxes, Checker::mailbox)?;
-    checker.close_owner()?;
+    checker.sums()?;
     checker.each(Table::Past, Checker::past)?;
     checker.each(Table::Quotas, Checker::quota)?;
     checker.each(Table::Subscriptions, Checker::subscription)?;
@@ -91,16 +96,9 @@ struct Checker<'a> {
     ids: Vec<u64>,
     /// Rows of the table of rights that a mailbox's row asks for.
     rights_found: u64,
-    owner: Charged,
-}
-
-/// What the mailboxes of the owner looked at now add up to.
-#[derive(Default)]
-struct Charged {
-    user: Option<String>,
-    exists: bool,
-    bytes: u64,
-    messages: u64,
+    /// The owner of the mailbox looked at, and whether he is there.
+    owner: Option<(String, bool)>,
+    tally: Tally,
 }
 
 impl Checker<'_> {
@@ -191,10 +189,8 @@ impl Checker<'_> {
         }
         let row = MailboxView::decode(key, row)?;
         let owner = owner_of(key);
-        self.charge(owner, &row)?;
-        if let (Some(owner), false) = (owner, self.owner.exists) {
-            self.add(TABLE, key, "owner", format!("no user {owner}"), "one who is there");
-        }
+        self.charge(key, &row)?;
+        self.owner(key, owner)?;
         self.ids.push(row.id);
         self.partition(TABLE, key, row.partition);
         if row.uidvalidity == 0 || row.uidnext == 0 {
@@ -215,6 +211,14 @@ impl Checker<'_> {
 
     /// Every entry but the owner's has its row in the table of rights.
     fn entries(&mut self, key: &[u8], row: &MailboxView<'_>, owner: Option<&str>) -> Result<()> {
+        for &(who, letters) in &row.acl {
+            if !letters.bytes().all(|b| b.is_ascii_alphanumeric())
+                || rights::identifier(who).ok().as_deref() != Some(who)
+            {
+                let found = format!("{who:?} {letters:?}");
+                self.add(Table::Mailboxes, key, "entry of rights", found, "an identifier and its rights");
+            }
+        }
         for &(who, rights) in row.acl.iter().filter(|(who, _)| Some(*who) != owner) {
             let other = joined(who.as_bytes(), key);
             let found = match self.rows.get(Table::Rights, &other)? {
@@ -231,29 +235,42 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Adds a mailbox to its owner's sum. Keys come in order, so those of one owner come together.
-    fn charge(&mut self, owner: Option<&str>, row: &MailboxView<'_>) -> Result<()> {
-        if self.owner.user.as_deref() != owner {
-            self.close_owner()?;
-            let exists = match owner {
-                Some(user) => self.rows.contains(Table::Users, user.as_bytes())?,
-                None => false,
-            };
-            self.owner = Charged { user: owner.map(str::to_owned), exists, bytes: 0, messages: 0 };
+    /// Keys come in order, so those of one owner come together: he is looked for once.
+    fn owner(&mut self, key: &[u8], owner: Option<&str>) -> Result<()> {
+        let Some(user) = owner else { return Ok(()) };
+        let known = self.owner.take().filter(|(known, _)| known == user);
+        let (user, there) = match known {
+            Some(known) => known,
+            None => (user.to_owned(), self.rows.contains(Table::Users, user.as_bytes())?),
+        };
+        if !there {
+            self.add(Table::Mailboxes, key, "owner", format!("no user {user}"), "one who is there");
         }
-        self.owner.bytes = self.owner.bytes.saturating_add(row.bytes);
-        self.owner.messages = self.owner.messages.saturating_add(row.messages);
+        self.owner = Some((user, there));
         Ok(())
     }
 
-    fn close_owner(&mut self) -> Result<()> {
-        let Charged { user: Some(user), bytes, messages, .. } = std::mem::take(&mut self.owner) else { return Ok(()) };
-        let key = quota_key(&user);
-        let Some(row) = self.rows.get(Table::Quotas, &key)? else { return Ok(()) };
-        let row = QuotaRow::decode(&key, &row)?;
-        if (row.storage_usage, row.message_usage) != (bytes, messages) {
-            let found = format!("{} bytes, {} messages", row.storage_usage, row.message_usage);
-            self.add(Table::Quotas, &key, "usage", found, &format!("{bytes} bytes, {messages} messages"));
+    /// Counts a mailbox in its quota root. Keys come in order, as the tally needs them.
+    fn charge(&mut self, key: &[u8], row: &MailboxView<'_>) -> Result<()> {
+        let (rows, mut closed) = (self.rows, Vec::new());
+        self.tally.add(rows, key, row.usage(), &mut |root| closed.push(root))?;
+        closed.iter().try_for_each(|root| self.counted(root))
+    }
+
+    fn sums(&mut self) -> Result<()> {
+        let mut closed = Vec::new();
+        std::mem::take(&mut self.tally).finish(&mut |root| closed.push(root));
+        closed.iter().try_for_each(|root| self.counted(root))
+    }
+
+    /// The usage of a root is the sum over the mailboxes that count in it (I9).
+    fn counted(&mut self, Counted { root, usage }: &Counted) -> Result<()> {
+        let Some(row) = self.rows.get(Table::Quotas, root)? else { return Ok(()) };
+        // A row that cannot be decoded is found where its table is looked at.
+        if let Ok(row) = QuotaRow::decode(root, &row)
+            && row.usage() != *usage
+        {
+            self.add(Table::Quotas, root, "usage", row.usage(), &usage.to_string());
         }
         Ok(())
     }
@@ -288,11 +305,24 @@ impl Checker<'_> {
     }
 
     fn quota(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
-        let user = key.strip_prefix(b"user\x01").unwrap_or_default();
-        if !self.rows.contains(Table::Users, user)? {
-            self.add(Table::Quotas, key, "quota root", "no such user", "one who is there");
+        let row = QuotaRow::decode(key, row)?;
+        match QuotaRoot::from_key(key) {
+            Some(QuotaRoot::User(user)) => {
+                if !self.rows.contains(Table::Users, user.as_str().as_bytes())? {
+                    self.add(Table::Quotas, key, "quota root", "no such user", "one who is there");
+                }
+            }
+            Some(QuotaRoot::Mailbox(name)) => {
+                if !self.rows.contains(Table::Mailboxes, name.key())? {
+                    self.add(Table::Quotas, key, "quota root", "no such mailbox", "one that is there");
+                }
+                if row.storage_limit.is_none() && row.message_limit.is_none() {
+                    self.add(Table::Quotas, key, "quota root", "no limit", "one for a mailbox that is a root");
+                }
+            }
+            None => self.add(Table::Quotas, key, "key", format!("{key:?}"), "user id or mailbox name"),
         }
-        QuotaRow::decode(key, row).map(drop)
+        Ok(())
     }
 
     fn subscription(&mut self, key: &[u8], row: &[u8]) -> Result<()> {

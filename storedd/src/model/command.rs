@@ -1,5 +1,6 @@
 //! What may be asked (and refused), what comes out, and why not.
 
+use super::quota::{LimitChange, Usage};
 use super::rights::Acl;
 use crate::error::exit;
 
@@ -12,9 +13,9 @@ pub enum Command {
         user: String,
         /// Partition; the default one if absent.
         partition: Option<String>,
-        /// Limit of bytes; none if absent.
+        /// Limit of bytes; that of the configuration if absent.
         quota_bytes: Option<u64>,
-        /// Limit of messages; none if absent.
+        /// Limit of messages; that of the configuration if absent.
         quota_messages: Option<u64>,
     },
     /// Removes a user with all mailboxes, rights, subscriptions and quota, in one transaction.
@@ -102,6 +103,20 @@ pub enum Command {
         /// Rights, kept letter by letter.
         acl: Acl,
     },
+    /// Sets limits of a quota root, see [`super::quota`]. The first one makes a mailbox a root, without any it is none.
+    QuotaSet {
+        /// User id or full name.
+        root: String,
+        /// Limit of bytes.
+        storage: LimitChange,
+        /// Limit of messages.
+        messages: LimitChange,
+    },
+    /// Counts the usage of a quota root again, from the rows of its mailboxes (I9).
+    QuotaRecalc {
+        /// User id or full name.
+        root: String,
+    },
     /// Several commands as one transaction: all are done or none. Not nested.
     Atomic(Vec<Command>),
 }
@@ -124,8 +139,21 @@ pub enum Outcome {
     },
     /// So many mailboxes were touched (delete, rename, user delete).
     Mailboxes(u64),
+    /// The usage of quota roots that was counted wrong; empty if none was.
+    Recalculated(Vec<Recalculated>),
     /// One outcome for each command of an [`Command::Atomic`].
     Each(Vec<Outcome>),
+}
+
+/// A quota root whose usage was counted again, and differed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalculated {
+    /// The root, readable.
+    pub root: String,
+    /// What it said.
+    pub from: Usage,
+    /// What it says now.
+    pub to: Usage,
 }
 
 /// Kind of refusal; each has one exit status.
@@ -143,6 +171,9 @@ pub enum RefusalKind {
     TooLarge,
     /// 75: in use.
     Busy,
+    /// 75: over a limit that an administrator set. Not 65: the input is good, and the same command is done once something was
+    /// deleted or the limit raised, which is what the exit table says of "over quota".
+    OverQuota,
     /// 77.
     NotPermitted,
 }
@@ -156,7 +187,7 @@ impl RefusalKind {
             RefusalKind::NoUser => exit::NO_USER,
             RefusalKind::NotFound => exit::NOT_FOUND,
             RefusalKind::Exists => exit::EXISTS,
-            RefusalKind::Busy => exit::BUSY,
+            RefusalKind::Busy | RefusalKind::OverQuota => exit::BUSY,
             RefusalKind::NotPermitted => exit::NOT_PERMITTED,
         }
     }

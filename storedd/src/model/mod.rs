@@ -1,10 +1,11 @@
-//! The words of the mail world: names, rights, rows, commands, changes. No I/O, no async.
+//! The words of the mail world: names, rights, quota, rows, commands, changes. No I/O, no async.
 
 pub mod change;
 pub mod check;
 pub mod command;
 pub mod name;
 pub mod pattern;
+pub mod quota;
 pub mod rights;
 pub mod rows;
 pub mod table;
@@ -14,5 +15,6 @@ pub use change::{Change, Transaction};
 pub use command::{Command, Outcome, Refusal};
 pub use name::{MailboxName, NameError};
 pub use proto::utf7;
+pub use quota::{LimitChange, QuotaRoot, Usage};
 pub use table::{Rows, Table};
 pub use user::{UserId, UserIdError};

@@ -3,11 +3,17 @@
 //! # Format
 //! An entry is an identifier and a string of letters: `l` lookup, `r` read, `s` seen, `w` write flags, `i` insert, `p`
 //! post, `k` create below, `x` delete mailbox, `t` delete messages, `e` expunge, `a` administer, `n` annotate (RFC
-//! 5257), and the older `c` and `d`, which stand for `k`,`x` and for `t`,`e`. They are kept as they came, because a client
-//! that reads them expects them back; what they stand for is resolved where a right is asked for.
+//! 5257), and the older `c` and `d`, which stand for `k`,`x` and for `t`,`e` (RFC 4314 2.1.1). Digits are left to
+//! implementations.
 //!
-//! What is set here is written in one order, [`ORDER`], each letter once. What another server's list says is kept letter
-//! by letter, also digits, which RFC 4314 leaves to implementations.
+//! What is set here is written without `c` and `d`, in one order, [`ORDER`], each letter once. What another server's list
+//! says is kept letter by letter until somebody changes that entry: then what its `c` and `d` stand for takes their place, so
+//! that `-k` takes `k` away from `lrc`, too.
+//!
+//! # Who may do what
+//! A user has what the entries `USER` and `anyone` give, without what `-USER` and `-anyone` take away ([`of_user`]). The
+//! owner has [`OWNER_ALWAYS`] whatever the entries say: nobody can lock him out of his own mailbox. The store knows no groups:
+//! an entry of one is kept for the server that does.
 //!
 //! An identifier is a user id, `anyone`, `anonymous`, `group:NAME`, or any of these behind `-`: rights taken away. It
 //! need not exist: a list may name a user before it brings him.
@@ -23,6 +29,14 @@ pub type Acl = BTreeMap<String, String>;
 pub const ORDER: &str = "lrswipkxtecdan";
 /// What the owner of a new mailbox gets: every right that RFC 4314 defines, none of the older letters.
 pub const OWNER_RIGHTS: &str = "lrswipkxtea";
+/// What the owner of a mailbox may do whatever its entries say: see it, create below it, delete it, give rights.
+pub const OWNER_ALWAYS: &str = "lkxa";
+/// Everybody, as an identifier.
+pub const ANYONE: &str = "anyone";
+/// Who has not said who he is, as an identifier.
+pub const ANONYMOUS: &str = "anonymous";
+/// The older letters and what each stands for.
+const VIRTUAL: [(char, &str); 2] = [('c', "kx"), ('d', "te")];
 /// Longest identifier in bytes.
 pub const IDENTIFIER_BYTES_MAX: usize = 255;
 /// Most entries of one mailbox.
@@ -117,6 +131,55 @@ impl Rights {
     }
 }
 
+impl Rights {
+    /// Without `c` and `d`, with what they stand for.
+    #[must_use]
+    pub fn resolved(self) -> Rights {
+        VIRTUAL.iter().fold(self, |rights, (letter, members)| {
+            let members = if rights.has(*letter) { Rights::of(members) } else { Rights::default() };
+            rights.with(members).without(Rights::of(letter.encode_utf8(&mut [0; 4])))
+        })
+    }
+
+    /// As a client must be told (RFC 4314 2.1.1): with `c` and `d` exactly where a right is there that they stand for.
+    #[must_use]
+    pub fn told(self) -> Rights {
+        let resolved = self.resolved();
+        let some = |members: &str| members.chars().any(|member| resolved.has(member));
+        let older: String = VIRTUAL.iter().filter(|(_, members)| some(members)).map(|(letter, _)| letter).collect();
+        resolved.with(Rights::of(&older))
+    }
+}
+
+/// What `user` may do in a mailbox of `owner` with these entries; see the page. [`ANONYMOUS`] is a user here.
+#[must_use]
+pub fn of_user<'e>(user: &str, owner: Option<&str>, entries: impl IntoIterator<Item = (&'e str, &'e str)>) -> Rights {
+    let (mut given, mut taken) = (Rights::default(), Rights::default());
+    for (who, rights) in entries {
+        let (bare, sum) = match who.strip_prefix('-') {
+            Some(bare) => (bare, &mut taken),
+            None => (who, &mut given),
+        };
+        if bare == user || bare == ANYONE {
+            *sum = sum.with(Rights::of(rights).resolved());
+        }
+    }
+    let always = if owner == Some(user) { Rights::of(OWNER_ALWAYS) } else { Rights::default() };
+    given.without(taken).with(always)
+}
+
+/// What an identifier has in a mailbox of `owner` without any entry, and the rights that an entry can give him beside, each
+/// by itself (LISTRIGHTS, RFC 4314 3.7).
+#[must_use]
+pub fn grantable(identifier: &str, owner: Option<&str>) -> (Rights, Vec<char>) {
+    let always = if owner == Some(identifier) { Rights::of(OWNER_ALWAYS) } else { Rights::default() };
+    let had = |letter: &char| {
+        let members = VIRTUAL.iter().find(|(older, _)| older == letter).map_or("", |(_, members)| members);
+        always.has(*letter) || (!members.is_empty() && members.chars().all(|member| always.has(member)))
+    };
+    (always, ORDER.chars().filter(|letter| !had(letter)).collect())
+}
+
 impl fmt::Display for Rights {
     /// Letters in [`ORDER`], then others by their number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,13 +195,13 @@ impl fmt::Display for Rights {
 /// # Errors
 /// On characters that are no rights.
 pub fn changed(current: Option<&str>, request: &str) -> Result<String, RightsError> {
-    let old = Rights::of(current.unwrap_or_default());
+    let old = Rights::of(current.unwrap_or_default()).resolved();
     let new = if let Some(more) = request.strip_prefix('+') {
-        old.with(Rights::parse(more)?)
+        old.with(Rights::parse(more)?.resolved())
     } else if let Some(fewer) = request.strip_prefix('-') {
-        old.without(Rights::parse(fewer)?)
+        old.without(Rights::parse(fewer)?.resolved())
     } else {
-        Rights::parse(request)?
+        Rights::parse(request)?.resolved()
     };
     match current {
         Some(text) if new == old => Ok(text.to_owned()),
@@ -203,7 +266,7 @@ pub fn check_entries(entries: usize) -> Result<(), RightsError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Acl, Rights, RightsError, changed, identifier, imported};
+    use super::{Acl, Rights, RightsError, changed, grantable, identifier, imported, of_user};
 
     #[test]
     fn rights_have_one_order_and_each_letter_once() {
@@ -229,13 +292,59 @@ mod tests {
             (None, "+", ""),
             (Some("srl9"), "+r", "srl9"),
             (Some("srl9"), "+w", "lrsw9"),
-            (Some("lrswipcda"), "-c", "lrswipda"),
+            (Some("lrswipcda"), "-c", "lrswiptea"),
+            (Some("lrswipcda"), "-k", "lrswipxtea"),
+            (Some("lrswipcda"), "+kxte", "lrswipcda"),
+            (Some("lrd"), "lrte", "lrd"),
+            (None, "lrcd", "lrkxte"),
+            (Some("c"), "-kx", ""),
         ];
         for (current, request, expected) in cases {
             assert_eq!(changed(current, request).as_deref(), Ok(expected), "{current:?} {request}");
         }
         assert!(changed(None, "+-l").is_err());
         assert!(changed(None, "++l").is_err());
+    }
+
+    // row 114: RFC 4314 2.1.1
+    #[test]
+    fn older_letters_stand_for_newer_ones() {
+        let told = |text: &str| Rights::of(text).told().to_string();
+        assert_eq!(told("lrc"), "lrkxc");
+        assert_eq!(told("lrx"), "lrxc", "one of them is enough");
+        assert_eq!(told("e9"), "ed9");
+        assert_eq!(told("lrsa"), "lrsa");
+        assert_eq!(Rights::of("cdn").resolved().to_string(), "kxten");
+    }
+
+    #[test]
+    fn rights_of_a_user_are_what_is_given_without_what_is_taken() {
+        let acl = [
+            ("-ann", "w"),
+            ("-anyone", "p"),
+            ("ann", "lrswp"),
+            ("anyone", "lie"),
+            ("group:staff", "a"),
+            ("joe", "r"),
+            ("-joe", "lra"),
+        ];
+        let of = |user: &str| of_user(user, Some("joe"), acl).to_string();
+        assert_eq!(of("ann"), "lrsie");
+        assert_eq!(of("bob"), "lie");
+        assert_eq!(of("anonymous"), "lie");
+        assert_eq!(of("joe"), "likxea", "an owner is never locked out");
+        assert_eq!(of("group:staff"), "liea", "as a server would ask that knows the members");
+        assert_eq!(of_user("joe", None, [("joe", "lrcd")]).to_string(), "lrkxte");
+        assert_eq!(of_user("joe", None, [("joe", "lrc"), ("-joe", "k")]).to_string(), "lrx");
+        assert_eq!(of_user("joe", None, []).to_string(), "");
+    }
+
+    #[test]
+    fn what_can_be_given() {
+        let text = |(always, more): (Rights, Vec<char>)| (always.to_string(), String::from_iter(more));
+        assert_eq!(text(grantable("ann", Some("joe"))), (String::new(), "lrswipkxtecdan".to_owned()));
+        assert_eq!(text(grantable("joe", Some("joe"))), ("lkxa".to_owned(), "rswiptedn".to_owned()));
+        assert_eq!(text(grantable("-joe", Some("joe"))).0, "");
     }
 
     #[test]

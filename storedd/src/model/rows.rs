@@ -16,7 +16,7 @@
 //! | Mailboxes | mailbox key | [`MailboxRow`] |
 //! | Past | mailbox key | [`PastRow`] |
 //! | Past | mailbox key, 0x02, mailbox id in 16 hexadecimal digits | [`TombstoneRow`] |
-//! | Quotas | quota root: `user`, 0x01, user id | [`QuotaRow`] |
+//! | Quotas | quota root: `user`, 0x01, user id; or mailbox key | [`QuotaRow`] |
 //! | Subscriptions | user id, 0x02, mailbox key | [`SubscriptionRow`] |
 //! | Rights | identifier, 0x02, mailbox key | [`RightsRow`] |
 //! | Partitions | partition name | [`PartitionRow`] |
@@ -29,6 +29,7 @@
 //! Equal rows have equal bytes; golden bytes in the tests pin them.
 
 use super::name::{JOINT, key_text};
+use super::quota::Usage;
 use super::rights::Acl;
 use super::table::Table;
 use super::user::SHARED_DIRECTORY;
@@ -156,7 +157,7 @@ pub struct TombstoneRow {
     pub mailbox: MailboxRow,
 }
 
-/// Limits and usage of a quota root (RFC 9208). Every user has one.
+/// Limits and usage of a quota root (RFC 9208), see [`super::quota`]. Every user has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaRow {
     /// Bytes allowed.
@@ -210,6 +211,20 @@ mod hex16 {
             return u128::from_str_radix(digits, 16).map(u128::to_be_bytes).map_err(D::Error::custom);
         }
         <[u8; 16]>::deserialize(input)
+    }
+}
+
+impl QuotaRow {
+    /// What is counted.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.storage_usage, messages: self.message_usage }
+    }
+
+    /// The same limits with this usage.
+    #[must_use]
+    pub fn with_usage(self, usage: Usage) -> QuotaRow {
+        QuotaRow { storage_usage: usage.bytes, message_usage: usage.messages, ..self }
     }
 }
 
@@ -287,6 +302,12 @@ impl<'a> UserView<'a> {
 }
 
 impl<'a> MailboxView<'a> {
+    /// As [`MailboxRow::usage`].
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.bytes, messages: self.messages }
+    }
+
     /// [`Row::decode`] without copying text.
     ///
     /// # Errors
@@ -298,6 +319,12 @@ impl<'a> MailboxView<'a> {
 }
 
 impl MailboxRow {
+    /// What it adds to its quota root.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.bytes, messages: self.messages }
+    }
+
     /// The mailbox's directory below its partition's root; `owner` is the directory of the user it belongs to.
     #[must_use]
     pub fn directory(&self, owner: Option<&str>) -> String {
@@ -412,7 +439,10 @@ pub fn subjects(table: Table, key: &[u8]) -> (Option<&[u8]>, Option<&str>) {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     match (table, split(key)) {
         (Table::Users, _) => (None, text(key)),
-        (Table::Quotas, _) => (None, key.strip_prefix(b"user\x01").and_then(text)),
+        (Table::Quotas, _) => match super::name::owner_of(key) {
+            None if key.starts_with(b"user\x01") => (None, key.strip_prefix(b"user\x01").and_then(text)),
+            owner => (Some(key), owner),
+        },
         (Table::Partitions, _) => (None, None),
         (Table::Past, Some((name, _))) => (Some(name), super::name::owner_of(name)),
         (Table::Mailboxes | Table::Past, _) => (Some(key), super::name::owner_of(key)),

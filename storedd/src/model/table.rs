@@ -15,7 +15,7 @@ pub enum Table {
     /// Mailbox key -> `PastRow`: what a name stood for before; keeps UIDVALIDITY from repeating (I6). Mailbox key, 0x02,
     /// mailbox id -> `TombstoneRow`: a deleted mailbox.
     Past = 3,
-    /// Quota root (`user`, 0x01, user id) -> `QuotaRow`.
+    /// Quota root (`user`, 0x01, user id; or a mailbox key) -> `QuotaRow`.
     Quotas = 4,
     /// User id, 0x02, mailbox key -> `SubscriptionRow`.
     Subscriptions = 5,
@@ -92,6 +92,20 @@ pub trait Rows {
     /// As [`Rows::get`].
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         Ok(self.get(table, key)?.is_some())
+    }
+
+    /// How many mailboxes a user has. Bounded by their number; an implementation may know it without counting.
+    ///
+    /// # Errors
+    /// As [`Rows::get`].
+    fn mailboxes_of(&self, user: &str) -> Result<u64> {
+        let (start, end) = (super::name::user_prefix(user), super::name::subtree_end(&super::rows::quota_key(user)));
+        let mut count = 0;
+        self.scan_until(Table::Mailboxes, Bound::Included(&start), &end, &mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
     }
 
     /// False only if no mailbox lies below the mailbox with this key; where the implementation knows it without a scan.

@@ -1,4 +1,4 @@
-//! Queries over one view: users, mailboxes, rights, subscriptions, partitions, quotas.
+//! Queries over one view: users, mailboxes, rights, subscriptions, partitions.
 
 use super::Daemon;
 use crate::control::convert::failure;
@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::lsn::Micros;
 use crate::model::name::{owner_of, user_prefix};
 use crate::model::pattern::Pattern;
-use crate::model::rows::{MailboxRow, MailboxView, PartitionRow, QuotaRow, Row, UserRow, joined, quota_key};
+use crate::model::rows::{MailboxRow, MailboxView, PartitionRow, Row, UserRow, joined, quota_key};
 use crate::model::{MailboxName, Rows, Table, UserId, utf7};
 use crate::store::{View, rfc3339};
 use proto::{Code, Failure, Reply};
@@ -16,17 +16,17 @@ use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 /// Where each partition lies, for the paths of a listing.
-type Roots = BTreeMap<String, String>;
+pub(super) type Roots = BTreeMap<String, String>;
 
 /// Takes a key and its row; an error ends the walk.
-type EachRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
+pub(super) type EachRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
 
-fn broken(e: StoreError) -> Failure {
+pub(super) fn broken(e: StoreError) -> Failure {
     failure(&e)
 }
 
 /// Calls `each` for every row whose key begins with `prefix`, until it fails.
-fn each_row(view: &View, table: Table, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), Failure> {
+pub(super) fn each_row(view: &View, table: Table, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), Failure> {
     let mut ended = Ok(());
     let mut one = |key: &[u8], row: &[u8]| {
         ended = each(key, row);
@@ -54,7 +54,7 @@ fn count_rows(view: &View, table: Table, prefix: &[u8]) -> Result<u64, Failure> 
     Ok(count)
 }
 
-fn user_id(text: &str) -> Result<UserId, Failure> {
+pub(super) fn user_id(text: &str) -> Result<UserId, Failure> {
     UserId::parse(text).map_err(|e| Failure::new(Code::BadInput, format!("{text:?}: {e}")))
 }
 
@@ -68,11 +68,11 @@ fn mailbox_name(text: &str) -> Result<MailboxName, Failure> {
     })
 }
 
-fn pattern(text: &str) -> Result<Pattern, Failure> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, Failure> {
     Pattern::parse(text).map_err(|e| Failure::new(Code::BadInput, format!("pattern {text:?}: {e}")))
 }
 
-fn user_row(view: &View, user: &UserId) -> Result<UserRow, Failure> {
+pub(super) fn user_row(view: &View, user: &UserId) -> Result<UserRow, Failure> {
     let row = view.get(Table::Users, user.as_str().as_bytes()).map_err(broken)?.ok_or_else(|| {
         Failure::new(Code::NoUser, format!("no such user: {}", user.as_str())).with_hint("storectl user list")
     })?;
@@ -80,7 +80,7 @@ fn user_row(view: &View, user: &UserId) -> Result<UserRow, Failure> {
 }
 
 /// What `mailbox list` shows of a row.
-fn mailbox(
+pub(super) fn mailbox(
     roots: &Roots,
     owners: &mut BTreeMap<String, String>,
     view: &View,
@@ -115,7 +115,7 @@ fn mailbox(
 }
 
 impl Daemon {
-    fn roots(&self) -> Result<Roots, Failure> {
+    pub(super) fn roots(&self) -> Result<Roots, Failure> {
         Ok(self.store()?.partitions().list().into_iter().map(|(n, p)| (n, p.display().to_string())).collect())
     }
 
@@ -140,7 +140,7 @@ impl Daemon {
         let view = self.view()?;
         let user = user_id(user)?;
         let row = user_row(&view, &user)?;
-        let quota = quota_of(&view, user.as_str())?;
+        let quota = super::quotas::quota_at(&view, &quota_key(user.as_str()))?;
         Ok(Reply::UserDetail(Box::new(proto::UserDetail {
             id: row.id,
             created: rfc3339(Micros(row.created_us)),
@@ -169,7 +169,7 @@ impl Daemon {
         Ok(listing.finish())
     }
 
-    fn mailbox_row(&self, view: &View, text: &str) -> Result<(MailboxName, MailboxRow), Failure> {
+    pub(super) fn mailbox_row(&self, view: &View, text: &str) -> Result<(MailboxName, MailboxRow), Failure> {
         let name = mailbox_name(text)?;
         let Some(row) = view.get(Table::Mailboxes, name.key()).map_err(broken)? else {
             if let Some(owner) = name.owner() {
@@ -258,28 +258,6 @@ impl Daemon {
         };
         Ok(Reply::Hashdir(proto::Hashdir { user: user.as_str().to_owned(), partition: row.partition, directory }))
     }
-
-    /// Limits and usage of a user (`joe`, or as a quota root `user/joe`, or any mailbox of joe's).
-    pub(super) fn quota_get(&self, root: &str) -> Result<Reply, Failure> {
-        let view = self.view()?;
-        let bare = root.strip_prefix("user/").unwrap_or(root);
-        let user = user_id(bare.split('/').next().unwrap_or(bare))?;
-        user_row(&view, &user)?;
-        quota_of(&view, user.as_str())?
-            .map(Reply::Quota)
-            .ok_or_else(|| Failure::new(Code::NotFound, format!("no quota root user/{}", user.as_str())))
-    }
-}
-
-fn quota_of(view: &View, user: &str) -> Result<Option<proto::Quota>, Failure> {
-    let key = quota_key(user);
-    let Some(row) = view.get(Table::Quotas, &key).map_err(broken)? else { return Ok(None) };
-    let row = QuotaRow::decode(&key, &row).map_err(broken)?;
-    Ok(Some(proto::Quota {
-        root: crate::model::name::key_text(&key),
-        storage: proto::Resource { usage: row.storage_usage, limit: row.storage_limit },
-        messages: proto::Resource { usage: row.message_usage, limit: row.message_limit },
-    }))
 }
 
 fn subscribed(view: &View, user: &str) -> Result<Vec<String>, Failure> {

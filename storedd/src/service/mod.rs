@@ -4,6 +4,8 @@ mod exposition;
 mod lists;
 mod logs;
 mod numbers;
+mod quotas;
+mod sight;
 pub mod watch;
 
 pub(crate) use numbers::percent;
@@ -114,6 +116,9 @@ impl Daemon {
 
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
+        if let Some(store) = self.store.get() {
+            store.set_limits(crate::place::limits(&config));
+        }
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
     }
 
@@ -226,7 +231,7 @@ impl Service for Handle {
 
     fn dry_run(&self, _peer: &Peer, command: Command) -> Result<Committed, Failure> {
         let store = self.0.store()?;
-        let (policy, now) = (store.options().policy(), self.0.env.now());
+        let (policy, now) = (store.policy(), self.0.env.now());
         match plan::plan_with(&policy, &command, &store.view(), &mut plan::Unissued::default(), now) {
             Ok(planned) => Ok(Committed { lsn: Lsn::ZERO, outcome: planned.outcome }),
             Err(PlanError::Refused(r)) => Err(refusal(r)),
@@ -261,6 +266,14 @@ impl Service for Handle {
             Request::PartitionShow { name } => daemon.partition_show(name),
             Request::Hashdir { user, absolute } => daemon.hashdir(user, *absolute),
             Request::QuotaGet { root } => daemon.quota_get(root),
+            Request::AclRights { name, identifier } => daemon.acl_rights(name, identifier),
+            Request::AclMy { name, user } => daemon.acl_my(name, user),
+            Request::MailboxListAs { user, pattern } => daemon.mailbox_list_as(user, pattern, parts),
+            Request::MailboxShowAs { user, name } => daemon.mailbox_show_as(user, name),
+            Request::SubscriptionsMissing { user } => daemon.subscriptions_missing(user, parts),
+            Request::QuotaList { pattern } => daemon.quota_list(pattern, parts),
+            Request::QuotaReport { over } => daemon.quota_report(*over, parts),
+            Request::QuotaRecalc { dry_run } => daemon.quota_recalc(*dry_run, parts),
             Request::ConfigShow { defaults } => Ok(daemon.config_values(*defaults)),
             Request::Maintenance { window } => daemon.watch()?.set_maintenance(window, peer).map(Reply::Maintenance),
             Request::Metrics => Ok(Reply::Metrics(daemon.exposition(self.state()))),

@@ -280,7 +280,7 @@ impl Store {
         self.may_write()?;
         let now = self.env.now();
         let hot = Hot { view, users: &planner.users };
-        let planned = match plan::plan_with(&self.options.policy(), command, &hot, &mut planner.ids, now) {
+        let planned = match plan::plan_with(&self.policy(), command, &hot, &mut planner.ids, now) {
             Ok(planned) => planned,
             Err(PlanError::Refused(refusal)) => {
                 add(&self.stats.refused, 1);
@@ -308,6 +308,7 @@ impl Store {
                 planner.group.user_rows.push((key.to_vec(), row.to_vec()));
             }
         }
+        planner.users.get_mut().count(&planned.come);
         let group = &mut planner.group;
         group.counts += planned.counts;
         group.last = lsn;

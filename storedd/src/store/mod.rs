@@ -114,6 +114,8 @@ pub struct Options {
     pub default_partition: String,
     /// The options that name this store in commands that a report tells to run, each with a blank behind it.
     pub named: String,
+    /// Limits at the start; [`Store::set_limits`] changes them.
+    pub limits: plan::Limits,
 }
 
 /// Records a start replays in a second, at the least, on the machines this was measured on.
@@ -137,17 +139,17 @@ impl Default for Options {
             reports: 100,
             default_partition: "primary".to_owned(),
             named: String::new(),
+            limits: plan::Limits::default(),
         }
     }
 }
 
 impl Options {
     /// What the planner needs of the configuration.
-    #[must_use]
-    pub fn policy(&self) -> plan::Policy<'_> {
+    fn policy(&self, limits: plan::Limits) -> plan::Policy<'_> {
         // A record holds a little more than the planner counts.
         let most = wal::payload_bytes_max(self.segment_size) / 16 * 15;
-        plan::Policy { default_partition: &self.default_partition, transaction_bytes_max: most }
+        plan::Policy { default_partition: &self.default_partition, transaction_bytes_max: most, limits }
     }
 
     fn id_blocks(&self) -> Blocks {
@@ -244,6 +246,7 @@ pub struct Store {
     log: Mutex<LogSide>,
     db: Mutex<Db>,
     base: ArcSwap<Base>,
+    limits: ArcSwap<plan::Limits>,
     appended: AtomicU64,
     synced: AtomicU64,
     published: AtomicU64,
@@ -312,6 +315,7 @@ impl Store {
             log: Mutex::new(log),
             db: Mutex::new(db),
             base: ArcSwap::from_pointee(base),
+            limits: ArcSwap::from_pointee(options.limits),
             appended: AtomicU64::new(last.0),
             synced: AtomicU64::new(last.0),
             published: AtomicU64::new(last.0),
@@ -348,6 +352,17 @@ impl Store {
                 return View { base, at };
             }
         }
+    }
+
+    /// What commands are planned by from now on.
+    #[must_use]
+    pub fn policy(&self) -> plan::Policy<'_> {
+        self.options.policy(**self.limits.load())
+    }
+
+    /// Puts other limits into effect. What was done under the old ones stays.
+    pub fn set_limits(&self, limits: plan::Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Whether changes are taken.

@@ -20,6 +20,7 @@ mod draft;
 mod import;
 mod mailbox;
 mod partition;
+mod quota;
 mod refuse;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::error::{Result, StoreError};
 use crate::lsn::Micros;
 use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
 use draft::Draft;
+use std::collections::BTreeMap;
 
 /// Where the numbers come from that are never given twice.
 pub trait Ids {
@@ -69,6 +71,17 @@ impl Ids for Unissued {
     }
 }
 
+/// Limits that the configuration sets; they may change while the store is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Most mailboxes of one user, INBOX among them; 0: no limit.
+    pub mailboxes_per_user: u32,
+    /// Bytes that a new user may store for whom nothing else is said; `None`: no limit.
+    pub default_storage: Option<u64>,
+    /// Messages, likewise.
+    pub default_messages: Option<u64>,
+}
+
 /// What the configuration decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
@@ -76,11 +89,13 @@ pub struct Policy<'a> {
     pub default_partition: &'a str,
     /// Most bytes of one transaction as it is logged.
     pub transaction_bytes_max: usize,
+    /// Limits.
+    pub limits: Limits,
 }
 
 impl Default for Policy<'_> {
     fn default() -> Self {
-        Policy { default_partition: "primary", transaction_bytes_max: 15 << 20 }
+        Policy { default_partition: "primary", transaction_bytes_max: 15 << 20, limits: Limits::default() }
     }
 }
 
@@ -93,7 +108,12 @@ pub struct Planned {
     pub outcome: Outcome,
     /// Users and mailboxes that come (or go, below 0).
     pub counts: Counts,
+    /// By how much the number of each user's mailboxes changes.
+    pub come: Come,
 }
+
+/// Mailboxes that come to a user (or leave him, below 0).
+pub type Come = BTreeMap<String, i64>;
 
 /// Why a command is not done. Nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -128,12 +148,12 @@ pub fn plan_with(
     now: Micros,
 ) -> Plan<Planned> {
     let draft = Draft::new(rows, policy.transaction_bytes_max);
-    let mut planner = Planner { draft, ids, now, policy, counts: Counts::default() };
+    let mut planner = Planner { draft, ids, now, policy, counts: Counts::default(), come: Come::new() };
     let outcome = match command {
         Command::Atomic(commands) => planner.all(commands)?,
         one => planner.one(one)?,
     };
-    Ok(Planned { counts: planner.counts, changes: planner.draft.finish(), outcome })
+    Ok(Planned { counts: planner.counts, come: planner.come, changes: planner.draft.finish(), outcome })
 }
 
 /// One command (or atomic batch) being planned.
@@ -143,6 +163,7 @@ struct Planner<'a> {
     now: Micros,
     policy: &'a Policy<'a>,
     counts: Counts,
+    come: Come,
 }
 
 impl Planner<'_> {
@@ -173,6 +194,8 @@ impl Planner<'_> {
             Command::ImportMailbox { name, partition, uidvalidity, acl } => {
                 self.import_mailbox(name, partition.as_deref(), *uidvalidity, acl)
             }
+            Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
+            Command::QuotaRecalc { root } => self.quota_recalc(root),
             Command::Atomic(_) => Err(refuse::nested()),
         }
     }

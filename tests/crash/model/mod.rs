@@ -17,6 +17,7 @@ use storedd::model::rows::{
     MailboxRow, PartitionRow, PastRow, QuotaRow, Row, SubscriptionRow, TombstoneRow, UserRow, split,
 };
 use storedd::model::{Command, Outcome, Rows, Table};
+use storedd::store::plan::Limits;
 
 /// A number: one that was seen, or the n-th that this command issues. Issued ones are above all that were seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +34,10 @@ pub(super) type Acl = BTreeMap<String, String>;
 pub(super) struct User {
     id: Number,
     partition: String,
-    limits: (Option<u64>, Option<u64>),
 }
+
+/// Limits of storage and messages.
+pub(super) type QuotaLimits = (Option<u64>, Option<u64>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mailbox {
@@ -54,6 +57,8 @@ pub(super) struct Tables {
     /// Name and number of deleted mailboxes, with the partition where they lie.
     tombstones: BTreeMap<(String, Number), String>,
     pub(super) subscriptions: BTreeSet<(String, String)>,
+    /// Limits of every quota root. Nothing is ever used here: there are no messages.
+    pub(super) quotas: BTreeMap<String, QuotaLimits>,
     pub(super) partitions: BTreeMap<String, [u8; 16]>,
 }
 
@@ -63,16 +68,16 @@ pub(super) struct Model {
     pub(super) tables: Tables,
     highest_id: u64,
     highest_uidvalidity: u64,
+    limits: Limits,
 }
 
 impl Tables {
     /// What the store shows.
     pub(super) fn read(rows: &dyn Rows) -> Result<Tables, String> {
         let mut tables = Tables::default();
-        let mut quotas = BTreeMap::new();
         for table in Table::ALL {
             let mut result = Ok(());
-            rows.scan(table, Bound::Unbounded, &mut |key, row| match tables.read_row(table, key, row, &mut quotas) {
+            rows.scan(table, Bound::Unbounded, &mut |key, row| match tables.read_row(table, key, row) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(e) => {
                     result = Err(format!("table {}: {e}", table.name()));
@@ -82,24 +87,15 @@ impl Tables {
             .map_err(|e| e.to_string())?;
             result?;
         }
-        for (user, limits) in quotas {
-            tables.users.get_mut(&user).ok_or(format!("quota root of nobody: {user}"))?.limits = limits;
-        }
         Ok(tables)
     }
 
-    fn read_row(
-        &mut self,
-        table: Table,
-        key: &[u8],
-        row: &[u8],
-        quotas: &mut BTreeMap<String, (Option<u64>, Option<u64>)>,
-    ) -> Result<(), storedd::error::StoreError> {
+    fn read_row(&mut self, table: Table, key: &[u8], row: &[u8]) -> Result<(), storedd::error::StoreError> {
         let text = || key_text(key);
         match table {
             Table::Users => {
                 let UserRow { id, partition, .. } = UserRow::decode(key, row)?;
-                self.users.insert(text(), User { id: Known(id), partition, limits: (None, None) });
+                self.users.insert(text(), User { id: Known(id), partition });
             }
             Table::Mailboxes => {
                 self.mailboxes.insert(text(), Mailbox::of(MailboxRow::decode(key, row)?));
@@ -116,8 +112,7 @@ impl Tables {
             },
             Table::Quotas => {
                 let quota = QuotaRow::decode(key, row)?;
-                let user = text().trim_start_matches("user/").to_owned();
-                quotas.insert(user, (quota.storage_limit, quota.message_limit));
+                self.quotas.insert(text(), (quota.storage_limit, quota.message_limit));
             }
             Table::Subscriptions => {
                 SubscriptionRow::decode(key, row)?;
@@ -156,6 +151,11 @@ impl Number {
 }
 
 impl Model {
+    /// Nothing, in a store with these limits.
+    pub(super) fn new(limits: Limits) -> Model {
+        Model { limits, ..Model::default() }
+    }
+
     /// The model after these commands, if `actual` is what can be seen then; else why it cannot be. `said`: what each
     /// command answered, where it did. Commands that are refused change nothing.
     pub(super) fn after(
@@ -164,7 +164,7 @@ impl Model {
         said: Option<&[Result<Outcome, RefusalKind>]>,
         actual: &Tables,
     ) -> Result<Model, String> {
-        let mut step = Step::new(&self.tables);
+        let mut step = Step::new(&self.tables, self.limits);
         let mut expected = Vec::new();
         for (nth, command) in commands.iter().enumerate() {
             let before = step.tables.clone();
@@ -209,7 +209,7 @@ impl Model {
 
     /// Whether the command would be done, as far as that can be said without doing it.
     pub(super) fn would_do(&self, command: &Command) -> bool {
-        Step::new(&self.tables).run(command).is_ok()
+        Step::new(&self.tables, self.limits).run(command).is_ok()
     }
 
     fn see(&mut self) {
@@ -225,14 +225,16 @@ impl Model {
 /// The first few things that differ, as text.
 pub(super) fn difference(expected: &Tables, actual: &Tables) -> String {
     fn lines(tables: &Tables) -> BTreeSet<String> {
-        let Tables { users, mailboxes, past, tombstones, subscriptions, partitions } = tables;
+        let Tables { users, mailboxes, past, tombstones, subscriptions, quotas, partitions } = tables;
         let users = users.iter().map(|(k, v)| format!("user {k}: {v:?}"));
         let mailboxes = mailboxes.iter().map(|(k, v)| format!("mailbox {k}: {v:?}"));
         let past = past.iter().map(|(k, v)| format!("past {k}: {v:?}"));
         let tombstones = tombstones.iter().map(|(k, v)| format!("tombstone {k:?}: {v}"));
         let subscriptions = subscriptions.iter().map(|s| format!("subscription {s:?}"));
         let partitions = partitions.iter().map(|(k, v)| format!("partition {k}: {v:?}"));
-        users.chain(mailboxes).chain(past).chain(tombstones).chain(subscriptions).chain(partitions).collect()
+        let quotas = quotas.iter().map(|(k, v)| format!("quota {k}: {v:?}"));
+        let all = users.chain(mailboxes).chain(past).chain(tombstones).chain(subscriptions);
+        all.chain(partitions).chain(quotas).collect()
     }
     let (expected, actual) = (lines(expected), lines(actual));
     let gone = expected.difference(&actual).map(|line| format!("expected {line}"));

@@ -1,8 +1,9 @@
 //! The rules of every command, a second time.
 
-use super::{Acl, Fresh, Known, Mailbox, Number, Tables, User};
-use storedd::model::Command;
+use super::{Acl, Fresh, Known, Mailbox, Number, QuotaLimits, Tables, User};
 use storedd::model::command::RefusalKind;
+use storedd::model::{Command, LimitChange};
+use storedd::store::plan::Limits;
 
 /// All rights in their order; others follow by their number.
 const ORDER: &str = "lrswipkxtecdan";
@@ -26,6 +27,7 @@ pub(super) struct Step {
     pub(super) tables: Tables,
     ids: u32,
     uidvalidities: u32,
+    limits: Limits,
 }
 
 fn owner_of(name: &str) -> Option<&str> {
@@ -75,12 +77,14 @@ fn changed_rights(current: Option<&str>, request: &str) -> Result<String, Refusa
     if letters.chars().any(|c| !ORDER.contains(c)) {
         return Err(RefusalKind::BadInput);
     }
+    let plain = |text: &str| ordered(&text.replace('c', "kx").replace('d', "te"));
+    let (was, letters) = (plain(old), plain(letters));
     let new = match sign {
-        '+' => ordered(&format!("{old}{letters}")),
-        '-' => ordered(&old.replace(|c| letters.contains(c), "")),
-        _ => ordered(letters),
+        '+' => ordered(&format!("{was}{letters}")),
+        '-' => was.replace(|c| letters.contains(c), ""),
+        _ => letters,
     };
-    Ok(if current.is_some() && new == ordered(old) { old.to_owned() } else { new })
+    Ok(if current.is_some() && new == was { old.to_owned() } else { new })
 }
 
 /// Gives the entries of `user` to `to`.
@@ -93,8 +97,8 @@ fn rename_entry(acl: &mut Acl, user: &str, to: &str) {
 }
 
 impl Step {
-    pub(super) fn new(tables: &Tables) -> Step {
-        Step { tables: tables.clone(), ids: 0, uidvalidities: 0 }
+    pub(super) fn new(tables: &Tables, limits: Limits) -> Step {
+        Step { tables: tables.clone(), ids: 0, uidvalidities: 0, limits }
     }
 
     fn fresh_id(&mut self) -> Number {
@@ -139,6 +143,8 @@ impl Step {
             Command::ImportMailbox { name, partition, uidvalidity, acl } => {
                 self.import(name, partition.as_deref(), *uidvalidity, acl)
             }
+            Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
+            Command::QuotaRecalc { root } => self.quota_recalc(root),
             Command::Atomic(_) => Err(RefusalKind::BadInput),
         }
     }
@@ -163,7 +169,7 @@ impl Step {
         if self.tables.mailboxes.contains_key(&name) { Ok(name) } else { Err(RefusalKind::NotFound) }
     }
 
-    fn user_add(&mut self, user: &str, partition: Option<&str>, limits: (Option<u64>, Option<u64>)) -> Plan {
+    fn user_add(&mut self, user: &str, partition: Option<&str>, limits: QuotaLimits) -> Plan {
         if self.tables.users.contains_key(user) {
             return Err(RefusalKind::Exists);
         }
@@ -172,9 +178,11 @@ impl Step {
         Ok(self.new_inbox(user, partition))
     }
 
-    fn new_user(&mut self, user: &str, partition: &str, limits: (Option<u64>, Option<u64>)) {
+    fn new_user(&mut self, user: &str, partition: &str, limits: QuotaLimits) {
         let id = self.fresh_id();
-        self.tables.users.insert(user.to_owned(), User { id, partition: partition.to_owned(), limits });
+        self.tables.users.insert(user.to_owned(), User { id, partition: partition.to_owned() });
+        let limits = (limits.0.or(self.limits.default_storage), limits.1.or(self.limits.default_messages));
+        self.tables.quotas.insert(format!("user/{user}"), limits);
     }
 
     fn new_inbox(&mut self, user: &str, partition: String) -> Said {
@@ -233,6 +241,8 @@ impl Step {
         }
         self.tables.subscriptions.retain(|(who, _)| who != user);
         self.tables.users.remove(user);
+        let root = format!("user/{user}");
+        self.tables.quotas.retain(|name, _| *name != root && !is_below(name, &root));
         Ok(Said::Mailboxes(names.len() as u64))
     }
 
@@ -244,6 +254,7 @@ impl Step {
         self.tables.users.remove(user);
         self.tables.users.insert(to.to_owned(), row);
         let (old, new) = (format!("user/{user}"), format!("user/{to}"));
+        self.move_roots(&old, &new);
         let names = self.subtree(&old);
         let moved: Vec<Mailbox> = names.iter().map(|name| self.leave(name)).collect();
         for (name, mut mailbox) in names.iter().zip(moved) {
@@ -280,7 +291,9 @@ impl Step {
                 above.max_by_key(|(above, _)| above.len()).map(|(_, m)| m.acl.clone()).unwrap_or_default()
             }
         };
-        Ok(self.new_mailbox(&name, partition, Known(0), acl))
+        let said = self.new_mailbox(&name, partition, Known(0), acl);
+        self.check_room(&name)?;
+        Ok(said)
     }
 
     fn mailbox_delete(&mut self, name: &str) -> Plan {
@@ -289,6 +302,7 @@ impl Step {
             return Err(RefusalKind::NotPermitted);
         }
         self.bury(&name);
+        self.tables.quotas.remove(&name);
         Ok(Said::Mailboxes(1))
     }
 
@@ -316,10 +330,22 @@ impl Step {
                 return Err(RefusalKind::Exists);
             }
         }
+        self.move_roots(&from, &to);
         let moved: Vec<Mailbox> = names.iter().map(|name| self.leave(name)).collect();
         for (target, mut mailbox) in targets.iter().zip(moved) {
             pass_on(&mut mailbox.acl, owner_of(&from), owner_of(&to));
             self.take(target, mailbox);
+        }
+        if let Some(user) = owner_of(&from).filter(|user| owner_of(&to) == Some(*user)) {
+            let follows = |name: &String| targets[names.binary_search(name).ok()?].clone().into();
+            let own = |(who, name): (String, String)| match follows(&name) {
+                Some(new) if who == user => (who, new),
+                _ => (who, name),
+            };
+            self.tables.subscriptions = std::mem::take(&mut self.tables.subscriptions).into_iter().map(own).collect();
+        }
+        if owner_of(&from) != owner_of(&to) {
+            self.check_room(&to)?;
         }
         Ok(Said::Mailboxes(names.len() as u64))
     }
@@ -396,7 +422,63 @@ impl Step {
                 self.new_inbox(user, partition.clone());
             }
         }
-        Ok(self.new_mailbox(&name, partition, uidvalidity, acl.clone()))
+        let said = self.new_mailbox(&name, partition, uidvalidity, acl.clone());
+        self.check_room(&name)?;
+        Ok(said)
+    }
+
+    /// The owner of this name has got a mailbox: not one too many.
+    fn check_room(&self, name: &str) -> Result<(), RefusalKind> {
+        let most = self.limits.mailboxes_per_user as usize;
+        let count = |user| self.tables.mailboxes.keys().filter(|name| owner_of(name) == Some(user)).count();
+        match owner_of(name) {
+            Some(user) if most > 0 && count(user) > most => Err(RefusalKind::OverQuota),
+            _ => Ok(()),
+        }
+    }
+
+    fn move_roots(&mut self, from: &str, to: &str) {
+        let quotas = std::mem::take(&mut self.tables.quotas).into_iter();
+        let moved = |name: String| {
+            if name == from || is_below(&name, from) { format!("{to}{}", &name[from.len()..]) } else { name }
+        };
+        self.tables.quotas = quotas.map(|(name, limits)| (moved(name), limits)).collect();
+    }
+
+    /// The name of a root by what was typed, and whether it is a user; he or the mailbox must be there.
+    fn root(&self, text: &str) -> Result<(String, bool), RefusalKind> {
+        let user = text.strip_prefix("user/").unwrap_or(text);
+        if user.contains('/') || text == "shared" {
+            return Ok((self.named(text)?, false));
+        }
+        self.user(user).map(|_| (format!("user/{user}"), true))
+    }
+
+    fn quota_set(&mut self, root: &str, storage: LimitChange, messages: LimitChange) -> Plan {
+        let (root, is_user) = self.root(root)?;
+        let had = self.tables.quotas.get(&root).copied();
+        let change = |change, had| match change {
+            LimitChange::Keep => had,
+            LimitChange::Remove => None,
+            LimitChange::To(limit) => Some(limit),
+        };
+        let (bytes, count) = had.unwrap_or_default();
+        let now = (change(storage, bytes), change(messages, count));
+        if had == Some(now) || (had.is_none() && now == (None, None)) {
+            return Ok(Said::Unchanged);
+        }
+        if now == (None, None) && !is_user {
+            self.tables.quotas.remove(&root);
+        } else {
+            self.tables.quotas.insert(root, now);
+        }
+        Ok(Said::Done)
+    }
+
+    /// Nothing is ever used here, so usage is never wrong.
+    fn quota_recalc(&self, root: &str) -> Plan {
+        let (root, _) = self.root(root)?;
+        if self.tables.quotas.contains_key(&root) { Ok(Said::Unchanged) } else { Err(RefusalKind::NotFound) }
     }
 }
 

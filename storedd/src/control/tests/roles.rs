@@ -30,6 +30,8 @@ fn changes() -> Vec<(Asked, Role)> {
         (Asked::PartitionAdd { name: s("dry"), path: s("/p") }, Role::Owner),
         (Asked::PartitionRemove { name: s("p") }, Role::Owner),
         (import, Role::Admin),
+        (Asked::QuotaSet { root: s("u"), storage: proto::Limit::At(1), messages: proto::Limit::Keep }, Role::Admin),
+        (Asked::QuotaRecalc { root: s("u") }, Role::Admin),
     ]
 }
 
@@ -54,6 +56,14 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::PartitionShow { name: s("p") }, Role::Reader),
         (Request::Hashdir { user: s("u"), absolute: false }, Role::Reader),
         (Request::QuotaGet { root: s("u") }, Role::Reader),
+        (Request::QuotaList { pattern: s("*") }, Role::Reader),
+        (Request::QuotaReport { over: None }, Role::Reader),
+        (Request::QuotaRecalc { dry_run: false }, Role::Admin),
+        (Request::AclRights { name: s("m"), identifier: s("i") }, Role::Reader),
+        (Request::AclMy { name: s("m"), user: s("u") }, Role::Reader),
+        (Request::MailboxListAs { user: s("u"), pattern: s("*") }, Role::Reader),
+        (Request::MailboxShowAs { user: s("u"), name: s("m") }, Role::Reader),
+        (Request::SubscriptionsMissing { user: s("u") }, Role::Reader),
         (Request::ConfigShow { defaults: false }, Role::Reader),
         (Request::Shutdown { now: true }, Role::Owner),
         (Request::Restart { accept_loss: false }, Role::Owner),

@@ -1,5 +1,6 @@
 //! Rights and subscriptions.
 
+use super::mailbox::Owner;
 use super::{Plan, Planner, refuse};
 use crate::model::rights;
 use crate::model::rows::{MailboxRow, SubscriptionRow, joined};
@@ -47,7 +48,7 @@ impl Planner<'_> {
         Ok((name, row))
     }
 
-    fn check_owner(&self, name: &MailboxName) -> Plan<()> {
+    pub(super) fn check_owner(&self, name: &MailboxName) -> Plan<()> {
         match name.owner() {
             Some(user) if !self.draft.contains(Table::Users, user.as_bytes())? => Err(refuse::no_user(user)),
             _ => Ok(()),
@@ -74,6 +75,21 @@ impl Planner<'_> {
         }
         self.draft.remove(Table::Subscriptions, key)?;
         Ok(Outcome::Done)
+    }
+
+    /// The owner's subscriptions follow mailboxes that he keeps. Those of others stay as they are: they are names (RFC
+    /// 9051 6.3.7), and to find them one would look at every user. Those of mailboxes that are gone stay, too.
+    pub(super) fn subscriptions_follow(&mut self, names: &[(Vec<u8>, Vec<u8>)], old: &Owner, new: &Owner) -> Plan<()> {
+        let Some(user) = old.user.as_ref().filter(|_| old.user == new.user) else { return Ok(()) };
+        let mut moved = Vec::new();
+        for (old, new) in names {
+            let key = joined(user.as_bytes(), old);
+            if let Some(row) = self.draft.read::<SubscriptionRow>(&key)? {
+                self.draft.remove(Table::Subscriptions, key)?;
+                moved.push((joined(user.as_bytes(), new), row));
+            }
+        }
+        moved.into_iter().try_for_each(|(key, row)| self.draft.put(key, &row))
     }
 
     fn subscription(&self, user: &str, name: &str) -> Plan<(Vec<u8>, MailboxName)> {

@@ -77,6 +77,11 @@ impl<'a> Draft<'a> {
         if self.bytes > self.bytes_max { Err(refuse::too_large(self.bytes_max)) } else { Ok(()) }
     }
 
+    /// How many mailboxes the user has, what is planned left aside.
+    pub(super) fn mailboxes_before(&self, user: &str) -> Result<u64> {
+        self.rows.mailboxes_of(user)
+    }
+
     /// All rows with `start <= key < end`, in order. Refused where they are more than a transaction could change.
     pub(super) fn range(&self, table: Table, start: &[u8], end: &[u8]) -> Plan<Vec<Pair>> {
         let mut found: Vec<Pair> = Vec::new();
@@ -149,6 +154,37 @@ impl<'a> Draft<'a> {
             }));
         }
         changes
+    }
+}
+
+/// For what only reads, and is to see what will be.
+impl Rows for Draft<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Draft::get(self, table, key)
+    }
+
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
+        Draft::contains(self, table, key)
+    }
+
+    fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()> {
+        let (from, skipped) = match start {
+            Bound::Included(from) => (from, None),
+            Bound::Excluded(from) => (from, Some(from)),
+            Bound::Unbounded => (&b""[..], None),
+        };
+        self.walk(table, from, None, &mut |key, row| {
+            if skipped == Some(key) { ControlFlow::Continue(()) } else { each(key, row) }
+        })
+    }
+
+    fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
+        match start {
+            Bound::Included(from) => self.walk(table, from, Some(end), each),
+            other => Rows::scan(self, table, other, &mut |key, row| {
+                if key < end { each(key, row) } else { ControlFlow::Break(()) }
+            }),
+        }
     }
 }
 

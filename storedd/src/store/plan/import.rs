@@ -22,6 +22,7 @@ impl Planner<'_> {
         let partition = self.partition(partition, self.policy.default_partition)?;
         self.import_user(&name, &partition)?;
         let outcome = self.new_mailbox(&name, partition, uidvalidity, acl)?;
+        name.owner().map_or(Ok(()), |user| self.check_mailboxes_of(user))?;
         if matches!(outcome, Outcome::Created { uidvalidity: given, .. } if given == uidvalidity) {
             self.ids.note_uidvalidity(uidvalidity)?;
         }

@@ -4,11 +4,9 @@ use super::draft::Pair;
 use super::{Plan, Planner, refuse};
 use crate::model::name::{key_text, owner_of, subtree_end};
 use crate::model::rights::{Acl, OWNER_RIGHTS, Rights};
-use crate::model::rows::{
-    MailboxRow, PastRow, QuotaRow, RightsRow, Row, TombstoneRow, UserView, joined, quota_key, tombstone_key,
-};
+use crate::model::rows::{MailboxRow, PastRow, RightsRow, Row, TombstoneRow, UserView, joined, tombstone_key};
 use crate::model::user::SHARED_DIRECTORY;
-use crate::model::{MailboxName, Outcome, Table};
+use crate::model::{MailboxName, Outcome, Table, Usage};
 
 /// To whom mailboxes belong, and where new ones lie below a partition's root.
 pub(super) struct Owner {
@@ -31,7 +29,9 @@ impl Planner<'_> {
             Some(user) => Acl::from([(user.to_owned(), OWNER_RIGHTS.to_owned())]),
             None => self.acl_above(&name)?,
         };
-        self.new_mailbox(&name, partition, 0, acl)
+        let outcome = self.new_mailbox(&name, partition, 0, acl)?;
+        name.owner().map_or(Ok(()), |user| self.check_mailboxes_of(user))?;
+        Ok(outcome)
     }
 
     /// The partition of a new mailbox: the one asked for, else its owner's, else the default. An owner must be there.
@@ -107,17 +107,25 @@ impl Planner<'_> {
         }
         let moved = self.moved(rows, from.key(), to.key())?;
         self.check_free(&from, &to, &moved)?;
+        let root = self.root_above(to.key())?;
         for (old, _, row) in &moved {
             self.leave(old, row, old_owner.user.as_deref())?;
         }
-        let count = moved.len() as u64;
-        for (_, new, mut row) in moved {
+        self.move_roots(moved.iter().map(|(old, new, _)| (old.as_slice(), new.as_slice())))?;
+        let mut names = Vec::with_capacity(moved.len());
+        for (old, new, mut row) in moved {
             if old_owner.user != new_owner.user {
                 change_owner(&mut row, &old_owner, &new_owner);
             }
             self.take(&new, row, new_owner.user.as_deref())?;
+            names.push((old, new));
         }
-        Ok(Outcome::Mailboxes(count))
+        self.subscriptions_follow(&names, &old_owner, &new_owner)?;
+        self.check_quota(&to, root)?;
+        if let (Some(user), true) = (&new_owner.user, new_owner.user != old_owner.user) {
+            self.check_mailboxes_of(user)?;
+        }
+        Ok(Outcome::Mailboxes(names.len() as u64))
     }
 
     /// A mailbox that is there, and all below it.
@@ -166,9 +174,9 @@ impl Planner<'_> {
             past => self.ids.next_uidvalidity(past.map_or(0, |past| past.uidvalidity))?,
         };
         self.turn_rights(key, &Acl::new(), &row.acl, owner)?;
-        self.charge(owner, &row, |usage, by| usage.saturating_add(by))?;
+        self.charge(key, &row, Usage::plus)?;
         self.draft.put(key.to_vec(), &row)?;
-        self.counts.mailboxes += 1;
+        self.count(owner, 1);
         Ok(row.uidvalidity)
     }
 
@@ -180,31 +188,28 @@ impl Planner<'_> {
             self.draft.put(key.to_vec(), &past)?;
         }
         self.turn_rights(key, &row.acl, &Acl::new(), owner)?;
-        self.charge(owner, row, |usage, by| usage.saturating_sub(by))?;
-        self.counts.mailboxes -= 1;
+        self.charge(key, row, Usage::minus)?;
+        self.count(owner, -1);
         self.draft.remove(Table::Mailboxes, key.to_vec())
     }
 
     /// The mailbox leaves its name for good; its tombstone says where its messages lie.
     pub(super) fn bury(&mut self, key: &[u8], row: &MailboxRow, owner: &Owner) -> Plan<()> {
+        self.dissolve_root(key)?;
         self.leave(key, row, owner.user.as_deref())?;
         let directory = row.directory(Some(&owner.directory));
         let tombstone = TombstoneRow { deleted_us: self.now.0, directory, mailbox: row.clone() };
         self.draft.put(tombstone_key(key, row.id), &tombstone)
     }
 
-    /// Usage of the owner's quota root follows the mailbox (I9).
-    fn charge(&mut self, owner: Option<&str>, row: &MailboxRow, change: fn(u64, u64) -> u64) -> Plan<()> {
-        let Some(user) = owner else { return Ok(()) };
-        if row.bytes == 0 && row.messages == 0 {
-            return Ok(());
+    fn count(&mut self, owner: Option<&str>, by: i64) {
+        self.counts.mailboxes += by;
+        if let Some(user) = owner {
+            match self.come.get_mut(user) {
+                Some(come) => *come += by,
+                None => drop(self.come.insert(user.to_owned(), by)),
+            }
         }
-        if let Some(mut quota) = self.draft.read::<QuotaRow>(&quota_key(user))? {
-            quota.storage_usage = change(quota.storage_usage, row.bytes);
-            quota.message_usage = change(quota.message_usage, row.messages);
-            self.draft.put(quota_key(user), &quota)?;
-        }
-        Ok(())
     }
 
     /// Brings the table of rights from `old` to `new`. It holds every entry but the owner's.

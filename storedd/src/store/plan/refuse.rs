@@ -2,9 +2,10 @@
 
 use super::PlanError;
 use crate::model::command::RefusalKind;
+use crate::model::quota::RootError;
 use crate::model::rights::RightsError;
 use crate::model::user::PartitionNameError;
-use crate::model::{MailboxName, NameError, Refusal, UserIdError};
+use crate::model::{MailboxName, NameError, QuotaRoot, Refusal, Usage, UserIdError};
 use std::fmt::Display;
 
 fn refusal(kind: RefusalKind, message: String, hint: Option<String>) -> PlanError {
@@ -48,6 +49,33 @@ pub(super) fn bad_rights(name: &MailboxName, why: &RightsError) -> PlanError {
 
 pub(super) fn bad_partition(text: &str, why: PartitionNameError) -> PlanError {
     refusal(RefusalKind::BadInput, format!("bad partition name {}: {why}", typed(text)), None)
+}
+
+pub(super) fn bad_root(text: &str, why: &RootError) -> PlanError {
+    match why {
+        RootError::User(why) => bad_user(text, *why),
+        RootError::Mailbox(why) => bad_name(text, why),
+    }
+}
+
+pub(super) fn no_quota_root(root: &QuotaRoot, nearest: Option<&str>) -> PlanError {
+    let (found, hint) = match nearest {
+        Some(nearest) => (format!("it counts in {nearest}"), format!("storectl quota recalc {}", word(nearest))),
+        None => ("it counts in none".to_owned(), format!("storectl quota set {} --storage SIZE", word(root))),
+    };
+    refusal(RefusalKind::NotFound, format!("{root} is no quota root: {found}"), Some(hint))
+}
+
+pub(super) fn over_quota(name: &MailboxName, root: &str, usage: Usage) -> PlanError {
+    let message = format!("{name} would take the quota root {root} over its limit, to {usage}");
+    refusal(RefusalKind::OverQuota, message, Some(format!("storectl quota get {}", word(root))))
+}
+
+pub(super) fn too_many_mailboxes(user: &str, limit: u64) -> PlanError {
+    let message = format!("{user} would have more than {limit} mailboxes, which limits.mailboxes_per_user allows");
+    let list = word(format!("user/{user}/*"));
+    let hint = format!("delete one of them (storectl mailbox list {list}), or raise the limit in the configuration");
+    refusal(RefusalKind::OverQuota, message, Some(hint))
 }
 
 pub(super) fn no_user(user: &str) -> PlanError {

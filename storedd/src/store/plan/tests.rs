@@ -3,15 +3,17 @@
 mod broken;
 mod import;
 mod mailboxes;
+mod quotas;
 mod random;
 mod rights;
 mod users;
 
-use super::{Counts, Ids, PlanError, Planned, Policy, plan_with};
+use super::{Counts, Ids, Limits, PlanError, Planned, Policy, plan_with};
 use crate::error::Result;
 use crate::lsn::Micros;
 use crate::model::command::RefusalKind;
 use crate::model::name::MailboxName;
+use crate::model::quota::{Usage, roots_above};
 use crate::model::rights::Acl;
 use crate::model::rows::{MailboxRow, PartitionRow, QuotaRow, Row, UserRow, quota_key};
 use crate::model::table::MapRows;
@@ -53,6 +55,7 @@ pub(super) struct World {
     ids: Counter,
     now: u64,
     transaction_bytes_max: usize,
+    limits: Limits,
     /// Whether every change is followed by a check of all rules.
     checked: bool,
 }
@@ -61,7 +64,8 @@ impl World {
     /// A store with the partitions `primary` and `archive`.
     fn new() -> World {
         let ids = Counter { object: 0, uidvalidity: 1000, noted: Vec::new() };
-        let mut world = World { rows: MapRows::default(), ids, now: 1, transaction_bytes_max: 15 << 20, checked: true };
+        let (rows, limits) = Default::default();
+        let mut world = World { rows, ids, now: 1, transaction_bytes_max: 15 << 20, limits, checked: true };
         for (name, n) in [("primary", 1), ("archive", 2)] {
             assert_eq!(world.run(&Command::PartitionAdd { name: name.into(), id: [n; 16] }), Ok(Outcome::Done));
         }
@@ -78,7 +82,8 @@ impl World {
 
     fn plan(&mut self, command: &Command) -> std::result::Result<Planned, Refusal> {
         self.now += 1;
-        let policy = Policy { transaction_bytes_max: self.transaction_bytes_max, ..Policy::default() };
+        let transaction_bytes_max = self.transaction_bytes_max;
+        let policy = Policy { transaction_bytes_max, limits: self.limits, ..Policy::default() };
         match plan_with(&policy, command, &self.rows, &mut self.ids, Micros(self.now)) {
             Ok(planned) => Ok(planned),
             Err(PlanError::Refused(refusal)) => Err(refusal),
@@ -88,7 +93,7 @@ impl World {
 
     /// Plans and applies, and looks at everything that must hold after any command.
     fn run(&mut self, command: &Command) -> std::result::Result<Outcome, Refusal> {
-        let Planned { changes, outcome, counts } = self.plan(command)?;
+        let Planned { changes, outcome, counts, come } = self.plan(command)?;
         let keys: BTreeSet<_> = changes.iter().map(|c| place(c)).collect();
         assert_eq!(keys.len(), changes.len(), "one change a key: {command:?}");
         assert!(changes.iter().map(|c| place(c)).is_sorted());
@@ -101,6 +106,10 @@ impl World {
             after.apply(&changes);
             let [users, mailboxes] = [Table::Users, Table::Mailboxes].map(|t| there(&after, t) - there(&self.rows, t));
             assert_eq!(counts, Counts { users, mailboxes }, "{command:?}");
+            for (user, by) in come {
+                let of = |rows: &MapRows| rows.mailboxes_of(&user).unwrap() as i64;
+                assert_eq!(of(&after) - of(&self.rows), by, "{command:?}: {user}");
+            }
         }
         self.rows.apply(&changes);
         if self.checked {
@@ -169,11 +178,13 @@ impl World {
         row.bytes += bytes;
         row.uidnext += 1;
         self.put(key.key().to_vec(), &row);
-        if let Some(user) = key.owner() {
-            let mut quota = self.quota(user);
-            quota.storage_usage += bytes;
-            quota.message_usage += 1;
-            self.put(quota_key(user), &quota);
+        for root in roots_above(key.key()) {
+            if let Some(quota) = self.rows.get(Table::Quotas, root).unwrap() {
+                let quota = QuotaRow::decode(root, &quota).unwrap();
+                let usage = quota.usage().plus(Usage { bytes, messages: 1 });
+                self.put(root.to_vec(), &quota.with_usage(usage));
+                break;
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::mailbox::Owner;
 use super::{Plan, Planner, refuse};
 use crate::model::name::{JOINT, user_prefix};
 use crate::model::rights::OWNER_RIGHTS;
-use crate::model::rows::{MailboxRow, QuotaRow, Row, SubscriptionRow, UserRow, joined, quota_key, split};
+use crate::model::rows::{MailboxRow, Row, SubscriptionRow, UserRow, joined, quota_key, split};
 use crate::model::user::{check_partition, directory};
 use crate::model::{MailboxName, Outcome, Table, UserId};
 
@@ -37,8 +37,7 @@ impl Planner<'_> {
         let id = self.ids.next_object_id()?;
         let row = UserRow { id, partition, created_us: self.now.0, directory: directory(user, id) };
         self.draft.put(user.as_str().as_bytes().to_vec(), &row)?;
-        let quota = QuotaRow { storage_limit, message_limit, storage_usage: 0, message_usage: 0 };
-        self.draft.put(quota_key(user.as_str()), &quota)?;
+        self.new_user_root(user.as_str(), storage_limit, message_limit)?;
         self.counts.users += 1;
         Ok(row)
     }
@@ -79,11 +78,9 @@ impl Planner<'_> {
         for (old, _, row) in &moved {
             self.leave(old, row, Some(user))?;
         }
-        // Between the two, while nothing is charged to it.
-        if let Some(quota) = self.draft.read::<QuotaRow>(&quota_key(user))? {
-            self.draft.remove(Table::Quotas, quota_key(user))?;
-            self.draft.put(quota_key(to), &quota)?;
-        }
+        let (root, new_root) = (quota_key(user), quota_key(to));
+        let roots = moved.iter().map(|(old, new, _)| (old.as_slice(), new.as_slice()));
+        self.move_roots(roots.chain([(root.as_slice(), new_root.as_slice())]))?;
         let count = moved.len() as u64;
         for (_, new, mut row) in moved {
             rename_entry(&mut row.acl, user, to);

@@ -99,6 +99,39 @@ fn every_broken_rule_is_found() {
             "table quotas, user/joe: usage: 1 bytes, 0 messages",
         ),
         (
+            findings(|w| {
+                let row = w.quota("joe");
+                w.put(key("user/joe/gone"), &row);
+            }),
+            "table quotas, user/joe/gone: quota root: no such mailbox",
+        ),
+        (
+            findings(|w| {
+                let row = w.quota("joe");
+                w.put(x(), &row);
+            }),
+            "table quotas, user/joe/x: quota root: no limit",
+        ),
+        (
+            findings(|w| {
+                let row = w.quota("joe");
+                w.put(b"other".to_vec(), &row);
+            }),
+            "table quotas, other: key: [111,",
+        ),
+        (
+            findings(|w| {
+                edit::<MailboxRow>(w, x(), |row| drop(row.acl.insert("jo\u{308}".into(), "l".into())));
+            }),
+            "table mailboxes, user/joe/x: entry of rights: \"jo",
+        ),
+        (
+            findings(|w| {
+                edit::<MailboxRow>(w, x(), |row| drop(row.acl.insert("eve".into(), "l!".into())));
+            }),
+            "table mailboxes, user/joe/x: entry of rights: \"eve\" \"l!\"",
+        ),
+        (
             findings(|w| edit::<PartitionRow>(w, b"archive".to_vec(), |row| row.id = [1; 16])),
             "table partitions, primary: identity: that of archive",
         ),

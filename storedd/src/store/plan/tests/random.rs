@@ -5,6 +5,7 @@
 use super::*;
 use crate::model::rights;
 use crate::model::rows::PastRow;
+use crate::model::{LimitChange, QuotaRoot};
 use std::collections::BTreeMap;
 use unicode_normalization::UnicodeNormalization;
 
@@ -23,6 +24,8 @@ struct Simple {
     users: BTreeMap<String, String>,
     boxes: BTreeMap<String, Box>,
     subscriptions: BTreeSet<(String, String)>,
+    /// Limits of every quota root.
+    roots: BTreeMap<String, (Option<u64>, Option<u64>)>,
     /// Every UIDVALIDITY that a name ever had -> the mailbox that had it.
     history: BTreeMap<String, BTreeMap<u32, u64>>,
 }
@@ -59,7 +62,69 @@ fn below<'n>(name: &'n str, root: &str) -> Option<&'n str> {
     name.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Most mailboxes of a user here.
+const MAILBOXES: usize = 6;
+
 impl Simple {
+    /// The quota root in which a mailbox of this name counts.
+    fn root_of(&self, name: &str) -> Option<String> {
+        let mut name = name;
+        while !self.roots.contains_key(name) {
+            name = name.rsplit_once('/')?.0;
+        }
+        Some(name.to_owned())
+    }
+
+    /// Bytes that count in a root; each message has 10.
+    fn used(&self, root: &str) -> u64 {
+        self.boxes.iter().filter(|(name, _)| self.root_of(name).as_deref() == Some(root)).map(|(_, b)| b.bytes).sum()
+    }
+
+    fn is_full(&self, user: Option<String>) -> bool {
+        user.is_some_and(|user| {
+            self.boxes.keys().filter(|name| owner(name).as_ref() == Some(&user)).count() > MAILBOXES
+        })
+    }
+
+    /// What only shows once it is done: too many mailboxes, or too much in a root.
+    fn is_over_after(&self, command: &Command) -> bool {
+        let mut after = self.clone();
+        match command {
+            Command::MailboxCreate { name, .. } | Command::ImportMailbox { name, .. } => {
+                after.apply(command);
+                after.boxes.len() > self.boxes.len() && after.is_full(owner(&canonical(name).unwrap()))
+            }
+            Command::MailboxRename { from, to } => {
+                let (from, to) = (canonical(from).unwrap(), canonical(to).unwrap());
+                after.apply(command);
+                let root = to.rsplit_once('/').and_then(|(above, _)| self.root_of(above));
+                let grew = root.is_some_and(|root| {
+                    let (was, is, (bytes, messages)) = (self.used(&root), after.used(&root), self.roots[&root]);
+                    is > was && (bytes.is_some_and(|limit| is > limit) || messages.is_some_and(|limit| is / 10 > limit))
+                });
+                grew || (owner(&from) != owner(&to) && after.is_full(owner(&to)))
+            }
+            _ => false,
+        }
+    }
+
+    fn set_quota(&mut self, root: &str, storage: LimitChange, messages: LimitChange) {
+        let had = self.roots.get(root).copied().unwrap_or_default();
+        let now = (storage.of(had.0), messages.of(had.1));
+        let is_user = root.starts_with("user/") && root.matches('/').count() == 1;
+        if now == (None, None) && !is_user {
+            self.roots.remove(root);
+        } else {
+            self.roots.insert(root.to_owned(), now);
+        }
+    }
+
+    /// Roots below `from`, and it itself, are now below `to`.
+    fn move_roots(&mut self, from: &str, to: &str) {
+        let moved = |name: String| below(&name, from).map(|rest| format!("{to}{rest}")).unwrap_or(name);
+        self.roots = std::mem::take(&mut self.roots).into_iter().map(|(name, l)| (moved(name), l)).collect();
+    }
+
     fn missing_owner(&self, name: &str) -> bool {
         owner(name).is_some_and(|user| !self.users.contains_key(&user))
     }
@@ -137,6 +202,14 @@ impl Simple {
                     }
                 }
             },
+            Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => match QuotaRoot::parse(root) {
+                Err(_) => say(true, BadInput),
+                Ok(QuotaRoot::User(user)) => say(!self.users.contains_key(user.as_str()), NoUser),
+                Ok(QuotaRoot::Mailbox(name)) => {
+                    say(self.missing_owner(&name.to_string()), NoUser);
+                    say(!self.boxes.contains_key(&name.to_string()), NotFound);
+                }
+            },
             Command::ImportMailbox { name, uidvalidity, acl, partition } => match canonical(name) {
                 None => say(true, BadInput),
                 Some(full) => match self.boxes.get(&full) {
@@ -155,16 +228,28 @@ impl Simple {
     /// Does a command that can be done. Numbers are 0 where new ones are needed.
     fn apply(&mut self, command: &Command) {
         match command {
-            Command::UserAdd { user, partition, .. } => self.add_user(user, partition.as_deref()),
+            Command::UserAdd { user, partition, quota_bytes, quota_messages } => {
+                self.add_user(user, partition.as_deref());
+                self.roots.insert(format!("user/{user}"), (*quota_bytes, *quota_messages));
+            }
             Command::UserDelete { user } => {
                 self.users.remove(user);
+                self.roots.retain(|root, _| below(root, &format!("user/{user}")).is_none());
                 self.boxes.retain(|name, _| owner(name).as_ref() != Some(user));
                 self.subscriptions.retain(|(who, _)| who != user);
                 for b in self.boxes.values_mut() {
                     b.acl.retain(|who, _| who != user && *who != format!("-{user}"));
                 }
             }
-            Command::UserRename { user, to } => self.rename_user(user, to),
+            Command::UserRename { user, to } => {
+                self.rename_user(user, to);
+                self.move_roots(&format!("user/{user}"), &format!("user/{to}"));
+            }
+            Command::QuotaSet { root, storage, messages } => {
+                let root = QuotaRoot::parse(root).unwrap().to_string();
+                self.set_quota(&root, *storage, *messages);
+            }
+            Command::QuotaRecalc { .. } => {}
             Command::MailboxCreate { name, partition } => {
                 let name = canonical(name).unwrap();
                 let acl = match owner(&name) {
@@ -175,12 +260,23 @@ impl Simple {
             }
             Command::MailboxDelete { name } => {
                 self.boxes.remove(&canonical(name).unwrap());
+                self.roots.remove(&canonical(name).unwrap());
             }
             Command::MailboxRename { from, to } => {
                 let (from, to) = (canonical(from).unwrap(), canonical(to).unwrap());
+                self.move_roots(&from, &to);
                 let names: Vec<String> = self.boxes.keys().filter(|n| below(n, &from).is_some()).cloned().collect();
                 let moved: Vec<(String, Box)> =
                     names.iter().map(|n| (n.replacen(&from, &to, 1), self.boxes.remove(n).unwrap())).collect();
+                if owner(&from) == owner(&to) {
+                    let own = |(who, name): (String, String)| match below(&name, &from) {
+                        Some(rest) if names.contains(&name) && owner(&from).as_ref() == Some(&who) => {
+                            (who, format!("{to}{rest}"))
+                        }
+                        _ => (who, name),
+                    };
+                    self.subscriptions = std::mem::take(&mut self.subscriptions).into_iter().map(own).collect();
+                }
                 for (name, mut b) in moved {
                     if owner(&from) != owner(&to) {
                         pass_on(&mut b.acl, owner(&from), owner(&to));
@@ -223,6 +319,7 @@ impl Simple {
 
     fn add_user(&mut self, user: &str, partition: Option<&str>) {
         self.users.insert(user.to_owned(), partition.unwrap_or("primary").to_owned());
+        self.roots.insert(format!("user/{user}"), (None, None));
         self.create(format!("user/{user}/INBOX"), None, 0, full(user));
     }
 
@@ -309,9 +406,17 @@ impl Simple {
         assert_eq!(world.keys(Table::Users), self.users.keys().cloned().collect::<Vec<_>>());
         for (user, partition) in &self.users {
             assert_eq!(world.user(user).unwrap().partition, *partition);
-            let used: u64 =
-                self.boxes.iter().filter(|(n, _)| owner(n).as_ref() == Some(user)).map(|(_, b)| b.bytes).sum();
-            assert_eq!(world.quota(user).storage_usage, used, "{user}"); // I9
+        }
+        assert_eq!(
+            world.keys(Table::Quotas).into_iter().collect::<BTreeSet<_>>(),
+            self.roots.keys().cloned().collect()
+        );
+        for (root, limits) in &self.roots {
+            let key = QuotaRoot::parse(root).unwrap().key();
+            let row = QuotaRow::decode(&key, &world.rows.get(Table::Quotas, &key).unwrap().unwrap()).unwrap();
+            assert_eq!((row.storage_limit, row.message_limit), *limits, "{root}");
+            let used = self.used(root);
+            assert_eq!((row.storage_usage, row.message_usage), (used, used / 10), "{root}"); // I9
         }
         let names: BTreeSet<String> = world.keys(Table::Mailboxes).into_iter().collect();
         assert_eq!(names, self.boxes.keys().cloned().collect::<BTreeSet<_>>());
@@ -391,7 +496,7 @@ impl Dice {
     }
 
     fn command(&mut self) -> Command {
-        match self.below(40) {
+        match self.below(44) {
             0..=2 => Command::UserAdd {
                 user: self.user(),
                 partition: self.partition(),
@@ -403,10 +508,23 @@ impl Dice {
             6..=13 => Command::MailboxCreate { name: self.name(), partition: self.partition() },
             14..=17 => delete(&self.some()),
             18..=24 => rename(&self.some(), &self.name()),
-            25..=29 => acl_set(&self.some(), &self.identifier(), &self.of(&["lrs", "+w", "-l", "", "lrswipkxtea"])),
+            25..=29 => {
+                acl_set(&self.some(), &self.identifier(), &self.of(&["lrs", "+w", "-l", "", "lrswipkxtea", "+d", "-x"]))
+            }
             30 => acl_delete(&self.some(), &self.identifier()),
             31..=33 => subscribe(&self.user(), &self.some()),
             34 => unsubscribe(&self.user(), &self.some()),
+            35 => Command::QuotaRecalc { root: format!("user/{}", self.user()) },
+            36..=38 => {
+                let root = if self.below(3) == 0 { self.user() } else { self.some() };
+                let limit = |n: usize, most: u64| match n {
+                    0..3 => LimitChange::Remove,
+                    3..5 => LimitChange::Keep,
+                    n => LimitChange::To(n as u64 * most),
+                };
+                let (storage, messages) = (limit(self.below(9), 20), limit(self.below(9), 2));
+                Command::QuotaSet { root, storage, messages }
+            }
             _ => Command::ImportMailbox {
                 name: self.some(),
                 partition: self.partition(),
@@ -421,6 +539,7 @@ impl Dice {
 fn run(seed: u64, steps: usize) -> usize {
     let mut dice = Dice { state: seed, there: Vec::new() };
     let (mut world, mut simple) = (World::new(), Simple::default());
+    world.limits.mailboxes_per_user = MAILBOXES as u32;
     let mut known = BTreeSet::new();
     let mut done = 0;
     for _ in 0..steps {
@@ -430,6 +549,9 @@ fn run(seed: u64, steps: usize) -> usize {
         let mut why = Why::new();
         for command in &batch {
             why = next.reasons(command);
+            if why.is_empty() && next.is_over_after(command) {
+                why.insert(code(RefusalKind::OverQuota));
+            }
             if !why.is_empty() {
                 break;
             }
