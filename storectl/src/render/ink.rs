@@ -1,14 +1,24 @@
-//! Colours: on a terminal, unless `NO_COLOR` says no or the terminal cannot. Only what asks to be looked at is coloured.
+//! What a terminal makes of a text: colours, unless `NO_COLOR` says no or the terminal cannot, for what asks to be looked at;
+//! and how many columns there are.
 
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ALLOWED: AtomicBool = AtomicBool::new(false);
+static TERMINAL: AtomicBool = AtomicBool::new(false);
 
-/// Allows colours for results on a terminal; once in a run.
+/// Notes whether results go to a terminal; once in a run.
 pub fn allow(tty: bool) {
+    TERMINAL.store(tty, Ordering::Relaxed);
     let word = |name| std::env::var_os(name);
     ALLOWED.store(tty && wanted(word("NO_COLOR").as_deref(), word("TERM").as_deref()), Ordering::Relaxed);
+}
+
+/// Columns of the terminal that results go to; `None` if they go elsewhere: then no line is ever broken.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    let size = TERMINAL.load(Ordering::Relaxed).then(super::frame::size)??;
+    Some(usize::from(size.1))
 }
 
 /// As <https://no-color.org> has it: any value but the empty one means no.
