@@ -122,8 +122,8 @@ fn started_by_a_socket(store: &TestStore, socket: &Path, options: &[&str]) -> (U
     (listener, daemon.at(socket))
 }
 
-// row B16: whoever connects before the daemon is there waits for it, a restart refuses nobody, and the socket stays the
-// service manager's.
+// row B16: whoever connects before the daemon is there waits for it, a restart keeps the socket, and it stays the service
+// manager's.
 #[test]
 fn a_socket_that_is_handed_over_is_served() {
     let store = TestStore::new();
