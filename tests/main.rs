@@ -24,6 +24,8 @@ mod protocol;
 #[cfg(test)]
 mod quotas;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod service;

@@ -209,6 +209,7 @@ mod tests {
             Request::MailboxListAs { user: s("u"), pattern: s("*") },
             Request::MailboxShowAs { user: s("u"), name: s("m") },
             Request::SubscriptionsMissing { user: s("u") },
+            Request::ConfigReload { dry_run: true },
         ]
     }
 
@@ -273,6 +274,7 @@ mod tests {
         "1f00000001000000000000007501000000000000002a",
         "2000000001000000000000007501000000000000006d",
         "21000000010000000000000075",
+        "2200000001",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [

@@ -39,6 +39,7 @@ impl Reply {
             Reply::Grantable(x) => value(x),
             Reply::MyRights(x) => value(x),
             Reply::MissingSubscriptions(x) => value(x),
+            Reply::Reloaded(x) => value(x),
         }
     }
 }

@@ -69,11 +69,13 @@ pub enum Reply {
     MyRights(MyRights),
     /// `subscriptions --missing`; streamed.
     MissingSubscriptions(Vec<MissingSubscription>),
+    /// `config reload`.
+    Reloaded(Reloaded),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 29;
+    pub const COUNT: u32 = 30;
 
     /// Adds the next part of the same answer behind this one.
     ///
@@ -114,6 +116,28 @@ pub struct Hello {
 pub struct Done {
     /// Always true; gives scripts something to look at.
     pub done: bool,
+}
+
+/// `config reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The configuration file, absolute; absent: the daemon was started without one.
+    pub file: Option<String>,
+    /// Options that have (with `dry_run`: would have) another value from now on.
+    pub changed: Vec<ConfigChange>,
+    /// Options whose value in the file takes effect at the next start.
+    pub pending: Vec<ConfigChange>,
+}
+
+/// One option that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// `section.key`.
+    pub option: String,
+    /// In force before, as TOML text; empty if it was not there.
+    pub from: String,
+    /// In the file, as TOML text; empty if it is gone.
+    pub to: String,
 }
 
 /// `checkpoint`.

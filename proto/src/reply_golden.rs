@@ -65,6 +65,8 @@ fn replies() -> Vec<Reply> {
         json!({"Grantable": {"name": "n", "identifier": "i", "required": "lk", "optional": ["r", "s"]}}),
         json!({"MyRights": {"name": "n", "user": "u", "rights": "lr"}}),
         json!({"MissingSubscriptions": [{"mailbox": "m", "state": "s"}]}),
+        json!({"Reloaded": {"file": "f", "changed": [{"option": "a", "from": "b", "to": "c"}],
+            "pending": [{"option": "d", "from": "e", "to": "g"}]}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -102,6 +104,7 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (58, 0x3a6f0e57),
     (32, 0x534f6039),
     (30, 0x0e2daaf9),
+    (84, 0x4572216e),
 ];
 
 #[test]

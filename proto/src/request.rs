@@ -199,11 +199,16 @@ pub enum Request {
         /// User id.
         user: String,
     },
+    /// `config reload`: reads the configuration file again; answered in every state.
+    ConfigReload {
+        /// True: only says what a reload would change.
+        dry_run: bool,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 34;
+    pub const COUNT: u32 = 35;
 
     /// Wire number.
     #[must_use]
@@ -243,6 +248,7 @@ impl Request {
             Request::MailboxListAs { .. } => 31,
             Request::MailboxShowAs { .. } => 32,
             Request::SubscriptionsMissing { .. } => 33,
+            Request::ConfigReload { .. } => 34,
         }
     }
 
@@ -291,6 +297,7 @@ impl Request {
         "mailbox list --as",
         "mailbox show --as",
         "subscriptions --missing",
+        "config reload",
     ];
 }
 

@@ -1,8 +1,9 @@
 //! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
 
 use crate::cli::{
-    AclVerb, BatchArgs, CompletionsArgs, ConfigVerb, CyrusListArgs, HealthArgs, ImportVerb, LogDumpArgs, LogVerb,
-    MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs, RecoverRun, TestArgs, UserVerb, Verb,
+    AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
+    HealthArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs,
+    RecoverRun, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window};
 
@@ -18,6 +19,12 @@ pub enum Plan {
         /// Without a last checkpoint.
         now: bool,
     },
+    /// `config get`.
+    ConfigGet(ConfigGetArgs),
+    /// `config set`.
+    ConfigSet(ConfigSetArgs),
+    /// `config check`.
+    ConfigCheck(ConfigCheckArgs),
     /// `restart`.
     Restart,
     /// `health --wait`.
@@ -121,6 +128,10 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Partition(verb) => partition(verb)?,
         Verb::Hashdir(a) => Ask::new(Request::Hashdir { user: a.user, absolute: a.absolute }),
         Verb::Config(ConfigVerb::Show(a)) => Ask::new(Request::ConfigShow { defaults: a.defaults }),
+        Verb::Config(ConfigVerb::Reload(a)) => Ask::new(Request::ConfigReload { dry_run: a.dry_run }),
+        Verb::Config(ConfigVerb::Get(a)) => return Ok(Plan::ConfigGet(a)),
+        Verb::Config(ConfigVerb::Set(a)) => return Ok(Plan::ConfigSet(a)),
+        Verb::Config(ConfigVerb::Check(a)) => return Ok(Plan::ConfigCheck(a)),
     };
     Ok(Plan::Ask(ask))
 }
@@ -152,6 +163,9 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Shutdown { now } => Ask::new(Request::Shutdown { now }),
         Plan::Watch => return refused("status --watch", "write: status"),
         Plan::WaitReady(_) => return refused("health --wait", "write: health"),
+        Plan::ConfigGet(_) => return refused("config get", "write: config show"),
+        Plan::ConfigSet(_) => return refused("config set", "run it by itself: storectl config set OPTION VALUE"),
+        Plan::ConfigCheck(_) => return refused("config check", "run it by itself: storectl config check"),
         Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),

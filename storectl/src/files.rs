@@ -5,8 +5,8 @@
 use crate::exit::{Outcome, Stop};
 use proto::Code;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 /// True for `-`, which stands for standard input.
 #[must_use]
@@ -43,6 +43,79 @@ pub fn read(path: &Path, limit: u64) -> Outcome<Vec<u8>> {
         }
         _ => Ok(bytes),
     }
+}
+
+/// A file that is to take another's place: written beside it, with its mode and owner, and gone unless it was put.
+#[derive(Debug)]
+pub struct Replacement {
+    of: PathBuf,
+    path: PathBuf,
+    put: bool,
+}
+
+impl Replacement {
+    /// Writes `bytes` beside `file` (beside what it links to, if it is a link) and makes them durable.
+    ///
+    /// # Errors
+    /// The directory may not be written (77), no space (75), and the like.
+    pub fn beside(file: &Path, bytes: &[u8]) -> Outcome<Replacement> {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+        let of = file.canonicalize().map_err(|e| failed(file, &e))?;
+        let about = of.metadata().map_err(|e| failed(&of, &e))?;
+        let mut name = std::ffi::OsString::from(".");
+        name.push(of.file_name().unwrap_or_default());
+        name.push(format!(".{}", std::process::id()));
+        let path = of.with_file_name(name);
+        let fail = |e: io::Error| unwritten(&path, &e);
+        let mode = about.mode() & 0o7777;
+        let mut new = File::options().write(true).create_new(true).mode(mode).open(&path).map_err(fail)?;
+        let replacement = Replacement { of, path: path.clone(), put: false };
+        new.set_permissions(about.permissions()).map_err(fail)?;
+        // Root writes a file of somebody else; others own what they may write.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::fchown(&new, Some(about.uid()), Some(about.gid())).map_err(fail)?;
+        }
+        new.write_all(bytes).and_then(|()| new.sync_all()).map_err(fail)?;
+        Ok(replacement)
+    }
+
+    /// Where it lies until it is put.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the other's place, durably.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn put(mut self) -> Outcome<()> {
+        let fail = |e: io::Error| unwritten(&self.of, &e);
+        std::fs::rename(&self.path, &self.of).map_err(fail)?;
+        self.put = true;
+        let dir = self.of.parent().unwrap_or(Path::new("/"));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unwritten(&self.of, &e))
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.put {
+            // A copy that stays behind is only a copy.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Why a file could not be written.
+fn unwritten(path: &Path, error: &io::Error) -> Stop {
+    let code = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::NotPermitted,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::Busy,
+        _ => Code::Io,
+    };
+    let dir = path.parent().unwrap_or(Path::new("/")).display().to_string();
+    Stop::hint(code, format!("{} cannot be written: {error}", path.display()), format!("look at it with: ls -ld {dir}"))
 }
 
 /// Why the file could not be read.

@@ -13,10 +13,6 @@ const VERBS: &[(&str, &[&str], Option<&str>)] = &[
     ("log", &["reset"], None),
     ("user", &["move"], None),
     ("mailbox", &["expunge", "undelete", "orphans"], None),
-    ("config", &["check"], Some("storedd --check-config")),
-    ("config", &["reload"], Some("systemctl reload storedd, or send SIGHUP to the daemon")),
-    ("config", &["get"], Some("storectl config show")),
-    ("config", &["set"], Some("change the configuration file, then: systemctl reload storedd")),
     ("import", &["maildir", "mbox"], None),
 ];
 
@@ -72,12 +68,11 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_told_from_what_is_mistyped() {
-        for line in ["restore -f x", "snapshot list --json", "log reset", "user move joe", "config reload"] {
+        for line in ["restore -f x", "snapshot list --json", "log reset", "user move joe"] {
             let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
             assert!(line.starts_with(&what), "{line}: {what}");
             assert!(!hint.is_empty());
         }
-        assert_eq!(told("--data-dir x config check").unwrap().1, "storedd --check-config");
         assert_eq!(told("recover --until-lsn 3").unwrap().0, "recover --until-lsn");
         assert_eq!(told("recover --until-lsn=3").unwrap().0, "recover --until-lsn");
         assert_eq!(told("log dump --follow").unwrap().0, "log dump --follow");

@@ -11,6 +11,7 @@ mod batch;
 mod cli;
 mod commands;
 mod complete;
+mod configuration;
 mod confirm;
 mod cyrus;
 mod exit;
@@ -116,6 +117,9 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),
         Plan::Shutdown { now } => life::shutdown(&global, &environment, style, out, now),
+        Plan::ConfigGet(args) => configuration::get(&global, &environment, style, out, &args),
+        Plan::ConfigSet(args) => configuration::set(&global, &environment, style, out, &args),
+        Plan::ConfigCheck(args) => configuration::check(&global, &environment, &args),
         Plan::Restart => life::restart(&global, &environment, style, out),
         Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
         Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),

@@ -59,6 +59,31 @@ pub fn reports(global: &Global, last: u32) -> Outcome<Result<Vec<Report>, (u8, S
     }
 }
 
+/// Becomes `storedd --check-config`; comes back only if that fails.
+#[must_use]
+pub fn check_config(global: &Global, file: Option<&Path>) -> Stop {
+    let global = Global { config: file.map(Path::to_path_buf).or_else(|| global.config.clone()), ..global.clone() };
+    match command(&global, &["--check-config".into()], false) {
+        Ok(mut command) => not_run(&command.exec()),
+        Err(stop) => stop,
+    }
+}
+
+/// What `storedd --check-config` says of a file: nothing, or its faults.
+///
+/// # Errors
+/// It cannot be run.
+pub fn checked(global: &Global, file: &Path) -> Outcome<Result<(), String>> {
+    let global = Global { config: Some(file.to_path_buf()), socket: None, ..global.clone() };
+    let output = command(&global, &["--check-config".into()], false)?.output().map_err(|e| not_run(&e))?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let faults = said.lines().filter_map(|line| line.strip_prefix("storedd: "));
+    Ok(Err(faults.collect::<Vec<_>>().join("\n")))
+}
+
 fn not_run(error: &std::io::Error) -> Stop {
     Stop::hint(
         Code::Unavailable,

@@ -108,6 +108,11 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let stop = listen(&events)?;
     let counters = Arc::new(Counters::default());
     let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
+    let level = level.clone();
+    daemon.on_reload(Box::new(move |config| {
+        level.set(config.messages.level);
+        level.reopen();
+    }));
     let runtime = runtime()?;
     let listener = match handed {
         Some(handed) => Listener::inherit(handed, &config.control.socket)?,
@@ -145,7 +150,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let word = daemon_state(&daemon);
     told(state.set_state(word));
     say_ready(word, &report);
-    let ended = event_loop(&daemon, &store, &state, &threads, &inbox, level, &events)?;
+    let ended = event_loop(&daemon, &store, &state, &threads, &inbox, &events)?;
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
 }
 
@@ -311,7 +316,6 @@ fn event_loop(
     state: &StateFile,
     threads: &Threads,
     inbox: &Receiver<Event>,
-    level: &logging::LevelHandle,
     events: &Sender<Event>,
 ) -> Result<Ended, StoreError> {
     let _watch = watch(&daemon.config(), events);
@@ -327,7 +331,6 @@ fn event_loop(
             Ok(Event::Stop { now }) => return Ok(Ended::Asked { now }),
             Ok(Event::Restart { accept_loss }) => return Ok(Ended::Restart { accept_loss }),
             Ok(Event::Poisoned) => return Ok(Ended::Poisoned),
-            Ok(Event::Reload) => reload_config(daemon, level),
             Ok(Event::Excess(why)) => {
                 tracing::error!(
                     event = "log_excess",
@@ -336,6 +339,7 @@ fn event_loop(
                 );
                 return Ok(Ended::Excess);
             }
+            Ok(Event::Reload) => reload_config(daemon),
             // Nobody may be told by an answer: a seal failed, or a checkpoint, and the door lets no change in any more.
             _ if store.phase() == Phase::Poisoned => return Ok(Ended::Poisoned),
             // Without one of them the store would come to a halt later, and nobody would know why.
@@ -363,8 +367,15 @@ fn event_loop(
 fn watch(config: &Config, events: &Sender<Event>) -> Option<reload::FileWatch> {
     let file = config.file.as_ref().filter(|_| config.reload.watch)?;
     let events = events.clone();
-    match reload::watch(file, move || drop(events.send(Event::Reload))) {
-        Ok(watch) => Some(watch),
+    let tell = events.clone();
+    match reload::watch(file, move || drop(tell.send(Event::Reload))) {
+        Ok(watch) => {
+            // It may have changed since it was read, before anybody watched.
+            if config.again().is_some_and(|new| new.map_or(true, |new| !config.differences(&new).is_empty())) {
+                drop(events.send(Event::Reload));
+            }
+            Some(watch)
+        }
         Err(e) => {
             tracing::warn!(event = "not_watching", file = %file.display(), error = %e, "SIGHUP still reloads");
             None
@@ -372,33 +383,11 @@ fn watch(config: &Config, events: &Sender<Event>) -> Option<reload::FileWatch> {
     }
 }
 
-/// Reads the configuration again: what may change now changes, what needs a restart is named, a bad file changes nothing.
-fn reload_config(daemon: &Arc<Daemon>, level: &logging::LevelHandle) {
+/// Reads the configuration again, and tells the service manager when it is done; the log says how it went.
+fn reload_config(daemon: &Arc<Daemon>) {
     systemd::reloading();
-    level.reopen();
-    let before = daemon.config();
-    match before.again() {
-        None => tracing::info!(event = "reload", "no configuration file is in use"),
-        Some(Err(problems)) => {
-            for problem in &problems {
-                tracing::error!(event = "reload_refused", "{problem}");
-            }
-        }
-        Some(Ok(new)) => {
-            for difference in before.differences(&new) {
-                tracing::info!(
-                    event = "reload",
-                    option = difference.option,
-                    from = difference.from,
-                    to = difference.to,
-                    effect = ?difference.effect
-                );
-            }
-            let merged = before.reloaded(&new);
-            level.set(merged.messages.level);
-            daemon.set_config(merged);
-        }
-    }
+    // A refusal is in the log, with every fault and its line.
+    drop(daemon.reload(false));
     systemd::ready(daemon_state(daemon));
 }
 

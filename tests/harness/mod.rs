@@ -15,6 +15,9 @@ pub struct TestStore {
     dir: Option<tempfile::TempDir>,
     /// The data directory.
     pub data: PathBuf,
+    /// Started without a configuration of the test's own, the daemon gets one with small log files: each is written once
+    /// when it is made, and a hundred tests with files of the usual size write as much as a disk takes in a minute.
+    pub small_logs: bool,
 }
 
 impl TestStore {
@@ -22,7 +25,7 @@ impl TestStore {
     pub fn new() -> TestStore {
         let dir = tempfile::Builder::new().prefix("storedd-test-").tempdir().unwrap();
         let data = dir.path().join("store");
-        TestStore { dir: Some(dir), data }
+        TestStore { dir: Some(dir), data, small_logs: true }
     }
 
     /// A directory beside the store.
@@ -50,6 +53,11 @@ impl TestStore {
     /// As [`TestStore::spawn`], through a command that becomes the daemon.
     pub fn spawn_by(&self, mut command: Command, args: &[&str]) -> Daemon {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.beside("daemon.log")).unwrap();
+        if self.small_logs && !args.contains(&"--config") {
+            let config = self.beside("small-logs.toml");
+            std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n").unwrap();
+            command.arg("--config").arg(config);
+        }
         let child = command
             .arg("--data-dir")
             .arg(&self.data)

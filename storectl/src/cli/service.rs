@@ -161,6 +161,65 @@ pub struct TestArgs {
 pub enum ConfigVerb {
     /// Every option with its value
     Show(ConfigShowArgs),
+    /// The value of one option
+    Get(ConfigGetArgs),
+    /// Write one option into the configuration file, checked before, and have it read again
+    Set(ConfigSetArgs),
+    /// Check the configuration file and name every fault with its line (0 or 78)
+    Check(ConfigCheckArgs),
+    /// Read the configuration file again: what changed, what waits for a restart
+    Reload(ConfigReloadArgs),
+}
+
+/// `config get`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ConfigGetArgs {
+    /// Section and key, as in log.spares
+    #[arg(value_name = "OPTION")]
+    pub option: String,
+    /// The built-in default instead of the value in force
+    #[arg(long)]
+    pub defaults: bool,
+}
+
+/// `config set`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Comments and order of the file are kept. A file that would have a fault is not
+written (78).
+
+Examples:
+  storectl config set messages.level debug
+  storectl config set checkpoint.interval 30s")]
+pub struct ConfigSetArgs {
+    /// Section and key, as in log.spares
+    #[arg(value_name = "OPTION")]
+    pub option: String,
+    /// The value, with or without the quotes of TOML
+    #[arg(value_name = "VALUE", allow_hyphen_values = true, required_unless_present = "default")]
+    pub value: Option<String>,
+    /// Remove the option from the file, so that its default holds
+    #[arg(long, conflicts_with = "value")]
+    pub default: bool,
+    /// Say what would change, write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// `config check`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ConfigCheckArgs {
+    /// The file [default: --config, or the daemon's]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// `config reload`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ConfigReloadArgs {
+    /// Say what would change, change nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
 }
 
 /// `config show`.

@@ -208,6 +208,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Maintenance(None) => writeln!(out, "no maintenance"),
         Reply::Maintenance(Some(x)) => writeln!(out, "{}", status::maintenance(&x)),
         Reply::Config(x) => x.iter().try_for_each(|(key, value)| writeln!(out, "{key} = {}", printable(value))),
+        Reply::Reloaded(x) => reloaded(out, &x),
         Reply::Changed(x) => match &ask.request {
             Request::Change { command, dry_run } => writeln!(out, "{}", change::sentence(command, *dry_run, &x)),
             _ => writeln!(out, "done (LSN {})", x.lsn),
@@ -216,6 +217,22 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Done(_) => writeln!(out, "done"),
         other => super::json::compact(out, &other.to_json()).and_then(|()| writeln!(out)),
     }
+}
+
+fn reloaded(out: &mut dyn Write, r: &proto::Reloaded) -> io::Result<()> {
+    let Some(file) = &r.file else {
+        return writeln!(out, "the daemon was started without a configuration file");
+    };
+    let nothing = r.changed.is_empty() && r.pending.is_empty();
+    writeln!(out, "{}: {}", printable(file), if nothing { "nothing has changed" } else { "good" })?;
+    for (changes, when) in [(&r.changed, "in force"), (&r.pending, "waits for: storectl restart")] {
+        for change in changes {
+            let (option, from, to) = (printable(&change.option), printable(&change.from), printable(&change.to));
+            let [from, to] = [from, to].map(|value| if value.is_empty() { "nothing".into() } else { value });
+            writeln!(out, "{option}: {from} -> {to} ({when})")?;
+        }
+    }
+    Ok(())
 }
 
 fn verified(out: &mut dyn Write, v: &Verified, tty: bool) -> io::Result<()> {

@@ -91,6 +91,7 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Hashdir(x) => compact(out, &x),
         Reply::Quota(x) => compact(out, &x),
         Reply::Changed(x) => compact(out, &x),
+        Reply::Reloaded(x) => compact(out, &x),
         Reply::MailboxDetail(x) => compact(out, &flat(&x)),
     }
 }
@@ -163,7 +164,7 @@ fn flat(detail: &MailboxDetail) -> FlatMailbox<'_> {
 }
 
 /// TOML text as a JSON value: numbers, booleans, strings and lists of them are written alike; the rest stays text.
-fn toml_value(text: String) -> Value {
+pub fn toml_value(text: String) -> Value {
     serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 

@@ -21,6 +21,8 @@ mod table;
 pub mod words;
 
 use crate::cli::Global;
+pub use json::toml_value as option_value;
+
 use crate::commands::{Ask, Form};
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use proto::{Code, Failure, Reply, Request, naming};

@@ -89,7 +89,7 @@ pub fn least(request: &Request) -> Role {
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::QuotaRecalc { .. } => Role::Admin,
-        Request::Shutdown { .. } | Request::Restart { .. } => Role::Owner,
+        Request::Shutdown { .. } | Request::Restart { .. } | Request::ConfigReload { .. } => Role::Owner,
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),
     }

@@ -25,7 +25,10 @@ impl Audit {
         let asked = match request {
             Request::Change { command, dry_run: false } => vec![(command.verb(), cut(command.target()))],
             Request::Atomic { commands } => commands.iter().map(|c| (c.verb(), cut(c.target()))).collect(),
-            Request::Shutdown { .. } | Request::Restart { .. } | Request::QuotaRecalc { dry_run: false } => {
+            Request::Shutdown { .. }
+            | Request::Restart { .. }
+            | Request::QuotaRecalc { dry_run: false }
+            | Request::ConfigReload { dry_run: false } => {
                 vec![(request.verb(), String::new())]
             }
             _ => return None,

@@ -37,7 +37,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::Metrics
         | Request::Restart { .. } => (Lane::Quick, Needs::Nothing),
         Request::Maintenance { .. } => (Lane::Quick, Needs::Reading),
-        Request::RecoverReport { .. } => (Lane::Slow, Needs::Nothing),
+        Request::RecoverReport { .. } | Request::ConfigReload { .. } => (Lane::Slow, Needs::Nothing),
         Request::UserShow { .. }
         | Request::MailboxShow { .. }
         | Request::AclGet { .. }

@@ -66,6 +66,42 @@ pub fn resolved(path: &Path) -> PathBuf {
     }
 }
 
+/// The directories in which a change may make `path` stand for another file: that of its last component, and those of the
+/// symbolic links on the way.
+#[must_use]
+pub fn directories_to(path: &Path) -> std::collections::BTreeSet<PathBuf> {
+    use std::path::Component;
+    /// As many links as the system follows.
+    const LINKS_MAX: usize = 40;
+    let mut dirs = std::collections::BTreeSet::new();
+    let mut rest: Vec<std::ffi::OsString> = Vec::new();
+    let push = |rest: &mut Vec<std::ffi::OsString>, path: &Path| {
+        rest.extend(path.components().rev().map(|c| c.as_os_str().to_owned()));
+    };
+    push(&mut rest, path);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = rest.pop() {
+        match Path::new(&name).components().next() {
+            Some(Component::RootDir) => at = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(at.pop()),
+            Some(Component::Normal(_)) => {
+                let next = at.join(&name);
+                match next.read_link() {
+                    Ok(target) if links < LINKS_MAX => {
+                        links += 1;
+                        dirs.insert(at.clone());
+                        push(&mut rest, &target);
+                    }
+                    _ => at = next,
+                }
+            }
+            _ => {}
+        }
+    }
+    dirs.extend(at.parent().map(Path::to_path_buf));
+    dirs
+}
+
 fn absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

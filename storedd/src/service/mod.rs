@@ -5,6 +5,7 @@ mod lists;
 mod logs;
 mod numbers;
 mod quotas;
+mod reload;
 mod sight;
 pub mod watch;
 
@@ -64,6 +65,8 @@ pub struct Daemon {
     events: Sender<Event>,
     counters: Arc<Counters>,
     begun_at: crate::lsn::Micros,
+    /// One reload at a time; what puts a configuration into effect outside the daemon.
+    apply: Mutex<reload::Apply>,
 }
 
 impl Daemon {
@@ -83,6 +86,7 @@ impl Daemon {
             poison_told: AtomicBool::new(false),
             events,
             counters,
+            apply: Mutex::new(Box::new(|_| ())),
         }
     }
 
@@ -161,9 +165,7 @@ impl Daemon {
                 .with_hint("storectl recover --report"));
         }
         if let Some(Err(problems)) = self.config().again() {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return Err(Failure::new(Code::Config, problems.join("; "))
-                .with_hint("correct the configuration file; the daemon goes on with the old one"));
+            return Err(reload::refused(&problems));
         }
         tracing::info!(event = "restart_asked", uid = peer.uid, pid = peer.pid, accept_loss);
         drop(self.events.send(Event::Restart { accept_loss }));
@@ -283,6 +285,7 @@ impl Service for Handle {
                 Ok(Reply::Done(proto::Done { done: true }))
             }
             Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
+            Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
             Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }

@@ -71,6 +71,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Maintenance { window: Window::Stop }, Role::Admin),
         (Request::Maintenance { window: Window::Show }, Role::Reader),
         (Request::Metrics, Role::Reader),
+        (Request::ConfigReload { dry_run: true }, Role::Owner),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));
