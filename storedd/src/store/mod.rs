@@ -30,6 +30,7 @@ mod queue;
 mod recovery;
 mod replay;
 mod report;
+mod sorted;
 mod stats;
 #[cfg(test)]
 mod tests;

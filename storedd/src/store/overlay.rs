@@ -13,6 +13,9 @@
 //! reads at a *published* LSN and that moves only after the log was synced. A checkpoint takes a whole overlay (it is
 //! *frozen*: nothing is inserted any more), writes the newest version of each key to the database, and drops it.
 //!
+//! What a start replayed from the log, often millions of rows at once, lies under the maps in a form of its own that never changes
+//! (see `sorted`).
+//!
 //! A table is locked for one insert, one lookup, or one piece of a walk ([`PIECE_MAX`] rows), never across two calls.
 //!
 //! # Invariants
@@ -20,12 +23,14 @@
 //! * LSNs of one overlay are above those of the overlay frozen before it, and never fall for a key.
 
 use super::names::{Hash, Names};
+use super::sorted::Sorted;
 use crate::lsn::Lsn;
 use crate::model::Table;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 type Version = Option<Box<[u8]>>;
@@ -54,7 +59,7 @@ impl Key {
 
 /// A number that orders keys as their bytes do, as far as it tells them apart. Most keys begin with `user` 0x01: the
 /// number is taken from what follows.
-fn head(key: &[u8]) -> u128 {
+pub(super) fn head(key: &[u8]) -> u128 {
     const COMMON: &[u8] = b"user\x01";
     let (class, rest) = match key.strip_prefix(COMMON) {
         Some(rest) => (1, rest),
@@ -88,6 +93,8 @@ impl Versions {
 /// Row versions in memory; see the page.
 pub(crate) struct Overlay {
     tables: [RwLock<Rows>; Table::ALL.len()],
+    /// What a replay brought: older than all in `tables`, and visible to every view.
+    replayed: Sorted,
     entries: AtomicUsize,
     bytes: AtomicUsize,
     names: Names,
@@ -104,10 +111,18 @@ impl Overlay {
     pub(crate) fn sized(bytes: usize) -> Overlay {
         Overlay {
             tables: Default::default(),
+            replayed: Sorted::default(),
             entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             names: Names::sized(bytes / 192),
         }
+    }
+
+    /// This overlay, into which nothing was inserted yet, on top of `rows`, whose names it has noted.
+    pub(super) fn starting_with(self, rows: Sorted) -> Overlay {
+        debug_assert!(self.is_empty(), "what was inserted before is not counted");
+        let (entries, bytes) = (AtomicUsize::new(rows.len()), AtomicUsize::new(rows.bytes()));
+        Overlay { replayed: rows, entries, bytes, ..self }
     }
 
     fn rows(&self, table: Table) -> RwLockReadGuard<'_, Rows> {
@@ -137,8 +152,8 @@ impl Overlay {
             }
         }
         drop(rows);
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(grown, Ordering::Relaxed);
+        self.entries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(grown, Relaxed);
     }
 
     /// The version of a key at `at`: `None` if this overlay says nothing of it, `Some(None)` if the row is gone.
@@ -162,8 +177,11 @@ impl Overlay {
         if !self.names.maybe(hash) {
             return None;
         }
-        let key = Key::of(key);
-        self.rows(table).get(&key)?.at(at).map(|row| f(row.as_deref()))
+        let place = Key::of(key);
+        if let Some(row) = self.rows(table).get(&place).and_then(|versions| versions.at(at)) {
+            return Some(f(row.as_deref()));
+        }
+        self.replayed.get(table, key).map(f)
     }
 
     /// Which names were ever inserted.
@@ -195,12 +213,12 @@ impl Overlay {
 
     /// Bytes held, bookkeeping included, as the checkpoint trigger counts them.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Relaxed)
     }
 
     /// Versions inserted.
     pub(crate) fn entries(&self) -> usize {
-        self.entries.load(Ordering::Relaxed)
+        self.entries.load(Relaxed)
     }
 
     /// True if nothing was inserted.
@@ -247,23 +265,42 @@ impl Cursor<'_> {
 
     fn fill(&mut self) {
         let rows = self.overlay.rows(self.table);
-        let mut piece = Vec::with_capacity(self.size.min(rows.len()));
-        let mut last = None;
-        for (key, versions) in rows.range((self.next.as_ref(), Bound::Unbounded)) {
-            if let Some(row) = versions.at(self.at) {
-                piece.push((key.bytes.clone(), row.clone()));
-                if piece.len() == self.size {
-                    last = Some(key.clone());
-                    break;
-                }
-            }
-        }
+        let start = self.next.as_ref();
+        let upper = rows.range((start, Bound::Unbounded));
+        let upper = upper.filter_map(|(key, versions)| Some((&*key.bytes, versions.at(self.at)?.as_deref())));
+        let lower = self.overlay.replayed.range(self.table, start.map(|key| &*key.bytes));
+        let piece: Vec<Copied> =
+            merged(upper, lower).take(self.size).map(|(key, row)| (key.into(), row.map(Into::into))).collect();
         drop(rows);
+        let last = piece.last().filter(|_| piece.len() == self.size).map(|(key, _)| Key::of(key));
         // No key has this head: its class is 3.
         self.next = Bound::Excluded(last.unwrap_or(Key { head: u128::MAX, bytes: Box::default() }));
         self.size = (self.size * 2).min(PIECE_MAX);
         self.piece = piece.into_iter();
     }
+}
+
+/// A key and its row where they lie.
+type Lying<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Two walks as one, each key once; the upper one says what its row is.
+fn merged<'a>(
+    upper: impl Iterator<Item = Lying<'a>>,
+    lower: impl Iterator<Item = Lying<'a>>,
+) -> impl Iterator<Item = Lying<'a>> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
+    std::iter::from_fn(move || match (upper.peek(), lower.peek()) {
+        (Some((above, _)), Some((below, _))) => match above.cmp(below) {
+            Ordering::Less => upper.next(),
+            Ordering::Greater => lower.next(),
+            Ordering::Equal => {
+                lower.next();
+                upper.next()
+            }
+        },
+        (None, _) => lower.next(),
+        (_, None) => upper.next(),
+    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::ids::IdSource;
 use super::marker::{self, Marker};
 use super::marks;
 use super::overlay::Overlay;
-use super::replay::Replay;
+use super::replay::{Replay, Replayed};
 use super::report::{Finding, Lost, Report};
 use super::view::Base;
 use super::{Disks, Options, Parts, Store};
@@ -415,12 +415,19 @@ fn restart(
     let hold = decision.verdict == Verdict::Hold;
     let bytes_max = if hold { usize::MAX } else { options.overlay_bytes_max };
     let makes = (!hold).then_some(&*partitions);
-    let mut replay = Replay::new(&db, makes, decision.candidate.base_lsn, reach.lsn, bytes_max, progress);
-    let from = replay.checkpoint();
-    let replayed = wal::replay(&*disks.log, survey, base_epoch, from, reach.lsn, &mut |record| replay.record(record))?;
-    let (checkpoint, used) = (replay.checkpoint(), replay.used());
-    report.oldest_replayed = replay.oldest().map(super::rfc3339);
-    let overlay = replay.into_overlay(options.overlay_bytes);
+    let replay = Replay {
+        disk: &*disks.log,
+        survey,
+        db: &db,
+        partitions: makes,
+        from: (base_epoch, decision.candidate.base_lsn),
+        reach: reach.lsn,
+        overlay_bytes: options.overlay_bytes,
+        bytes_max,
+        progress,
+    };
+    let Replayed { overlay, stats: replayed, checkpoint, used, oldest } = replay.run()?;
+    report.oldest_replayed = oldest.map(super::rfc3339);
     report.replayed = replayed.records;
     report.replayed_bytes = replayed.bytes;
     // Without the control file nobody knows whether the last segment is the last one that there was.

@@ -3,128 +3,110 @@
 use super::marks::Used;
 use super::overlay::Overlay;
 use super::recovery::{OnProgress, Progress};
+use super::sorted::Sorter;
 use crate::db::Db;
+use crate::disk::Disk;
 use crate::error::Result;
-use crate::lsn::{Lsn, Micros};
+use crate::lsn::{Epoch, Lsn, Micros};
 use crate::model::{Change, Table};
 use crate::partition::Partitions;
-use crate::wal::{self, Kind};
-use std::collections::HashMap;
+use crate::wal::{self, Kind, ReplayStats, Survey};
 
-/// Which row.
-type Place = (Table, Box<[u8]>);
-/// The newest state of a row and the LSN that made it; `None`: it is gone.
-type Newest = (Lsn, Option<Box<[u8]>>);
-
-/// Replay of the log into memory. Only the newest state of each row matters: nobody has a view of an older one. So rows
-/// are kept by hash, and sorted once at the end; that is many times faster than keeping them sorted all the time.
+/// A replay of the log into memory, and what it is told. Only the newest state of each row matters: nobody has a view of an older
+/// one.
 pub(super) struct Replay<'a> {
-    newest: HashMap<Place, Newest>,
-    bytes: usize,
-    checkpoint: Lsn,
-    db: &'a Db,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) survey: &'a Survey,
+    pub(super) db: &'a Db,
     /// Where directories of users are made; `None` in a store that is held: nothing of it is changed.
-    partitions: Option<&'a Partitions>,
-    bytes_max: usize,
-    reach: Lsn,
-    progress: &'a OnProgress,
+    pub(super) partitions: Option<&'a Partitions>,
+    /// Epoch and LSN of the database.
+    pub(super) from: (Epoch, Lsn),
+    pub(super) reach: Lsn,
+    /// What the overlay will hold at least before a checkpoint, in bytes.
+    pub(super) overlay_bytes: usize,
+    /// Beyond so many bytes it checkpoints as it goes.
+    pub(super) bytes_max: usize,
+    pub(super) progress: &'a OnProgress,
+}
+
+/// What came of a replay.
+pub(super) struct Replayed {
+    /// What was replayed, as the overlay to start with.
+    pub(super) overlay: Overlay,
+    pub(super) stats: ReplayStats,
+    /// LSN up to which the database holds everything.
+    pub(super) checkpoint: Lsn,
+    /// The highest numbers in the records taken.
+    pub(super) used: Used,
+    /// When the oldest transaction was made that the database did not hold.
+    pub(super) oldest: Option<Micros>,
+}
+
+impl Replay<'_> {
+    /// Reads the log up to `reach` and puts its rows in order.
+    ///
+    /// # Errors
+    /// Those of the disks; a log that changed since the survey.
+    pub(super) fn run(self) -> Result<Replayed> {
+        let log_bytes = usize::try_from(self.survey.bytes_behind(self.from.1)).unwrap_or(usize::MAX);
+        let overlay = Overlay::sized(log_bytes.min(self.bytes_max).max(self.overlay_bytes));
+        let (epoch, from) = self.from;
+        std::thread::scope(|scope| {
+            let sorter = Sorter::new(scope, overlay.names());
+            let mut pass = Pass { of: &self, sorter, checkpoint: from, used: Used::default(), oldest: None };
+            let each = &mut |record: &wal::RecordRef<'_>| pass.record(record);
+            let stats = wal::replay(self.disk, self.survey, epoch, from, self.reach, each)?;
+            Ok((stats, pass.sorter.finish()?, pass.checkpoint, pass.used, pass.oldest))
+        })
+        .map(|(stats, rows, checkpoint, used, oldest)| {
+            let overlay = overlay.starting_with(rows);
+            Replayed { overlay, stats, checkpoint, used, oldest }
+        })
+    }
+}
+
+/// A replay under way.
+struct Pass<'a, 'scope, 'env> {
+    of: &'a Replay<'a>,
+    sorter: Sorter<'scope, 'env>,
+    checkpoint: Lsn,
     used: Used,
     oldest: Option<Micros>,
 }
 
-/// What a row costs in memory beside its key and content.
-const ROW_OVERHEAD_BYTES: usize = 128;
-
-impl<'a> Replay<'a> {
-    /// Replay on top of the database at LSN `from`, up to `reach`. Beyond `bytes_max` bytes it checkpoints as it goes.
-    pub(super) fn new(
-        db: &'a Db,
-        partitions: Option<&'a Partitions>,
-        from: Lsn,
-        reach: Lsn,
-        bytes_max: usize,
-        progress: &'a OnProgress,
-    ) -> Replay<'a> {
-        Replay {
-            newest: HashMap::new(),
-            bytes: 0,
-            checkpoint: from,
-            db,
-            partitions,
-            bytes_max,
-            reach,
-            progress,
-            used: Used::default(),
-            oldest: None,
-        }
-    }
-
-    /// LSN up to which the database holds everything.
-    pub(super) fn checkpoint(&self) -> Lsn {
-        self.checkpoint
-    }
-
-    /// The highest numbers in the records taken.
-    pub(super) fn used(&self) -> Used {
-        self.used
-    }
-
-    /// When the oldest transaction was made that the database did not hold.
-    pub(super) fn oldest(&self) -> Option<Micros> {
-        self.oldest
-    }
-
+impl Pass<'_, '_, '_> {
     /// Takes one record.
-    pub(super) fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
+    fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
         if record.kind == Kind::Transaction {
             self.oldest.get_or_insert(record.time);
         }
-        record.for_each_change(&mut |change| {
-            self.used.change(&change);
-            let (table, key, row) = match &change {
-                Change::Put { table, key, row } => (*table, key, Some(row)),
-                Change::Remove { table, key } => (*table, key, None),
-            };
-            if let (Table::Users, Some(row), Some(partitions)) = (table, row, self.partitions) {
-                super::ensure_user_dir(partitions, key, row);
-            }
-            self.bytes += key.len() + row.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
-            let state = (record.lsn, row.map(|r| Box::from(&r[..])));
-            if let Some((_, old)) = self.newest.insert((table, Box::from(&key[..])), state) {
-                self.bytes -= key.len() + old.map_or(0, |r| r.len()) + ROW_OVERHEAD_BYTES;
-            }
-            Ok(())
-        })?;
+        record.for_each_change(&mut |change| self.change(&change))?;
         if record.lsn.0.is_multiple_of(4096) {
-            let whole = self.reach.0.saturating_sub(self.checkpoint.0);
+            let whole = self.of.reach.0.saturating_sub(self.checkpoint.0);
             let done = ratio(record.lsn.0.saturating_sub(self.checkpoint.0), whole);
-            (self.progress)(Progress { phase: "replay", done });
+            (self.of.progress)(Progress { phase: "replay", done });
         }
         // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
-        if self.bytes >= self.bytes_max && record.kind == Kind::Transaction {
-            self.partitions.map(Partitions::sync_pending);
-            let rows = self.sorted().into_iter().map(|((table, key), (_, row))| (table, key, row));
-            self.db.apply(record.lsn, record.epoch, rows)?;
+        if record.kind == Kind::Transaction && self.sorter.bytes() >= self.of.bytes_max {
+            self.of.partitions.map(Partitions::sync_pending);
+            self.of.db.apply(record.lsn, record.epoch, self.sorter.finish()?.iter())?;
             self.checkpoint = record.lsn;
         }
         Ok(())
     }
 
-    /// Takes everything replayed since the last checkpoint, in order of table and key.
-    fn sorted(&mut self) -> Vec<(Place, Newest)> {
-        self.bytes = 0;
-        let mut rows: Vec<_> = std::mem::take(&mut self.newest).into_iter().collect();
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        rows
-    }
-
-    /// What was replayed, as the overlay to start with.
-    pub(super) fn into_overlay(mut self, bytes: usize) -> Overlay {
-        let overlay = Overlay::sized(bytes.max(self.bytes));
-        for ((table, key), (lsn, row)) in self.sorted() {
-            overlay.insert(table, &key, lsn, row.as_deref());
+    fn change(&mut self, change: &Change<'_>) -> Result<()> {
+        self.used.change(change);
+        match change {
+            Change::Put { table, key, row } => {
+                if let (Table::Users, Some(partitions)) = (table, self.of.partitions) {
+                    super::ensure_user_dir(partitions, key, row);
+                }
+                self.sorter.put(*table, key, Some(row))
+            }
+            Change::Remove { table, key } => self.sorter.put(*table, key, None),
         }
-        overlay
     }
 }
 

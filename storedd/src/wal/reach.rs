@@ -146,6 +146,12 @@ impl Survey {
         live.flat_map(|(index, s)| s.runs.iter().map(move |run| (index, run))).collect()
     }
 
+    /// Bytes of records in the runs that hold any behind `lsn`.
+    #[must_use]
+    pub fn bytes_behind(&self, lsn: Lsn) -> u64 {
+        self.runs().iter().filter(|(_, run)| run.last_lsn > lsn).map(|(_, run)| run.end - run.offset).sum()
+    }
+
     /// Epoch of a segment's records.
     pub(super) fn epoch(&self, index: usize) -> Epoch {
         let own = self.segments[index].known().map(|h| h.epoch);
