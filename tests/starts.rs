@@ -248,3 +248,64 @@ fn a_hint_can_be_copied() {
     let refused = store.ctl(&["user", "list"]).expect(69);
     assert!(refused.err.contains(&format!("storedd --data-dir {}", store.data.display())), "{refused:?}");
 }
+
+// row 37, row 68: a bulk load leaves hundreds of logs. A start replays those behind the last checkpoint, all of them and no
+// others; a checkpoint that comes by itself leaves a few.
+#[test]
+fn a_start_replays_hundreds_of_logs() {
+    const USERS: usize = 4;
+    const ENTRIES: usize = 300;
+    let store = TestStore::new();
+    let put_off = "[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"86400s\"\nreplay_target = \"3600s\"\n\
+                   overlay_bytes = \"4GiB\"\noverlay_bytes_max = \"8GiB\"\nlog_bytes = \"16GiB\"\n";
+    let config = configured(&store, &format!("{put_off}[alarm]\nmax_log = 100000\n"));
+    let args = ["--config", config.to_str().unwrap()];
+    let daemon = store.start_with(&args);
+    let long = "x".repeat(200);
+    // Rows of 60 KiB: each change writes one.
+    let change = |n: usize| {
+        (format!("user/u{}/INBOX", n % USERS), format!("{}{long}", n / USERS % ENTRIES), n / USERS / ENTRIES)
+    };
+    let line = |n: usize| {
+        let (mailbox, who, round) = change(n);
+        format!("acl set {mailbox} {who} {}\n", &"lrswi"[..=round % 5])
+    };
+    (0..USERS).for_each(|n| _ = store.ctl(&["user", "add", &format!("u{n}")]).expect(0));
+    let first: String = (0..USERS * ENTRIES).map(line).collect();
+    store.ctl_with(&["batch", "-"], Some(first.as_bytes())).expect(0);
+    let base = store.json(&["checkpoint"])["lsn"].as_u64().unwrap();
+    let changes = USERS * ENTRIES..USERS * ENTRIES * 4;
+    let rest: String = changes.clone().map(line).collect();
+    store.ctl_with(&["batch", "-"], Some(rest.as_bytes())).expect(0);
+    let segments = || store.json(&["log", "list", "--all"]).as_array().unwrap().len();
+    let before = segments();
+    assert!(before >= 200, "{before} segments are not hundreds");
+    daemon.kill();
+
+    let daemon = store.start_with(&args);
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!(report["base_lsn"].as_u64(), Some(base), "{report}");
+    let (reached, replayed) = (report["reached_lsn"].as_u64().unwrap(), report["replayed"].as_u64().unwrap());
+    assert_eq!(replayed, reached - base, "{report}");
+    assert!(replayed >= changes.len() as u64, "{report}");
+    assert!(segments() >= 200, "no checkpoint came yet");
+    let right = |n: usize| {
+        let (mailbox, who, round) = change(n);
+        (store.json(&["acl", "get", &mailbox])["acl"][&who].clone(), "lrswi"[..=round % 5].to_owned())
+    };
+    for n in changes.clone().rev().take(USERS).chain([USERS * ENTRIES * 3, USERS * ENTRIES * 3 + 601]) {
+        let (found, expected) = right(n);
+        assert_eq!(found, expected.as_str(), "change {n}");
+    }
+    daemon.kill();
+
+    // With the usual limits a checkpoint follows by itself, and the next start has next to nothing to replay.
+    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n").unwrap();
+    let daemon = store.start_with(&args);
+    until("few segments are left", || segments() <= 3);
+    daemon.kill();
+    let daemon = store.start_with(&args);
+    let report = store.json(&["recover", "--report"]);
+    assert!(report["base_lsn"].as_u64().unwrap() >= reached && report["replayed"].as_u64().unwrap() < 10, "{report}");
+    drop(daemon);
+}

@@ -70,6 +70,7 @@ impl Block {
 
     /// Sorts the slots by key, leaves the newest of each key, and notes the keys.
     fn sort(&mut self, names: &Names) {
+        let rows = self.slots.iter().map(Vec::len).sum::<usize>();
         let bytes = &self.bytes;
         let key = |slot: &Slot| read(bytes, slot.offset).0;
         for (slots, table) in self.slots.iter_mut().zip(Table::ALL) {
@@ -77,6 +78,23 @@ impl Block {
             put_in_order(slots, key);
             slots.iter().for_each(|slot| names.note(table, key(slot)));
         }
+        // The same few rows changed again and again would take as much memory as log.
+        if self.slots.iter().map(Vec::len).sum::<usize>() < rows / 2 {
+            self.drop_old();
+        }
+    }
+
+    /// Keeps the rows that have slots.
+    fn drop_old(&mut self) {
+        let old = std::mem::take(&mut self.bytes);
+        for slot in self.slots.iter_mut().flatten() {
+            let (key, row) = read(&old, slot.offset);
+            let from = slot.offset as usize;
+            // Not longer than before, so its offsets fit.
+            slot.offset = self.bytes.len() as u32;
+            self.bytes.extend_from_slice(&old[from..from + LENGTHS_BYTES + key.len() + row.map_or(0, <[u8]>::len)]);
+        }
+        self.slots.iter_mut().for_each(Vec::shrink_to_fit);
     }
 }
 
@@ -91,12 +109,20 @@ fn put_in_order<'k>(slots: &mut Vec<Slot>, key: impl Fn(&Slot) -> &'k [u8]) {
     slots.dedup_by(|older, newest| older.head == newest.head && key(older) == key(newest));
 }
 
+/// A sorted block.
+struct Done {
+    block: Block,
+    /// What it had before.
+    bytes: usize,
+}
+
 /// The thread beside, as soon as there is one.
 struct Beside {
     todo: SyncSender<Block>,
-    done: Receiver<Block>,
-    /// Blocks that it has.
+    done: Receiver<Done>,
+    /// Blocks that it has, and their bytes.
     under_way: usize,
+    bytes: usize,
 }
 
 /// Puts rows in order as they come; see the page.
@@ -107,15 +133,14 @@ pub(super) struct Sorter<'scope, 'env> {
     beside: Option<Beside>,
     /// In the order in which they came.
     sorted: Vec<Block>,
-    /// Of all but the one that is being filled.
-    full_bytes: usize,
+    sorted_bytes: usize,
 }
 
 impl<'scope, 'env> Sorter<'scope, 'env> {
     /// Every key is noted in `names`.
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, names: &'scope Names) -> Sorter<'scope, 'env> {
         let (filling, sorted) = (Block::default(), Vec::new());
-        Sorter { scope, names, filling, beside: None, sorted, full_bytes: 0 }
+        Sorter { scope, names, filling, beside: None, sorted, sorted_bytes: 0 }
     }
 
     /// Takes the state that a row has from now on; `None`: it is gone.
@@ -138,20 +163,20 @@ impl<'scope, 'env> Sorter<'scope, 'env> {
 
     /// Bytes held, slots included.
     pub(super) fn bytes(&self) -> usize {
-        self.full_bytes + bytes_of(&self.filling)
+        self.sorted_bytes + self.beside.as_ref().map_or(0, |beside| beside.bytes) + bytes_of(&self.filling)
     }
 
     fn next_block(&mut self) -> Result<()> {
         let next = Block::like(&self.filling);
         let full = std::mem::replace(&mut self.filling, next);
-        self.full_bytes += bytes_of(&full);
         let (scope, names) = (self.scope, self.names);
         let beside = self.beside.get_or_insert_with(|| Beside::start(scope, names));
         beside.under_way += 1;
+        beside.bytes += bytes_of(&full);
         beside.todo.send(full).map_err(|_| ended())?;
-        while let Ok(block) = beside.done.try_recv() {
-            beside.under_way -= 1;
-            self.sorted.push(block);
+        while let Ok(done) = beside.done.try_recv() {
+            self.sorted_bytes += beside.got(&done);
+            self.sorted.push(done.block);
         }
         Ok(())
     }
@@ -164,12 +189,14 @@ impl<'scope, 'env> Sorter<'scope, 'env> {
         let mut last = std::mem::take(&mut self.filling);
         last.sort(self.names);
         if let Some(beside) = &mut self.beside {
-            for _ in 0..std::mem::take(&mut beside.under_way) {
-                self.sorted.push(beside.done.recv().map_err(|_| ended())?);
+            while beside.under_way > 0 {
+                let done = beside.done.recv().map_err(|_| ended())?;
+                beside.got(&done);
+                self.sorted.push(done.block);
             }
         }
         self.sorted.push(last);
-        self.full_bytes = 0;
+        self.sorted_bytes = 0;
         Ok(Sorted::merged(std::mem::take(&mut self.sorted)))
     }
 }
@@ -177,16 +204,24 @@ impl<'scope, 'env> Sorter<'scope, 'env> {
 impl Beside {
     fn start<'scope>(scope: &'scope Scope<'scope, '_>, names: &'scope Names) -> Beside {
         let (todo, blocks) = sync_channel::<Block>(1);
-        let (sorted, done): (Sender<Block>, _) = channel();
+        let (sorted, done): (Sender<Done>, _) = channel();
         scope.spawn(move || {
             for mut block in blocks {
+                let bytes = bytes_of(&block);
                 block.sort(names);
-                if sorted.send(block).is_err() {
+                if sorted.send(Done { block, bytes }).is_err() {
                     return;
                 }
             }
         });
-        Beside { todo, done, under_way: 0 }
+        Beside { todo, done, under_way: 0, bytes: 0 }
+    }
+
+    /// A block came back; gives the bytes it has now.
+    fn got(&mut self, done: &Done) -> usize {
+        self.under_way -= 1;
+        self.bytes -= done.bytes;
+        bytes_of(&done.block)
     }
 }
 
@@ -315,6 +350,29 @@ mod tests {
         }
         assert_eq!(sorted.get(Table::Users, b"nobody"), None);
         assert_eq!(sorted.get(Table::Partitions, b"user"), None);
+    }
+
+    // A replay of changes to a few large rows held all of their versions in memory.
+    #[test]
+    fn rows_that_change_again_and_again_take_no_more_memory_than_one_block_each_time() {
+        let names = Names::sized(10);
+        let row = vec![7; 64 << 10];
+        let sorted = std::thread::scope(|scope| {
+            let mut sorter = Sorter::new(scope, &names);
+            for n in 0..1000u32 {
+                sorter
+                    .put(Table::Mailboxes, &[b'a' + (n % 3) as u8], Some(&[&n.to_be_bytes()[..], &row].concat()))
+                    .unwrap();
+            }
+            sorter.finish().unwrap()
+        });
+        assert_eq!(sorted.len(), 3);
+        assert!(sorted.bytes() < 2 * BLOCK_BYTES + 64 * row.len(), "{} bytes of {}", sorted.bytes(), 1000 * row.len());
+        let first = |key: &[u8]| sorted.get(Table::Mailboxes, key).flatten().map(|row| row[..4].to_vec());
+        assert_eq!(
+            [b"a", b"b", b"c"].map(|key| first(key)),
+            [999u32, 997, 998].map(|n| Some(n.to_be_bytes().to_vec()))
+        );
     }
 
     #[test]
