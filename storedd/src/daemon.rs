@@ -101,13 +101,15 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
     let files = allow_many_files();
     signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))?;
-    let disks = place::open_or_make(&config)?;
-    let lock = store::take_lock(&disks)?;
-
     let (events, inbox) = channel();
     let stop = listen(&events)?;
     let counters = Arc::new(Counters::default());
     let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
+    // From before the first look at a disk, which may not answer.
+    let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
+    let disks = place::open_or_make(&config)?;
+    let lock = store::take_lock(&disks)?;
+
     let level = level.clone();
     daemon.on_reload(Box::new(move |config| {
         level.set(config.messages.level);
@@ -127,7 +129,6 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     publish_metrics(&config, &daemon, &runtime);
     tracing::info!(event = "listening", socket = %config.control.socket.display(), handed_over = handed.is_some());
 
-    let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
     let on_progress = startup.on_progress();
     let policy = store::decision::Policy { accept_loss: loss_is_accepted(), ..place::policy(&config) };
     let (store, report) = store::open(disks, env.clone(), place::options(&config), lock, policy, &on_progress)?;
@@ -413,6 +414,8 @@ fn fall(
     };
     systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
     runtime.block_on(door.close(patience));
+    // Work that waits for a disk that does not answer must not keep the store from being closed.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     threads.join();
     if ended == Ended::ThreadDied {
         tracing::error!(event = "stopped", "a thread of the store ended; a restart recovers");
@@ -424,17 +427,18 @@ fn fall(
         told(state.set_state("poisoned"));
         return Ok(Exit::Status(exit::LOG_FAILED));
     }
-    if ended == Ended::Excess {
-        // What cannot be closed in good order is the very reason to start again.
-        if let Err(e) = store.close() {
+    match store.close() {
+        Ok(()) => told(state.note(Act::Checkpoint)),
+        // What cannot be closed in good order is a reason to start again: that replays the log.
+        Err(e) if matches!(ended, Ended::Excess | Ended::Restart { .. }) => {
             tracing::error!(event = "not_closed", error = %e, "the next start replays the log");
         }
-        told(state.stopped());
+        Err(e) => return Err(e),
+    }
+    told(state.stopped());
+    if ended == Ended::Excess {
         return Ok(Exit::Status(exit::BUSY));
     }
-    store.close()?;
-    told(state.note(Act::Checkpoint));
-    told(state.stopped());
     tracing::info!(event = "stopped", checkpoint_lsn = store.checkpoint_lsn().0);
     Ok(match ended {
         Ended::Restart { accept_loss } => Exit::Again { accept_loss },

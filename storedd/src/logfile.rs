@@ -13,6 +13,9 @@ use std::sync::{Mutex, PoisonError};
 /// Name of the file in its directory.
 pub const FILE: &str = "storedd.log";
 
+/// So many lines are dropped between two attempts at a file that cannot be opened or renamed.
+const LINES_SKIPPED: u32 = 100;
+
 /// An open message log.
 #[derive(Debug)]
 pub struct LogFile {
@@ -27,6 +30,8 @@ struct Open {
     file: Option<File>,
     len: u64,
     complained: bool,
+    /// Lines to drop before the next attempt at what has failed.
+    skip: u32,
 }
 
 impl LogFile {
@@ -48,38 +53,51 @@ impl LogFile {
         self.ensure(&mut open);
     }
 
+    /// Opens the file if it is not; one that cannot be opened is tried again now and then, not at every line.
     fn ensure(&self, open: &mut Open) {
-        if open.file.is_none() {
-            match outside::append(&self.path) {
-                Ok((file, len)) => *open = Open { file: Some(file), len, complained: false },
-                Err(e) => self.complain(open, &e),
-            }
+        if open.file.is_some() || !open.may_try() {
+            return;
+        }
+        match outside::append(&self.path) {
+            Ok((file, len)) => *open = Open { file: Some(file), len, ..Open::default() },
+            Err(e) => self.failed(open, &e),
         }
     }
 
-    fn complain(&self, open: &mut Open, e: &io::Error) {
+    /// Says the first failure in a row; the lines until the next attempt are dropped.
+    fn failed(&self, open: &mut Open, e: &io::Error) {
         if !std::mem::replace(&mut open.complained, true) {
             eprintln!("storedd: messages are not written to {}: {e}", self.path.display());
         }
+        open.skip = LINES_SKIPPED;
     }
 
     fn append(&self, line: &[u8]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.ensure(&mut open);
-        if open.len > 0 && open.len + line.len() as u64 > self.limit {
-            match outside::rotate(&self.path, self.kept) {
-                Ok(()) => {
-                    open.file = None;
-                    self.ensure(&mut open);
-                }
-                Err(e) => self.complain(&mut open, &e),
+        if open.file.is_some() && open.len > 0 && open.len + line.len() as u64 > self.limit {
+            if !open.may_try() {
+                return;
             }
+            if let Err(e) = outside::rotate(&self.path, self.kept) {
+                return self.failed(&mut open, &e);
+            }
+            open.file = None;
+            self.ensure(&mut open);
         }
         let Some(file) = &mut open.file else { return };
         match file.write_all(line) {
             Ok(()) => open.len += line.len() as u64,
-            Err(e) => self.complain(&mut open, &e),
+            Err(e) => self.failed(&mut open, &e),
         }
+    }
+}
+
+impl Open {
+    /// True if the last failure lies far enough back.
+    fn may_try(&mut self) -> bool {
+        self.skip = self.skip.saturating_sub(1);
+        self.skip == 0
     }
 }
 
@@ -136,6 +154,37 @@ mod tests {
         (&log).write_all(b"three\n").unwrap();
         assert_eq!(text(&dir.path().join("moved")), "one\ntwo\n");
         assert_eq!(text(&dir.path().join(FILE)), "three\n");
+    }
+
+    // A rotation whose new file could not be opened was done again at every line, until no old file was left.
+    #[test]
+    fn what_cannot_be_opened_or_renamed_costs_no_old_file_and_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogFile::open(dir.path(), 10, 3).unwrap();
+        (&log).write_all(b"first\n").unwrap();
+        // Where the second file would go lies a directory that is not empty: renaming fails.
+        std::fs::create_dir_all(dir.path().join("storedd.log.1/x")).unwrap();
+        std::fs::create_dir_all(dir.path().join("storedd.log.2/x")).unwrap();
+        (0..50).for_each(|_| (&log).write_all(b"dropped\n").unwrap());
+        assert_eq!(text(&dir.path().join(FILE)), "first\n");
+        for name in ["storedd.log.1", "storedd.log.2"] {
+            std::fs::remove_dir_all(dir.path().join(name)).unwrap();
+        }
+        let moved = (0..LINES_SKIPPED).any(|_| {
+            (&log).write_all(b"later\n").unwrap();
+            dir.path().join("storedd.log.1").exists()
+        });
+        assert!(moved, "it is tried again");
+        assert_eq!(text(&dir.path().join("storedd.log.1")), "first\n");
+        assert!(text(&dir.path().join(FILE)).starts_with("later\n"));
+        // A new file that cannot be made: the old ones stay what they are.
+        drop(log);
+        let log = LogFile::open(dir.path(), 10, 3).unwrap();
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        log.reopen();
+        (0..50).for_each(|_| (&log).write_all(b"dropped\n").unwrap());
+        assert_eq!(text(&dir.path().join("storedd.log.1")), "first\n");
     }
 
     #[test]

@@ -203,7 +203,7 @@ options! {
     /// socket: put them into the daemon's group.
     access: AccessOptions {
         admin_group: String = String::new(), Limit::Any, Reload,
-            "Members of this Unix group may also change users, mailboxes, rights and quotas; empty: nobody.";
+            "Members of this Unix group may also change users, mailboxes, rights and quotas; empty: nobody. Connections that are open keep the role they came with.";
         reader_group: String = String::new(), Limit::Any, Reload,
             "Members of this Unix group may ask for states, lists and reports; empty: nobody.";
     }
@@ -277,7 +277,7 @@ options! {
             "Also write them as text to storedd.log in this directory; a relative path counts from data_dir; empty: only stderr. A reload opens the file anew.";
         file_bytes: u64 = 16 * MIB, Limit::Bytes(64 * KIB, GIB), Restart,
             "Size at which storedd.log becomes storedd.log.1, that .2, and so on.";
-        files: u32 = 8, Limit::Count(1, 1_000), Restart,
+        files: u32 = 8, Limit::Count(2, 1_000), Restart,
             "How many of these files are kept, the one in use included.";
     }
     /// This file.

@@ -28,6 +28,7 @@ impl Audit {
             Request::Shutdown { .. }
             | Request::Restart { .. }
             | Request::QuotaRecalc { dry_run: false }
+            | Request::Maintenance { window: proto::Window::Start { .. } | proto::Window::Stop }
             | Request::ConfigReload { dry_run: false } => {
                 vec![(request.verb(), String::new())]
             }

@@ -30,14 +30,13 @@ enum Needs {
 fn row(request: &Request) -> (Lane, Needs) {
     match request {
         Request::Hello { .. } | Request::Health => (Lane::Own, Needs::Nothing),
-        Request::Status
-        | Request::Stats
-        | Request::ConfigShow { .. }
-        | Request::Shutdown { .. }
-        | Request::Metrics
-        | Request::Restart { .. } => (Lane::Quick, Needs::Nothing),
+        Request::Status | Request::Stats | Request::ConfigShow { .. } | Request::Shutdown { .. } | Request::Metrics => {
+            (Lane::Quick, Needs::Nothing)
+        }
         Request::Maintenance { .. } => (Lane::Quick, Needs::Reading),
-        Request::RecoverReport { .. } | Request::ConfigReload { .. } => (Lane::Slow, Needs::Nothing),
+        Request::RecoverReport { .. } | Request::ConfigReload { .. } | Request::Restart { .. } => {
+            (Lane::Slow, Needs::Nothing)
+        }
         Request::UserShow { .. }
         | Request::MailboxShow { .. }
         | Request::AclGet { .. }

@@ -26,6 +26,12 @@ const CLIENT_BYTES: usize = 256;
 /// Pause after a failure to accept, which mostly means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Callers whose groups are looked up at a time; further ones are refused as busy. They take neither the descriptors nor the
+/// threads that others need.
+const LOOKUPS: usize = 64;
+/// Longest wait for the system's user database.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What every connection knows of the house.
 pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
@@ -33,6 +39,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// Places for slow work.
     pub(super) scans: Arc<Semaphore>,
+    /// Turns for looking up groups.
+    lookups: Arc<Semaphore>,
     /// The user the daemon runs as; he and root are served.
     owner: u32,
     rooms: Mutex<Rooms>,
@@ -71,7 +79,8 @@ impl Door {
         let scans = Arc::new(Semaphore::new(limits.scans));
         let owner = rustix::process::geteuid().as_raw();
         let rooms = Mutex::default();
-        let shared = Arc::new(Shared { service, limits, counters, scans, owner, rooms });
+        let lookups = Arc::new(Semaphore::new(LOOKUPS));
+        let shared = Arc::new(Shared { service, limits, counters, scans, lookups, owner, rooms });
         let (life, alive) = mpsc::channel(1);
         let accept = tokio::spawn(accept(listener.into_tokio()?, shared.clone(), life));
         Ok(Door { shared, accept, alive })
@@ -194,10 +203,26 @@ async fn welcome(stream: UnixStream, door: &Arc<Shared>, life: &mpsc::Sender<()>
     if uid == 0 || uid == owner || groups == Groups::default() {
         return admit(stream, peer, access::role(uid, gid, owner, &groups), door, life).await;
     }
+    let Ok(turn) = door.lookups.clone().try_acquire_owned() else {
+        count(&door.counters.refused);
+        let text = format!("{LOOKUPS} callers wait already for the system's user database");
+        return dismiss(&stream, &Failure::new(Code::Busy, text).with_hint("try again"));
+    };
     let (door, life) = (door.clone(), life.clone());
     tokio::spawn(async move {
-        let found = tokio::task::spawn_blocking(move || access::role(uid, gid, owner, &groups)).await;
-        admit(stream, peer, found.unwrap_or_default(), &door, &life).await;
+        let look = tokio::task::spawn_blocking(move || {
+            // The turn is held until it is over, also when nobody waits for it any more.
+            (access::role(uid, gid, owner, &groups), turn)
+        });
+        let Ok(looked) = timeout(LOOKUP_PATIENCE, look).await else {
+            count(&door.counters.refused);
+            let text = "the system's user database does not answer";
+            return dismiss(&stream, &Failure::new(Code::Busy, text).with_hint("run this as root: sudo storectl"));
+        };
+        // And until there is a place.
+        if let Ok((role, _turn)) = looked {
+            admit(stream, peer, role, &door, &life).await;
+        }
     });
 }
 

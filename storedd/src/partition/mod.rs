@@ -244,17 +244,14 @@ impl Partitions {
         Ok(id)
     }
 
-    /// Looks at a partition now.
+    /// Looks at a partition now; see [`Partitions::look`].
     #[must_use]
     pub fn state(&self, name: &str) -> State {
-        match self.find(name) {
-            Some(partition) => self.probe(&partition, &mut partition.inner()),
-            None => State::Missing { why: NO_PATH.to_owned() },
-        }
+        self.look(name).0
     }
 
-    /// Looks at a partition now, and at the room of its disk, holding nothing meanwhile that a change needs: its disk
-    /// may not answer.
+    /// Looks at a partition now, and at the room of its disk, holding nothing meanwhile that a change or a checkpoint
+    /// needs: its disk may not answer.
     #[must_use]
     pub fn look(&self, name: &str) -> (State, Option<Space>) {
         let Some(partition) = self.find(name) else {
@@ -265,7 +262,14 @@ impl Partitions {
             (inner.expected, inner.failed.clone())
         };
         match self.examine(&partition.path, expected, failed) {
-            Ok((_, space, state)) => (state, Some(space)),
+            Ok((root, space, state)) => {
+                let mut inner = partition.inner();
+                // Unless it was told meanwhile that it is another, or that a sync of it failed.
+                if inner.expected == expected && inner.failed.is_none() {
+                    inner.disk = Some(root);
+                }
+                (state, Some(space))
+            }
             Err(state) => {
                 // Nothing more goes to a directory that lies where the disk was mounted.
                 partition.inner().disk = None;
@@ -313,11 +317,16 @@ impl Partitions {
             let (disk, dirs, tree) = {
                 let mut inner = partition.inner();
                 self.make_owed(&partition, &mut inner);
-                let dirs = std::mem::take(&mut inner.pending);
-                let tree = std::mem::take(&mut inner.pending_tree);
-                (inner.disk.clone(), dirs, tree)
+                let Some(disk) = inner.disk.clone() else {
+                    // What waits goes on waiting until the partition is there again.
+                    if inner.waits() {
+                        left.push((name, State::Missing { why: "it was not there when it was looked at".to_owned() }));
+                    }
+                    continue;
+                };
+                (disk, std::mem::take(&mut inner.pending), std::mem::take(&mut inner.pending_tree))
             };
-            if let Some(disk) = disk.filter(|_| tree || !dirs.is_empty())
+            if (tree || !dirs.is_empty())
                 && let Err(e) = sync(&*disk, &dirs, tree)
             {
                 let mut inner = partition.inner();
@@ -412,6 +421,13 @@ impl Partitions {
             }
             inner.owed.remove(&dir);
         }
+    }
+}
+
+impl Inner {
+    /// Something is not durable, or not even made.
+    fn waits(&self) -> bool {
+        self.failed.is_some() || self.pending_tree || !self.pending.is_empty() || !self.owed.is_empty()
     }
 }
 

@@ -97,8 +97,10 @@ impl Daemon {
 
     /// Recovery is done: from now on there is a store.
     pub fn set_store(&self, store: Arc<Store>) {
-        let first = self.store.set(store).is_ok();
+        let first = self.store.set(store.clone()).is_ok();
         assert!(first, "a daemon opens one store");
+        // A reload during the recovery found no store to tell.
+        store.set_limits(crate::place::limits(&self.config()));
     }
 
     /// Has the store watched; to be called before [`Daemon::set_store`], with what the start found.
@@ -120,10 +122,12 @@ impl Daemon {
 
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
-        if let Some(store) = self.store.get() {
-            store.set_limits(crate::place::limits(&config));
-        }
+        let limits = crate::place::limits(&config);
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
+        // After it: who opens a store meanwhile takes the limits from there.
+        if let Some(store) = self.store.get() {
+            store.set_limits(limits);
+        }
     }
 
     fn store(&self) -> Result<&Arc<Store>, Failure> {

@@ -109,7 +109,8 @@ impl Spares {
     }
 
     /// Promises one spare to a record that begins a segment; makes one at once if there is none. Asked before the
-    /// record is encoded, so that a full disk refuses the command instead of breaking the log.
+    /// record is encoded, so that a full disk refuses the command instead of breaking the log. Which commands may still
+    /// use what is left of a disk is decided before; a deletion may use all of it.
     ///
     /// # Errors
     /// [`StoreError::NoSpace`] or another error of the disk; nothing is promised then.
@@ -121,7 +122,7 @@ impl Spares {
                 return Ok(());
             }
             drop(stock);
-            self.make(self.reserve)?;
+            self.make(0)?;
         }
     }
 
