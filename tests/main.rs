@@ -30,6 +30,8 @@ mod rights;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod starts;
 #[cfg(test)]
 mod terminal;

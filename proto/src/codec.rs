@@ -210,6 +210,11 @@ mod tests {
             Request::MailboxShowAs { user: s("u"), name: s("m") },
             Request::SubscriptionsMissing { user: s("u") },
             Request::ConfigReload { dry_run: true },
+            Request::SnapshotTake { verify: true },
+            Request::SnapshotList,
+            Request::SnapshotVerify { id: Some(s("i")), all: true },
+            Request::SnapshotPrune,
+            Request::SnapshotDelete { id: s("i") },
         ]
     }
 
@@ -275,6 +280,11 @@ mod tests {
         "2000000001000000000000007501000000000000006d",
         "21000000010000000000000075",
         "2200000001",
+        "2300000001",
+        "24000000",
+        "250000000101000000000000006901",
+        "26000000",
+        "27000000010000000000000069",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [

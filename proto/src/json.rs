@@ -40,6 +40,10 @@ impl Reply {
             Reply::MyRights(x) => value(x),
             Reply::MissingSubscriptions(x) => value(x),
             Reply::Reloaded(x) => value(x),
+            Reply::Snapshots(x) => value(x),
+            Reply::SnapshotTaken(x) => value(x),
+            Reply::SnapshotsVerified(x) => value(x),
+            Reply::SnapshotsRemoved(x) => value(x),
         }
     }
 }

@@ -11,6 +11,7 @@ fn replies() -> Vec<Reply> {
     let maintenance = json!({"until": "a", "reason": "b", "who": "c"});
     let histogram = |n: u64| json!({"count": n, "p50_us": n + 1, "p90_us": n + 2, "p99_us": n + 3, "p999_us": n + 4, "max_us": n + 5});
     let finding = json!({"where": "a", "what": "b", "expected": "c", "found": "d"});
+    let snapshot_finding = json!({"file": "a", "table": "b", "key": "c", "what": "d", "expected": "e", "found": "f"});
     let mailbox = json!({"name": "n", "id": 1, "partition": "p", "path": "q", "uidvalidity": 2, "uidnext": 3, "messages": 4,
         "bytes": 5, "acl": {"i": "r"}});
     let quota = json!({"root": "r", "storage": {"usage": 1, "limit": 2}, "messages": {"usage": 3, "limit": null}});
@@ -67,6 +68,13 @@ fn replies() -> Vec<Reply> {
         json!({"MissingSubscriptions": [{"mailbox": "m", "state": "s"}]}),
         json!({"Reloaded": {"file": "f", "changed": [{"option": "a", "from": "b", "to": "c"}],
             "pending": [{"option": "d", "from": "e", "to": "g"}]}}),
+        json!({"Snapshots": [{"id": "i", "path": "p", "time": "t", "lsn": 1, "size": 2, "verified": true,
+            "schema_version": 3, "problems": ["q"]}]}),
+        json!({"SnapshotTaken": {"id": "i", "path": "p", "time": "t", "lsn": 1, "size": 2, "verified": true,
+            "schema_version": 3, "duration": 4.0, "findings": [snapshot_finding]}}),
+        json!({"SnapshotsVerified": [{"id": "i", "ok": true, "zero_loss": false, "rows": 1,
+            "findings": [snapshot_finding]}]}),
+        json!({"SnapshotsRemoved": {"removed": ["a", "b"]}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -105,6 +113,10 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (32, 0x534f6039),
     (30, 0x0e2daaf9),
     (84, 0x4572216e),
+    (0, 0x00000001),
+    (0, 0x00000002),
+    (0, 0x00000003),
+    (0, 0x00000004),
 ];
 
 #[test]

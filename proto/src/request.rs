@@ -204,11 +204,32 @@ pub enum Request {
         /// True: only says what a reload would change.
         dry_run: bool,
     },
+    /// `snapshot take`: answers when it is there.
+    SnapshotTake {
+        /// Verify it, too.
+        verify: bool,
+    },
+    /// `snapshot list`.
+    SnapshotList,
+    /// `snapshot verify`.
+    SnapshotVerify {
+        /// Its name; absent: the newest, or all.
+        id: Option<String>,
+        /// All of them.
+        all: bool,
+    },
+    /// `snapshot prune`: removes what is more than the configuration wants.
+    SnapshotPrune,
+    /// `snapshot delete ID`.
+    SnapshotDelete {
+        /// Its name.
+        id: String,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 35;
+    pub const COUNT: u32 = 40;
 
     /// Wire number.
     #[must_use]
@@ -249,6 +270,11 @@ impl Request {
             Request::MailboxShowAs { .. } => 32,
             Request::SubscriptionsMissing { .. } => 33,
             Request::ConfigReload { .. } => 34,
+            Request::SnapshotTake { .. } => 35,
+            Request::SnapshotList => 36,
+            Request::SnapshotVerify { .. } => 37,
+            Request::SnapshotPrune => 38,
+            Request::SnapshotDelete { .. } => 39,
         }
     }
 
@@ -298,6 +324,11 @@ impl Request {
         "mailbox show --as",
         "subscriptions --missing",
         "config reload",
+        "snapshot take",
+        "snapshot list",
+        "snapshot verify",
+        "snapshot prune",
+        "snapshot delete",
     ];
 }
 

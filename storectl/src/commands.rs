@@ -3,7 +3,7 @@
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     HealthArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs,
-    RecoverRun, TestArgs, UserVerb, Verb,
+    RecoverRun, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window};
 
@@ -117,6 +117,7 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Maintenance(verb) => maintenance(verb),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
         Verb::Log(verb) => log(verb),
+        Verb::Snapshot(verb) => snapshot(verb),
         Verb::User(verb) => user(verb),
         Verb::Mailbox(verb) => mailbox(verb),
         Verb::Acl(verb) => acl(verb),
@@ -203,6 +204,21 @@ fn log(verb: LogVerb) -> Ask {
             Ask::new(Request::LogDump { from, to, since_us, mailbox, user }).long()
         }
     }
+}
+
+fn snapshot(verb: SnapshotVerb) -> Ask {
+    match verb {
+        SnapshotVerb::Take(a) => Ask::new(Request::SnapshotTake { verify: a.verify }),
+        SnapshotVerb::List => Ask::new(Request::SnapshotList),
+        SnapshotVerb::Verify(a) => Ask::new(Request::SnapshotVerify { id: a.id, all: a.all }),
+        SnapshotVerb::Prune(a) => Ask::new(Request::SnapshotPrune)
+            .question(!a.yes, || "remove the snapshots that are more than snapshot.keep wants?".to_owned()),
+        SnapshotVerb::Delete(a) => {
+            let question = format!("delete the snapshot {}?", a.id);
+            Ask::new(Request::SnapshotDelete { id: a.id }).question(!a.yes, || question)
+        }
+    }
+    .long()
 }
 
 fn user(verb: UserVerb) -> Ask {

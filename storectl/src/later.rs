@@ -7,10 +7,11 @@ use proto::{Code, Failure};
 /// Verbs by the verb they stand under, each with what to do instead.
 const VERBS: &[(&str, &[&str], Option<&str>)] = &[
     ("", &["drain"], Some("storectl shutdown")),
-    ("", &["locks", "snapshot", "backup-db", "restore-db", "drill", "message", "check", "reconstruct"], None),
+    ("", &["locks", "backup-db", "restore-db", "drill", "message", "check", "reconstruct"], None),
     ("", &["backup", "restore", "expire", "purge", "export", "jobs", "freeze"], None),
     ("", &["prepare-upgrade", "upgrade", "downgrade"], None),
     ("log", &["reset"], None),
+    ("snapshot", &["install"], None),
     ("user", &["move"], None),
     ("mailbox", &["expunge", "undelete", "orphans"], None),
     ("import", &["maildir", "mbox"], None),
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_told_from_what_is_mistyped() {
-        for line in ["restore -f x", "snapshot list --json", "log reset", "user move joe"] {
+        for line in ["restore -f x", "snapshot install x", "log reset", "user move joe"] {
             let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
             assert!(line.starts_with(&what), "{line}: {what}");
             assert!(!hint.is_empty());
@@ -76,14 +77,14 @@ mod tests {
         assert_eq!(told("recover --until-lsn 3").unwrap().0, "recover --until-lsn");
         assert_eq!(told("recover --until-lsn=3").unwrap().0, "recover --until-lsn");
         assert_eq!(told("log dump --follow").unwrap().0, "log dump --follow");
-        for line in ["mailbxo", "user snapshot", "status --follow", "log verify --catastrophic", "user add"] {
+        for line in ["mailbxo", "user install", "status --follow", "log verify --catastrophic", "user add"] {
             assert_eq!(told(line), None, "{line}");
         }
     }
 
     #[test]
     fn the_lines_of_a_batch_are_told_the_same() {
-        for (line, expected) in [("snapshot list", "snapshot"), ("user move joe", "user move")] {
+        for (line, expected) in [("drill", "drill"), ("user move joe", "user move")] {
             let error = Line::try_parse_from(line.split(' ')).unwrap_err();
             assert!(failure(&error).unwrap().message.starts_with(&format!("{expected} is planned")), "{line}");
         }

@@ -320,7 +320,8 @@ impl Config {
     fn make_absolute(&mut self) {
         let sections = &mut self.sections;
         let data = tidy(&std::path::absolute(&sections.store.data_dir).unwrap_or_default());
-        for path in [&mut sections.store.db_dir, &mut sections.store.log_dir, &mut sections.store.runtime_dir] {
+        let store = &mut sections.store;
+        for path in [&mut store.db_dir, &mut store.log_dir, &mut store.runtime_dir, &mut sections.snapshot.directory] {
             *path = tidy(&data.join(&*path));
         }
         if !sections.messages.directory.as_os_str().is_empty() {

@@ -145,6 +145,9 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let watch = Arc::new(Watch::new(store.clone(), env.clone(), state.clone(), &config));
     watch.begin(&config);
     threads.watch(&watch, &daemon, &events)?;
+    let keeper = Arc::new(jobs::snapshots::Keeper::new(store.clone(), env.clone())?);
+    threads.keep(&keeper, &daemon)?;
+    daemon.set_keeper(keeper);
     daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());
 

@@ -14,6 +14,7 @@ pub mod model;
 // Floor 2: four rooms that do not know each other.
 pub mod db;
 pub mod partition;
+pub mod snapshot;
 pub mod wal;
 // Floor 3: the heart.
 pub mod store;

@@ -4,7 +4,9 @@ use crate::config::{Config, OnLoss};
 use crate::disk::{Disk, RealDisk};
 use crate::env::{Env, RealEnv};
 use crate::error::{Result, StoreError, exit};
+use crate::jobs::snapshots::Settings;
 use crate::partition::RealRoots;
+use crate::snapshot;
 use crate::store::decision::Policy;
 use crate::store::plan::Limits;
 use crate::store::{Disks, Options};
@@ -104,7 +106,25 @@ fn disks(config: &Config, open: impl Fn(&Path) -> Result<Arc<dyn Disk>>) -> Resu
         log: open(&config.store.log_dir)?,
         roots: Arc::new(RealRoots),
         partitions: config.partitions.clone(),
+        snapshots: snapshots(config),
     })
+}
+
+/// How the configuration wants snapshots kept; a reload changes it.
+#[must_use]
+pub fn snapshot_settings(config: &Config) -> Settings {
+    let options = &config.snapshot;
+    Settings { interval: options.interval, keep: options.keep as usize, verify: options.verify, pace: options.pace }
+}
+
+/// Where the configuration wants snapshots.
+fn snapshots(config: &Config) -> snapshot::Place {
+    let path = &config.snapshot.directory;
+    let below = path.strip_prefix(&config.store.data_dir).ok().and_then(Path::to_str).filter(|below| !below.is_empty());
+    match below {
+        Some(below) => snapshot::Place::Below(below.to_owned()),
+        None => snapshot::Place::At(path.clone()),
+    }
 }
 
 /// Removes what only a running daemon needs: the socket and the state file.

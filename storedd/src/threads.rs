@@ -1,6 +1,7 @@
 //! The threads that work for a store: started after recovery, ended and waited for before the store is closed.
 
 use crate::error::StoreError;
+use crate::jobs::snapshots::Keeper;
 use crate::service::watch::{Excess, Watch};
 use crate::service::{Daemon, Event};
 use crate::store::Store;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub(crate) struct Threads {
     store: Arc<Store>,
     handles: Vec<JoinHandle<()>>,
+    keeper: Option<Arc<Keeper>>,
     /// Ends the threads that do not wait for the store.
     stop: Arc<AtomicBool>,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn start(store: &Arc<Store>) -> Result<Threads, StoreError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads { store: store.clone(), handles: Vec::new(), stop: stop.clone() };
+        let mut threads = Threads { store: store.clone(), handles: Vec::new(), keeper: None, stop: stop.clone() };
         for n in 0..2 {
             let store = store.clone();
             threads.spawn(&format!("commit-{n}"), move || store.run_committer())?;
@@ -45,6 +47,22 @@ impl Threads {
         self.spawn("watch", move || watch.run(&stop, || daemon.config(), excess))
     }
 
+    /// Starts the thread that takes, verifies and removes snapshots when that is due.
+    pub(crate) fn keep(&mut self, keeper: &Arc<Keeper>, daemon: &Arc<Daemon>) -> Result<(), StoreError> {
+        let (keeper, daemon, stop) = (keeper.clone(), daemon.clone(), self.stop.clone());
+        self.keeper = Some(keeper.clone());
+        self.spawn("snapshots", move || {
+            while !stop.load(Ordering::Acquire) {
+                keeper.tick(&daemon.snapshot_settings());
+                for _ in 0..20 {
+                    if !stop.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                }
+            }
+        })
+    }
+
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
         let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         self.handles.push(handle.map_err(|e| StoreError::io("start", format!("thread {name}"), e))?);
@@ -58,6 +76,9 @@ impl Threads {
 
     pub(crate) fn join(self) {
         self.stop.store(true, Ordering::Release);
+        if let Some(keeper) = &self.keeper {
+            keeper.stop();
+        }
         self.store.stop_committers();
         self.store.stop_checkpointer();
         for handle in self.handles {

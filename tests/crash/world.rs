@@ -41,6 +41,7 @@ pub(super) fn disks(machine: &SimDisk) -> Disks {
         log: Arc::new(machine.disk("log")),
         roots: Arc::new(SimRoots(machine.clone())),
         partitions: PARTITIONS.iter().map(|name| ((*name).to_owned(), name.into())).collect(),
+        snapshots: Default::default(),
     }
 }
 

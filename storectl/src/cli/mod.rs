@@ -73,6 +73,9 @@ pub enum Verb {
     /// The write-ahead log: list, verify, dump
     #[command(subcommand)]
     Log(LogVerb),
+    /// Copies of the database to go back to
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
     /// Recover a stopped store, or show what the last start did (--report)
     Recover(RecoverArgs),
     /// Open, check and close a stopped store: 0 good, 1 bad

@@ -96,6 +96,61 @@ pub struct LogDumpArgs {
     pub user: Option<String>,
 }
 
+/// `snapshot`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SnapshotVerb {
+    /// Copy the database as it is now, while the store goes on
+    Take(SnapshotTakeArgs),
+    /// Each snapshot, oldest first
+    List,
+    /// Check snapshots to the last row; exits 1 on findings
+    Verify(SnapshotVerifyArgs),
+    /// Remove those that are more than the configuration wants
+    Prune(SnapshotPruneArgs),
+    /// Remove one
+    Delete(SnapshotDeleteArgs),
+}
+
+/// `snapshot take`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl snapshot take --verify")]
+pub struct SnapshotTakeArgs {
+    /// Return when it is verified, too; without it the daemon verifies it afterwards, as snapshot.verify says
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// `snapshot verify`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example: storectl snapshot verify --all")]
+pub struct SnapshotVerifyArgs {
+    /// Its name, as `snapshot list` shows it [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "id")]
+    pub all: bool,
+}
+
+/// `snapshot prune`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SnapshotPruneArgs {
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+}
+
+/// `snapshot delete`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SnapshotDeleteArgs {
+    /// Its name, as `snapshot list` shows it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+}
+
 /// `recover`.
 #[derive(Debug, Clone, PartialEq, Default, Args)]
 #[command(after_help = "\

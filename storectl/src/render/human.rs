@@ -1,6 +1,7 @@
 //! Answers for people: tables, aligned lines, sentences.
 
 use super::change;
+use super::snapshot;
 use super::status;
 use super::table::{Column, Grid, number, pairs, text};
 use super::words::{bytes, counted, duration, printable, rights};
@@ -31,6 +32,7 @@ const QUOTAS: &[Column] =
 const RECALCULATED: &[Column] =
     &[text("ROOT"), number("USED"), number("COUNTED"), number("MESSAGES"), number("COUNTED"), number("LSN")];
 const MISSING: &[Column] = &[text("MAILBOX"), text("STATE")];
+const SNAPSHOTS: &[Column] = &[text("ID"), text("TIME"), number("LSN"), number("SIZE"), text("STATE"), text("PATH")];
 const FINDINGS: &[Column] = &[text("WHERE"), text("WHAT"), text("EXPECTED"), text("FOUND")];
 const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("TABLE"), text("KEY"), text("ROW")];
 
@@ -48,6 +50,7 @@ fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
         Reply::Quotas(_) => QUOTAS,
         Reply::Recalculated(_) => RECALCULATED,
         Reply::MissingSubscriptions(_) => MISSING,
+        Reply::Snapshots(_) => SNAPSHOTS,
         _ => return None,
     })
 }
@@ -78,6 +81,7 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
         Reply::Acl(x) => x.acl.into_iter().map(|(who, rights)| vec![who, rights]).collect(),
         Reply::Quotas(x) => x.into_iter().map(|quota| quota_row(quota, tty)).collect(),
         Reply::Recalculated(x) => x.into_iter().map(|root| recalculated_row(root, tty)).collect(),
+        Reply::Snapshots(x) => x.into_iter().map(|s| snapshot_row(s, tty)).collect(),
         Reply::MissingSubscriptions(x) => x.into_iter().map(|s| vec![s.mailbox, s.state]).collect(),
         _ => Vec::new(),
     }
@@ -99,6 +103,15 @@ fn segment_row(s: proto::Segment, form: Form, tty: bool) -> Vec<String> {
     let last = s.last_lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
     let kept = if s.kept_for.is_empty() { "nothing: may be removed".to_owned() } else { s.kept_for.join(", ") };
     vec![file, s.first_lsn.to_string(), last, size(s.bytes, tty), s.state, kept]
+}
+
+fn snapshot_row(s: proto::Snapshot, tty: bool) -> Vec<String> {
+    let state = match s.problems.first() {
+        Some(problem) => format!("bad: {problem}"),
+        None if s.verified => "verified".to_owned(),
+        None => "not verified".to_owned(),
+    };
+    vec![s.id, s.time, s.lsn.to_string(), size(s.size, tty), state, s.path]
 }
 
 fn mailbox_row(m: &Mailbox, tty: bool) -> Vec<String> {
@@ -189,6 +202,10 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
             pairs(out, &[("lsn", x.lsn.to_string()), ("duration", duration(x.duration)), ("retired", retired)])
         }
         Reply::Verified(x) => verified(out, &x, tty),
+        Reply::SnapshotTaken(x) => snapshot::taken(out, &x),
+        Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
+        Reply::SnapshotsRemoved(x) if x.removed.is_empty() => writeln!(out, "nothing to remove"),
+        Reply::SnapshotsRemoved(x) => x.removed.iter().try_for_each(|id| writeln!(out, "removed {}", printable(id))),
         Reply::UserDetail(x) => user(out, &x),
         Reply::MailboxDetail(x) => mailbox(out, &x),
         Reply::Partition(x) => partition(out, &x),

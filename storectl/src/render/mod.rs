@@ -16,6 +16,7 @@ mod human;
 pub mod ink;
 mod json;
 pub mod notes;
+mod snapshot;
 mod status;
 mod table;
 pub mod words;
@@ -130,6 +131,8 @@ impl<'a> Answer<'a> {
 fn code(request: &Request, reply: &Reply) -> u8 {
     match reply {
         Reply::Verified(verified) if !verified.findings.is_empty() => PARTLY,
+        Reply::SnapshotsVerified(all) if all.iter().any(|snapshot| !snapshot.ok) => PARTLY,
+        Reply::SnapshotTaken(taken) if !taken.findings.is_empty() => PARTLY,
         Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,
         _ => DONE,
     }

@@ -241,7 +241,8 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path()).unwrap());
         let mount = Arc::new(Mount::default());
         let (data, db, log) = (disk.clone(), disk.clone(), disk);
-        let disks = Disks { data, db, log, roots: mount.clone(), partitions: BTreeMap::new() };
+        let disks =
+            Disks { data, db, log, roots: mount.clone(), partitions: BTreeMap::new(), snapshots: Default::default() };
         let env: Arc<dyn Env> = Arc::new(RealEnv::default());
         let options = Options { segment_size: 1 << 20, spares: 0, ..Options::default() };
         let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };

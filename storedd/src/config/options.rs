@@ -182,6 +182,19 @@ options! {
         cache: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Restart,
             "Memory for pages of the database.";
     }
+    /// Copies of the database from which a start rolls back.
+    snapshot: SnapshotOptions {
+        directory: PathBuf = "dbdata/snapshots".into(), Limit::NotEmpty, Restart,
+            "Where new ones lie; a relative path counts from data_dir; another disk is a good place; those in dbdata/snapshots stay in use.";
+        interval: Duration = Duration::from_secs(86_400), Limit::Millis(60_000, 2_764_800_000), Reload,
+            "Time between two snapshots; the first one of a new store is taken ten minutes after its first start.";
+        keep: u32 = 3, Limit::Count(2, 367), Reload,
+            "How many are kept; the newest that passed its verification is never removed.";
+        verify: bool = true, Limit::Any, Reload,
+            "Verify each after it was taken; only a verified one is ever rolled back to.";
+        pace: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
+            "Bytes that a snapshot writes in a second, at the most, so that the disk is left to the log.";
+    }
     /// The control socket.
     control: ControlOptions {
         socket: PathBuf = "control.sock".into(), Limit::NotEmpty, Restart,

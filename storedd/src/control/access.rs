@@ -84,11 +84,15 @@ pub fn least(request: &Request) -> Role {
         | Request::SubscriptionsMissing { .. }
         | Request::ConfigShow { .. }
         | Request::Metrics
+        | Request::SnapshotList
         | Request::Maintenance { window: Window::Show } => Role::Reader,
         // They read the whole log, which shows who did what and when.
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::QuotaRecalc { .. } => Role::Admin,
+        Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
+        // They take ways back away.
+        Request::SnapshotPrune | Request::SnapshotDelete { .. } => Role::Owner,
         Request::Shutdown { .. } | Request::Restart { .. } | Request::ConfigReload { .. } => Role::Owner,
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),

@@ -29,9 +29,12 @@ impl Audit {
             | Request::Restart { .. }
             | Request::QuotaRecalc { dry_run: false }
             | Request::Maintenance { window: proto::Window::Start { .. } | proto::Window::Stop }
+            | Request::SnapshotTake { .. }
+            | Request::SnapshotPrune
             | Request::ConfigReload { dry_run: false } => {
                 vec![(request.verb(), String::new())]
             }
+            Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],
             _ => return None,
         };
         Some(Audit { asked })

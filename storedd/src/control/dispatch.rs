@@ -58,7 +58,11 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::QuotaList { .. }
         | Request::QuotaReport { .. }
         | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
-        Request::Checkpoint => (Lane::Slow, Needs::Writing),
+        Request::SnapshotList
+        | Request::SnapshotVerify { .. }
+        | Request::SnapshotPrune
+        | Request::SnapshotDelete { .. } => (Lane::Slow, Needs::Reading),
+        Request::Checkpoint | Request::SnapshotTake { .. } => (Lane::Slow, Needs::Writing),
         Request::QuotaRecalc { dry_run: false } => (Lane::Slow, Needs::Writing),
         Request::Change { dry_run: true, .. } => (Lane::Slow, Needs::Reading),
         Request::Change { dry_run: false, .. } | Request::Atomic { .. } => (Lane::Change, Needs::Writing),

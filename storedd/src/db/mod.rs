@@ -309,6 +309,23 @@ impl Examined {
     pub fn open(&self, disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
         Db::open_with(disk, path, options, Arc::clone(&self.sums))
     }
+
+    /// As [`Examined::open`], for [`Db::reader`] alone: not a byte of the file changes.
+    ///
+    /// # Errors
+    /// As [`Db::examine`].
+    pub fn open_to_read(&self, disk: &Arc<dyn Disk>, path: &str, options: Options) -> Result<Db> {
+        let (redb, health) = open_to_read(disk, path, &options, Arc::clone(&self.sums))?;
+        Ok(Db {
+            disk: Arc::clone(disk),
+            path: path.to_owned(),
+            options,
+            redb: Some(redb),
+            health,
+            undecided: AtomicBool::new(false),
+            reads_only: true,
+        })
+    }
 }
 
 /// Drops redb's handle, whose file was abandoned. It prepares a last commit all the same, and on a damaged file that may

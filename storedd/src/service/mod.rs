@@ -7,6 +7,7 @@ mod numbers;
 mod quotas;
 mod reload;
 mod sight;
+mod snapshots;
 pub mod watch;
 
 pub(crate) use numbers::percent;
@@ -16,6 +17,7 @@ use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
 use crate::control::{Committed, Completion, Counters, Parts, Peer, Service, State};
 use crate::env::Env;
+use crate::jobs::snapshots::Keeper;
 use crate::lsn::Lsn;
 use crate::model::{Command, Rows, Table};
 use crate::partition::PartitionId;
@@ -57,6 +59,7 @@ pub struct Daemon {
     started: Duration,
     store: OnceLock<Arc<Store>>,
     watch: OnceLock<Arc<Watch>>,
+    keeper: OnceLock<Arc<Keeper>>,
     /// Seconds that the start took, and the records it replayed.
     started_with: OnceLock<(f64, u64)>,
     progress: Mutex<Progress>,
@@ -80,6 +83,7 @@ impl Daemon {
             env,
             store: OnceLock::new(),
             watch: OnceLock::new(),
+            keeper: OnceLock::new(),
             started_with: OnceLock::new(),
             progress: Mutex::new(Progress { phase: "start", done: 0.0 }),
             draining: AtomicBool::new(false),
@@ -107,6 +111,12 @@ impl Daemon {
     pub fn set_watch(&self, watch: Arc<Watch>, report: &Report) {
         let first = self.watch.set(watch).is_ok() && self.started_with.set((report.duration, report.replayed)).is_ok();
         assert!(first, "a store is watched once");
+    }
+
+    /// Who keeps the snapshots; to be called before [`Daemon::set_store`].
+    pub fn set_keeper(&self, keeper: Arc<Keeper>) {
+        let first = self.keeper.set(keeper).is_ok();
+        assert!(first, "a store has one keeper of its snapshots");
     }
 
     /// Refuses new changes from now on.
@@ -290,6 +300,11 @@ impl Service for Handle {
             }
             Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
+            Request::SnapshotTake { verify } => daemon.snapshot_take(*verify),
+            Request::SnapshotList => daemon.snapshot_list(),
+            Request::SnapshotVerify { id, all } => daemon.snapshot_verify(id.as_deref(), *all),
+            Request::SnapshotPrune => daemon.snapshot_prune(),
+            Request::SnapshotDelete { id } => daemon.snapshot_delete(id),
             Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }

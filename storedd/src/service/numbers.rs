@@ -48,6 +48,7 @@ impl Daemon {
         status.checkpoint_lsn = store.checkpoint_lsn().0;
         status.checkpoint_age = age(checkpoint).or(Some(status.uptime));
         status.log_cleanup_age = age(clean_up);
+        status.snapshot_age = age(self.keeper.get().and_then(|keeper| keeper.ages().newest));
         status.replay_bytes = store.overlay_bytes() as u64;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         status.users = store.counts().map(|c| count(c.users));

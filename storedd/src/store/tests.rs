@@ -31,6 +31,7 @@ fn disks(machine: &SimDisk) -> Disks {
         log: disk("log"),
         roots: Arc::new(SimRoots(machine.clone())),
         partitions: BTreeMap::new(),
+        snapshots: Default::default(),
     }
 }
 

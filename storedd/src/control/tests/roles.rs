@@ -72,6 +72,11 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Maintenance { window: Window::Show }, Role::Reader),
         (Request::Metrics, Role::Reader),
         (Request::ConfigReload { dry_run: true }, Role::Owner),
+        (Request::SnapshotTake { verify: true }, Role::Admin),
+        (Request::SnapshotList, Role::Reader),
+        (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
+        (Request::SnapshotPrune, Role::Owner),
+        (Request::SnapshotDelete { id: s("i") }, Role::Owner),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));

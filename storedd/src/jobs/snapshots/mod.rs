@@ -1,0 +1,395 @@
+//! Snapshots taken, verified and rotated while the store runs.
+//!
+//! # Operation
+//! A [`Keeper`] does one thing at a time, on the thread that asks; commits go on meanwhile. **Taking** makes a checkpoint, so that
+//! the newest state is in the database, and copies what one read transaction sees, row by row, in order, paced. **Verifying** looks
+//! at the copy as at a database that nobody knows (`verify.rs`). **Rotation** removes what is too old. [`Keeper::tick`], called
+//! about once a second, does all three when they are due.
+//!
+//! # Invariants
+//! * What cannot be read, or does not pass its verification, never pushes out what did: the newest snapshot whose every byte is as
+//!   it was when it passed is never removed by rotation.
+//! * A failure leaves the older snapshots and the store as they were.
+
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use verify::{Finding, Verified};
+
+use crate::db;
+use crate::env::Env;
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::Micros;
+use crate::model::Table;
+use crate::snapshot::{self, Depth, Manifest, Shelf, Snapshot, TableSum};
+use crate::store::{Marker, Phase, Store};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The first snapshot of a new store is taken so long after its first start.
+const FIRST_AFTER: Duration = Duration::from_secs(600);
+/// After a failure it is tried again so much later, or at the next interval if that is sooner.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// Cache of a database that is written or looked at, in bytes.
+const CACHE_BYTES: usize = 32 << 20;
+/// Longest sleep of the pace, so that an end is noticed.
+const STEP: Duration = Duration::from_millis(100);
+
+/// How snapshots are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Time between two.
+    pub interval: Duration,
+    /// How many are kept; at least 2.
+    pub keep: usize,
+    /// Verify what is not verified yet.
+    pub verify: bool,
+    /// Bytes written in a second, at the most.
+    pub pace: u64,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// As it lies there.
+    pub snapshot: Snapshot,
+    /// How long that took, verification included.
+    pub duration: Duration,
+    /// What its verification found, if it was asked for.
+    pub verified: Option<Verified>,
+}
+
+/// What is known without looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ages {
+    /// When the newest one was taken.
+    pub newest: Option<Micros>,
+    /// When the newest valid one was taken.
+    pub valid: Option<Micros>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    ages: Ages,
+    /// Since when nothing is tried again after a failure, by the monotone clock.
+    failed: Option<Duration>,
+    /// Those that did not pass; not verified again by themselves.
+    bad: BTreeSet<String>,
+    looked: bool,
+}
+
+/// Keeps the snapshots of a store.
+pub struct Keeper {
+    store: Arc<Store>,
+    env: Arc<dyn Env>,
+    created: Micros,
+    /// One job at a time.
+    turn: Mutex<()>,
+    memory: Mutex<Memory>,
+    stop: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keeper {
+    /// Keeps the snapshots of `store`.
+    ///
+    /// # Errors
+    /// If the marker of the store cannot be read.
+    pub fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Result<Keeper> {
+        let created = Marker::read(&*store.disks().data)?.map_or(Micros(0), |marker| marker.created);
+        let (turn, memory) = Default::default();
+        Ok(Keeper { store, env, created, turn, memory, stop: Arc::default() })
+    }
+
+    /// Ends what is being done as soon as that is possible.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// What is known without looking.
+    #[must_use]
+    pub fn ages(&self) -> Ages {
+        lock(&self.memory).ages
+    }
+
+    /// Every snapshot, oldest first, each looked at to its last byte.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn list(&self) -> Result<Vec<Snapshot>> {
+        Ok(self.look(Depth::Bytes)?.into_iter().map(|(_, snapshot)| snapshot).collect())
+    }
+
+    fn look(&self, depth: Depth) -> Result<Vec<(Shelf, Snapshot)>> {
+        let mut all = Vec::new();
+        for shelf in self.store.disks().shelves() {
+            for id in shelf.list()? {
+                let snapshot = shelf.read(&id, depth)?;
+                all.push((shelf.clone(), snapshot));
+            }
+        }
+        all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    fn shelf_of(&self, id: &str) -> Result<Shelf> {
+        let mut last = None;
+        for shelf in self.store.disks().shelves() {
+            match shelf.read(id, Depth::Texts) {
+                Ok(_) => return Ok(shelf),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| StoreError::Bug("a store without a place for snapshots".to_owned())))
+    }
+
+    /// Takes a snapshot, and verifies it if asked to.
+    ///
+    /// # Errors
+    /// If the database is damaged, or the disk is full or fails: then there is no new snapshot, and the old ones are as they were.
+    pub fn take(&self, settings: &Settings, verify: bool) -> Result<Taken> {
+        let _turn = lock(&self.turn);
+        let begun = self.env.uptime();
+        let done = self.take_now(settings).and_then(|(shelf, id)| {
+            let verified = verify.then(|| self.verify_now(&shelf, &id)).transpose()?;
+            Ok(Taken { snapshot: shelf.read(&id, Depth::Texts)?, duration: self.env.uptime() - begun, verified })
+        });
+        self.remember();
+        match &done {
+            Ok(Taken { snapshot, duration, .. }) => {
+                lock(&self.memory).failed = None;
+                let seconds = duration.as_secs_f64();
+                tracing::info!(
+                    event = "snapshot",
+                    id = snapshot.id,
+                    bytes = snapshot.bytes,
+                    valid = snapshot.valid,
+                    seconds
+                );
+            }
+            Err(e) => {
+                lock(&self.memory).failed = Some(self.env.uptime());
+                tracing::error!(event = "snapshot_failed", error = %e, "no snapshot was taken; the older ones are kept");
+            }
+        }
+        done
+    }
+
+    fn take_now(&self, settings: &Settings) -> Result<(Shelf, String)> {
+        let shelf = self.store.disks().shelf()?;
+        self.store.checkpoint()?;
+        let view = self.store.view();
+        let reader = view.database();
+        let meta = reader.meta().clone();
+        let time = self.env.now();
+        let id = snapshot::id(time, meta.applied_lsn);
+        let path = shelf.begin(&id)?;
+        let copied = db::copy(reader, shelf.disk(), &path, self.paced(settings.pace), &mut |_| !self.stopping());
+        drop(view);
+        let tables = Table::ALL.into_iter().map(|table| {
+            let db::TableMeta { rows, digest } = *meta.table(table);
+            TableSum { name: table.name().to_owned(), rows, digest }
+        });
+        let manifest = Manifest {
+            store_id: meta.store_id,
+            lsn: meta.applied_lsn,
+            epoch: meta.epoch,
+            time,
+            schema: meta.schema,
+            tables: tables.collect(),
+            files: Vec::new(),
+        };
+        match copied.and_then(|_| shelf.finish(&id, manifest)) {
+            Ok(_) => Ok((shelf, id)),
+            Err(e) => {
+                // What cannot be removed now is removed before the next one.
+                drop(shelf.clear());
+                Err(e)
+            }
+        }
+    }
+
+    /// Sleeps after each burst that was written, so that no more than `pace` bytes are written in a second.
+    fn paced(&self, pace: u64) -> db::Options {
+        let stop = self.stop.clone();
+        let sleep = move |bytes: u64| {
+            let mut rest = Duration::from_secs_f64(bytes as f64 / pace.max(1) as f64);
+            while !rest.is_zero() && !stop.load(Ordering::Acquire) {
+                std::thread::sleep(rest.min(STEP));
+                rest = rest.saturating_sub(STEP);
+            }
+        };
+        db::Options { cache_bytes: CACHE_BYTES, pace: Some(Arc::new(sleep)) }
+    }
+
+    /// Verifies one snapshot, the newest one, or all of them, oldest first; notes at each whether it passed.
+    ///
+    /// # Errors
+    /// If there is no such snapshot; if its mark cannot be written. What is wrong with a snapshot is a finding.
+    pub fn verify(&self, id: Option<&str>, all: bool) -> Result<Vec<Verified>> {
+        let _turn = lock(&self.turn);
+        let wanted = match id {
+            Some(id) => vec![(self.shelf_of(id)?, id.to_owned())],
+            None => {
+                let listed = self.look(Depth::Texts)?;
+                let skipped = if all { 0 } else { listed.len().saturating_sub(1) };
+                listed.into_iter().skip(skipped).map(|(shelf, snapshot)| (shelf, snapshot.id)).collect()
+            }
+        };
+        if wanted.is_empty() && !all {
+            return Err(none());
+        }
+        let verified = wanted.iter().map(|(shelf, id)| self.verify_now(shelf, id)).collect();
+        self.remember();
+        verified
+    }
+
+    fn verify_now(&self, shelf: &Shelf, id: &str) -> Result<Verified> {
+        let verified = verify::verify(&self.store, shelf, id, &|| self.stopping())?;
+        if verified.findings.is_empty() {
+            shelf.mark(id, self.env.now())?;
+            lock(&self.memory).bad.remove(id);
+            tracing::info!(event = "snapshot_verified", id, rows = verified.rows, zero_loss = verified.zero_loss);
+        } else {
+            shelf.unmark(id)?;
+            lock(&self.memory).bad.insert(id.to_owned());
+            for Finding { file, table, key, what, found, expected } in verified.findings.iter().take(20) {
+                tracing::error!(event = "snapshot_bad", id, file, table, key, found, expected, "{what}");
+            }
+        }
+        Ok(verified)
+    }
+
+    /// Removes what is too many: gives the names.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn prune(&self, settings: &Settings) -> Result<Vec<String>> {
+        let _turn = lock(&self.turn);
+        let pruned = self.prune_now(settings.keep);
+        self.remember();
+        pruned
+    }
+
+    fn prune_now(&self, keep: usize) -> Result<Vec<String>> {
+        let all = self.look(Depth::Texts)?;
+        let mut kept = BTreeSet::new();
+        let of = |wanted: &dyn Fn(&Snapshot) -> bool, most: usize| -> Vec<String> {
+            all.iter().rev().filter(|(_, s)| wanted(s)).take(most).map(|(_, s)| s.id.clone()).collect()
+        };
+        kept.extend(of(&|s| s.valid, keep));
+        // Not verified, but with nothing known against it; and one that is bad, for whoever wants to know why.
+        kept.extend(of(&|s| !s.valid && s.problems.is_empty() && !lock(&self.memory).bad.contains(&s.id), keep));
+        kept.extend(of(&|s| !s.problems.is_empty() || lock(&self.memory).bad.contains(&s.id), 1));
+        for (shelf, snapshot) in all.iter().rev().filter(|(_, s)| s.valid) {
+            if shelf.read(&snapshot.id, Depth::Bytes)?.valid {
+                kept.insert(snapshot.id.clone());
+                break;
+            }
+        }
+        let mut removed = Vec::new();
+        for (shelf, snapshot) in all.iter().filter(|(_, s)| !kept.contains(&s.id)) {
+            shelf.remove(&snapshot.id)?;
+            tracing::info!(event = "snapshot_removed", id = snapshot.id);
+            removed.push(snapshot.id.clone());
+        }
+        Ok(removed)
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// If there is no such snapshot; those of the disk.
+    pub fn delete(&self, id: &str) -> Result<()> {
+        let _turn = lock(&self.turn);
+        let deleted = self.shelf_of(id)?.remove(id);
+        tracing::info!(event = "snapshot_deleted", id, ok = deleted.is_ok());
+        self.remember();
+        deleted
+    }
+
+    /// Learns anew what there is.
+    fn remember(&self) {
+        let listed = self.look(Depth::Texts).unwrap_or_default();
+        let newest = |wanted: &dyn Fn(&Snapshot) -> bool| {
+            listed.iter().rev().find(|(_, s)| s.manifest.is_some() && wanted(s)).map(|(_, s)| s.time())
+        };
+        let ages = Ages { newest: newest(&|_| true), valid: newest(&|s| s.valid) };
+        let mut memory = lock(&self.memory);
+        memory.bad.retain(|id| listed.iter().any(|(_, s)| s.id == *id));
+        (memory.ages, memory.looked) = (ages, true);
+    }
+
+    /// Does what is due; to be called about once a second. Failures are said and tried again later.
+    pub fn tick(&self, settings: &Settings) {
+        if !lock(&self.memory).looked {
+            self.remember();
+        }
+        if self.stopping() || self.store.phase() != Phase::Ready {
+            return;
+        }
+        if self.is_due(settings) {
+            drop(self.take(settings, settings.verify));
+            if let Err(e) = self.prune(settings) {
+                tracing::error!(event = "snapshot_not_removed", error = %e);
+            }
+        }
+        if settings.verify && !self.waits(settings) {
+            self.verify_what_is_not();
+        }
+    }
+
+    /// Verifies those that were taken without.
+    fn verify_what_is_not(&self) {
+        let listed = self.look(Depth::Texts).unwrap_or_default();
+        let bad = lock(&self.memory).bad.clone();
+        let waiting = listed.iter().rev().find(|(_, s)| !s.valid && !bad.contains(&s.id));
+        if let Some((_, snapshot)) = waiting
+            && let Err(e) = self.verify(Some(&snapshot.id), false)
+        {
+            lock(&self.memory).bad.insert(snapshot.id.clone());
+            tracing::error!(event = "snapshot_not_verified", id = snapshot.id, error = %e);
+        }
+    }
+
+    fn is_due(&self, settings: &Settings) -> bool {
+        if self.waits(settings) {
+            return false;
+        }
+        let since = |at: Micros| Duration::from_micros(self.env.now().0.saturating_sub(at.0));
+        match self.ages().newest {
+            Some(newest) => since(newest) >= settings.interval,
+            None => since(self.created) >= FIRST_AFTER,
+        }
+    }
+
+    /// True for some time after a failure.
+    fn waits(&self, settings: &Settings) -> bool {
+        let failed = lock(&self.memory).failed;
+        failed.is_some_and(|at| self.env.uptime().saturating_sub(at) < AGAIN_AFTER.min(settings.interval))
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+fn none() -> StoreError {
+    StoreError::Refused {
+        message: "there is no snapshot".to_owned(),
+        hint: "storectl snapshot take --verify".to_owned(),
+        exit: exit::NOT_FOUND,
+    }
+}

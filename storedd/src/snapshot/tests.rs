@@ -1,0 +1,80 @@
+//! The shelf on a simulated disk: what is valid, and what is not any more.
+
+use super::*;
+use crate::disk::SimDisk;
+use crate::lsn::Epoch;
+
+const STORE: StoreId = StoreId([7; 16]);
+
+fn shelf(machine: &SimDisk) -> Shelf {
+    Shelf::new(Arc::new(machine.disk("data")), "dbdata/snapshots")
+}
+
+fn draft(lsn: u64) -> Manifest {
+    let (tables, files) = Default::default();
+    let time = Micros(1_800_000_000_000_000 + lsn * 1000);
+    Manifest { store_id: STORE, lsn: Lsn(lsn), epoch: Epoch(0), time, schema: 1, tables, files }
+}
+
+/// Puts a snapshot there whose database is a few bytes, and marks it.
+fn put(shelf: &Shelf, lsn: u64) -> Result<String> {
+    let manifest = draft(lsn);
+    let id = id(manifest.time, manifest.lsn);
+    let path = shelf.begin(&id)?;
+    let file = shelf.disk.open(&path, Access::CreateNew).map_err(|e| shelf.failed("create", &path, e))?;
+    file.write_at(0, b"rows").and_then(|()| file.sync_data()).map_err(|e| shelf.failed("write", &path, e))?;
+    shelf.finish(&id, manifest)?;
+    shelf.mark(&id, Micros(1))?;
+    Ok(id)
+}
+
+// rows 88, 89, 90: valid is what has both marks, and nothing that changed since.
+#[test]
+fn a_byte_that_changes_and_a_file_that_goes_make_it_invalid_and_are_named() {
+    let machine = SimDisk::new();
+    let shelf = shelf(&machine);
+    let id = put(&shelf, 42).unwrap();
+    assert_eq!(shelf.list().unwrap(), [id.clone()]);
+    let found = shelf.read(&id, Depth::Bytes).unwrap();
+    assert!(found.valid && found.problems.is_empty() && found.lsn == Lsn(42), "{found:?}");
+    for name in [DB_FILE, MANIFEST, SNAPTIME, VERIFIED] {
+        let path = shelf.path(&id, name);
+        let whole = disk::read_small(&*shelf.disk, &path, 1 << 20).unwrap();
+        let put_back = |bytes: &[u8]| disk::replace(&*shelf.disk, &path, bytes).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x10;
+            put_back(&flipped);
+            let found = shelf.read(&id, Depth::Bytes).unwrap();
+            assert!(!found.valid, "{name} byte {at}");
+            assert!(found.problems.iter().any(|p| p.to_string().contains(name)), "{name}: {:?}", found.problems);
+        }
+        put_back(&whole[..whole.len() - 1]);
+        assert!(!shelf.read(&id, Depth::Texts).unwrap().valid, "{name} cut");
+        shelf.disk.remove(&path).unwrap();
+        let found = shelf.read(&id, Depth::Texts).unwrap();
+        assert!(!found.valid, "{name} gone");
+        // Without the mark it is one that was not verified.
+        assert_eq!(found.problems.is_empty(), name == VERIFIED, "{:?}", found.problems);
+        put_back(&whole);
+        assert!(shelf.read(&id, Depth::Bytes).unwrap().valid);
+    }
+    shelf.unmark(&id).unwrap();
+    assert!(!shelf.read(&id, Depth::Bytes).unwrap().valid);
+    shelf.remove(&id).unwrap();
+    assert!(shelf.list().unwrap().is_empty());
+    assert!(matches!(shelf.remove(&id), Err(StoreError::Refused { exit: exit::NOT_FOUND, .. })));
+}
+
+#[test]
+fn names_sort_by_age_and_nothing_else_is_taken_for_one() {
+    let early = id(Micros(1_800_000_000_000_000), Lsn(9));
+    let late = id(Micros(1_800_000_000_001_000), Lsn(10));
+    assert_eq!(early, "20270115T080000.000Z-9");
+    assert!(early < late && lsn_of(&late) == Some(Lsn(10)));
+    for other in ["", "x", "20270115T080000.000Z", "20270115T080000.000Z-", "20270115T080000.000Z-9.new", "../etc-1"] {
+        assert_eq!(lsn_of(other), None, "{other}");
+    }
+    let machine = SimDisk::new();
+    assert!(matches!(shelf(&machine).read("../x", Depth::Texts), Err(StoreError::Refused { .. })));
+}

@@ -1,0 +1,172 @@
+//! Snapshots through the built programs: taken, listed, verified, damaged, removed.
+
+use crate::harness::{PATIENCE, TestStore};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn list(store: &TestStore) -> Vec<Value> {
+    store.json(&["snapshot", "list"]).as_array().unwrap().clone()
+}
+
+fn take(store: &TestStore) -> Value {
+    store.json(&["snapshot", "take", "--verify"])
+}
+
+fn id(snapshot: &Value) -> &str {
+    snapshot["id"].as_str().unwrap()
+}
+
+fn dir(snapshot: &Value) -> PathBuf {
+    snapshot["path"].as_str().unwrap().into()
+}
+
+/// A store with users and a verified snapshot.
+fn with_snapshot() -> (TestStore, crate::harness::Daemon, Value) {
+    let store = TestStore::new();
+    let daemon = store.start();
+    for user in ["joe", "ann"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    let taken = take(&store);
+    (store, daemon, taken)
+}
+
+// rows 87, 88, 89, 90, 91, 94: where it lies, what is in it, and that it is one to go back to
+#[test]
+fn a_snapshot_is_taken_verified_and_listed() {
+    let (store, _daemon, taken) = with_snapshot();
+    assert_eq!((&taken["verified"], &taken["schema_version"]), (&true.into(), &1.into()), "{taken}");
+    let dir = dir(&taken);
+    assert!(dir.starts_with(store.data.join("dbdata/snapshots")), "{taken}");
+    for file in ["mboxlist.redb", "MANIFEST", ".snaptime", ".verified"] {
+        assert!(dir.join(file).is_file(), "{file}");
+    }
+    assert_eq!(taken["lsn"], store.json(&["status"])["checkpoint_lsn"]);
+    assert!(store.json(&["status"])["snapshot_age"].as_f64().unwrap() < 60.0);
+    let listed = list(&store);
+    assert_eq!(listed.len(), 1);
+    for key in ["id", "path", "time", "lsn", "size", "verified", "schema_version"] {
+        assert_eq!(listed[0][key], taken[key], "{key}");
+    }
+    let verified = store.json(&["snapshot", "verify", "--all"]);
+    assert_eq!((&verified[0]["ok"], &verified[0]["findings"]), (&true.into(), &Value::Array(vec![])), "{verified}");
+    assert_eq!(verified[0]["zero_loss"], true, "{verified}");
+    // One without is verified by the daemon itself soon after.
+    store.ctl(&["user", "add", "eve"]).expect(0);
+    let second = store.json(&["snapshot", "take"]);
+    let begun = Instant::now();
+    while list(&store)[1]["verified"] != true {
+        assert!(begun.elapsed() < PATIENCE, "{second}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(store.ctl(&["snapshot", "list"]).expect(0).out.contains(id(&second)));
+    assert_eq!(store.ctl(&["snapshot", "verify", "20200101T000000.000Z-1"]).status, 68);
+}
+
+/// Damages one file in one way; gives back what it was.
+fn damage(file: &Path, way: &str) -> Vec<u8> {
+    let whole = std::fs::read(file).unwrap();
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    match way {
+        "flip" => bytes[middle] ^= 1,
+        "cut" => bytes.truncate(middle),
+        "empty" => bytes.clear(),
+        _ => {
+            std::fs::remove_file(file).unwrap();
+            return whole;
+        }
+    }
+    std::fs::write(file, bytes).unwrap();
+    whole
+}
+
+// rows 89, 91: what was damaged is found, named, and not valid any more; put back it is
+#[test]
+fn damage_of_every_file_is_found_and_named() {
+    let (store, _daemon, taken) = with_snapshot();
+    for name in ["mboxlist.redb", "MANIFEST", ".snaptime", ".verified"] {
+        for way in ["flip", "cut", "empty", "missing"] {
+            let file = dir(&taken).join(name);
+            let whole = damage(&file, way);
+            // A mark that is missing is that of a snapshot nobody has verified; the daemon does so by itself.
+            if (name, way) != (".verified", "missing") {
+                let listed = list(&store);
+                assert_eq!(listed[0]["verified"], false, "{name} {way}: {listed:?}");
+                let run = store.ctl(&["--json", "snapshot", "verify", id(&taken)]);
+                assert_eq!(run.status, 1, "{name} {way}: {run:?}");
+                let found = run.json();
+                assert_eq!(found[0]["ok"], false);
+                let named = found[0]["findings"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|f| f["file"].as_str().unwrap().ends_with(name));
+                assert!(named, "{name} {way}: {found}");
+            }
+            std::fs::write(&file, whole).unwrap();
+            store.ctl(&["snapshot", "verify", id(&taken)]).expect(0);
+            assert_eq!(list(&store)[0]["verified"], true, "{name} {way}");
+        }
+    }
+}
+
+// row 92: rotation keeps what is good, whatever came after it
+#[test]
+fn rotation_never_removes_the_newest_good_one() {
+    let store = TestStore::new();
+    let config = store.beside("keep.toml");
+    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n[snapshot]\nkeep = 2\nverify = false\n").unwrap();
+    let _daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    let good = take(&store);
+    for user in ["a", "b", "c"] {
+        store.ctl(&["user", "add", user]).expect(0);
+        let later = store.json(&["snapshot", "take", "--verify"]);
+        damage(&dir(&later).join("mboxlist.redb"), "flip");
+    }
+    store.ctl(&["snapshot", "prune"]).expect(64);
+    assert_eq!(list(&store).len(), 4);
+    let removed = store.json(&["snapshot", "prune", "--yes"]);
+    assert!(!removed["removed"].as_array().unwrap().is_empty(), "{removed}");
+    let left = list(&store);
+    assert!(left.len() >= 2 && id(&left[0]) == id(&good), "{left:?}");
+    assert_eq!(left[0]["verified"], true);
+    store.ctl(&["snapshot", "delete", id(&left[1])]).expect(64);
+    store.ctl(&["snapshot", "delete", "--yes", id(&left[1])]).expect(0);
+    store.ctl(&["snapshot", "delete", "--yes", id(&left[1])]).expect(68);
+    assert_eq!(list(&store).len(), left.len() - 1);
+}
+
+// row 96: no room or no rights: an error, no half directory, the old ones kept, and the store goes on
+#[test]
+fn a_snapshot_that_cannot_be_written_leaves_everything_as_it_was() {
+    let store = TestStore::new();
+    let place = store.beside("elsewhere");
+    let config = store.beside("elsewhere.toml");
+    let text = format!("[log]\nsegment_size = \"1MiB\"\n[snapshot]\ndirectory = {:?}\n", place.display().to_string());
+    std::fs::write(&config, text).unwrap();
+    let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    let first = take(&store);
+    // row 87: on another disk, too
+    assert!(dir(&first).starts_with(&place), "{first}");
+    // A file where the directory must be: nothing can be made there, whoever asks.
+    let aside = store.beside("aside");
+    std::fs::rename(&place, &aside).unwrap();
+    std::fs::write(&place, b"").unwrap();
+    let refused = store.ctl(&["snapshot", "take"]);
+    assert!(refused.status > 1 && refused.err.contains("elsewhere"), "{refused:?}");
+    assert!(daemon.log().contains("event=snapshot_failed"), "{}", daemon.log());
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    std::fs::remove_file(&place).unwrap();
+    std::fs::rename(&aside, &place).unwrap();
+    assert_eq!(id(&list(&store)[0]), id(&first));
+    // What a crash left is no snapshot, and is gone after the next one.
+    let half = place.join("20200101T000000.000Z-1.new");
+    std::fs::create_dir(&half).unwrap();
+    std::fs::write(half.join("mboxlist.redb.copy"), b"half").unwrap();
+    assert_eq!(list(&store).len(), 1);
+    take(&store);
+    assert!(!half.exists());
+    assert_eq!(list(&store).len(), 2);
+}
