@@ -59,7 +59,7 @@ fn a_dry_run_promises_no_numbers() {
 fn planned_verbs_are_refused_with_a_next_step() {
     let store = TestStore::new();
     let _daemon = store.start();
-    for words in ["snapshot list", "restore -f x", "user move joe", "recover --until-lsn 3", "log dump --follow"] {
+    for words in ["snapshot install x", "restore -f x", "user move joe", "recover --until-lsn 3", "log dump --follow"] {
         let words: Vec<&str> = words.split(' ').collect();
         let refused = store.ctl(&words).expect(64);
         assert!(refused.out.is_empty() && refused.err.contains("is planned, and not in version"), "{refused:?}");
@@ -67,8 +67,8 @@ fn planned_verbs_are_refused_with_a_next_step() {
         let json = store.ctl(&[&["--json"], &words[..]].concat()).expect(64).json();
         assert_eq!(json["error"]["code"], "usage");
     }
-    let batch = store.ctl_with(&["--json", "batch", "-"], Some(b"snapshot list\n")).expect(1).json();
-    assert!(batch["error"]["message"].as_str().unwrap().starts_with("snapshot is planned"), "{batch}");
+    let batch = store.ctl_with(&["--json", "batch", "-"], Some(b"drill\n")).expect(1).json();
+    assert!(batch["error"]["message"].as_str().unwrap().starts_with("drill is planned"), "{batch}");
     for words in [&["upgrade"][..], &["log", "reset"], &["recover", "--catastrophic"]] {
         let refused = store.storedd(words).expect(64);
         assert!(refused.out.is_empty() && refused.err.contains("is planned, and not in version"), "{refused:?}");

@@ -1,1 +1,168 @@
+//! The keeper on a simulated disk: stopped at every operation, and on a disk that is full.
 
+use super::*;
+use crate::disk::{Disk, Fault, Persist, SimDisk};
+use crate::env::SimEnv;
+use crate::model::Command;
+use crate::partition::Roots;
+use crate::store::decision::Policy;
+use crate::store::{Disks, OnProgress, Options};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const SETTINGS: Settings = Settings { interval: Duration::from_secs(86_400), keep: 2, verify: true, pace: 1 << 40 };
+
+#[derive(Debug)]
+struct SimRoots(SimDisk);
+
+impl Roots for SimRoots {
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(self.0.disk(&path.display().to_string())))
+    }
+
+    fn make(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        self.open(path)
+    }
+}
+
+/// Starts the store of this machine at a second of its life.
+fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
+    let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(machine.disk(name)) };
+    let disks = Disks {
+        data: disk("data"),
+        db: disk("db"),
+        log: disk("log"),
+        roots: Arc::new(SimRoots(machine.clone())),
+        partitions: BTreeMap::new(),
+        snapshots: Default::default(),
+    };
+    let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000 + second * 1_000_000), 7));
+    let options = Options { segment_size: 1 << 20, spares: 0, database_cache: 1 << 20, ..Options::default() };
+    let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+    let progress: OnProgress = Arc::new(|_| {});
+    let lock = crate::store::take_lock(&disks).unwrap();
+    let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress).unwrap();
+    let keeper = Keeper::new(store.clone(), env.clone()).unwrap();
+    (store, keeper, env)
+}
+
+fn change(store: &Store, name: &str) -> bool {
+    let mut id = [0; 16];
+    id[..name.len()].copy_from_slice(name.as_bytes());
+    store.commit(Command::PartitionAdd { name: name.to_owned(), id }).is_ok()
+}
+
+/// A machine whose store has two verified snapshots and was stopped; their names.
+fn with_two() -> (SimDisk, Vec<String>) {
+    let machine = SimDisk::new();
+    let (store, keeper, _) = start(&machine, 0);
+    let ids = ["a", "b"].map(|name| {
+        assert!(change(&store, name));
+        keeper.take(&SETTINGS, true).unwrap().snapshot.id
+    });
+    store.close().unwrap();
+    (machine.image(Persist::Nothing), ids.to_vec())
+}
+
+// rows 89, 90, 92, 96: wherever it is stopped, what counts as valid passes its verification, and a good one is there.
+#[test]
+fn stopped_at_every_operation_of_taking_rotating_and_deleting() {
+    let (base, ids) = with_two();
+    let (mut n, mut finished) = (0, 0);
+    while finished < 2 {
+        n += 1;
+        let machine = base.image(Persist::Everything);
+        let (store, keeper, _) = start(&machine, 1000);
+        machine.crash_at(machine.ops() + n);
+        let changed = change(&store, "c");
+        let taken = keeper.take(&SETTINGS, true);
+        let pruned = keeper.prune(&SETTINGS);
+        let deleted = keeper.delete(&ids[1]);
+        finished += usize::from(!machine.is_crashed());
+        for persist in [Persist::Nothing, Persist::Everything] {
+            let case = format!("stopped at {n}, {persist:?}");
+            let after = machine.image(persist);
+            let (store, keeper, _) = start(&after, 2000);
+            let listed = keeper.list().unwrap();
+            let valid: Vec<_> = listed.iter().filter(|s| s.valid).collect();
+            assert!(!valid.is_empty(), "{case}: no good one is left: {listed:?}");
+            assert!(listed.iter().all(|s| s.problems.is_empty()), "{case}: {listed:?}");
+            for snapshot in valid {
+                let verified = keeper.verify(Some(&snapshot.id), false).unwrap();
+                assert!(verified[0].findings.is_empty(), "{case}: {verified:?}");
+            }
+            if let Ok(taken) = &taken {
+                let there = listed.iter().find(|s| s.id == taken.snapshot.id);
+                assert!(there.is_some_and(|s| s.valid), "{case}: a snapshot that was promised is gone");
+                assert!(changed);
+            }
+            if deleted.is_ok() {
+                assert!(listed.iter().all(|s| s.id != ids[1]), "{case}: deleted, and there again");
+            }
+            if let Ok(removed) = &pruned {
+                assert!(listed.iter().all(|s| !removed.contains(&s.id)), "{case}: removed, and there again");
+            }
+            // The next one works, and clears what was left.
+            keeper.take(&SETTINGS, true).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let data = after.disk("data");
+            let left = data.list("dbdata/snapshots").unwrap();
+            assert!(left.iter().all(|e| snapshot::lsn_of(&e.name).is_some()), "{case}: {left:?}");
+            drop(store);
+        }
+    }
+    assert!(n > 40, "{n} operations");
+}
+
+// row 96: a full disk, at every operation: an error, and everything as it was; the store goes on.
+#[test]
+fn a_full_disk_takes_nothing_away() {
+    let (base, ids) = with_two();
+    let mut failed = 0;
+    for n in 1..200 {
+        let machine = base.image(Persist::Everything);
+        let (store, keeper, _) = start(&machine, 1000);
+        let at = machine.ops() + n;
+        machine.fail_at(at, Fault::NoSpaceForever);
+        let taken = keeper.take(&SETTINGS, true);
+        machine.heal();
+        if machine.ops() < at {
+            break;
+        }
+        failed += usize::from(taken.is_err());
+        let listed = keeper.list().unwrap();
+        let valid = |id: &str| listed.iter().any(|s| s.id == id && s.valid);
+        assert!(ids.iter().all(|id| valid(id)), "no space at {n}: {listed:?}");
+        assert!(change(&store, "c"), "no space at {n}");
+        keeper.take(&SETTINGS, true).unwrap_or_else(|e| panic!("no space at {n}: {e}"));
+    }
+    assert!(failed > 10, "{failed} failures");
+}
+
+// rows 86, 93: the first one some time after the first start, the next after the interval; a failure is not tried every second.
+#[test]
+fn one_is_taken_when_it_is_due() {
+    let machine = SimDisk::new();
+    let (store, keeper, env) = start(&machine, 0);
+    let at = |second: u64| env.set_now(Micros(1_800_000_000_000_000 + second * 1_000_000));
+    let count = || keeper.list().unwrap().len();
+    let settings = Settings { keep: 3, ..SETTINGS };
+    at(590);
+    keeper.tick(&settings);
+    assert_eq!((count(), keeper.ages()), (0, Ages::default()));
+    at(601);
+    keeper.tick(&settings);
+    let first = keeper.ages();
+    assert_eq!((count(), first.newest, first.valid), (1, first.valid, first.newest));
+    at(601 + 86_000);
+    keeper.tick(&settings);
+    assert_eq!(count(), 1);
+    for day in 1..6 {
+        at(700 + day * 86_500);
+        assert!(change(&store, &format!("p{day}")));
+        keeper.tick(&settings);
+    }
+    assert_eq!(count(), 3, "three are kept");
+    let listed = keeper.list().unwrap();
+    assert!(listed.iter().all(|s| s.valid), "{listed:?}");
+    assert!(keeper.ages().newest > first.newest);
+}
