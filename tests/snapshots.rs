@@ -112,6 +112,33 @@ fn damage_of_every_file_is_found_and_named() {
     }
 }
 
+// row 68, I4: the log behind a valid snapshot stays, and says why; without the snapshot it goes.
+#[test]
+fn the_log_behind_a_snapshot_is_kept() {
+    let (store, daemon, taken) = with_snapshot();
+    let segments = || store.json(&["log", "list"]).as_array().unwrap().clone();
+    let mut round = 0;
+    while segments().len() < 4 {
+        let lines: String = (0..2000).map(|n| format!("mailbox create user/joe/{round}-{n}\n")).collect();
+        store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+        store.ctl(&["checkpoint"]).expect(0);
+        round += 1;
+        assert!(round < 50);
+    }
+    let named =
+        |s: &Value| s["kept_for"].as_array().unwrap().iter().any(|why| why.as_str().unwrap().contains(id(&taken)));
+    assert!(segments().iter().all(named), "{:?}", segments());
+    assert_eq!(store.json(&["snapshot", "verify", id(&taken)])[0]["zero_loss"], true);
+    // Also over a start, whose checkpoint retires what nobody wants.
+    assert_eq!(daemon.stop(), 0);
+    let _daemon = store.start();
+    assert!(segments().len() >= 4 && named(&segments()[0]), "{:?}", segments());
+    store.ctl(&["snapshot", "delete", "--yes", id(&taken)]).expect(0);
+    store.ctl(&["user", "add", "eve"]).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    assert!(segments().len() < 3, "{:?}", segments());
+}
+
 // row 92: rotation keeps what is good, whatever came after it
 #[test]
 fn rotation_never_removes_the_newest_good_one() {

@@ -43,6 +43,7 @@ pub fn options(config: &Config) -> Options {
         reports: config.recovery.reports as usize,
         default_partition: config.store.default_partition.clone(),
         named: named(config),
+        snapshot_log_bytes: config.snapshot.log_bytes,
         limits: limits(config),
         ..Options::default()
     }

@@ -194,6 +194,8 @@ options! {
             "Verify each after it was taken; only a verified one is ever rolled back to.";
         pace: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
             "Bytes that a snapshot writes in a second, at the most, so that the disk is left to the log.";
+        log_bytes: u64 = GIB, Limit::Bytes(0, 1024 * GIB), Reload,
+            "Log that is kept so that a rollback to a snapshot loses nothing; where it does not suffice, the oldest snapshots go without, never the newest.";
     }
     /// The control socket.
     control: ControlOptions {

@@ -132,11 +132,12 @@ impl Daemon {
 
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
-        let limits = crate::place::limits(&config);
+        let (limits, snapshot_log) = (crate::place::limits(&config), config.snapshot.log_bytes);
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
         // After it: who opens a store meanwhile takes the limits from there.
         if let Some(store) = self.store.get() {
             store.set_limits(limits);
+            store.set_snapshot_log(snapshot_log);
         }
     }
 

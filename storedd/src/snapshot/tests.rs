@@ -34,7 +34,7 @@ fn a_byte_that_changes_and_a_file_that_goes_make_it_invalid_and_are_named() {
     let machine = SimDisk::new();
     let shelf = shelf(&machine);
     let id = put(&shelf, 42).unwrap();
-    assert_eq!(shelf.list().unwrap(), [id.clone()]);
+    assert_eq!(shelf.list().unwrap(), std::slice::from_ref(&id));
     let found = shelf.read(&id, Depth::Bytes).unwrap();
     assert!(found.valid && found.problems.is_empty() && found.lsn == Lsn(42), "{found:?}");
     for name in [DB_FILE, MANIFEST, SNAPTIME, VERIFIED] {

@@ -30,6 +30,7 @@ mod queue;
 mod recovery;
 mod replay;
 mod report;
+mod retention;
 mod sorted;
 mod stats;
 #[cfg(test)]
@@ -149,6 +150,8 @@ pub struct Options {
     pub default_partition: String,
     /// The options that name this store in commands that a report tells to run, each with a blank behind it.
     pub named: String,
+    /// Bytes of log that may be kept for snapshots; [`Store::set_snapshot_log`] changes them.
+    pub snapshot_log_bytes: u64,
     /// Limits at the start; [`Store::set_limits`] changes them.
     pub limits: plan::Limits,
 }
@@ -174,6 +177,7 @@ impl Default for Options {
             reports: 100,
             default_partition: "primary".to_owned(),
             named: String::new(),
+            snapshot_log_bytes: 1 << 30,
             limits: plan::Limits::default(),
         }
     }
@@ -294,6 +298,7 @@ pub struct Store {
     read_only: Mutex<Option<String>>,
     hold: bool,
     checkpointer: Checkpointer,
+    holds: retention::Holds,
     health: health::Health,
     stats: Stats,
     counter: counts::Counter,
@@ -364,6 +369,7 @@ impl Store {
             ),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
+            holds: retention::Holds::new(options.snapshot_log_bytes),
             health: health::Health::default(),
             stats: Stats::default(),
             counter: counts::Counter::default(),
@@ -446,7 +452,9 @@ impl Store {
     /// Retires the log segments that nothing needs any more (I4).
     fn retire(&self, checkpoint: Lsn) -> Result<Vec<Retired>> {
         let Some(running) = &self.running else { return Ok(Vec::new()) };
-        let retired = running.segments.retire(checkpoint)?;
+        let held = self.holds.held(&running.segments.list());
+        let upto = held.first().map_or(checkpoint, |oldest| oldest.lsn.min(checkpoint));
+        let retired = running.segments.retire(upto)?;
         if !retired.is_empty() {
             self.last_retired.store(self.env.now().0, Ordering::Release);
         }
@@ -460,6 +468,7 @@ impl Store {
         let checkpoint = self.checkpoint_lsn();
         let published = self.published_lsn();
         let list = running.segments.list();
+        let held = self.holds.held(&list);
         list.into_iter()
             .map(|segment| {
                 let active = segment.last_lsn.is_none();
@@ -471,6 +480,10 @@ impl Store {
                 if last_lsn.is_some_and(|last| last > checkpoint) {
                     kept_for.push(format!("recovery: holds records after checkpoint LSN {checkpoint}"));
                 }
+                let wants = held.iter().find(|hold| last_lsn.is_some_and(|last| last > hold.lsn));
+                kept_for.extend(
+                    wants.map(|hold| format!("rollback: snapshot {} and the log behind it lose nothing", hold.id)),
+                );
                 SegmentLine { segment, active, last_lsn, kept_for }
             })
             .collect()

@@ -285,6 +285,8 @@ pub fn open(
     tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
     expect_partitions(&store)?;
+    // Before the first segment is retired.
+    store.follow_snapshots();
     Ok((store, report))
 }
 

@@ -322,6 +322,7 @@ impl Keeper {
 
     /// Learns anew what there is.
     fn remember(&self) {
+        self.store.follow_snapshots();
         let listed = self.look(Depth::Texts).unwrap_or_default();
         let newest = |wanted: &dyn Fn(&Snapshot) -> bool| {
             listed.iter().rev().find(|(_, s)| s.manifest.is_some() && wanted(s)).map(|(_, s)| s.time())
