@@ -104,7 +104,9 @@ impl Daemon {
         let first = self.store.set(store.clone()).is_ok();
         assert!(first, "a daemon opens one store");
         // A reload during the recovery found no store to tell.
-        store.set_limits(crate::place::limits(&self.config()));
+        let config = self.config();
+        store.set_limits(crate::place::limits(&config));
+        store.set_snapshot_log(config.snapshot.log_bytes);
     }
 
     /// Has the store watched; to be called before [`Daemon::set_store`], with what the start found.
