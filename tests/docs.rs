@@ -110,7 +110,7 @@ fn every_verb_and_every_option_stands_in_a_man_page() {
     assert!(verbs.len() > 15, "{verbs:?}");
     for verb in verbs {
         assert!(pages.contains_key(&format!("storectl-{verb}.1")), "{verb}");
-        assert!(pages["storectl.1"].contains(&format!("storectl\\-{verb}\\fR(1)")), "{verb}");
+        assert!(pages["storectl.1"].contains(&format!("storectl\\-{}\\fR(1)", verb.replace('-', "\\-"))), "{verb}");
     }
     for option in storedd::config::OPTIONS {
         let head = format!("\\fB{}\\fR = ", option.key.replace('-', "\\-"));

@@ -12,6 +12,8 @@ mod docs;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod holding;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod kill;

@@ -215,6 +215,14 @@ mod tests {
             Request::SnapshotVerify { id: Some(s("i")), all: true },
             Request::SnapshotPrune,
             Request::SnapshotDelete { id: s("i") },
+            Request::LockTake { resource: s("r"), for_ms: Some(1), wait_ms: None, reason: s("w") },
+            Request::LockRelease { id: 1 },
+            Request::Locks,
+            Request::LockBreak { id: 2 },
+            Request::LockJoin { id: 3 },
+            Request::Freeze { for_ms: 4, reason: s("w") },
+            Request::Drain { wait_ms: Some(5) },
+            Request::ReadOnly { on: true, reason: s("w") },
         ]
     }
 
@@ -285,6 +293,14 @@ mod tests {
         "250000000101000000000000006901",
         "26000000",
         "27000000010000000000000069",
+        "2800000001000000000000007201010000000000000000010000000000000077",
+        "290000000100000000000000",
+        "2a000000",
+        "2b0000000200000000000000",
+        "2c0000000300000000000000",
+        "2d0000000400000000000000010000000000000077",
+        "2e000000010500000000000000",
+        "2f00000001010000000000000077",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [

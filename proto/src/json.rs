@@ -44,6 +44,8 @@ impl Reply {
             Reply::SnapshotTaken(x) => value(x),
             Reply::SnapshotsVerified(x) => value(x),
             Reply::SnapshotsRemoved(x) => value(x),
+            Reply::Locks(x) => value(x),
+            Reply::Lock(x) => value(x),
         }
     }
 }

@@ -35,6 +35,7 @@ pub mod codec;
 mod failure;
 pub mod frame;
 mod json;
+mod locks;
 pub mod naming;
 mod reply;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub mod utf7;
 
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
 pub use failure::*;
+pub use locks::*;
 pub use reply::*;
 pub use request::*;
 pub use state::*;

@@ -1,6 +1,7 @@
 //! What the daemon answers. Field names are the JSON keys of the command-line contract; a field is only ever added
 //! together with a new protocol version.
 
+use crate::locks::{Lock, Locks};
 use crate::state::{Maintenance, Stats, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,11 +80,15 @@ pub enum Reply {
     SnapshotsVerified(Vec<SnapshotVerified>),
     /// `snapshot prune`, `snapshot delete`.
     SnapshotsRemoved(SnapshotsRemoved),
+    /// `locks`.
+    Locks(Box<Locks>),
+    /// `locks hold`, `freeze`: what was granted; `locks break`: what was taken away.
+    Lock(Lock),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 34;
+    pub const COUNT: u32 = 36;
 
     /// Adds the next part of the same answer behind this one.
     ///

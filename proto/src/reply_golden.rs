@@ -75,6 +75,12 @@ fn replies() -> Vec<Reply> {
         json!({"SnapshotsVerified": [{"id": "i", "ok": true, "zero_loss": false, "rows": 1,
             "findings": [snapshot_finding]}]}),
         json!({"SnapshotsRemoved": {"removed": ["a", "b"]}}),
+        json!({"Locks": {"held": [{"id": 1, "resource": "r", "kind": "k", "pid": 2, "uid": 3, "verb": "v", "client": "c",
+            "reason": "w", "age": 4.0, "left": 5.0, "waiters": 6}], "waiting": [{"resource": "r", "wants": "w", "pid": 7,
+            "uid": 8, "verb": "v", "client": "c", "age": 9.0, "left": 10.0, "locks": [11], "behind": [12]}],
+            "deadlocks": 13, "waited_too_long": 14, "expired": 15, "oldest_change": 16.0, "limit": 17.0}}),
+        json!({"Lock": {"id": 1, "resource": "r", "kind": "k", "pid": 2, "uid": 3, "verb": "v", "client": "c",
+            "reason": "w", "age": 4.0, "left": null, "waiters": 6}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -117,6 +123,8 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (123, 0x8c28c185),
     (93, 0x328906b1),
     (30, 0xe857b252),
+    (235, 0x36dbe57f),
+    (82, 0x530e0a3d),
 ];
 
 #[test]

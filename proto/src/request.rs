@@ -225,11 +225,59 @@ pub enum Request {
         /// Its name.
         id: String,
     },
+    /// `locks hold`: answers with the lease when it is granted. It ends with the connection at the latest.
+    LockTake {
+        /// `/`, a user id, or the full name of a mailbox.
+        resource: String,
+        /// Milliseconds until it ends by itself; absent: five minutes.
+        for_ms: Option<u64>,
+        /// Longest wait for it in milliseconds; absent: as the configuration says.
+        wait_ms: Option<u64>,
+        /// Why; for `locks` and the log.
+        reason: String,
+    },
+    /// Ends a lease, or a freeze, of this connection; `NotFound` if it has ended by itself before.
+    LockRelease {
+        /// Its number.
+        id: u64,
+    },
+    /// `locks`; answered in every state.
+    Locks,
+    /// `locks break`: cuts the holder's connection and answers when the lease has ended; answered in every state.
+    LockBreak {
+        /// Number of the lease.
+        id: u64,
+    },
+    /// From now on this connection acts for the holder of a lease, whose user it must be of.
+    LockJoin {
+        /// Number of the lease.
+        id: u64,
+    },
+    /// `freeze`: answers with a lease on everything when all is on disk and nothing is written any more. `LockRelease`
+    /// ends it; it ends with the connection at the latest.
+    Freeze {
+        /// Milliseconds until it ends by itself, at most a minute.
+        for_ms: u64,
+        /// Why; for `locks` and the log.
+        reason: String,
+    },
+    /// `drain`: answered at once, the connection closes when the store has stopped.
+    Drain {
+        /// Longest wait for those who are there, in milliseconds; absent: as the configuration says.
+        wait_ms: Option<u64>,
+    },
+    /// `read-only on|off`: answers when the last change that was under way is on disk.
+    ReadOnly {
+        /// True: no changes from now on.
+        on: bool,
+        /// Why; for `status` and the log.
+        reason: String,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 40;
+    pub const COUNT: u32 = 48;
 
     /// Wire number.
     #[must_use]
@@ -275,6 +323,14 @@ impl Request {
             Request::SnapshotVerify { .. } => 37,
             Request::SnapshotPrune => 38,
             Request::SnapshotDelete { .. } => 39,
+            Request::LockTake { .. } => 40,
+            Request::LockRelease { .. } => 41,
+            Request::Locks => 42,
+            Request::LockBreak { .. } => 43,
+            Request::LockJoin { .. } => 44,
+            Request::Freeze { .. } => 45,
+            Request::Drain { .. } => 46,
+            Request::ReadOnly { .. } => 47,
         }
     }
 
@@ -329,6 +385,14 @@ impl Request {
         "snapshot verify",
         "snapshot prune",
         "snapshot delete",
+        "locks hold",
+        "locks release",
+        "locks",
+        "locks break",
+        "locks join",
+        "freeze",
+        "drain",
+        "read-only",
     ];
 }
 

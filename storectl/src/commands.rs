@@ -2,8 +2,9 @@
 
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
-    HealthArgs, ImportVerb, LogDumpArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, RecoverArgs,
-    RecoverRun, SnapshotVerb, TestArgs, UserVerb, Verb,
+    DrainArgs, FreezeArgs, HealthArgs, ImportVerb, LockBreakArgs, LockHoldArgs, LocksArgs, LocksVerb, LogDumpArgs,
+    LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun,
+    SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window};
 
@@ -19,6 +20,12 @@ pub enum Plan {
         /// Without a last checkpoint.
         now: bool,
     },
+    /// `drain`.
+    Drain(DrainArgs),
+    /// `locks hold`.
+    Hold(LockHoldArgs),
+    /// `freeze`.
+    Freeze(FreezeArgs),
     /// `config get`.
     ConfigGet(ConfigGetArgs),
     /// `config set`.
@@ -74,6 +81,8 @@ pub enum Form {
     },
     /// The one element of a list, as an object.
     Single,
+    /// `locks --why-stuck`.
+    Stuck,
 }
 
 impl Ask {
@@ -104,6 +113,21 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
+        Verb::Drain(args) => return Ok(Plan::Drain(args)),
+        Verb::Freeze(args) => return Ok(Plan::Freeze(args)),
+        Verb::Locks(LocksArgs { verb: Some(LocksVerb::Hold(args)), .. }) => return Ok(Plan::Hold(args)),
+        Verb::Locks(LocksArgs { verb: Some(LocksVerb::Break(LockBreakArgs { id, yes })), .. }) => {
+            let question = || format!("cut the connection of the holder of lease {id}?");
+            Ask::new(Request::LockBreak { id }).question(!yes, question)
+        }
+        Verb::Locks(LocksArgs { verb: None, why_stuck }) => locks(why_stuck),
+        Verb::ReadOnly(verb) => {
+            let (on, reason) = match verb {
+                ReadOnlyVerb::On(args) => (true, args.reason),
+                ReadOnlyVerb::Off => (false, String::new()),
+            };
+            Ask::new(Request::ReadOnly { on, reason })
+        }
         Verb::Restart => return Ok(Plan::Restart),
         Verb::Test(args) => return Ok(Plan::Test(args)),
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
@@ -143,6 +167,12 @@ pub fn status() -> Ask {
     Ask::new(Request::Status)
 }
 
+/// The request of `locks`; in words, or as tables.
+#[must_use]
+pub fn locks(why_stuck: bool) -> Ask {
+    Ask::new(Request::Locks).form(if why_stuck { Form::Stuck } else { Form::Plain })
+}
+
 /// The request of a report, live.
 #[must_use]
 pub fn report(last: Option<u32>) -> Ask {
@@ -167,6 +197,11 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::ConfigGet(_) => return refused("config get", "write: config show"),
         Plan::ConfigSet(_) => return refused("config set", "run it by itself: storectl config set OPTION VALUE"),
         Plan::ConfigCheck(_) => return refused("config check", "run it by itself: storectl config check"),
+        Plan::Drain(_) => return refused("drain", "run it by itself: storectl drain"),
+        Plan::Hold(_) => {
+            return refused("locks hold", "run the batch under it: storectl locks hold NAME -- storectl batch");
+        }
+        Plan::Freeze(_) => return refused("freeze", "run it by itself: storectl freeze"),
         Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),

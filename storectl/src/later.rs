@@ -4,17 +4,16 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use proto::{Code, Failure};
 
-/// Verbs by the verb they stand under, each with what to do instead.
-const VERBS: &[(&str, &[&str], Option<&str>)] = &[
-    ("", &["drain"], Some("storectl shutdown")),
-    ("", &["locks", "backup-db", "restore-db", "drill", "message", "check", "reconstruct"], None),
-    ("", &["backup", "restore", "expire", "purge", "export", "jobs", "freeze"], None),
-    ("", &["prepare-upgrade", "upgrade", "downgrade"], None),
-    ("log", &["reset"], None),
-    ("snapshot", &["install"], None),
-    ("user", &["move"], None),
-    ("mailbox", &["expunge", "undelete", "orphans"], None),
-    ("import", &["maildir", "mbox"], None),
+/// Verbs by the verb they stand under.
+const VERBS: &[(&str, &[&str])] = &[
+    ("", &["backup-db", "restore-db", "drill", "message", "check", "reconstruct"]),
+    ("", &["backup", "restore", "expire", "purge", "export", "jobs"]),
+    ("", &["prepare-upgrade", "upgrade", "downgrade"]),
+    ("log", &["reset"]),
+    ("snapshot", &["install"]),
+    ("user", &["move"]),
+    ("mailbox", &["expunge", "undelete", "orphans"]),
+    ("import", &["maildir", "mbox"]),
 ];
 
 /// Options by the verb they stand at.
@@ -32,17 +31,11 @@ pub fn failure(error: &clap::Error) -> Option<Failure> {
     let Some(ContextValue::String(found)) = error.get(kind) else { return None };
     let found = found.split(['=', ' ']).next().unwrap_or_default();
     let under = verb_of(error);
-    let instead = if kind == ContextKind::InvalidArg {
-        OPTIONS.iter().find(|(verb, words)| *verb == under && words.contains(&found)).map(|_| None)?
-    } else {
-        VERBS
-            .iter()
-            .find(|(verb, words, _)| *verb == under && words.contains(&found))
-            .map(|(_, _, instead)| *instead)?
-    };
+    let planned = if kind == ContextKind::InvalidArg { OPTIONS } else { VERBS };
+    planned.iter().find(|(verb, words)| *verb == under && words.contains(&found))?;
     let what = format!("{under} {found}");
     let message = format!("{} is planned, and not in version {}", what.trim(), env!("CARGO_PKG_VERSION"));
-    let hint = instead.unwrap_or("storectl --help lists what there is; README.md, \"What is coming\"");
+    let hint = "storectl --help lists what there is; README.md, \"What is coming\"";
     Some(Failure::new(Code::Usage, message).with_hint(hint))
 }
 

@@ -18,6 +18,7 @@ mod exit;
 #[cfg(test)]
 mod fake;
 mod files;
+mod holding;
 mod import;
 mod later;
 mod life;
@@ -112,10 +113,16 @@ fn act(cli: Cli) -> Outcome<u8> {
             ask::report(&global, &environment, style, out, None).map(|_| 2)
         }
         Plan::Recover(args) => Err(offline::run(&global, &offline::recover(&args))),
+        Plan::Test(args) if args.deadlocks && !args.recover && life::is_running(&global, &environment)? => {
+            ask::one(&global, &environment, style, out, &commands::locks(true))
+        }
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),
+        Plan::Drain(args) => life::drain(&global, &environment, style, out, args.wait),
+        Plan::Hold(args) => holding::hold(&global, &environment, args),
+        Plan::Freeze(args) => holding::freeze(&global, &environment, &args),
         Plan::Shutdown { now } => life::shutdown(&global, &environment, style, out, now),
         Plan::ConfigGet(args) => configuration::get(&global, &environment, style, out, &args),
         Plan::ConfigSet(args) => configuration::set(&global, &environment, style, out, &args),

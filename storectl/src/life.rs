@@ -34,7 +34,32 @@ pub fn shutdown(
     out: &mut dyn Write,
     now: bool,
 ) -> Outcome<u8> {
-    let (pid, process, reply) = stop_by(global, environment, &Request::Shutdown { now })?;
+    end(global, environment, style, out, &Request::Shutdown { now })
+}
+
+/// `drain`: comes back when everybody has left, or the limit has passed, and the process is gone.
+///
+/// # Errors
+/// As [`shutdown`].
+pub fn drain(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    wait: Option<Duration>,
+) -> Outcome<u8> {
+    let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    end(global, environment, style, out, &Request::Drain { wait_ms })
+}
+
+fn end(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    request: &Request,
+) -> Outcome<u8> {
+    let (pid, process, reply) = stop_by(global, environment, request)?;
     if !process.is_gone_within(GONE) {
         return Err(Stop::hint(
             Code::Busy,

@@ -5,7 +5,7 @@
 use crate::cli::Global;
 use crate::exit::Outcome;
 use crate::files;
-use proto::{Client, ClientError, Timeouts};
+use proto::{Client, ClientError, Request, Timeouts};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,7 +103,31 @@ fn connect_as(name: &str, path: &Path, timeout: Option<Duration>, long: bool) ->
         None if long => None,
         None => Some(PATIENCE),
     };
-    Client::connect(path, name, timeouts)
+    let mut client = Client::connect(path, name, timeouts)?;
+    if let Some(id) = lease(path, std::env::var_os(LEASE)) {
+        client.call(&Request::LockJoin { id })?;
+    }
+    Ok(client)
+}
+
+/// Set for a command that runs under a lease: its number, `@`, and the socket of the daemon that granted it.
+pub const LEASE: &str = "STOREDD_LEASE";
+
+/// What stands in [`LEASE`].
+#[must_use]
+pub fn lease_word(id: u64, path: &Path) -> OsString {
+    let mut word = OsString::from(format!("{id}@"));
+    word.push(path.canonicalize().as_deref().unwrap_or(path));
+    word
+}
+
+/// The lease that this process acts for at the daemon of this socket.
+fn lease(path: &Path, word: Option<OsString>) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let word = word?;
+    let at = word.as_bytes().iter().position(|byte| *byte == b'@')?;
+    let id = std::str::from_utf8(&word.as_bytes()[..at]).ok()?.parse().ok()?;
+    (word == lease_word(id, path)).then_some(id)
 }
 
 #[cfg(test)]
@@ -123,6 +147,15 @@ mod tests {
         assert_eq!(find(&global(Some("d"), None), &env), Path::new("d/control.sock"));
         assert_eq!(find(&global(None, None), &env), Path::new("/env.sock"));
         assert_eq!(find(&global(None, None), &none), Path::new(USUAL));
+    }
+
+    #[test]
+    fn a_lease_counts_at_the_daemon_that_granted_it() {
+        let word = lease_word(7, Path::new("/no/such@place.sock"));
+        assert_eq!(lease(Path::new("/no/such@place.sock"), Some(word.clone())), Some(7));
+        assert_eq!(lease(Path::new("/no/other.sock"), Some(word)), None);
+        assert_eq!(lease(Path::new("/s"), Some("x".into())), None);
+        assert_eq!(lease(Path::new("/s"), None), None);
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let keeper = Arc::new(jobs::snapshots::Keeper::new(store.clone(), env.clone())?);
     threads.keep(&keeper, &daemon)?;
     daemon.set_keeper(keeper);
+    threads.sweep(daemon.leases())?;
     daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());
 
@@ -326,7 +327,8 @@ fn event_loop(
     let (watched, env, mut pulse) = (store.clone(), place::env(), Pulse::default());
     let watchdog = systemd::watchdog(move || {
         let answered = watched.stats().answered.load(Ordering::Relaxed);
-        pulse.beats(watched.queue_len() > 0, answered, env.uptime())
+        // What stands still because somebody asked for it is not stuck.
+        pulse.beats(watched.queue_len() > 0 && !watched.is_still(), answered, env.uptime())
     });
     watchdog.map_err(|e| StoreError::io("start", "watchdog thread", e))?;
     let mut seen = store.last_times();
@@ -348,6 +350,7 @@ fn event_loop(
             _ if store.phase() == Phase::Poisoned => return Ok(Ended::Poisoned),
             // Without one of them the store would come to a halt later, and nobody would know why.
             _ if threads.one_died() => return Ok(Ended::ThreadDied),
+            Err(RecvTimeoutError::Timeout) if daemon.is_drained() => return Ok(Ended::Asked { now: false }),
             Err(RecvTimeoutError::Timeout) => {
                 let times = store.last_times();
                 // What could not be noted is noted at the next beat.

@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::jobs::snapshots::Keeper;
+use crate::leases::Leases;
 use crate::service::watch::{Excess, Watch};
 use crate::service::{Daemon, Event};
 use crate::store::Store;
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Between two looks at the deadlines of leases and waits.
+const SWEEP: Duration = Duration::from_millis(100);
 
 /// The threads that work for the store.
 pub(crate) struct Threads {
@@ -59,6 +63,17 @@ impl Threads {
                         std::thread::sleep(Duration::from_millis(50));
                     }
                 }
+            }
+        })
+    }
+
+    /// Starts the thread that ends leases at their deadline and waits at their limit.
+    pub(crate) fn sweep(&mut self, leases: &Arc<Leases>) -> Result<(), StoreError> {
+        let (leases, stop) = (leases.clone(), self.stop.clone());
+        self.spawn("leases", move || {
+            while !stop.load(Ordering::Acquire) {
+                leases.sweep();
+                std::thread::sleep(SWEEP);
             }
         })
     }

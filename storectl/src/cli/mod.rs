@@ -2,10 +2,12 @@
 //! The command line as types: verbs, options and help texts, once, for the shell, for the lines of a batch and for
 //! the completions. Nothing here does anything; `commands.rs` turns a verb into a request.
 
+mod holding;
 mod objects;
 mod service;
 mod values;
 
+pub use holding::*;
 pub use objects::*;
 pub use service::*;
 pub use values::*;
@@ -111,6 +113,15 @@ pub enum Verb {
     /// Bring mailboxes in from another server
     #[command(subcommand)]
     Import(ImportVerb),
+    /// Who holds what, and who waits for it
+    Locks(LocksArgs),
+    /// Have everything on disk and nothing written while a command runs, for a snapshot of the file system
+    Freeze(FreezeArgs),
+    /// Take no changes, by an operator's will
+    #[command(subcommand)]
+    ReadOnly(ReadOnlyVerb),
+    /// Let those who are connected finish and leave, refuse new work, then stop
+    Drain(DrainArgs),
     /// Stop the daemon: finish what is in flight, checkpoint, stop
     Shutdown(ShutdownArgs),
     /// Stop the store and start it again in the same process, with the configuration read anew; returns when it is ready

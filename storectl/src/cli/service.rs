@@ -196,7 +196,9 @@ pub struct RecoverRun {
 /// `test`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
-Runs the `storedd` beside storectl, which refuses (75) while a daemon lives.
+Runs the `storedd` beside storectl, which refuses (75) while a daemon lives; but
+--deadlocks is then answered by the daemon: who waits for whom, 1 if somebody
+has waited for longer than the limit.
 
 Example: storectl --data-dir ./store test -lv")]
 pub struct TestArgs {

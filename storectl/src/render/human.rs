@@ -1,6 +1,7 @@
 //! Answers for people: tables, aligned lines, sentences.
 
 use super::change;
+use super::locks;
 use super::snapshot;
 use super::status;
 use super::table::{Column, Grid, number, pairs, text};
@@ -226,6 +227,9 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Maintenance(Some(x)) => writeln!(out, "{}", status::maintenance(&x)),
         Reply::Config(x) => x.iter().try_for_each(|(key, value)| writeln!(out, "{key} = {}", printable(value))),
         Reply::Reloaded(x) => reloaded(out, &x),
+        Reply::Locks(x) if ask.form == Form::Stuck => locks::why_stuck(out, &x),
+        Reply::Locks(x) => locks::tables(out, &x, tty),
+        Reply::Lock(x) => writeln!(out, "lease {} on {} has ended (process {})", x.id, printable(&x.resource), x.pid),
         Reply::Changed(x) => match &ask.request {
             Request::Change { command, dry_run } => writeln!(out, "{}", change::sentence(command, *dry_run, &x)),
             _ => writeln!(out, "done (LSN {})", x.lsn),

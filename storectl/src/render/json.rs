@@ -96,6 +96,8 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Quota(x) => compact(out, &x),
         Reply::Changed(x) => compact(out, &x),
         Reply::Reloaded(x) => compact(out, &x),
+        Reply::Locks(x) => compact(out, &x),
+        Reply::Lock(x) => compact(out, &x),
         Reply::MailboxDetail(x) => compact(out, &flat(&x)),
     }
 }

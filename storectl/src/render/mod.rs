@@ -15,6 +15,7 @@ pub mod frame;
 mod human;
 pub mod ink;
 mod json;
+mod locks;
 pub mod notes;
 mod snapshot;
 mod status;
@@ -133,6 +134,7 @@ fn code(request: &Request, reply: &Reply) -> u8 {
         Reply::Verified(verified) if !verified.findings.is_empty() => PARTLY,
         Reply::SnapshotsVerified(all) if all.iter().any(|snapshot| !snapshot.ok) => PARTLY,
         Reply::SnapshotTaken(taken) if !taken.findings.is_empty() => PARTLY,
+        Reply::Locks(found) if locks::is_overdue(found) => PARTLY,
         Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,
         _ => DONE,
     }

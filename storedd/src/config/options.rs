@@ -276,11 +276,15 @@ options! {
     limits: LimitOptions {
         mailboxes_per_user: u32 = 0, Limit::Any, Reload,
             "Most mailboxes of one user, INBOX among them; 0: no limit; users who have more keep them.";
+        wait: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,
+            "How long a change waits for a mailbox that somebody holds (see `storectl locks`) before it is refused with 75.";
     }
     /// How the daemon stops.
     stop: StopOptions {
         timeout: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,
             "How long a stop waits for requests in flight before it closes their connections.";
+        drain: Duration = Duration::from_secs(300), Limit::Millis(0, 86_400_000), Reload,
+            "How long `storectl drain` waits for those who are connected to leave before it stops.";
     }
     /// What the daemon says, on stderr.
     messages: MessageOptions {

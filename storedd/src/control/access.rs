@@ -85,6 +85,7 @@ pub fn least(request: &Request) -> Role {
         | Request::ConfigShow { .. }
         | Request::Metrics
         | Request::SnapshotList
+        | Request::Locks
         | Request::Maintenance { window: Window::Show } => Role::Reader,
         // They read the whole log, which shows who did what and when.
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
@@ -93,6 +94,11 @@ pub fn least(request: &Request) -> Role {
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
         // They take ways back away.
         Request::SnapshotPrune | Request::SnapshotDelete { .. } => Role::Owner,
+        Request::LockTake { .. } | Request::LockRelease { .. } | Request::LockJoin { .. } => Role::Admin,
+        // They concern everybody: a connection that is cut, a store that stands still.
+        Request::LockBreak { .. } | Request::Freeze { .. } | Request::Drain { .. } | Request::ReadOnly { .. } => {
+            Role::Owner
+        }
         Request::Shutdown { .. } | Request::Restart { .. } | Request::ConfigReload { .. } => Role::Owner,
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),

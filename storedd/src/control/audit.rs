@@ -31,10 +31,15 @@ impl Audit {
             | Request::Maintenance { window: proto::Window::Start { .. } | proto::Window::Stop }
             | Request::SnapshotTake { .. }
             | Request::SnapshotPrune
-            | Request::ConfigReload { dry_run: false } => {
+            | Request::ConfigReload { dry_run: false }
+            | Request::Freeze { .. }
+            | Request::Drain { .. }
+            | Request::ReadOnly { .. } => {
                 vec![(request.verb(), String::new())]
             }
             Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],
+            Request::LockTake { resource, .. } => vec![(request.verb(), cut(resource))],
+            Request::LockBreak { id } => vec![(request.verb(), id.to_string())],
             _ => return None,
         };
         Some(Audit { asked })
@@ -131,7 +136,15 @@ mod tests {
     use proto::{Code, Command};
 
     fn peer() -> Peer {
-        Peer { uid: 1000, gid: 1000, pid: 42, client: "test".to_owned(), role: super::super::access::Role::Owner }
+        Peer {
+            connection: 1,
+            late: false,
+            uid: 1000,
+            gid: 1000,
+            pid: 42,
+            client: "test".to_owned(),
+            role: super::super::access::Role::Owner,
+        }
     }
 
     fn delete(user: &str) -> Command {

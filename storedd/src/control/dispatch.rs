@@ -12,6 +12,8 @@ pub enum Lane {
     Quick,
     /// On a thread that may block, one of a connection at a time.
     Slow,
+    /// Answered when others let it: from wherever that is.
+    Hold,
     /// Submitted in order, answered when it is on disk.
     Change,
 }
@@ -63,6 +65,11 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::SnapshotPrune
         | Request::SnapshotDelete { .. } => (Lane::Slow, Needs::Reading),
         Request::Checkpoint | Request::SnapshotTake { .. } => (Lane::Slow, Needs::Writing),
+        Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),
+        Request::LockBreak { .. } => (Lane::Slow, Needs::Nothing),
+        Request::LockTake { .. } | Request::LockJoin { .. } | Request::Freeze { .. } => (Lane::Hold, Needs::Reading),
+        Request::Drain { .. } => (Lane::Quick, Needs::Reading),
+        Request::ReadOnly { .. } => (Lane::Hold, Needs::Reading),
         Request::QuotaRecalc { dry_run: false } => (Lane::Slow, Needs::Writing),
         Request::Change { dry_run: true, .. } => (Lane::Slow, Needs::Reading),
         Request::Change { dry_run: false, .. } | Request::Atomic { .. } => (Lane::Change, Needs::Writing),

@@ -198,7 +198,7 @@ async fn welcome(stream: UnixStream, door: &Arc<Shared>, life: &mpsc::Sender<()>
     // Without credentials there is nobody to serve.
     let Ok(credentials) = stream.peer_cred() else { return };
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid().unwrap_or(0));
-    let peer = Peer { uid, gid, pid, client: String::new(), role: Role::Reader };
+    let peer = Peer { connection: 0, late: false, uid, gid, pid, client: String::new(), role: Role::Reader };
     let (owner, groups) = (door.owner, door.service.groups());
     if uid == 0 || uid == owner || groups == Groups::default() {
         return admit(stream, peer, access::role(uid, gid, owner, &groups), door, life).await;
@@ -266,6 +266,8 @@ async fn serve(mut stream: UnixStream, mut peer: Peer, place: Place) {
         return dismiss(&stream, &Failure::new(Code::Busy, text).with_hint("try again, or raise the limit"));
     };
     peer.client = hello.client;
+    peer.connection = id;
+    peer.late = !door.service.greeted(id);
     let outbox = Arc::new(Outbox::new(Arc::new(peer)));
     {
         let mut rooms = door.rooms();

@@ -7,7 +7,7 @@
 //! # Operation
 //! [`Listener`] puts the socket in its place; [`Door`] accepts, asks the kernel who the other end is, and waits for the
 //! greeting in a lobby that is small and short-lived, so that connections that say nothing never keep anybody out. A
-//! greeted connection is one task (`session`): requests go to one of four lanes ([`dispatch`]), answers come back through
+//! greeted connection is one task (`session`): requests go to one of five lanes ([`dispatch`]), answers come back through
 //! an outbox and leave together.
 //!
 //! | lane | where | which |
@@ -15,6 +15,7 @@
 //! | own | the door | greeting, `health`, ping |
 //! | quick | the connection's task | what reads a row or two, or nothing |
 //! | slow | a thread that may block; one of a connection at a time, a few in all | lists, dumps, checks, checkpoint, dry runs |
+//! | hold | wherever it is granted | leases and freezes, which may have to wait for others |
 //! | change | submitted by the task in order, answered from wherever the commit ends | changes |
 //!
 //! # Invariants
@@ -42,4 +43,7 @@ mod work;
 pub use door::Door;
 pub use limits::{Counters, Limits};
 pub use listen::Listener;
-pub use service::{Committed, Completion, Listing, PART_BYTES, PART_ROWS, Parts, Peer, Service, State, Stop};
+pub use service::{
+    Answered, Committed, Completion, Listing, OnPassage, PART_BYTES, PART_ROWS, Parts, Passage, Peer, Service, State,
+    Stop,
+};

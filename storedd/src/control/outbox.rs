@@ -4,8 +4,9 @@
 use super::audit::Audit;
 use super::limits::Share;
 use super::service::{Committed, Peer, Stop};
+use crate::leases::Pass;
 use crate::model::Command;
-use proto::{Code, Failure};
+use proto::{Code, Failure, Reply};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -21,6 +22,10 @@ pub(super) enum Item {
     Part(Vec<u8>),
     /// The last frame of what the slow lane worked on.
     Answer(Vec<u8>),
+    /// A change that had to wait for others may go, or must not.
+    Passed(Result<Pass, Failure>),
+    /// The answer to a request that had to wait for others.
+    Held { id: u64, answer: Result<Reply, Failure>, audit: Option<Audit> },
     /// A change whose partition is prepared, to be submitted now.
     Prepared { id: u64, command: Result<Command, Failure>, audit: Option<Audit> },
 }
@@ -34,6 +39,9 @@ impl Item {
                 let gone = Failure::from(Stop);
                 audit.failed(peer, command.as_ref().err().unwrap_or(&gone));
             }
+            Item::Held { audit: Some(audit), answer: Ok(_), .. } => audit.done(peer),
+            Item::Held { audit: Some(audit), answer: Err(failure), .. } => audit.failed(peer, failure),
+            Item::Held { .. } | Item::Passed(_) => {}
             Item::Changed { .. } | Item::Prepared { .. } | Item::Part(_) | Item::Answer(_) => {}
         }
     }
@@ -179,6 +187,8 @@ pub(super) struct Ticket {
     pub(super) audit: Option<Audit>,
     /// Counted as at work until answered.
     pub(super) at_work: Option<Share>,
+    /// Keeps others from what the change touches until it is answered.
+    pub(super) _pass: Option<Pass>,
 }
 
 impl Ticket {
@@ -215,6 +225,8 @@ mod tests {
 
     fn outbox() -> Outbox {
         Outbox::new(Arc::new(Peer {
+            connection: 1,
+            late: false,
             uid: 0,
             gid: 0,
             pid: 0,
@@ -234,7 +246,7 @@ mod tests {
 
     fn ticket(outbox: &Arc<Outbox>, counters: &Arc<Counters>) -> Ticket {
         let at_work = Share::take(counters, |c| &c.changes, 1, 10);
-        Ticket { outbox: outbox.clone(), id: 1, audit: None, at_work }
+        Ticket { outbox: outbox.clone(), id: 1, audit: None, at_work, _pass: None }
     }
 
     #[test]

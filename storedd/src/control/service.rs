@@ -1,6 +1,7 @@
 //! What the door needs of the house behind it. The daemon implements it over the store; a test over a map.
 
 use super::access::{Groups, Role};
+use crate::leases::Pass;
 use crate::lsn::Lsn;
 use crate::model::{Command, Outcome};
 use proto::{Code, Failure, Reply, Request};
@@ -41,6 +42,10 @@ impl State {
 /// Who asks, as the kernel says (`SO_PEERCRED`) and as it calls itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
+    /// Number of the connection, in no other use while the daemon runs.
+    pub connection: u64,
+    /// It came when the daemon was draining already.
+    pub late: bool,
     /// Effective user id of the process that connected.
     pub uid: u32,
     /// Its group id.
@@ -74,6 +79,21 @@ pub struct Committed {
 /// with an error: a client is never left waiting.
 pub type Completion = Box<dyn FnOnce(Result<Committed, Failure>) + Send>;
 
+/// Takes the answer to a request that may have to wait for others; may be called on any thread, and returns at once.
+pub type Answered = Box<dyn FnOnce(Result<Reply, Failure>) + Send>;
+
+/// Takes the answer to a change that had to wait for others.
+pub type OnPassage = Box<dyn FnOnce(Result<Pass, Failure>) + Send>;
+
+/// Whether a change may go.
+#[derive(Debug)]
+pub enum Passage {
+    /// Now; what it carries is dropped when it is answered.
+    Open(Option<Pass>),
+    /// Later: the callback is called.
+    Later,
+}
+
 /// Takes a part of a long answer; waits while the client is slow to read.
 pub type Parts<'a> = dyn FnMut(Reply) -> Result<(), Stop> + 'a;
 
@@ -95,6 +115,30 @@ pub trait Service: Send + Sync + 'static {
     /// The groups whose members may come in beside root and the daemon's user. Asked for every connection.
     fn groups(&self) -> Groups {
         Groups::default()
+    }
+
+    /// What the store can do for this one: who was there when a drain began goes on until the end.
+    fn state_for(&self, _peer: &Peer) -> State {
+        self.state()
+    }
+
+    /// A connection has greeted; gives false if it came too late to ask for new work.
+    fn greeted(&self, _connection: u64) -> bool {
+        true
+    }
+
+    /// A connection has ended, after all its calls.
+    fn gone(&self, _connection: u64) {}
+
+    /// Asks whether a change may go now; if it must wait for others, what `later` gives is called when it may, or must not.
+    /// Called in the order of the connection, and not again before the answer to the call before.
+    fn pass(&self, _peer: &Peer, _command: &Command, _later: &mut dyn FnMut() -> OnPassage) -> Passage {
+        Passage::Open(None)
+    }
+
+    /// Answers a request that may have to wait for others, by `done`. `cut` ends the connection at once.
+    fn hold(&self, _peer: &Peer, request: &Request, _cut: Box<dyn Fn() + Send>, done: Answered) {
+        done(Err(Failure::new(Code::Bug, format!("{} is not answered here", request.verb()))));
     }
 
     /// Submits a change. Called in the order in which a connection sent its changes, on a worker of the runtime: returns when

@@ -1,10 +1,12 @@
 //! One greeted connection, as one task: it reads requests, gives them to their lanes, and writes all answers that are
 //! ready with one call. Reading stops while too much is at work or unread, so that a client is slowed by its own speed.
 
+use super::audit::Audit;
 use super::door::Shared;
 use super::limits::{Share, count};
 use super::outbox::{Ending, Item, Outbox};
-use super::service::Peer;
+use super::service::{Peer, Stop};
+use crate::model::Command;
 use proto::frame::{CONNECTION_ID, FrameError, Inbox, Kind};
 use proto::{Code, Failure, Request, codec};
 use std::collections::VecDeque;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Room for one read.
 const READ_BYTES: usize = 16 << 10;
-/// How often a client that has sent all is asked whether it is still there for its answers.
+/// How often a client that has sent all, or is not read from, is asked whether it is still there for its answers.
 const PROBE: Duration = Duration::from_millis(500);
 /// A buffer longer than this is given back when it is empty, and counted while it is not.
 const KEEP_BYTES: usize = 64 << 10;
@@ -46,8 +48,10 @@ pub(super) struct Session {
     pub(super) waiting: VecDeque<(u64, Request)>,
     /// What the slow lane works on for this connection.
     pub(super) slow: Option<tokio::task::AbortHandle>,
-    /// A change waits for its partition; nothing behind it may overtake it.
+    /// A change waits for its partition, or for others; nothing behind it may overtake it.
     pub(super) barrier: bool,
+    /// The change that waits for others.
+    pub(super) blocked: Option<Blocked>,
     /// The client sends no more.
     eof: bool,
     /// Said last; from then on nothing is read.
@@ -58,6 +62,13 @@ pub(super) struct Session {
     partial_since: Option<Instant>,
     stalled_since: Option<Instant>,
     _open: Share,
+}
+
+/// A change that waits for others.
+pub(super) struct Blocked {
+    pub(super) id: u64,
+    pub(super) command: Command,
+    pub(super) audit: Option<Audit>,
 }
 
 enum Event {
@@ -92,6 +103,7 @@ impl Session {
             waiting: VecDeque::new(),
             slow: None,
             barrier: false,
+            blocked: None,
             eof: false,
             farewell: None,
             parted: false,
@@ -132,7 +144,7 @@ impl Session {
 
     async fn wait(&mut self, timer: Pin<&mut Sleep>) -> Event {
         let (may_read, room) = (!self.eof && !self.is_paused(), self.has_room());
-        let (unread, eof) = (self.unread() > 0, self.eof);
+        let (unread, deaf) = (self.unread() > 0, self.eof || self.barrier);
         let (mut reader, writer) = self.stream.split();
         let buffer = self.inbox.buffer();
         if may_read {
@@ -145,7 +157,7 @@ impl Session {
             count = reader.read_buf(buffer), if may_read => Event::Read(count),
             result = writer.writable(), if unread => Event::Writable(result),
             () = timer => Event::Time,
-            () = sleep(PROBE), if eof => Event::Probe,
+            () = sleep(PROBE), if deaf => Event::Probe,
         }
     }
 
@@ -293,8 +305,8 @@ impl Session {
         Ok(())
     }
 
-    /// A client that sends no more may have gone altogether, which the end of its stream does not tell; a write of nothing
-    /// does.
+    /// A client that sends no more, or is not read from, may have gone altogether, which the end of its stream does not
+    /// tell; a write of nothing does.
     fn probe(&self) -> io::Result<()> {
         let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
         match rustix::net::send(&self.stream, &[], flags) {
@@ -350,5 +362,9 @@ impl Drop for Session {
             // Ends only what still waits for a place; work that has begun sees the closed outbox.
             slow.abort();
         }
+        if let Some(Blocked { audit: Some(audit), .. }) = self.blocked.take() {
+            audit.failed(&self.peer, &Failure::from(Stop));
+        }
+        self.door.service.gone(self.peer.connection);
     }
 }

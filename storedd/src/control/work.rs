@@ -6,9 +6,9 @@ use super::convert;
 use super::dispatch::{self, Lane};
 use super::door::Shared;
 use super::limits::Share;
-use super::outbox::{Item, Outbox, Ticket};
-use super::service::{Peer, Stop};
-use super::session::Session;
+use super::outbox::{Ending, Item, Outbox, Ticket};
+use super::service::{OnPassage, Passage, Peer, Stop};
+use super::session::{Blocked, Session};
 use crate::model;
 use proto::codec::{self, CodecError, Payload};
 use proto::frame::{self, CONNECTION_ID, Kind};
@@ -51,18 +51,19 @@ impl Session {
             let failure = Failure::new(Code::NotPermitted, text).with_hint("run this as root: sudo storectl");
             return self.refuse(id, Audit::of(&request), &failure);
         }
-        let state = self.door.service.state();
+        let state = self.door.service.state_for(&self.peer);
         match dispatch::lane(&request, state) {
             Err(failure) => self.refuse(id, Audit::of(&request), &failure),
             Ok(Lane::Own) => {
                 let answer = match request {
-                    Request::Health => dispatch::health(state),
+                    Request::Health => dispatch::health(self.door.service.state()),
                     _ => Err(Failure::new(Code::Protocol, "greeted already")),
                 };
                 self.answer(id, &answer);
             }
             Ok(Lane::Quick) => self.quick(id, &request),
             Ok(Lane::Slow) => self.enqueue(id, request),
+            Ok(Lane::Hold) => self.hold(id, &request),
             Ok(Lane::Change) if needs_partition(&request) => {
                 self.barrier = true;
                 self.enqueue(id, request);
@@ -90,8 +91,46 @@ impl Session {
         self.answer(id, &answer);
     }
 
-    /// Gives a change to the store, whose queue is bounded.
+    /// Hands over a request that may have to wait for others.
+    fn hold(&mut self, id: u64, request: &Request) {
+        self.in_flight += 1;
+        let (audit, outbox, ended) = (Audit::of(request), self.outbox.clone(), self.outbox.clone());
+        let done = Box::new(move |answer| outbox.push(Item::Held { id, answer, audit }));
+        let cut = Box::new(move || ended.end(Ending::Now));
+        let _ = guarded(|| {
+            self.door.service.hold(&self.peer, request, cut, done);
+            Ok(())
+        });
+    }
+
+    /// Gives a change to the store, unless it has to wait for others first.
     fn submit(&mut self, id: u64, command: Result<model::Command, Failure>, audit: Option<Audit>) {
+        let command = match command {
+            Ok(command) => command,
+            Err(failure) => return self.give(id, Err(failure), audit, None),
+        };
+        let outbox = &self.outbox;
+        let mut later = || -> OnPassage {
+            let outbox = outbox.clone();
+            Box::new(move |passed| outbox.push(Item::Passed(passed)))
+        };
+        match self.door.service.pass(&self.peer, &command, &mut later) {
+            Passage::Open(pass) => self.give(id, Ok(command), audit, pass),
+            Passage::Later => {
+                self.barrier = true;
+                self.blocked = Some(Blocked { id, command, audit });
+            }
+        }
+    }
+
+    /// Gives a change to the store, whose queue is bounded.
+    fn give(
+        &mut self,
+        id: u64,
+        command: Result<model::Command, Failure>,
+        audit: Option<Audit>,
+        pass: Option<crate::leases::Pass>,
+    ) {
         let (door, limit) = (&self.door, self.door.limits.queue);
         let prepared = command.and_then(|command| {
             let at_work = Share::take(&door.counters, |c| &c.changes, 1, limit).ok_or_else(|| {
@@ -101,7 +140,7 @@ impl Session {
         });
         match prepared {
             Ok((command, at_work)) => {
-                let ticket = Ticket { outbox: self.outbox.clone(), id, audit, at_work: Some(at_work) };
+                let ticket = Ticket { outbox: self.outbox.clone(), id, audit, at_work: Some(at_work), _pass: pass };
                 let done = Box::new(move |answer| ticket.answer(answer));
                 // The ticket answers, also when the store fails before it has called it.
                 let _ = guarded(|| {
@@ -139,6 +178,24 @@ impl Session {
                 self.in_flight -= 1;
                 self.out.extend_from_slice(&frame);
                 self.next_slow();
+            }
+            Item::Held { id, answer, audit } => {
+                self.in_flight -= 1;
+                match (audit, &answer) {
+                    (Some(audit), Ok(_)) => audit.done(&self.peer),
+                    (Some(audit), Err(failure)) => audit.failed(&self.peer, failure),
+                    (None, _) => {}
+                }
+                self.answer(id, &answer);
+            }
+            Item::Passed(passed) => {
+                self.barrier = false;
+                if let Some(Blocked { id, command, audit }) = self.blocked.take() {
+                    match passed {
+                        Ok(pass) => self.give(id, Ok(command), audit, Some(pass)),
+                        Err(failure) => self.give(id, Err(failure), audit, None),
+                    }
+                }
             }
             Item::Prepared { id, command, audit } => {
                 self.barrier = false;

@@ -1,8 +1,10 @@
 //! The daemon as the control door sees it: state, changes, queries. The one implementation of [`Service`] in the product.
 
 mod exposition;
+mod holding;
 mod lists;
 mod logs;
+mod modes;
 mod numbers;
 mod quotas;
 mod reload;
@@ -15,9 +17,10 @@ pub(crate) use numbers::percent;
 use crate::config::Config;
 use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
-use crate::control::{Committed, Completion, Counters, Parts, Peer, Service, State};
+use crate::control::{Answered, Committed, Completion, Counters, OnPassage, Parts, Passage, Peer, Service, State};
 use crate::env::Env;
 use crate::jobs::snapshots::Keeper;
+use crate::leases::Leases;
 use crate::lsn::Lsn;
 use crate::model::{Command, Rows, Table};
 use crate::partition::PartitionId;
@@ -70,6 +73,8 @@ pub struct Daemon {
     begun_at: crate::lsn::Micros,
     /// One reload at a time; what puts a configuration into effect outside the daemon.
     apply: Mutex<reload::Apply>,
+    leases: Arc<Leases>,
+    modes: modes::Modes,
 }
 
 impl Daemon {
@@ -80,6 +85,8 @@ impl Daemon {
             config: RwLock::new(Arc::new(config)),
             started: env.uptime(),
             begun_at: env.now(),
+            leases: Arc::new(Leases::new(env.clone())),
+            modes: modes::Modes::default(),
             env,
             store: OnceLock::new(),
             watch: OnceLock::new(),
@@ -121,9 +128,29 @@ impl Daemon {
         assert!(first, "a store has one keeper of its snapshots");
     }
 
-    /// Refuses new changes from now on.
+    /// Refuses new changes from now on, and those that wait for others.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.leases.close();
+    }
+
+    /// Who holds what.
+    #[must_use]
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
+    /// The state for those who were there before a drain began.
+    fn inner_state(&self) -> State {
+        let Some(store) = self.store.get() else { return State::Recovering };
+        if self.draining.load(Ordering::Acquire) {
+            return State::Draining;
+        }
+        match store.phase() {
+            Phase::Ready => State::Ready,
+            Phase::ReadOnly(_) => State::ReadOnly,
+            Phase::Poisoned => State::Poisoned,
+        }
     }
 
     /// The configuration in effect.
@@ -215,15 +242,31 @@ pub struct Handle(pub Arc<Daemon>);
 
 impl Service for Handle {
     fn state(&self) -> State {
-        let Some(store) = self.0.store.get() else { return State::Recovering };
-        if self.0.draining.load(Ordering::Acquire) {
-            return State::Draining;
+        match self.0.inner_state() {
+            State::Ready if self.0.modes.is_leaving() => State::Draining,
+            state => state,
         }
-        match store.phase() {
-            Phase::Ready => State::Ready,
-            Phase::ReadOnly(_) => State::ReadOnly,
-            Phase::Poisoned => State::Poisoned,
-        }
+    }
+
+    fn state_for(&self, peer: &Peer) -> State {
+        if peer.late { self.state() } else { self.0.inner_state() }
+    }
+
+    fn greeted(&self, connection: u64) -> bool {
+        self.0.modes.greeted(connection)
+    }
+
+    fn gone(&self, connection: u64) {
+        self.0.modes.gone(connection);
+        self.0.leases.gone(connection);
+    }
+
+    fn pass(&self, peer: &Peer, command: &Command, later: &mut dyn FnMut() -> OnPassage) -> Passage {
+        self.0.pass(peer, command, later)
+    }
+
+    fn hold(&self, peer: &Peer, request: &Request, cut: Box<dyn Fn() + Send>, done: Answered) {
+        self.0.hold(peer, request, cut, done);
     }
 
     fn groups(&self) -> Groups {
@@ -308,6 +351,13 @@ impl Service for Handle {
             Request::SnapshotVerify { id, all } => daemon.snapshot_verify(id.as_deref(), *all),
             Request::SnapshotPrune => daemon.snapshot_prune(),
             Request::SnapshotDelete { id } => daemon.snapshot_delete(id),
+            Request::Locks => Ok(daemon.locks()),
+            Request::LockRelease { id } => daemon.lock_release(peer, *id),
+            Request::LockBreak { id } => daemon.lock_break(peer, *id),
+            Request::Drain { wait_ms } => Ok(daemon.begin_drain(peer, *wait_ms)),
+            Request::LockTake { .. } | Request::LockJoin { .. } | Request::Freeze { .. } | Request::ReadOnly { .. } => {
+                Err(Failure::new(Code::Bug, "this is no query"))
+            }
             Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }

@@ -33,6 +33,7 @@ mod report;
 mod retention;
 mod sorted;
 mod stats;
+mod still;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -64,7 +65,7 @@ use ids::Blocks;
 use queue::Queue;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 use view::Base;
@@ -215,6 +216,15 @@ pub enum Phase {
     Poisoned,
 }
 
+/// Why no changes are taken.
+#[derive(Debug, Default)]
+struct ReadOnly {
+    /// The store's own reason.
+    cause: Option<String>,
+    /// Somebody's.
+    asked: Option<String>,
+}
+
 /// A retired log segment, by file name.
 pub type Retired = String;
 
@@ -295,7 +305,9 @@ pub struct Store {
     /// Log bytes written when the last checkpoint began.
     logged_before: AtomicU64,
     poison: OnceLock<StoreError>,
-    read_only: Mutex<Option<String>>,
+    read_only: Mutex<ReadOnly>,
+    /// It stands still, see there.
+    still: AtomicBool,
     hold: bool,
     checkpointer: Checkpointer,
     holds: retention::Holds,
@@ -364,9 +376,12 @@ impl Store {
             last_retired: AtomicU64::new(0),
             logged_before: AtomicU64::new(0),
             poison: OnceLock::new(),
-            read_only: Mutex::new(
-                (verdict == Verdict::Hold).then(|| "held after a loss; see storectl recover --report".to_owned()),
-            ),
+            read_only: Mutex::new(ReadOnly {
+                cause: (verdict == Verdict::Hold)
+                    .then(|| "held after a loss; see storectl recover --report".to_owned()),
+                asked: None,
+            }),
+            still: AtomicBool::new(false),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
             holds: retention::Holds::new(options.snapshot_log_bytes),
@@ -412,7 +427,8 @@ impl Store {
         if self.poison.get().is_some() {
             return Phase::Poisoned;
         }
-        match &*lock(&self.read_only) {
+        let read_only = lock(&self.read_only);
+        match read_only.cause.as_ref().or(read_only.asked.as_ref()) {
             Some(why) => Phase::ReadOnly(why.clone()),
             None => Phase::Ready,
         }
@@ -440,12 +456,18 @@ impl Store {
     }
 
     pub(crate) fn set_read_only(&self, why: String) {
-        *lock(&self.read_only) = Some(why);
+        lock(&self.read_only).cause = Some(why);
+    }
+
+    /// Takes no more changes for the reason that somebody gives, or takes them again with `None`. It lifts nothing but
+    /// itself: neither a hold nor what a failed checkpoint has closed.
+    pub fn close_to_changes(&self, why: Option<String>) {
+        lock(&self.read_only).asked = why;
     }
 
     pub(crate) fn clear_read_only(&self) {
         if !self.hold {
-            *lock(&self.read_only) = None;
+            lock(&self.read_only).cause = None;
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Spares {
     /// Bytes that stay free on the disk: a spare that is not needed to start does not take them.
     reserve: u64,
     stock: Mutex<Stock>,
+    /// Held while a spare is made ahead.
+    pace: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,7 @@ impl Spares {
                 _ => {}
             }
         }
-        Ok(Spares { disk, segment_bytes, wanted, reserve, stock: Mutex::new(stock) })
+        Ok(Spares { disk, segment_bytes, wanted, reserve, stock: Mutex::new(stock), pace: Mutex::default() })
     }
 
     /// Length of each spare.
@@ -156,8 +158,14 @@ impl Spares {
             return Ok(false);
         }
         drop(stock);
+        let _pace = self.pause();
         self.make(self.reserve)?;
         Ok(true)
+    }
+
+    /// Waits for the spare that is being made ahead, and has the next one wait until what this gives is dropped.
+    pub fn pause(&self) -> MutexGuard<'_, ()> {
+        self.pace.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Takes over files that the log needs no more, by name. As many as are wanted become spares, zeroed later by

@@ -112,7 +112,15 @@ impl Doors {
         let daemon = Daemon::new(storedd.config.clone(), place::env(), events, Arc::new(Counters::default()));
         daemon.set_store(Arc::clone(&storedd.store));
         let handle = Handle(Arc::new(daemon));
-        let peer = Peer { uid: 0, gid: 0, pid: 0, client: String::new(), role: storedd::control::access::Role::Owner };
+        let peer = Peer {
+            connection: 1,
+            late: false,
+            uid: 0,
+            gid: 0,
+            pid: 0,
+            client: String::new(),
+            role: storedd::control::access::Role::Owner,
+        };
         let specimen = Request::MailboxShow { name: job::mailbox_name(0, 0) };
         let reply = handle.query(&specimen, &peer, &mut |_| Ok(()));
         let reply = reply.map_err(|e| Failure::new(e.to_string()))?;

@@ -93,6 +93,10 @@ impl Service for Fake {
         self.groups.lock().unwrap().clone()
     }
 
+    fn hold(&self, _peer: &Peer, _request: &Request, _cut: Box<dyn Fn() + Send>, done: Answered) {
+        done(Ok(Reply::Done(proto::Done { done: true })));
+    }
+
     fn change(&self, _peer: &Peer, command: Command, done: Completion) {
         let name = match command {
             Command::UserDelete { user } => user,

@@ -77,6 +77,14 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
         (Request::SnapshotPrune, Role::Owner),
         (Request::SnapshotDelete { id: s("i") }, Role::Owner),
+        (Request::LockTake { resource: s("m"), for_ms: None, wait_ms: None, reason: s("r") }, Role::Admin),
+        (Request::LockRelease { id: 1 }, Role::Admin),
+        (Request::Locks, Role::Reader),
+        (Request::LockBreak { id: 1 }, Role::Owner),
+        (Request::LockJoin { id: 1 }, Role::Admin),
+        (Request::Freeze { for_ms: 1, reason: s("r") }, Role::Owner),
+        (Request::Drain { wait_ms: None }, Role::Owner),
+        (Request::ReadOnly { on: true, reason: s("r") }, Role::Owner),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));
