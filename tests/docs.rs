@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+/// The pages for administrators.
+const PAGES: [&str; 5] = ["install.md", "first-day.md", "operations.md", "alarms.md", "monitoring/README.md"];
+
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -59,6 +62,23 @@ fn the_store_is_operated_as_told() {
     follow(&store, "operations.md");
 }
 
+#[test]
+fn alarms_are_looked_at_as_told() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    follow(&store, "alarms.md");
+}
+
+/// With `--data-dir` the configuration of the service is not read: a log on another disk would count as lost.
+#[test]
+fn no_page_names_the_store_of_the_service_past_its_configuration() {
+    for name in PAGES {
+        let text = page(name);
+        let wrong = text.lines().find(|line| line.contains("--data-dir /") || line.contains("--data-dir=/"));
+        assert_eq!(wrong, None, "{name}");
+    }
+}
+
 /// The table of exit statuses is that of the programs, and says of each what the unit does.
 #[test]
 fn the_page_knows_every_exit_status() {
@@ -82,9 +102,10 @@ fn the_page_knows_every_exit_status() {
 /// Every file that a page for administrators points at is there.
 #[test]
 fn links_lead_somewhere() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    for name in ["install.md", "first-day.md", "operations.md"] {
+    for name in PAGES {
         let text = page(name);
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        let docs = docs.parent().unwrap();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let local: Vec<&str> = links.filter(|link| !link.contains("://")).collect();
         assert!(!local.is_empty(), "{name}");

@@ -137,13 +137,14 @@ fn an_option_is_set_shown_and_checked() {
     assert_eq!(store.json(&["config", "get", "messages.level"]), "debug");
 
     let before = fs::read(&file).unwrap();
-    for (option, value, place) in [
-        ("log.spares", "1000", "0 to 64"),
-        ("log.sparse", "1", "log.sparse"),
-        ("log.segment_size", "3MiB", "a power of two"),
-    ] {
+    for (option, value, place) in [("log.spares", "1000", "0 to 64"), ("log.segment_size", "3MiB", "a power of two")] {
         let refused = store.ctl(&["config", "set", option, value]).expect(78);
         assert!(refused.err.contains("storedd.toml") && refused.err.contains(place), "{refused:?}");
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+    for words in [&["log.spare", "--default"][..], &["log.spare", "1"]] {
+        let refused = store.ctl(&[&["config", "set"], words].concat()).expect(65);
+        assert!(refused.err.contains("config get log.spares"), "{refused:?}");
         assert_eq!(fs::read(&file).unwrap(), before);
     }
     assert_eq!(store.json(&["config", "set", "log.spares", "7", "--dry-run"])["dry_run"], true);
@@ -172,6 +173,15 @@ fn an_option_is_set_shown_and_checked() {
     assert!(bad.err.contains("storedd.toml:2: messages.level"), "{bad:?}");
     // The way out of a bad file is the same command.
     store.ctl(&["config", "set", "messages.level", "info"]).expect(0);
+    // The command line, which named the directory, wins over the file.
+    let given = store.json(&["config", "set", "control.socket", "/run/other.sock"]);
+    assert_eq!(given["in_force"], false, "{given}");
+    assert_eq!(store.json(&["config", "set", "control.socket", "--default"])["option"], "control.socket");
+    // The same file by another name.
+    std::os::unix::fs::symlink(&file, file.with_file_name("link.toml")).unwrap();
+    let link = file.with_file_name("link.toml");
+    let set = store.json(&["--config", link.to_str().unwrap(), "config", "set", "messages.level", "warn"]);
+    assert_eq!(set["in_force"], true, "{set}");
     assert_eq!(daemon.stop(), 0);
     let mut none = TestStore::new();
     none.small_logs = false;

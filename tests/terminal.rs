@@ -46,7 +46,9 @@ fn completions_know_the_names_of_the_store() {
     for user in ["joe@example.org", "jane", "bob"] {
         store.ctl(&["user", "add", user]).expect(0);
     }
-    store.ctl(&["mailbox", "create", "user/jane/Zwei Wörter"]).expect(0);
+    for name in ["user/jane/Zwei Wörter", "user/jane/`id`!", "user/jane/{a,b}[c]#~"] {
+        store.ctl(&["mailbox", "create", name]).expect(0);
+    }
     let line = |rest: &str| format!("storectl --data-dir store {rest}");
     let words = |rest: &[&'static str]| [&["storectl", "--data-dir", "store"], rest].concat();
 
@@ -57,7 +59,9 @@ fn completions_know_the_names_of_the_store() {
     assert_eq!(offered(&store, &line("mailbox show u"), &words(&["mailbox", "show", "u"])), ["user/"]);
     let mailboxes = words(&["mailbox", "show", "user/jane/"]);
     let found = offered(&store, &line("mailbox show user/jane/"), &mailboxes);
-    assert_eq!(found, ["user/jane/INBOX", r"user/jane/Zwei\ Wörter"]);
+    // What a shell would act on is put on the line quoted.
+    let quoted = [r"user/jane/Zwei\ Wörter", r"user/jane/\`id\`\!", r"user/jane/\{a\,b\}\[c\]#~"];
+    assert_eq!(found, [&["user/jane/INBOX"][..], &quoted].concat());
     let partition = words(&["user", "add", "x", "--partition", ""]);
     assert_eq!(offered(&store, &line("user add x --partition "), &partition), ["primary"]);
 

@@ -68,7 +68,7 @@ const BASH: &str = r#"_storectl() {
     done=${typed%"$2"}
     COMPREPLY=()
     while IFS= read -r word || [[ -n $word ]]; do
-        [[ $word == *[[:space:]\'\"\\\$\&\;\(\)\<\>\|\*\?]* ]] && printf -v word %q "$word"
+        [[ $word == *[[:space:]\'\"\#\\\$\&\;\(\)\<\>\|\*\?\`\!\[\]\^\{\}\~]* ]] && printf -v word %q "$word"
         COMPREPLY+=("${word#"$done"}")
         [[ $word == *[=/:] ]] && compopt -o nospace
     done < <(_CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) ASKED=bash storectl -- "${words[@]}" 2>/dev/null)

@@ -16,17 +16,17 @@ use rustix::process::{Pid, PidfdFlags};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Longest wait for the process to be gone after it has stopped the store and closed the connection.
-const GONE: Duration = Duration::from_secs(10);
 /// Longest wait of `restart` for a ready store, unless `--timeout` says otherwise: a recovery may have to come first.
 const READY: Duration = Duration::from_secs(300);
 /// Between two looks at a daemon that is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// `shutdown`: comes back when the process is gone.
+/// `shutdown`: comes back when the process is gone. The connection is closed when this client's work is done; the daemon
+/// may still wait for others (`[stop] timeout`) and make a checkpoint that takes as long as it takes. So there is no limit
+/// but `--timeout`.
 ///
 /// # Errors
-/// As [`one`]; a process that does not go (75).
+/// Those of the daemon; a process that is still there when `--timeout` is over (75).
 pub fn shutdown(
     global: &Global,
     environment: &Environment,
@@ -60,11 +60,11 @@ fn end(
     request: &Request,
 ) -> Outcome<u8> {
     let (pid, process, reply) = stop_by(global, environment, request)?;
-    if !process.is_gone_within(GONE) {
+    if !process.is_gone_within(global.timeout.filter(|limit| !limit.is_zero())) {
         return Err(Stop::hint(
             Code::Busy,
-            format!("the store has stopped, but process {pid} is still there"),
-            format!("look at it with: ps {pid}"),
+            format!("process {pid} is stopping, and still there"),
+            format!("it ends when others are answered and the checkpoint is made; look at it with: ps {pid}"),
         ));
     }
     let text = [format!("stopped (process {pid})")];
@@ -124,7 +124,7 @@ pub fn is_running(global: &Global, environment: &Environment) -> Outcome<bool> {
 
 fn again(global: &Global, environment: &Environment, accept_loss: bool) -> Outcome<()> {
     let (_, process, _) = stop_by(global, environment, &Request::Restart { accept_loss })?;
-    until_ready(global, environment, limit(global), &|| process.is_gone_within(Duration::ZERO))
+    until_ready(global, environment, limit(global), &|| process.is_gone_within(Some(Duration::ZERO)))
 }
 
 fn limit(global: &Global) -> Option<Duration> {
@@ -200,11 +200,18 @@ impl Process {
         Process(pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()))
     }
 
-    fn is_gone_within(&self, limit: Duration) -> bool {
+    /// Without a limit it waits until the process is gone.
+    fn is_gone_within(&self, limit: Option<Duration>) -> bool {
         let Some(process) = &self.0 else { return true };
-        let limit = Timespec::try_from(limit).ok();
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut fds = [PollFd::new(process, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, limit.as_ref()), Ok(1..))
+        loop {
+            match rustix::event::poll(&mut fds, limit.as_ref()) {
+                // A signal that was handled is no answer.
+                Err(rustix::io::Errno::INTR) => {}
+                polled => return matches!(polled, Ok(1..)),
+            }
+        }
     }
 }
 
@@ -238,6 +245,28 @@ mod tests {
         assert_eq!(out, b"{\"done\":true}\n");
         let asked: Vec<Request> = fake.asked.try_iter().collect();
         assert_eq!(asked, [Request::Status, Request::Shutdown { now: true }]);
+    }
+
+    /// A daemon that has closed the connection may have others to wait for: whoever asks waits as long as he said.
+    #[test]
+    fn a_process_that_stays_is_told_after_the_timeout() {
+        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = process.id();
+        let fake = Fake::start(move |request| match request {
+            Request::Status => Act::Reply(Reply::Status(Box::new(Status { pid, ..Status::default() }))),
+            _ => Act::Last(Reply::Done(Done { done: true })),
+        });
+        let given = Global { timeout: Some(Duration::from_millis(200)), ..global(&fake) };
+        let end = shutdown(&given, &Environment::default(), JSON, &mut Vec::new(), false);
+        assert!(matches!(end, Err(Stop::Failed(f)) if f.code == Code::Busy), "not gone");
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            process.kill().unwrap();
+            process.wait().unwrap();
+        });
+        let end = shutdown(&global(&fake), &Environment::default(), JSON, &mut Vec::new(), false);
+        ends.join().unwrap();
+        assert_eq!(end.unwrap(), DONE);
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn find(kind: Kind, typed: &str, list: &dyn Fn(Kind, &str) -> Vec<String>) -> Op
 }
 
 /// The name with the fewest letters typed wrong behind `prefix`, few in proportion to what was typed.
-fn nearest(typed: &str, prefix: &str, names: Vec<String>) -> Option<String> {
+#[must_use]
+pub fn nearest(typed: &str, prefix: &str, names: Vec<String>) -> Option<String> {
     // Something else is missing then: an entry, a partition.
     if names.iter().any(|name| name == typed) {
         return None;

@@ -337,6 +337,12 @@ pub struct CyrusListArgs {
 
 /// `shutdown`.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+It comes back when the process is gone: others are answered first, at most for
+[stop] timeout, and a checkpoint is made. With --timeout it waits no longer than
+that and ends with status 75; the daemon stops all the same.
+
+Example: storectl shutdown")]
 pub struct ShutdownArgs {
     /// Do not wait for what is in flight and do not checkpoint; the next start replays the log
     #[arg(long)]
