@@ -92,9 +92,12 @@ fn log_growth_is_an_alarm_everywhere() {
 
     let window = store.json(&["maintenance", "start", "--for", "1h", "--reason", "import"]);
     assert_eq!((&window["active"], &window["reason"]), (&Value::Bool(true), &"import".into()), "{window}");
+    assert_eq!(store.json(&["status"])["maintenance"]["reason"], "import");
+    raised(&store, "log_segments");
+    configured(&store, &text(1000));
     cleared(&store, "log_segments");
     told("cleared log_segments");
-    assert_eq!(store.json(&["status"])["maintenance"]["reason"], "import");
+    configured(&store, &text(2));
     store.ctl(&["maintenance", "start", "--for", "0s"]).expect(65);
     assert_eq!(store.json(&["maintenance", "stop"])["active"], false);
     raised(&store, "log_segments");

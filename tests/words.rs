@@ -77,6 +77,24 @@ fn planned_verbs_are_refused_with_a_next_step() {
     assert!(mistyped.err.contains("'mailbox'") && !mistyped.err.contains("planned"), "{mistyped:?}");
 }
 
+// Every verb of both programs is known where commands in messages are completed.
+#[test]
+fn commands_with_any_verb_are_completed() {
+    let store = TestStore::new();
+    for (program, help) in [("storectl", store.ctl(&["--help"])), ("storedd", store.storedd(&["--help"]))] {
+        let help = help.expect(0).out;
+        let verbs = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+        let verbs = verbs.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        // These two have no store to be named.
+        let verbs: Vec<&str> = verbs.filter(|verb| !["", "help", "demo"].contains(verb)).collect();
+        assert!(verbs.len() > 1, "{program}: {verbs:?}");
+        for verb in verbs {
+            let completed = proto::naming::complete(&format!("{program} {verb}"), "--socket s ");
+            assert_eq!(completed, format!("{program} --socket s {verb}"));
+        }
+    }
+}
+
 // A bad character is shown as it was typed.
 #[test]
 fn a_bad_character_is_shown() {

@@ -1,6 +1,8 @@
 //! Commands in messages, complete enough to be copied: a hint says `storectl status`; whoever shows it puts in how the
 //! store was named to him, `storectl --data-dir ./store status`, so that the copied line reaches the same store (row 16).
 
+use std::ops::Range;
+
 /// Programs whose commands are completed.
 const PROGRAMS: [&str; 2] = ["storectl", "storedd"];
 /// What follows a program's name where a command is meant and not the program itself.
@@ -11,6 +13,7 @@ const VERBS: &[&str] = &[
     "batch",
     "check",
     "checkpoint",
+    "completions",
     "config",
     "downgrade",
     "drain",
@@ -67,15 +70,21 @@ pub fn options<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> Strin
     named.into_iter().map(|(option, value)| format!("{option} {} ", quoted(value))).collect()
 }
 
-/// The text with `options` (see [`options`]) put into every command of ours in it, unless one stands there already.
+/// The text with `options` (see [`options`]) put into every command of ours in it, unless one stands there already. Quoted
+/// words behind a command are names, whatever they say.
 #[must_use]
 pub fn complete(text: &str, options: &str) -> String {
     if options.is_empty() {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len() + options.len());
-    let mut rest = text;
+    let (mut rest, mut in_command) = (text, false);
     while let Some((at, program)) = first_program(rest) {
+        if let Some(word) = in_command.then(|| first_quoted(rest)).flatten().filter(|word| word.start < at) {
+            out.push_str(&rest[..word.end]);
+            rest = &rest[word.end..];
+            continue;
+        }
         let (before, behind) = rest.split_at(at + program.len());
         out.push_str(before);
         rest = behind;
@@ -86,9 +95,25 @@ pub fn complete(text: &str, options: &str) -> String {
             out.push(' ');
             out.push_str(options);
             rest = argument;
+            in_command = true;
         }
     }
     out + rest
+}
+
+/// The first word that [`quoted`] has put quotes around.
+fn first_quoted(text: &str) -> Option<Range<usize>> {
+    let opens = |at: usize| text[..at].ends_with([' ', '=']);
+    let start = text.match_indices('\'').map(|(at, _)| at).find(|at| opens(*at))?;
+    let mut end = start + 1;
+    loop {
+        end += text[end..].find('\'')? + 1;
+        // A quote within the word.
+        match text[end..].strip_prefix(r"\''") {
+            Some(_) => end += 3,
+            None => return Some(start..end),
+        }
+    }
 }
 
 fn first_program(text: &str) -> Option<(usize, &'static str)> {
@@ -119,6 +144,13 @@ mod tests {
             ("/usr/bin/storectl status", "/usr/bin/storectl status"),
             ("my-storectl status", "my-storectl status"),
             ("storectl tests", "storectl tests"),
+            ("storectl user show 'storectl status'", "storectl --data-dir d user show 'storectl status'"),
+            (
+                r"storectl user show 'it'\''s storectl status', storedd test",
+                r"storectl --data-dir d user show 'it'\''s storectl status', storedd --data-dir d test",
+            ),
+            ("type 'storectl status'", "type 'storectl --data-dir d status'"),
+            ("storectl status; joe's storectl test", "storectl --data-dir d status; joe's storectl --data-dir d test"),
             ("storectl", "storectl"),
             ("storectl ", "storectl "),
             ("\u{e4} storectl user show j\u{f6}rg", "\u{e4} storectl --data-dir d user show j\u{f6}rg"),

@@ -41,7 +41,7 @@ pub struct Verdict {
     pub restart: Option<String>,
 }
 
-/// A time in which bulk work is expected: nothing is said about the log it piles up, and nothing is restarted for it.
+/// A time in which bulk work is expected: no alarm is raised about the log it piles up, and nothing is restarted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maintenance {
     /// Until then.
@@ -85,7 +85,9 @@ impl Board {
         }
         self.history.add(facts);
         let mut readings = rules::read(facts, limits, &self.history);
-        readings.retain(|r| self.maintenance.is_none() || !r.name.is_of_bulk_work());
+        // One that was on before stays on until it is good: nothing is told as over that is not.
+        let was_lit = |r: &Reading| self.lit.contains_key(&(r.name, r.subject.clone()));
+        readings.retain(|r| self.maintenance.is_none() || !r.name.is_of_bulk_work() || was_lit(r));
         let mut changes = Vec::new();
         for reading in &readings {
             self.compare(reading, facts, &mut changes);

@@ -3,19 +3,25 @@
 //! # Operation
 //! The program is started directly, without a shell; what happened stands in its arguments and its environment. Each
 //! alarm (name and subject) has at most one program at work; what happens to that alarm meanwhile waits, and only the
-//! newest of it: whoever is called learns the present state, not all of history. A program that takes too long is killed.
+//! newest of it: whoever is called learns the present state, not all of history. A program that takes too long is killed,
+//! with what it has started: it leads a process group of its own. At a stop of the daemon those at work have [`GRACE`].
 //! The end of every program is waited for, on a thread of its own; a failure is logged and never repeated.
 
 use super::{Alarm, Change};
 use crate::store::rfc3339;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(20);
+/// How long programs at work may go on when the daemon stops.
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -31,11 +37,16 @@ struct Call {
 pub struct Caller {
     /// Alarms whose program is at work, and what is to be told next.
     busy: Arc<Mutex<BTreeMap<String, Option<Call>>>>,
+    /// Set when programs have to end now.
+    ended: Arc<AtomicBool>,
 }
 
 impl Caller {
     /// Tells `program` of a change; returns at once.
     pub fn tell(&self, program: &Path, timeout: Duration, change: &Change) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
         let (what, alarm) = match change {
             Change::Raised(alarm) | Change::Severity(alarm) => ("raised", alarm),
             Change::Cleared(alarm) => ("cleared", alarm),
@@ -54,7 +65,7 @@ impl Caller {
         let run = move || {
             let mut next = Some(call);
             while let Some(call) = next {
-                call.run();
+                call.run(&caller.ended);
                 next = caller.next(&taken);
             }
         };
@@ -64,10 +75,26 @@ impl Caller {
         }
     }
 
+    /// Waits at most `grace` for the programs at work, then kills them; nothing is told afterwards. A process that is
+    /// replaced by its successor would never learn of their end.
+    pub fn end(&self, grace: Duration) {
+        self.idle_within(grace);
+        self.ended.store(true, Ordering::Release);
+        self.idle_within(grace);
+    }
+
+    fn idle_within(&self, mut left: Duration) {
+        while !left.is_zero() && !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            let step = POLL.min(left);
+            std::thread::sleep(step);
+            left -= step;
+        }
+    }
+
     /// What is to be told next of an alarm; if nothing, the alarm is no longer busy.
     fn next(&self, key: &str) -> Option<Call> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = busy.get_mut(key)?.take();
+        let next = busy.get_mut(key)?.take().filter(|_| !self.ended.load(Ordering::Acquire));
         if next.is_none() {
             busy.remove(key);
         }
@@ -76,9 +103,9 @@ impl Caller {
 }
 
 impl Call {
-    fn run(&self) {
+    fn run(&self, ended: &AtomicBool) {
         let (alarm, program) = (self.alarm.name.word(), self.program.display());
-        match self.end() {
+        match self.end(ended) {
             Ok(Some(status)) if status.success() => {
                 tracing::debug!(event = "alarm_command", alarm, %program, what = self.what);
             }
@@ -87,23 +114,26 @@ impl Call {
             }
             Ok(None) => {
                 let seconds = self.timeout.as_secs_f64();
-                tracing::error!(event = "alarm_command_failed", alarm, %program, what = self.what, seconds, "killed: it took too long");
+                tracing::error!(event = "alarm_command_failed", alarm, %program, what = self.what, seconds, "killed: it took too long, or the daemon stops");
             }
             Err(e) => tracing::error!(event = "alarm_command_failed", alarm, %program, what = self.what, error = %e),
         }
     }
 
     /// Runs the program to its end; `None` if it had to be killed.
-    fn end(&self) -> std::io::Result<Option<ExitStatus>> {
+    fn end(&self, ended: &AtomicBool) -> std::io::Result<Option<ExitStatus>> {
         let mut child = self.command().spawn()?;
         let mut left = self.timeout;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
             }
-            if left.is_zero() {
-                // It may have ended by itself meanwhile.
-                drop(child.kill());
+            if left.is_zero() || ended.load(Ordering::Acquire) {
+                // It may have ended by itself meanwhile, but not been waited for: its number is still its own.
+                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                if let Some(Err(e)) = group.map(|group| kill_process_group(group, Signal::KILL)) {
+                    tracing::debug!(event = "alarm_command", error = %e, "its process group is gone");
+                }
                 return child.wait().map(|_| None);
             }
             let step = POLL.min(left);
@@ -137,7 +167,7 @@ impl Call {
         for (name, value) in facts {
             command.env(format!("STOREDD_ALARM_{name}"), value.replace('\0', " "));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
         command
     }
 }
@@ -221,15 +251,52 @@ mod tests {
         assert!(!dir.path().join("bad").exists());
     }
 
+    /// A program that waits for another.
+    const HANGS: &str = "sleep 600 & echo $$ $! >new; mv new pids; wait";
+
+    fn all_gone(dir: &Path) {
+        let pids = String::from_utf8(std::fs::read(dir.join("pids")).unwrap()).unwrap();
+        for pid in pids.split_whitespace() {
+            let stat = || std::fs::read(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+            // An orphan is waited for by whoever adopts it.
+            let gone = || stat().is_empty() || String::from_utf8_lossy(&stat()).contains(") Z ");
+            assert!(
+                (0..500).any(|_| gone() || {
+                    std::thread::sleep(POLL);
+                    false
+                }),
+                "{pid} of {pids}"
+            );
+        }
+    }
+
+    #[test]
+    fn none_outlives_a_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = program(dir.path(), HANGS);
+        let caller = Caller::default();
+        caller.tell(&path, Duration::from_secs(600), &change(true));
+        while !dir.path().join("pids").exists() {
+            std::thread::sleep(POLL);
+        }
+        caller.tell(&path, LONG, &change(false));
+        caller.end(Duration::from_millis(200));
+        idle(&caller);
+        all_gone(dir.path());
+        std::fs::remove_file(dir.path().join("pids")).unwrap();
+        caller.tell(&path, LONG, &change(true));
+        idle(&caller);
+        assert!(!dir.path().join("pids").exists(), "nothing is started any more");
+    }
+
     #[test]
     fn one_that_hangs_is_killed_and_one_that_is_not_there_is_no_harm() {
         let dir = tempfile::tempdir().unwrap();
-        let path = program(dir.path(), "echo $$ >pid; exec sleep 600");
+        let path = program(dir.path(), HANGS);
         let caller = Caller::default();
         caller.tell(&path, Duration::from_millis(500), &change(true));
         idle(&caller);
-        let pid = String::from_utf8(std::fs::read(dir.path().join("pid")).unwrap()).unwrap();
-        assert!(!Path::new("/proc").join(pid.trim()).exists(), "killed and waited for");
+        all_gone(dir.path());
         caller.tell(&dir.path().join("nothing"), LONG, &change(true));
         idle(&caller);
     }

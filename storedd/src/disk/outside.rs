@@ -27,6 +27,18 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
+/// Removes a file; that there is none is no error.
+///
+/// # Errors
+/// Those of the system.
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Why there is, and can be made, no directory that this process may write to; `None` if there is nothing against it.
 /// `path` is absolute.
 #[must_use]

@@ -3,7 +3,8 @@
 //! # Operation
 //! One request for each connection: its head is read, the answer written, the connection closed. A head is at most
 //! [`HEAD_BYTES_MAX`] long and has [`PATIENCE`] to come; the answer has as long to be taken. At most [`CONNECTIONS_MAX`]
-//! connections are open: the oldest makes room for a new one, so that clients which dribble keep nobody out.
+//! connections are open. Then the oldest that has not asked within [`LEAST`] makes room for a new one, so that clients which
+//! dribble keep nobody out, and whoever has asked is answered.
 //!
 //! Nothing of a request but its first line is looked at. There is no TLS and no password: the address is one that only this
 //! host reaches, unless the configuration says otherwise.
@@ -13,12 +14,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longest head of a request in bytes.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -26,6 +28,10 @@ pub const HEAD_BYTES_MAX: usize = 8 << 10;
 pub const CONNECTIONS_MAX: usize = 32;
 /// Time for a request to come, and for its answer to be taken.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection has at least so long to ask before it makes room for another.
+pub const LEAST: Duration = Duration::from_millis(500);
+/// How often room is looked for.
+const STEP: Duration = Duration::from_millis(20);
 /// Pause after a connection could not be accepted: most often for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -44,20 +50,16 @@ pub fn start(runtime: &Handle, address: SocketAddr, page: Page) -> io::Result<So
 }
 
 async fn accept(listener: TcpListener, page: Page) {
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                open.retain(|connection| !connection.is_finished());
-                if open.len() >= CONNECTIONS_MAX
-                    && let Some(oldest) = open.pop_front()
-                {
-                    oldest.abort();
-                }
-                let page = page.clone();
+                make_room(&mut open).await;
+                let (page, asked) = (page.clone(), Arc::new(AtomicBool::new(false)));
+                let has_asked = asked.clone();
                 // A client that goes away is not worth a line.
-                let serve = async move { drop(serve(stream, &page).await) };
-                open.push_back(tokio::spawn(serve).abort_handle());
+                let serve = async move { drop(serve(stream, &page, &has_asked).await) };
+                open.push_back(Open { task: tokio::spawn(serve).abort_handle(), since: Instant::now(), asked });
             }
             Err(e) => {
                 tracing::debug!(event = "metrics_accept", error = %e);
@@ -67,9 +69,36 @@ async fn accept(listener: TcpListener, page: Page) {
     }
 }
 
-async fn serve(mut stream: TcpStream, page: &Page) -> io::Result<()> {
+/// An open connection.
+struct Open {
+    task: AbortHandle,
+    since: Instant,
+    /// Its request has come.
+    asked: Arc<AtomicBool>,
+}
+
+/// Comes back when there is room for one more: each has its time, so it does not take for ever.
+async fn make_room(open: &mut VecDeque<Open>) {
+    loop {
+        open.retain(|connection| !connection.task.is_finished());
+        if open.len() < CONNECTIONS_MAX {
+            return;
+        }
+        let silent = |c: &Open| !c.asked.load(Ordering::Acquire) && c.since.elapsed() >= LEAST;
+        if let Some(oldest) = open.iter().position(silent).and_then(|at| open.remove(at)) {
+            oldest.task.abort();
+            return;
+        }
+        sleep(STEP).await;
+    }
+}
+
+async fn serve(mut stream: TcpStream, page: &Page, asked: &AtomicBool) -> io::Result<()> {
     let answer = match timeout(PATIENCE, head(&mut stream)).await {
-        Ok(Ok(head)) => answer(&head, page),
+        Ok(Ok(head)) => {
+            asked.store(true, Ordering::Release);
+            answer(&head, page)
+        }
         Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => error("431 Request Header Fields Too Large"),
         Ok(Err(e)) => return Err(e),
         Err(_) => error("408 Request Timeout"),
@@ -137,6 +166,25 @@ mod tests {
         let length: usize = head.split("Content-Length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
         assert!(body.len() == length || body.is_empty(), "{answer}");
         head.lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn who_has_asked_makes_no_room() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let connection = |asked: bool| Open {
+                task: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+                since: Instant::now(),
+                asked: Arc::new(AtomicBool::new(asked)),
+            };
+            let mut open: VecDeque<Open> = (0..CONNECTIONS_MAX).map(|at| connection(at == 7 || at < 3)).collect();
+            let (begun, oldest) = (Instant::now(), open[3].task.clone());
+            make_room(&mut open).await;
+            assert!(begun.elapsed() >= LEAST, "everybody has some time to ask");
+            tokio::task::yield_now().await;
+            assert!(oldest.is_finished() && open.len() == CONNECTIONS_MAX - 1);
+            assert_eq!(open.iter().filter(|c| c.asked.load(Ordering::Acquire)).count(), 4);
+        });
     }
 
     #[test]

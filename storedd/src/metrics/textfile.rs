@@ -11,7 +11,8 @@ pub const PERIOD: Duration = Duration::from_secs(15);
 /// How soon another path is noticed.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Writes the file from now on, until the process ends; an empty path is no file now.
+/// Writes the file from now on, until the process ends; an empty path is no file now. A file that is no longer named is
+/// removed.
 ///
 /// # Errors
 /// If no thread can be made.
@@ -30,6 +31,13 @@ pub fn start(
                     tracing::warn!(event = "metrics_textfile", path = %path.display(), error = %e, "not written");
                 }
                 failed = written.is_err();
+            }
+            // What nobody writes any more would be read as the numbers of now.
+            if path != last
+                && !last.as_os_str().is_empty()
+                && let Err(e) = outside::remove(&last)
+            {
+                tracing::warn!(event = "metrics_textfile", path = %last.display(), error = %e, "not removed");
             }
             if due {
                 (last, age) = (path, Duration::ZERO);

@@ -114,6 +114,11 @@ pub(super) fn mailbox(
     })
 }
 
+/// There is no mailbox with this name, or none that is to be seen.
+pub(super) fn no_mailbox(name: &MailboxName) -> Failure {
+    Failure::new(Code::NotFound, format!("no such mailbox: {name}")).with_hint("storectl mailbox list")
+}
+
 impl Daemon {
     pub(super) fn roots(&self) -> Result<Roots, Failure> {
         Ok(self.store()?.partitions().list().into_iter().map(|(n, p)| (n, p.display().to_string())).collect())
@@ -175,8 +180,7 @@ impl Daemon {
             if let Some(owner) = name.owner() {
                 user_row(view, &user_id(owner)?)?;
             }
-            let message = format!("no such mailbox: {name}");
-            return Err(Failure::new(Code::NotFound, message).with_hint("storectl mailbox list"));
+            return Err(no_mailbox(&name));
         };
         let row = MailboxRow::decode(name.key(), &row).map_err(broken)?;
         Ok((name, row))

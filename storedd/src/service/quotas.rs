@@ -11,6 +11,7 @@ use crate::model::quota::{Counted, Tally, is_at, roots_above};
 use crate::model::rows::{MailboxView, QuotaRow, Row};
 use crate::model::{Command, Outcome, QuotaRoot, Refusal, Rows, Table};
 use crate::store::{CommitError, Committed, View};
+use proto::naming::quoted;
 use proto::{Code, Failure, Reply};
 
 impl Daemon {
@@ -28,7 +29,7 @@ impl Daemon {
             }
         }
         Err(Failure::new(Code::NotFound, format!("{root} counts in no quota root"))
-            .with_hint(format!("give it a limit: storectl quota set {root} --storage SIZE")))
+            .with_hint(format!("give it a limit: storectl quota set {} --storage SIZE", quoted(&root.to_string()))))
     }
 
     pub(super) fn quota_list(&self, wanted: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {

@@ -5,7 +5,7 @@
 //! one for `anyone`. What rights taken away leave of that, the mailbox's row says.
 
 use super::Daemon;
-use super::lists::{broken, each_row, mailbox, pattern, user_id, user_row};
+use super::lists::{broken, each_row, mailbox, no_mailbox, pattern, user_id, user_row};
 use crate::control::{Listing, Parts};
 use crate::error::Result as Read;
 use crate::model::name::{key_text, owner_of, user_prefix};
@@ -62,8 +62,7 @@ impl Daemon {
         if rights_of(user, name.key(), &row).has(LOOKUP) {
             return self.mailbox_show(text);
         }
-        let message = format!("{user} sees no mailbox {name}: the right '{LOOKUP}' is missing");
-        Err(Failure::new(Code::NotFound, message).with_hint(format!("see the entries: storectl acl get '{name}'")))
+        Err(no_mailbox(&name))
     }
 
     pub(super) fn mailbox_list_as(&self, user: &str, wanted: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {

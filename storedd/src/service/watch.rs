@@ -10,7 +10,7 @@
 //! reserve lets checkpoints and deletions go on, so that a full disk can be worked off; it is refused no longer than a
 //! second or two after there is room again.
 
-use crate::alarms::command::Caller;
+use crate::alarms::command::{Caller, GRACE};
 use crate::alarms::{Alarm, Board, Bulk, Change, CheckpointFacts, Facts, Limits, LogFacts, Maintenance, PlaceFacts};
 use crate::alarms::{Prober, Severity, Stamp, Verdict};
 use crate::config::Config;
@@ -105,7 +105,7 @@ impl Watch {
         self.look(config, &|_| {});
     }
 
-    /// Looks once a second until `stop` is set; `config` gives the configuration in effect, `excess` is told when log
+    /// Looks once a second until `stop` is set, and then waits for or ends the alarm programs at work; `config` gives the configuration in effect, `excess` is told when log
     /// has been in excess for too long.
     pub fn run(&self, stop: &AtomicBool, config: impl Fn() -> Arc<Config>, excess: impl Fn(Excess)) {
         while !stop.load(Ordering::Acquire) {
@@ -116,6 +116,7 @@ impl Watch {
                 rest = rest.saturating_sub(STEP);
             }
         }
+        self.caller.end(GRACE);
     }
 
     fn look(&self, config: &Config, excess: &impl Fn(Excess)) {
@@ -189,7 +190,11 @@ impl Watch {
                 Some(false) => "bulk_work",
                 Some(true) => "changes",
             };
-            tracing::warn!(event = "room", refused, free, "what is refused for want of room on a disk");
+            if now.is_some() {
+                tracing::warn!(event = "room", refused, free, "what is refused for want of room on a disk");
+            } else {
+                tracing::info!(event = "room", refused, "there is room on the disks again");
+            }
         }
         self.short.store(worst.map(Arc::new));
     }
