@@ -34,6 +34,7 @@ const VERBS: &[&str] = &[
     "partition",
     "prepare-upgrade",
     "purge",
+    "read-only",
     "quota",
     "reconstruct",
     "recover",
