@@ -13,11 +13,13 @@
 //! # Invariants
 //! I1 to I9 of ARCHITECTURE.md; where each is asserted says the page of the file concerned.
 
+mod account;
 mod checkpoint;
 mod commit;
 mod committer;
 mod counts;
 pub mod decision;
+mod first;
 mod health;
 mod hot;
 mod ids;

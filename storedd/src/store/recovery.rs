@@ -14,14 +14,15 @@
 //!
 //! A crash at any point of it leaves a directory from which the next start reaches the same state.
 
+use super::account::{Phases, begin_report, finish_report};
 use super::commit::Planner;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
+use super::first::first_start;
 use super::ids::IdSource;
-use super::marker::{self, Marker};
+use super::marker::Marker;
 use super::marks;
-use super::overlay::Overlay;
 use super::replay::{Replay, Replayed};
-use super::report::{Finding, Lost, Report};
+use super::report::{Finding, Report};
 use super::view::Base;
 use super::{Disks, Options, Parts, Store};
 use crate::db::{self, Db};
@@ -30,13 +31,11 @@ use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::model::rows::{PartitionRow, Row};
-use crate::model::{Change, Rows, Table};
+use crate::model::{Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
-use crate::wal::{self, Control, ControlState, Depth, Kind, Reach, Settings, Stop, Survey};
-use std::collections::BTreeSet;
+use crate::wal::{self, Control, ControlState, Depth, Reach, Settings, Stop, Survey};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The database file below the database directory.
 pub(crate) const DB_FILE: &str = "mboxlist.redb";
@@ -67,8 +66,8 @@ pub struct Found {
     /// What is wrong if this is a store without a control file.
     control_gone: Option<StoreError>,
     live: Option<Result<db::Examined>>,
-    survey: Option<Survey>,
-    findings: Vec<Finding>,
+    pub(super) survey: Option<Survey>,
+    pub(super) findings: Vec<Finding>,
     failed_before: bool,
 }
 
@@ -304,7 +303,7 @@ fn expect_partitions(store: &Store) -> Result<()> {
 }
 
 /// The partitions of the configuration, and those added at run time.
-fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partitions>> {
+pub(super) fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partitions>> {
     let partitions = Partitions::new(disks.roots.clone(), store_id);
     for (name, path) in places::read(&*disks.data)?.iter().chain(&disks.partitions) {
         partitions.add(name, path);
@@ -312,83 +311,8 @@ fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partitions>> {
     Ok(Arc::new(partitions))
 }
 
-/// A new store. The marker comes last: before it there is no store, and an interrupted first start begins anew.
-fn first_start(
-    disks: &Disks,
-    env: &dyn Env,
-    options: &Options,
-    lock: Box<dyn Lock>,
-    marker: Option<Marker>,
-) -> Result<Parts> {
-    assert!(marker.is_none(), "a store with a marker is no first start");
-    refuse_leftovers(disks)?;
-    let store_id = StoreId(env.random());
-    let control = Arc::new(Control::create(&*disks.data, ControlState::new(store_id))?);
-    Db::create(&disks.db, DB_FILE, store_id, Epoch(0), Lsn::ZERO)?;
-    let log = wal::create(&disks.log, &control, settings(options), env.now())?;
-    Marker { store_id, created: env.now() }.write(&*disks.data)?;
-    let db = Db::open(&disks.db, DB_FILE, options.database())?;
-    let reader = Arc::new(db.reader()?);
-    Ok(Parts {
-        lock,
-        store_id,
-        control,
-        partitions: partitions(disks, store_id)?,
-        db,
-        log: Some(log),
-        base: Base { active: Arc::new(Overlay::sized(options.overlay_bytes)), frozen: None, db: reader, names: None },
-        reached: Lsn::ZERO,
-        checkpoint: Lsn::ZERO,
-    })
-}
-
-fn settings(options: &Options) -> Settings {
+pub(super) fn settings(options: &Options) -> Settings {
     Settings { segment_bytes: options.segment_size, spares: options.spares, reserve: options.reserve }
-}
-
-/// Without a marker there may be the leftovers of an interrupted first start, which are put aside, but nothing of a
-/// store that was in use: then the marker is missing, and that is an error.
-fn refuse_leftovers(disks: &Disks) -> Result<()> {
-    let database = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", DB_FILE, e))?;
-    let used_db = database.is_some()
-        && Db::examine(&disks.db, DB_FILE, None, None)
-            .map_or(true, |meta| meta.applied_lsn > Lsn::ZERO || meta.rows() > 0);
-    let segments: Vec<String> = match disks.log.list("") {
-        Ok(entries) => entries.into_iter().map(|e| e.name).filter(|n| wal::file_number(n).is_some()).collect(),
-        Err(e) => return Err(StoreError::io("list", disks.log.display(""), e)),
-    };
-    let first = wal::file_name(1);
-    if used_db || segments.iter().any(|s| *s != first) || has_records(disks, &segments)? {
-        return Err(StoreError::Missing { files: vec![disks.data.display(marker::FILE)] });
-    }
-    for file in segments {
-        remove_if_there(&*disks.log, &file)?;
-    }
-    for file in [DB_FILE.to_owned(), format!("{DB_FILE}.new")] {
-        remove_if_there(&*disks.db, &file)?;
-    }
-    Ok(())
-}
-
-/// True if the first segment of a log, of whatever store, holds anything behind its header.
-fn has_records(disks: &Disks, segments: &[String]) -> Result<bool> {
-    let Some(file) = segments.first() else { return Ok(false) };
-    let fail = |e| StoreError::io("read", disks.log.display(file), e);
-    let opened = disks.log.open(file, crate::disk::Access::ReadFollow).map_err(fail)?;
-    let mut page = [0; 64];
-    if opened.len().map_err(fail)? < wal::SEGMENT_HEADER_BYTES + page.len() as u64 {
-        return Ok(false);
-    }
-    opened.read_at(wal::SEGMENT_HEADER_BYTES, &mut page).map_err(fail)?;
-    Ok(page.iter().any(|b| *b != 0))
-}
-
-fn remove_if_there(disk: &dyn crate::disk::Disk, file: &str) -> Result<()> {
-    match disk.remove(file) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(StoreError::io("remove", disk.display(file), e)),
-    }
 }
 
 /// Every start but the first.
@@ -508,86 +432,6 @@ fn clear_failed_mark(disks: &Disks) -> Result<()> {
 pub fn set_failed_mark(disks: &Disks, why: &str) -> Result<()> {
     crate::disk::replace(&*disks.data, FAILED_MARK, why.as_bytes())
         .map_err(|e| StoreError::io("write", disks.data.display(FAILED_MARK), e))
-}
-
-fn begin_report(disks: &Disks, found: &Found, decision: &Decision, now: Micros) -> Report {
-    Report {
-        started: super::rfc3339(now),
-        decision: decision.verdict.name().to_owned(),
-        base: decision.candidate.origin.name(),
-        base_lsn: decision.candidate.base_lsn.0,
-        reached_lsn: decision.candidate.reach.0,
-        findings: found.findings.clone(),
-        lost: decision.lost.map(|(from, to)| lost(disks, found, decision, from, to)),
-        ..Report::default()
-    }
-}
-
-/// What can still be said of the lost records: those behind the damage that are readable.
-fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -> Lost {
-    let mut mailboxes = BTreeSet::new();
-    let mut readable = 0;
-    if let Some(survey) = &found.survey {
-        let epoch =
-            found.live_meta().filter(|_| decision.candidate.origin == Origin::Live).map_or(Epoch(0), |m| m.epoch);
-        let reach = survey.reach(epoch, decision.candidate.base_lsn);
-        let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
-            readable += u64::from(record.kind == Kind::Transaction);
-            record.for_each_change(&mut |change| {
-                let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change;
-                if *table == Table::Mailboxes && mailboxes.len() < LOST_MAILBOXES_MAX {
-                    mailboxes.insert(crate::model::name::key_text(key));
-                }
-                Ok(())
-            })
-        });
-        if let Err(e) = outcome {
-            tracing::warn!(event = "salvage", error = %e, "not all lost records could be looked at");
-        }
-    }
-    Lost { from_lsn: from.0, to_lsn: to.0, transactions: readable.max(1), mailboxes: mailboxes.into_iter().collect() }
-}
-
-/// Names of lost mailboxes that a report lists.
-const LOST_MAILBOXES_MAX: usize = 1000;
-
-fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>, named: &str) {
-    report.epoch = parts.control.state().epoch.0;
-    report.phases = clock.marks.iter().map(|(name, d)| ((*name).to_owned(), d.as_secs_f64())).collect();
-    report.duration = clock.total().as_secs_f64();
-    match decision.verdict {
-        Verdict::Hold => {
-            report.next_steps.push(format!("storectl {named}recover --report"));
-            report.next_steps.push(format!("storectl {named}recover --accept-loss --yes"));
-        }
-        Verdict::Lossy => report.next_steps.push(format!("storectl {named}recover --report")),
-        _ => {}
-    }
-}
-
-struct Phases<'a> {
-    env: &'a dyn Env,
-    begun: Duration,
-    last: Duration,
-    marks: Vec<(&'static str, Duration)>,
-}
-
-impl<'a> Phases<'a> {
-    fn start(env: &'a dyn Env) -> Phases<'a> {
-        let now = env.uptime();
-        Phases { env, begun: now, last: now, marks: Vec::new() }
-    }
-
-    fn mark(mut self, name: &'static str) -> Phases<'a> {
-        let now = self.env.uptime();
-        self.marks.push((name, now.saturating_sub(self.last)));
-        self.last = now;
-        self
-    }
-
-    fn total(&self) -> Duration {
-        self.env.uptime().saturating_sub(self.begun)
-    }
 }
 
 /// Exit status of a start that ended with this report.

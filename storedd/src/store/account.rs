@@ -1,0 +1,95 @@
+//! What a start tells of itself: the report before anything is given up, what is lost, how long each part took.
+
+use super::decision::{Decision, Origin, Verdict};
+use super::recovery::Found;
+use super::report::{Lost, Report};
+use super::{Disks, Parts};
+use crate::env::Env;
+use crate::lsn::{Epoch, Lsn, Micros};
+use crate::model::{Change, Table};
+use crate::wal::{self, Kind};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What can be said before anything is done.
+pub(super) fn begin_report(disks: &Disks, found: &Found, decision: &Decision, now: Micros) -> Report {
+    Report {
+        started: super::rfc3339(now),
+        decision: decision.verdict.name().to_owned(),
+        base: decision.candidate.origin.name(),
+        base_lsn: decision.candidate.base_lsn.0,
+        reached_lsn: decision.candidate.reach.0,
+        findings: found.findings.clone(),
+        lost: decision.lost.map(|(from, to)| lost(disks, found, decision, from, to)),
+        ..Report::default()
+    }
+}
+
+/// What can still be said of the lost records: those behind the damage that are readable.
+fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -> Lost {
+    let mut mailboxes = BTreeSet::new();
+    let mut readable = 0;
+    if let Some(survey) = &found.survey {
+        let epoch =
+            found.live_meta().filter(|_| decision.candidate.origin == Origin::Live).map_or(Epoch(0), |m| m.epoch);
+        let reach = survey.reach(epoch, decision.candidate.base_lsn);
+        let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
+            readable += u64::from(record.kind == Kind::Transaction);
+            record.for_each_change(&mut |change| {
+                let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change;
+                if *table == Table::Mailboxes && mailboxes.len() < LOST_MAILBOXES_MAX {
+                    mailboxes.insert(crate::model::name::key_text(key));
+                }
+                Ok(())
+            })
+        });
+        if let Err(e) = outcome {
+            tracing::warn!(event = "salvage", error = %e, "not all lost records could be looked at");
+        }
+    }
+    Lost { from_lsn: from.0, to_lsn: to.0, transactions: readable.max(1), mailboxes: mailboxes.into_iter().collect() }
+}
+
+/// Names of lost mailboxes that a report lists.
+const LOST_MAILBOXES_MAX: usize = 1000;
+
+/// What is known when everything is done, and the commands to type next.
+pub(super) fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>, named: &str) {
+    report.epoch = parts.control.state().epoch.0;
+    report.phases = clock.marks.iter().map(|(name, d)| ((*name).to_owned(), d.as_secs_f64())).collect();
+    report.duration = clock.total().as_secs_f64();
+    match decision.verdict {
+        Verdict::Hold => {
+            report.next_steps.push(format!("storectl {named}recover --report"));
+            report.next_steps.push(format!("storectl {named}recover --accept-loss --yes"));
+        }
+        Verdict::Lossy => report.next_steps.push(format!("storectl {named}recover --report")),
+        _ => {}
+    }
+}
+
+/// How long each part of a start took.
+pub(super) struct Phases<'a> {
+    env: &'a dyn Env,
+    begun: Duration,
+    last: Duration,
+    marks: Vec<(&'static str, Duration)>,
+}
+
+impl<'a> Phases<'a> {
+    pub(super) fn start(env: &'a dyn Env) -> Phases<'a> {
+        let now = env.uptime();
+        Phases { env, begun: now, last: now, marks: Vec::new() }
+    }
+
+    pub(super) fn mark(mut self, name: &'static str) -> Phases<'a> {
+        let now = self.env.uptime();
+        self.marks.push((name, now.saturating_sub(self.last)));
+        self.last = now;
+        self
+    }
+
+    fn total(&self) -> Duration {
+        self.env.uptime().saturating_sub(self.begun)
+    }
+}
