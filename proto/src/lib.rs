@@ -32,21 +32,29 @@
 
 pub mod client;
 pub mod codec;
+mod command;
 mod failure;
 pub mod frame;
 mod json;
 mod locks;
 pub mod naming;
+mod objects;
 mod reply;
 #[cfg(test)]
 mod reply_golden;
+mod report;
 mod request;
+mod snapshots;
 mod state;
 pub mod utf7;
 
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
+pub use command::*;
 pub use failure::*;
 pub use locks::*;
+pub use objects::*;
 pub use reply::*;
+pub use report::*;
 pub use request::*;
+pub use snapshots::*;
 pub use state::*;

@@ -19,6 +19,7 @@ mod commit;
 mod committer;
 mod counts;
 pub mod decision;
+mod disks;
 mod first;
 mod health;
 mod hot;
@@ -26,6 +27,7 @@ mod ids;
 mod marker;
 mod marks;
 mod names;
+mod options;
 mod overlay;
 pub mod plan;
 mod queue;
@@ -33,6 +35,7 @@ mod recovery;
 mod replay;
 mod report;
 mod retention;
+mod segments;
 mod sorted;
 mod stats;
 mod still;
@@ -43,169 +46,32 @@ mod view;
 pub use checkpoint::CheckpointDone;
 pub use commit::{Answer, CommitError, Committed};
 pub use counts::Counts;
+pub use disks::Disks;
 pub use health::CheckpointHealth;
 pub use marker::{LAYOUT_VERSION, Marker};
+pub use options::Options;
 pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock};
 pub use report::{Finding, Lost, Report};
+pub use segments::{Retired, SegmentLine};
 pub use stats::{Histogram, Quantiles, Stats};
 pub use view::View;
 
 use crate::db::Db;
-use crate::disk::{Disk, Lock};
+use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::model::rows::{Row, UserRow};
 use crate::model::{Rows, Table};
-use crate::partition::{Partitions, Roots};
-use crate::snapshot::{self, Place, Shelf};
-use crate::wal::{self, Control, Log, Segments, Spares};
+use crate::partition::Partitions;
+use crate::wal::{Control, Log, Segments, Spares};
 use arc_swap::ArcSwap;
 use commit::{LogSide, Planner, lock};
 use decision::Verdict;
-use ids::Blocks;
 use queue::Queue;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::time::Duration;
 use view::Base;
-
-/// Where a store lies.
-#[derive(Debug, Clone)]
-pub struct Disks {
-    /// Data directory: `STORE`, `lock`, `CONTROL`, reports.
-    pub data: Arc<dyn Disk>,
-    /// Database directory.
-    pub db: Arc<dyn Disk>,
-    /// Log directory.
-    pub log: Arc<dyn Disk>,
-    /// How root directories of partitions are opened.
-    pub roots: Arc<dyn Roots>,
-    /// Partitions of the configuration: name -> root directory.
-    pub partitions: BTreeMap<String, PathBuf>,
-    /// Where new snapshots lie.
-    pub snapshots: snapshot::Place,
-}
-
-impl Disks {
-    /// Where new snapshots lie; its directory is made if it is not there.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn shelf(&self) -> Result<Shelf> {
-        match &self.snapshots {
-            Place::Below(base) => Ok(Shelf::new(self.data.clone(), base)),
-            Place::At(path) => {
-                let disk = self.roots.make(path);
-                let disk = disk.map_err(|e| StoreError::io("make directory", path.display().to_string(), e))?;
-                Ok(Shelf::new(disk, ""))
-            }
-        }
-    }
-
-    /// Every directory that may hold snapshots and can be opened: that of the configuration, and the usual one, so that those
-    /// taken before the configuration named another are still there.
-    #[must_use]
-    pub fn shelves(&self) -> Vec<Shelf> {
-        let usual = Place::default();
-        let places = [&self.snapshots, &usual];
-        let places = &places[..if self.snapshots == usual { 1 } else { 2 }];
-        let open = |place: &&Place| match place {
-            Place::Below(base) => Some(Shelf::new(self.data.clone(), base)),
-            Place::At(path) => self.roots.open(path).ok().map(|disk| Shelf::new(disk, "")),
-        };
-        places.iter().filter_map(open).collect()
-    }
-}
-
-/// How a store works; the defaults are those of the configuration.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Bytes of one log segment; a power of two, at least 1 MiB.
-    pub segment_size: u64,
-    /// Prepared segments kept ready.
-    pub spares: usize,
-    /// Bytes that the log leaves free on its disk; at most a 20th of it.
-    pub reserve: u64,
-    /// The log is sealed after resting this long.
-    pub seal_idle: Duration,
-    /// Commands that may wait in the queue; more are answered busy.
-    pub queue_max: usize,
-    /// A checkpoint begins at this overlay size in bytes.
-    pub overlay_bytes: usize,
-    /// Changes are answered busy at this overlay size in bytes.
-    pub overlay_bytes_max: usize,
-    /// A checkpoint begins this long after the last one, if anything changed.
-    pub checkpoint_interval: Duration,
-    /// A checkpoint begins when the log since the last one has this many bytes.
-    pub checkpoint_log_bytes: u64,
-    /// A checkpoint begins before a replay would take longer than this.
-    pub replay_target: Duration,
-    /// Cache of the database in bytes.
-    pub database_cache: usize,
-    /// Numbers reserved ahead by one write of the control file.
-    pub id_block: u32,
-    /// Start-up reports kept.
-    pub reports: usize,
-    /// Partition of new users for whom none is named.
-    pub default_partition: String,
-    /// The options that name this store in commands that a report tells to run, each with a blank behind it.
-    pub named: String,
-    /// Bytes of log that may be kept for snapshots; [`Store::set_snapshot_log`] changes them.
-    pub snapshot_log_bytes: u64,
-    /// Limits at the start; [`Store::set_limits`] changes them.
-    pub limits: plan::Limits,
-}
-
-/// Records a start replays in a second, at the least, on the machines this was measured on.
-const REPLAY_RECORDS_PER_SECOND: u64 = 200_000;
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            segment_size: 64 << 20,
-            spares: 2,
-            reserve: 0,
-            seal_idle: Duration::from_millis(100),
-            queue_max: 100_000,
-            overlay_bytes: 128 << 20,
-            overlay_bytes_max: 512 << 20,
-            checkpoint_interval: Duration::from_secs(60),
-            checkpoint_log_bytes: 256 << 20,
-            replay_target: Duration::from_secs(5),
-            database_cache: 256 << 20,
-            id_block: 1 << 14,
-            reports: 100,
-            default_partition: "primary".to_owned(),
-            named: String::new(),
-            snapshot_log_bytes: 1 << 30,
-            limits: plan::Limits::default(),
-        }
-    }
-}
-
-impl Options {
-    /// What the planner needs of the configuration.
-    fn policy(&self, limits: plan::Limits) -> plan::Policy<'_> {
-        // A record holds a little more than the planner counts.
-        let most = wal::payload_bytes_max(self.segment_size) / 16 * 15;
-        plan::Policy { default_partition: &self.default_partition, transaction_bytes_max: most, limits }
-    }
-
-    fn id_blocks(&self) -> Blocks {
-        Blocks { object_ids: u64::from(self.id_block), uidvalidities: self.id_block }
-    }
-
-    fn database(&self) -> crate::db::Options {
-        crate::db::Options { cache_bytes: self.database_cache, pace: None }
-    }
-
-    fn replay_records_max(&self) -> u64 {
-        (self.replay_target.as_millis() as u64).saturating_mul(REPLAY_RECORDS_PER_SECOND) / 1000
-    }
-}
 
 /// Whether changes are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,22 +91,6 @@ struct ReadOnly {
     cause: Option<String>,
     /// Somebody's.
     asked: Option<String>,
-}
-
-/// A retired log segment, by file name.
-pub type Retired = String;
-
-/// One line of `log list`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentLine {
-    /// What the log says of it.
-    pub segment: wal::SegmentInfo,
-    /// Records are appended to it.
-    pub active: bool,
-    /// LSN of its last record so far; `None` while it is empty.
-    pub last_lsn: Option<Lsn>,
-    /// Why it is kept; empty: it may be removed.
-    pub kept_for: Vec<String>,
 }
 
 /// What recovery hands over.
@@ -473,52 +323,6 @@ impl Store {
         }
     }
 
-    /// Retires the log segments that nothing needs any more (I4).
-    fn retire(&self, checkpoint: Lsn) -> Result<Vec<Retired>> {
-        let Some(running) = &self.running else { return Ok(Vec::new()) };
-        let held = self.holds.held(&running.segments.list());
-        let upto = held.first().map_or(checkpoint, |oldest| oldest.lsn.min(checkpoint));
-        let retired = running.segments.retire(upto)?;
-        if !retired.is_empty() {
-            self.last_retired.store(self.env.now().0, Ordering::Release);
-        }
-        Ok(retired)
-    }
-
-    /// The segments of the log, oldest first, each with the reasons why it is kept.
-    #[must_use]
-    pub fn segments(&self) -> Vec<SegmentLine> {
-        let Some(running) = &self.running else { return Vec::new() };
-        let checkpoint = self.checkpoint_lsn();
-        let published = self.published_lsn();
-        let list = running.segments.list();
-        let held = self.holds.held(&list);
-        list.into_iter()
-            .map(|segment| {
-                let active = segment.last_lsn.is_none();
-                let last_lsn = segment.last_lsn.or((published >= segment.first_lsn).then_some(published));
-                let mut kept_for = Vec::new();
-                if active {
-                    kept_for.push("active: records are appended to it".to_owned());
-                }
-                if last_lsn.is_some_and(|last| last > checkpoint) {
-                    kept_for.push(format!("recovery: holds records after checkpoint LSN {checkpoint}"));
-                }
-                let wants = held.iter().find(|hold| last_lsn.is_some_and(|last| last > hold.lsn));
-                kept_for.extend(
-                    wants.map(|hold| format!("rollback: snapshot {} and the log behind it lose nothing", hold.id)),
-                );
-                SegmentLine { segment, active, last_lsn, kept_for }
-            })
-            .collect()
-    }
-
-    /// How many segments the log has.
-    #[must_use]
-    pub fn segment_count(&self) -> u64 {
-        self.running.as_ref().map_or(0, |r| r.segments.list().len() as u64)
-    }
-
     /// Every partition and how it is now.
     #[must_use]
     pub fn partition_states(&self) -> Vec<(String, crate::partition::State)> {
@@ -530,14 +334,6 @@ impl Store {
                 (name, state)
             })
             .collect()
-    }
-
-    /// One step of preparing empty segments; true if there may be more to do. Takes as long as writing one.
-    ///
-    /// # Errors
-    /// If the log's disk is full or fails; commits go on while the current segment has room.
-    pub fn prepare_spares(&self) -> Result<bool> {
-        self.running.as_ref().map_or(Ok(false), |r| r.spares.prepare())
     }
 
     /// Makes the database durable up to everything, seals the log, notes a clean stop. The committers and the

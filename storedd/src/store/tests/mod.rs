@@ -1,5 +1,8 @@
 //! The store on a simulated disk: the verbs, and the pipeline under many threads.
 
+mod losses;
+mod trouble;
+
 use super::decision::Policy;
 use super::*;
 use crate::checksum::Crc;
@@ -7,7 +10,10 @@ use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
 use crate::model::command::RefusalKind;
 use crate::model::{Command, Outcome};
-use std::path::Path;
+use crate::partition::Roots;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Partitions on a simulated machine.
 #[derive(Debug)]
@@ -123,120 +129,6 @@ fn a_checkpoint_moves_the_base_and_a_clean_stop_leaves_nothing_to_replay() {
 }
 
 // I8: whatever a start gives up is said in a report, wherever that start is killed.
-#[test]
-fn a_loss_is_reported_also_by_a_start_that_is_killed_right_behind_it() {
-    let machine = SimDisk::new();
-    let (store, _) = start(&machine);
-    (0..3).for_each(|n| drop(store.commit(add(&format!("p{n}"))).unwrap()));
-    store.seal().unwrap();
-    let machine = machine.image(Persist::Nothing);
-    drop(store);
-    damage_record(&machine, 2);
-    let mut died = 0;
-    loop {
-        let killed = machine.image(Persist::Everything);
-        killed.crash_at(killed.ops() + died + 1);
-        let ended = start_with(&killed, options(), START).is_ok();
-        for persist in [Persist::Nothing, Persist::Everything] {
-            let after = killed.image(persist);
-            let (store, _) = start(&after);
-            let reports = Report::load(&after.disk("data"), 100).unwrap();
-            assert!(reports.iter().any(|r| r.lost.is_some()), "killed at operation {died} of a start: {reports:?}");
-            drop(store);
-        }
-        if ended {
-            break;
-        }
-        died += 1;
-    }
-    assert!(died > 20, "{died}");
-}
-
-/// Damages the n-th record of the first segment, from 1.
-fn damage_record(machine: &SimDisk, n: usize) {
-    let (log, file) = (machine.disk("log"), "log.0000000001");
-    let bytes = log.peek(file).unwrap();
-    let begins = |at: &usize| bytes[*at..].starts_with(&[0xd5, 0xf1]);
-    let at = (4096..bytes.len()).filter(begins).nth(n - 1).unwrap();
-    log.damage(file, at as u64 + 20, 0xff).unwrap();
-}
-
-// I2 after a loss: what is acknowledged in the new epoch is kept, wherever the damage was.
-#[test]
-fn what_comes_after_a_loss_is_kept() {
-    for damaged in 1..=4 {
-        let machine = SimDisk::new();
-        let (store, _) = start(&machine);
-        (1..=4).for_each(|n| drop(store.commit(add(&format!("p{n}"))).unwrap()));
-        store.seal().unwrap();
-        let machine = machine.image(Persist::Nothing);
-        drop(store);
-        damage_record(&machine, damaged);
-        let (store, report) = start(&machine);
-        assert_eq!((report.decision.as_str(), report.reached_lsn), ("lossy", damaged as u64 - 1));
-        store.commit(add("new")).unwrap();
-        let after = machine.image(Persist::Nothing);
-        drop(store);
-        let (store, report) = start(&after);
-        assert_eq!((report.decision.as_str(), report.lost), ("replay", None), "damage of record {damaged}");
-        assert_eq!((names(&store).len(), names(&store)[0].as_str()), (damaged, "new"));
-    }
-}
-
-// row 28: held, a store is read and nothing of it is changed: it is the evidence.
-#[test]
-fn a_held_store_changes_no_byte_of_the_store() {
-    let machine = SimDisk::new();
-    let mut there = disks(&machine);
-    there.partitions.insert("p".to_owned(), PathBuf::from("mail"));
-    let open_it = |machine: &SimDisk, policy| {
-        let there = Disks { partitions: there.partitions.clone(), ..disks(machine) };
-        let (env, lock) = (Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7)), take_lock(&there)?);
-        open(there, env, options(), lock, policy, &(Arc::new(|_| {}) as OnProgress))
-    };
-    let (store, _) = open_it(&machine, START).unwrap();
-    let id = store.partitions().prepare("p", crate::partition::PartitionId([3; 16]), Micros(1)).unwrap();
-    store.commit(Command::PartitionAdd { name: "p".to_owned(), id: id.0 }).unwrap();
-    store.checkpoint().unwrap();
-    let (user, partition) = ("joe".to_owned(), Some("p".to_owned()));
-    store.commit(Command::UserAdd { user, partition, quota_bytes: None, quota_messages: None }).unwrap();
-    store.commit(add("q")).unwrap();
-    store.seal().unwrap();
-    // The directory of the user is not durable yet.
-    let after = machine.image(Persist::Nothing);
-    drop(store);
-    damage_record(&after, 3);
-    let before = after.tree();
-    let (store, report) = open_it(&after, Policy { hold_on_loss: true, ..START }).unwrap();
-    assert_eq!((report.decision.as_str(), report.replayed), ("hold", 1));
-    assert!(matches!(store.phase(), Phase::ReadOnly(_)));
-    assert_eq!(names(&store), ["p"]);
-    assert!(store.view().contains(Table::Users, b"joe").unwrap());
-    store.close().unwrap();
-    drop(store);
-    let now = after.tree();
-    let changed: Vec<_> = now.keys().chain(before.keys()).filter(|k| now.get(*k) != before.get(*k)).collect();
-    // What was found is written down all the same.
-    let told = |path: &str| path.ends_with("lock") || path.contains("dbdata/reports/");
-    assert!(changed.iter().all(|path| told(path)), "{changed:?}");
-}
-
-// A disk without room for a report is no reason not to serve.
-#[test]
-fn a_store_starts_on_a_full_disk() {
-    let machine = SimDisk::new();
-    let (store, _) = start(&machine);
-    store.commit(add("a")).unwrap();
-    let after = machine.image(Persist::Nothing);
-    drop(store);
-    for disk in ["data", "db", "log"] {
-        after.disk(disk).set_free_bytes(0);
-    }
-    let (store, report) = start(&after);
-    assert_eq!((names(&store), report.lost), (vec!["a".to_owned()], None));
-}
-
-// I6: numbers go on above what is there, also where one odd import lies far above.
 #[test]
 fn without_the_control_file_an_odd_import_uses_no_numbers_up() {
     let machine = SimDisk::new();
@@ -374,89 +266,6 @@ fn without_the_database_the_whole_log_gives_it_back() {
 }
 
 // I2, R7: a failed sync is final; nobody is told "done", readers keep what was published, a restart recovers.
-#[test]
-fn a_failed_sync_poisons_and_a_restart_recovers() {
-    let machine = SimDisk::new();
-    let (store, _) = start(&machine);
-    store.commit(add("a")).unwrap();
-    machine.fail_at(machine.ops() + 2, Fault::SyncDropsData);
-    let failed = store.commit(add("b")).unwrap_err();
-    assert!(matches!(failed, CommitError::Failed(StoreError::Poisoned { .. })), "{failed}");
-    assert_eq!(store.phase(), Phase::Poisoned);
-    assert!(matches!(store.commit(add("c")), Err(CommitError::Failed(StoreError::Poisoned { .. }))));
-    assert_eq!(names(&store), ["a"], "what was never synced is never shown");
-    let after = machine.image(Persist::Everything);
-    drop(store);
-    let (store, _) = start(&after);
-    assert!(names(&store).starts_with(&["a".to_owned()]));
-    store.commit(add("d")).unwrap();
-}
-
-// I2: a refusal says something of what is visible, so none leaves that rests on a change which was not synced.
-#[test]
-fn a_refusal_that_rests_on_a_lost_change_is_undecided_too() {
-    let machine = SimDisk::new();
-    let (store, _) = start(&machine);
-    machine.fail_at(machine.ops() + 2, Fault::SyncDropsData);
-    let answers = Arc::new(Mutex::new(Vec::new()));
-    for _ in 0..2 {
-        let answers = answers.clone();
-        store.submit(add("a"), Box::new(move |answer| answers.lock().unwrap().push(answer)));
-    }
-    store.drain();
-    for answer in answers.lock().unwrap().iter() {
-        assert!(matches!(answer, Err(CommitError::Failed(StoreError::Poisoned { .. }))), "{answer:?}");
-    }
-    assert_eq!((answers.lock().unwrap().len(), names(&store).len()), (2, 0));
-}
-
-// R7: a control file that cannot be written lets nothing more be reserved: that is said, and a restart recovers.
-#[test]
-fn a_failed_control_file_poisons_and_a_restart_recovers() {
-    let machine = SimDisk::new();
-    let (store, _) = start_with(&machine, Options { id_block: 1, ..options() }, START).unwrap();
-    store.commit(add("p")).unwrap();
-    machine.fail_at(machine.ops() + 1, Fault::Eio);
-    let user = |user: &str| {
-        let (user, partition) = (user.to_owned(), Some("p".to_owned()));
-        Command::UserAdd { user, partition, quota_bytes: None, quota_messages: None }
-    };
-    let failed = store.commit(user("ann")).unwrap_err();
-    assert!(matches!(&failed, CommitError::Failed(e) if e.to_string().contains("CONTROL")), "{failed}");
-    assert_eq!(store.phase(), Phase::Poisoned);
-    assert!(matches!(store.commit(add("q")), Err(CommitError::Failed(StoreError::Poisoned { .. }))));
-    drop(store);
-    let (store, _) = start(&machine);
-    store.commit(user("ann")).unwrap();
-    assert_eq!(names(&store), ["p"]);
-}
-
-// row 162: a full disk refuses, nothing is half-written, and service resumes when space returns.
-#[test]
-fn a_full_disk_refuses_and_space_heals_it() {
-    let machine = SimDisk::new();
-    let (store, _) = start_with(&machine, Options { spares: 0, ..options() }, START).unwrap();
-    let log = machine.disk("log");
-    log.set_free_bytes(0);
-    let mut done = 0;
-    let refused = loop {
-        match store.commit(add(&format!("p{done}-{}", "x".repeat(50)))) {
-            Ok(_) => done += 1,
-            Err(e) => break e,
-        }
-        assert!(done < 50_000, "a 1 MiB segment must be full by now");
-    };
-    assert!(matches!(refused, CommitError::Failed(StoreError::NoSpace { .. })), "{refused}");
-    assert_eq!(store.phase(), Phase::Ready);
-    assert_eq!(names(&store).len(), done);
-    log.set_unbounded();
-    store.commit(add("after")).unwrap();
-    drop(store);
-    let (store, report) = start(&machine.image(Persist::Nothing));
-    assert_eq!((names(&store).len(), report.lost), (done + 1, None));
-}
-
-// B10, I2, I3: many threads, two committers, checkpoints meanwhile; every answer is durable and visible.
 #[test]
 fn many_threads_commit_through_one_log() {
     let machine = SimDisk::new();

@@ -1,0 +1,173 @@
+//! The changes that may be asked for. One variant per verb; the order of variants is the wire number: append only, never
+//! reorder, never reuse (golden bytes in `codec.rs` hold it). Names are sent as typed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A change that may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// `user add USER [--partition P] [--quota SIZE] [--messages N]`.
+    UserAdd {
+        /// User id.
+        user: String,
+        /// Where the user's mail goes; absent: the default partition.
+        partition: Option<String>,
+        /// Limit in bytes; absent: that of the configuration.
+        quota_bytes: Option<u64>,
+        /// Limit in messages; absent: that of the configuration.
+        quota_messages: Option<u64>,
+    },
+    /// `user delete USER`.
+    UserDelete {
+        /// User id.
+        user: String,
+    },
+    /// `user rename USER TO`.
+    UserRename {
+        /// User id now.
+        user: String,
+        /// User id afterwards.
+        to: String,
+    },
+    /// `mailbox create NAME [--partition P]`.
+    MailboxCreate {
+        /// Full name.
+        name: String,
+        /// Absent: the owner's partition.
+        partition: Option<String>,
+    },
+    /// `mailbox delete NAME`.
+    MailboxDelete {
+        /// Full name.
+        name: String,
+    },
+    /// `mailbox rename FROM TO`; everything below it follows.
+    MailboxRename {
+        /// Full name now.
+        from: String,
+        /// Full name afterwards.
+        to: String,
+    },
+    /// `acl set NAME IDENTIFIER RIGHTS`.
+    AclSet {
+        /// Full name of the mailbox.
+        name: String,
+        /// User, group or `anyone`.
+        identifier: String,
+        /// RFC 4314 letters; `+lrs` adds, `-lrs` removes, `lrs` replaces.
+        rights: String,
+    },
+    /// `acl delete NAME IDENTIFIER`.
+    AclDelete {
+        /// Full name of the mailbox.
+        name: String,
+        /// Whose entry.
+        identifier: String,
+    },
+    /// `subscribe USER NAME`.
+    Subscribe {
+        /// User id.
+        user: String,
+        /// Full name of the mailbox.
+        name: String,
+    },
+    /// `unsubscribe USER NAME`.
+    Unsubscribe {
+        /// User id.
+        user: String,
+        /// Full name; the mailbox need not exist any more.
+        name: String,
+    },
+    /// `partition add NAME PATH`.
+    PartitionAdd {
+        /// Name of the partition.
+        name: String,
+        /// Absolute path of its root directory on the daemon's host.
+        path: String,
+    },
+    /// `partition remove NAME`.
+    PartitionRemove {
+        /// Name of the partition.
+        name: String,
+    },
+    /// One entry of `import cyrus-list`, mapped and decoded by the client.
+    ImportMailbox {
+        /// Full name.
+        name: String,
+        /// Absent: the default partition.
+        partition: Option<String>,
+        /// UIDVALIDITY to keep.
+        uidvalidity: u32,
+        /// Identifier -> rights, letters verbatim.
+        acl: BTreeMap<String, String>,
+    },
+    /// `quota set ROOT [--storage SIZE|none] [--messages N|none]`.
+    QuotaSet {
+        /// A user id or a mailbox name.
+        root: String,
+        /// Bytes.
+        storage: Limit,
+        /// Messages.
+        messages: Limit,
+    },
+    /// `quota recalc ROOT`.
+    QuotaRecalc {
+        /// A user id or a mailbox name.
+        root: String,
+    },
+}
+
+/// What a limit is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// What it is.
+    Keep,
+    /// No limit.
+    None,
+    /// So much.
+    At(u64),
+}
+
+impl Command {
+    /// The verb as a person types it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::UserAdd { .. } => "user add",
+            Command::UserDelete { .. } => "user delete",
+            Command::UserRename { .. } => "user rename",
+            Command::MailboxCreate { .. } => "mailbox create",
+            Command::MailboxDelete { .. } => "mailbox delete",
+            Command::MailboxRename { .. } => "mailbox rename",
+            Command::AclSet { .. } => "acl set",
+            Command::AclDelete { .. } => "acl delete",
+            Command::Subscribe { .. } => "subscribe",
+            Command::Unsubscribe { .. } => "unsubscribe",
+            Command::PartitionAdd { .. } => "partition add",
+            Command::PartitionRemove { .. } => "partition remove",
+            Command::ImportMailbox { .. } => "import cyrus-list",
+            Command::QuotaSet { .. } => "quota set",
+            Command::QuotaRecalc { .. } => "quota recalc",
+        }
+    }
+
+    /// What the command is about: the user, mailbox or partition it names first; for audit lines.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Command::UserAdd { user, .. } | Command::UserDelete { user } | Command::UserRename { user, .. } => user,
+            Command::MailboxCreate { name, .. }
+            | Command::MailboxDelete { name }
+            | Command::AclSet { name, .. }
+            | Command::AclDelete { name, .. }
+            | Command::Subscribe { name, .. }
+            | Command::Unsubscribe { name, .. }
+            | Command::PartitionAdd { name, .. }
+            | Command::PartitionRemove { name }
+            | Command::ImportMailbox { name, .. } => name,
+            Command::MailboxRename { from, .. } => from,
+            Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => root,
+        }
+    }
+}
