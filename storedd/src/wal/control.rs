@@ -32,13 +32,14 @@
 //!
 //! # Invariants
 //! * A slot that is being written is never the only good one.
-//! * After a failed write or sync nothing is written any more until the file was loaded again.
+//! * After a failed write or sync nothing is written any more until the file was loaded again; only a write that found no
+//!   space, before which nothing was synced, is tried again when somebody asks, in the same slot.
 //! * Epoch, highest and lowest segment, durable LSN and both high-water marks never go back.
 
 use super::record::{NUMBER_MAX, u32_at, u64_at};
 use crate::checksum::Crc;
 use crate::disk::{Access, Disk, DiskFile};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, is_no_space};
 use crate::lsn::{Epoch, Lsn, StoreId};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -298,7 +299,9 @@ impl Control {
     /// Changes the state and makes the change durable in both slots. Returns at once if nothing changed.
     ///
     /// # Errors
-    /// If the file cannot be written or synced: then this value writes no more, and the old state is in force.
+    /// If the file cannot be written or synced: then this value writes no more. [`StoreError::NoSpace`] if there was no space
+    /// for the write (a file system that writes elsewhere what is overwritten): the call may be repeated. The new state is in
+    /// force if it stands in one slot, else the old one.
     pub fn update(&self, change: impl FnOnce(&mut ControlState)) -> Result<()> {
         self.write(change, 2)
     }
@@ -325,14 +328,19 @@ impl Control {
         for _ in 0..slots {
             next.generation += 1;
             let at = place(next.generation) as u64;
-            let done = inner.file.write_at(at, &next.encode()).and_then(|()| inner.file.sync_data());
-            if let Err(e) = done {
+            let written = inner.file.write_at(at, &next.encode()).map_err(|e| (is_no_space(&e), e));
+            let done = written.and_then(|()| inner.file.sync_data().map_err(|e| (false, e)));
+            if let Err((no_space, e)) = done {
                 let e = StoreError::io("write", &self.name, e);
-                inner.failed = Some(e.to_string());
+                // The other slot holds what is in force, and this one is written again before it counts. What was never
+                // synced was never promised; a sync that failed may have lost what it says it wrote.
+                if !no_space {
+                    inner.failed = Some(e.to_string());
+                }
                 return Err(e);
             }
+            inner.state = next.clone();
         }
-        inner.state = next;
         Ok(())
     }
 
@@ -355,6 +363,7 @@ fn corrupt(file: &str, offset: u64, what: &str, found: &str, expected: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Fault, Persist, SimDisk};
 
     #[test]
     fn golden_bytes() {
@@ -384,6 +393,33 @@ mod tests {
         "09000000000000000400000000000000640000000000000078000000000000008403000000000000f4010000",
     );
     const GOLDEN_CRC: &str = "db637a1e";
+
+    // A checkpoint that met a full disk here stopped the log until a restart. // row 162
+    #[test]
+    fn a_write_without_space_is_tried_again_and_never_over_the_good_slot() {
+        for (nth, fault) in [(0, Fault::NoSpace), (2, Fault::NoSpace)] {
+            let disk = SimDisk::new();
+            let control = Control::create(&disk, ControlState::new(StoreId([7; 16]))).unwrap();
+            disk.fail_at(disk.ops() + 1 + nth, fault);
+            let refused = control.update(|state| state.object_id_high = 10).unwrap_err();
+            assert!(matches!(refused, StoreError::NoSpace { .. }), "{refused}");
+            assert_eq!(control.failure(), None);
+            let before = Control::load(&disk.image(Persist::Nothing)).unwrap().state.unwrap();
+            assert_eq!(before, control.state(), "what is in force is on disk");
+            control.update(|state| state.object_id_high = 20).unwrap();
+            for persist in [Persist::Nothing, Persist::Everything] {
+                let loaded = Control::load(&disk.image(persist)).unwrap();
+                assert_eq!(loaded.state.unwrap().object_id_high, 20);
+                assert!(loaded.problems.is_empty(), "both slots are whole");
+            }
+        }
+        // A failed sync is not tried again, whatever it says.
+        let disk = SimDisk::new();
+        let control = Control::create(&disk, ControlState::new(StoreId([7; 16]))).unwrap();
+        disk.fail_at(disk.ops() + 2, Fault::NoSpace);
+        assert!(control.update(|state| state.object_id_high = 10).is_err());
+        assert!(matches!(control.update(|_| ()), Err(StoreError::Poisoned { .. })));
+    }
 
     #[test]
     fn a_newer_slot_is_refused_and_a_damaged_one_is_not_called_newer() {

@@ -57,7 +57,7 @@
 //! [`Encoder`] makes bytes under the planner's lock; [`Writer`] writes and syncs them, a group at a time, and begins
 //! segments (order and reasons on its page). [`survey()`] collects evidence without writing; [`Survey::reach`] says how
 //! far a database state can be brought; [`replay()`] reads that stretch; [`resume()`] goes on behind it, [`fork()`] gives
-//! up what lies behind it; [`salvage()`] reads what is given up.
+//! up what lies behind it, [`afresh()`] all of it; [`salvage()`] reads what is given up.
 //!
 //! **Torn or damaged.** Where a record is expected and none is valid, the place is *damaged* if anything proves that its
 //! LSN was durable: a later valid record that states so, a later segment, the control file, the database, or a file that
@@ -97,7 +97,7 @@ pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
 pub use reach::{Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
 pub use replay::{RecordRef, ReplayStats, reach_until, records, replay, salvage};
-pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, create, fork, resume};
+pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, afresh, create, fork, resume};
 pub use scan::{Run, UnknownKind};
 pub use segment::{
     Header, HeaderProblem, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, file_name, file_number,

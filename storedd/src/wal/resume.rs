@@ -9,7 +9,8 @@
 //!
 //! Forking: the first segment of the new epoch is finished under another name, header and fork record synced, and the
 //! rename to its segment name is the one moment at which the fork happens. Its number is above all numbers ever used.
-//! Then the segments that it leaves out go to `quarantine/`; a crash before that is made good at the next start.
+//! Then the segments that it leaves out go to `quarantine/`; a crash before that is made good at the next start. A log that
+//! begins afresh leaves out all of them.
 //!
 //! # Invariants
 //! * Nothing is cut, zeroed or moved before its bytes are safe elsewhere; a symbolic link is only ever renamed or removed.
@@ -186,11 +187,39 @@ pub fn fork(
     reach: &Reach,
     now: Micros,
 ) -> Result<Log> {
-    check(settings)?;
     super::reach::accept(survey)?;
+    begin_epoch(disk, control, settings, survey, reach, branch(survey, reach), now)
+}
+
+/// Begins a new epoch with a new log: the database alone holds the state at `reach`, and no segment that there is counts any
+/// more. All of them are kept aside. LSNs jump above everything that may have been used.
+///
+/// # Errors
+/// Those of the disk.
+pub fn afresh(
+    disk: &Arc<dyn Disk>,
+    control: &Arc<Control>,
+    settings: Settings,
+    survey: &Survey,
+    reach: &Reach,
+    now: Micros,
+) -> Result<Log> {
+    begin_epoch(disk, control, settings, survey, reach, 0, now)
+}
+
+/// Begins an epoch that goes on behind segment `previous`; 0: behind none.
+fn begin_epoch(
+    disk: &Arc<dyn Disk>,
+    control: &Arc<Control>,
+    settings: Settings,
+    survey: &Survey,
+    reach: &Reach,
+    previous: u64,
+    now: Micros,
+) -> Result<Log> {
+    check(settings)?;
     let parts = parts(disk, control, settings)?;
     let (highest, epoch) = survey.highest();
-    let previous = branch(survey, reach);
     if let Some(last) = survey.segments.iter().rfind(|s| s.live()).filter(|s| s.number == previous) {
         settle(disk.as_ref(), survey, last, reach)?;
     }
@@ -201,7 +230,7 @@ pub fn fork(
     let branched = branched.filter(|(segment, _)| segment.number <= previous);
     let rest = branched.map(|(segment, at)| keep_rest(disk.as_ref(), segment, at)).transpose()?.flatten();
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
-    let checksum = reach.checksum.filter(|_| reach.place.is_some()).unwrap_or_default();
+    let checksum = reach.checksum.filter(|_| reach.place.is_some() && previous > 0).unwrap_or_default();
     let at = Position { segment: previous, offset: 0, lsn: reach.lsn, checksum, time: reach.time };
     let identity = Identity { store_id: survey.store_id, epoch: Epoch(epoch.0 + 1) };
     let mut encoder = Encoder::roll_first(identity, at, highest + 1, settings.segment_bytes);
