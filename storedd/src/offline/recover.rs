@@ -1,43 +1,15 @@
-//! Offline verbs: `recover` and `test` on a stopped store. They take the store's lock, so they refuse while a daemon
-//! lives, and they are strict: what a start would work around they refuse, name the files, and change nothing.
+//! `storedd recover`: makes a stopped store consistent from the files present, or refuses and names what is missing.
 
-use crate::cli::{Recover, Test};
+use super::narrate::narrator;
+use super::{Ended, complain, confirmed, survive_file_limit};
+use crate::cli::Recover;
 use crate::config::Config;
-use crate::db;
 use crate::error::{StoreError, exit};
 use crate::place;
 use crate::store::decision::{self, Decision, Origin, Policy};
-use crate::store::{self, Found, Progress, Report};
+use crate::store::{self, Found, Report};
 use serde_json::json;
-use std::io::IsTerminal;
 use std::sync::Arc;
-
-/// An offline verb that ended before its end: what to say, and the exit status.
-struct Ended {
-    code: &'static str,
-    message: String,
-    hint: Option<String>,
-    exit: u8,
-}
-
-impl From<StoreError> for Ended {
-    fn from(e: StoreError) -> Ended {
-        Ended { code: e.code(), message: e.to_string(), hint: e.hint(), exit: e.exit() }
-    }
-}
-
-/// Says on both streams why a verb ended.
-fn complain(ended: &Ended, json: bool, config: &Config) -> u8 {
-    let hint = ended.hint.as_ref().map(|hint| proto::naming::complete(hint, &place::named(config)));
-    eprintln!("storedd: {}", ended.message);
-    if let Some(hint) = &hint {
-        eprintln!("  next: {hint}");
-    }
-    if json {
-        println!("{}", json!({"error": {"code": ended.code, "message": ended.message, "hint": hint}}));
-    }
-    ended.exit
-}
 
 /// `storedd recover`; the exit status.
 #[must_use]
@@ -185,10 +157,6 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
     Ok(store::exit_of(&report))
 }
 
-fn survive_file_limit() -> Result<(), StoreError> {
-    crate::signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))
-}
-
 fn step(args: &Recover, what: &str) {
     if args.all && !args.json {
         println!("{what} ... done");
@@ -213,123 +181,5 @@ fn print_report(report: &Report, args: &Recover) {
         for finding in &report.findings {
             eprintln!("found: {}: {}", finding.r#where, finding.what);
         }
-    }
-}
-
-/// Progress on stderr, every two seconds at the most, so that a long recovery does not look hung (row 36).
-fn narrator(verbose: bool) -> store::OnProgress {
-    let clock = place::env();
-    let last = std::sync::Mutex::new((clock.uptime(), ""));
-    Arc::new(move |Progress { phase, done }| {
-        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = clock.uptime();
-        let new_phase = last.1 != phase && verbose;
-        if new_phase || now.saturating_sub(last.0).as_secs() >= 2 {
-            *last = (now, phase);
-            // The first word of a phase is that it begins.
-            let part = if new_phase { "begun".to_owned() } else { format!("{:.0} %", done * 100.0) };
-            eprintln!("{phase}: {part}");
-        }
-    })
-}
-
-fn confirmed(question: &str) -> bool {
-    if !std::io::stdin().is_terminal() {
-        return false;
-    }
-    eprint!("{question}");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
-}
-
-/// `storedd test`; 0 good, 1 bad, or the status of what kept it from testing.
-#[must_use]
-pub fn test(config: &Config, args: &Test) -> u8 {
-    match test_now(config, args) {
-        Ok(true) => exit::OK,
-        Ok(false) => exit::FINDINGS,
-        Err(ended) => {
-            let busy = matches!(ended.exit, exit::BUSY | exit::NOT_PERMITTED | exit::CONFIG);
-            complain(&ended, args.json, config);
-            // 0 good, 1 bad; only where nothing could be tested is it neither.
-            if busy { ended.exit } else { exit::FINDINGS }
-        }
-    }
-}
-
-fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
-    // Nothing there: make it (row 56). Something there: never make up for what is missing (row 57).
-    let disks = place::open_or_make(config)?;
-    survive_file_limit()?;
-    let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
-    let lock = store::take_lock(&disks)?;
-    let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(false))?;
-    if report.decision == "first start" {
-        eprintln!("storedd: there was no store in {}: an empty one was made", config.store.data_dir.display());
-    }
-    let mut problems = check(&store, args)?;
-    if args.recover || report.replayed > 0 || report.decision == "first start" {
-        store.close()?;
-    }
-    if report.replayed > 0 && !args.recover {
-        eprintln!("storedd: the store was not closed cleanly; {} records were recovered", report.replayed);
-    }
-    if args.deadlocks && !args.json {
-        println!("waiting transactions: 0, deadlocks: 0 (a stopped store has none; of a live one: storectl stats)");
-    }
-    if args.json {
-        let found = json!({"ok": problems == 0, "problems": problems, "waiting": 0, "deadlocks": 0, "report": report});
-        println!("{found}");
-    } else if args.verbose {
-        print_state(&store, &report);
-    }
-    problems += u64::from(report.lost.is_some());
-    match problems {
-        _ if args.json => {}
-        0 => println!("the store is good"),
-        _ => {
-            let next = proto::naming::complete("storedd recover --dry-run -v", &place::named(config));
-            println!("the store is bad: {problems} problems, named on stderr; next: {next}");
-        }
-    }
-    Ok(problems == 0)
-}
-
-/// Every row and every rule between tables; the number of problems, each named on stderr.
-fn check(store: &store::Store, args: &Test) -> Result<u64, Ended> {
-    let view = store.view();
-    let rows = db::check(view.database(), &mut |_| true);
-    for f in &rows.findings {
-        eprintln!(
-            "storedd: {} table {}, {}: {}: found {}, expected {}",
-            f.file,
-            f.table.name(),
-            f.key,
-            f.what,
-            f.found,
-            f.expected
-        );
-    }
-    let rules = crate::model::check::check(&view)?;
-    for finding in &rules.findings {
-        eprintln!("storedd: {finding}");
-    }
-    if args.verbose && !args.json {
-        println!("checked {} rows", rows.rows);
-    }
-    Ok(rows.total + rules.total)
-}
-
-fn print_state(store: &store::Store, report: &Report) {
-    println!("state: {}", if report.replayed == 0 { "clean" } else { "recovered" });
-    println!("last start: {}", report.summary());
-    println!("store id: {}", store.store_id());
-    println!("epoch: {}", store.epoch());
-    println!("checkpoint LSN: {}", store.checkpoint_lsn());
-    for (table, rows) in store.database_rows() {
-        println!("table {}: {rows} rows", table.name());
-    }
-    for line in store.segments() {
-        println!("log {}: {} bytes, {}", line.segment.file, line.segment.bytes, line.kept_for.join("; "));
     }
 }

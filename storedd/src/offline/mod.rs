@@ -1,0 +1,55 @@
+//! Verbs on a stopped store. They take the store's lock, so they refuse while a daemon lives, and they are strict: what a start
+//! would work around they refuse, name the files, and change nothing.
+
+mod narrate;
+mod recover;
+mod test;
+
+pub use recover::recover;
+pub use test::test;
+
+use crate::config::Config;
+use crate::error::StoreError;
+use crate::place;
+use serde_json::json;
+use std::io::IsTerminal;
+
+/// An offline verb that ended before its end: what to say, and the exit status.
+struct Ended {
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+    exit: u8,
+}
+
+impl From<StoreError> for Ended {
+    fn from(e: StoreError) -> Ended {
+        Ended { code: e.code(), message: e.to_string(), hint: e.hint(), exit: e.exit() }
+    }
+}
+
+/// Says on both streams why a verb ended.
+fn complain(ended: &Ended, json: bool, config: &Config) -> u8 {
+    let hint = ended.hint.as_ref().map(|hint| proto::naming::complete(hint, &place::named(config)));
+    eprintln!("storedd: {}", ended.message);
+    if let Some(hint) = &hint {
+        eprintln!("  next: {hint}");
+    }
+    if json {
+        println!("{}", json!({"error": {"code": ended.code, "message": ended.message, "hint": hint}}));
+    }
+    ended.exit
+}
+
+fn survive_file_limit() -> Result<(), StoreError> {
+    crate::signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))
+}
+
+fn confirmed(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprint!("{question}");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
+}
