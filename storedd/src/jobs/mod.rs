@@ -2,4 +2,5 @@
 
 pub mod backlog;
 pub mod partitions;
+pub mod registry;
 pub mod snapshots;
