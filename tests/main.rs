@@ -30,6 +30,8 @@ mod reload;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
+mod rollback;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod snapshots;

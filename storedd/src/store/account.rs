@@ -1,11 +1,11 @@
 //! What a start tells of itself: the report before anything is given up, what is lost, how long each part took.
 
-use super::decision::{Decision, Origin, Verdict};
+use super::decision::{Decision, Verdict};
 use super::recovery::Found;
 use super::report::{Lost, Report};
 use super::{Disks, Parts};
 use crate::env::Env;
-use crate::lsn::{Epoch, Lsn, Micros};
+use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Table};
 use crate::wal::{self, Kind};
 use std::collections::BTreeSet;
@@ -30,9 +30,7 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
     let mut mailboxes = BTreeSet::new();
     let mut readable = 0;
     if let Some(survey) = &found.survey {
-        let epoch =
-            found.live_meta().filter(|_| decision.candidate.origin == Origin::Live).map_or(Epoch(0), |m| m.epoch);
-        let reach = survey.reach(epoch, decision.candidate.base_lsn);
+        let reach = survey.reach(decision.candidate.epoch, decision.candidate.base_lsn);
         let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
             readable += u64::from(record.kind == Kind::Transaction);
             record.for_each_change(&mut |change| {

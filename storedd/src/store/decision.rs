@@ -12,12 +12,13 @@
 //! | live, the same, torn tail | cut the tail, `replay` | same |
 //! | live bad or gone, another candidate reaches all that is known | `rollback` (snapshot) or `rebuild` (empty): nothing is lost | refused: names the file |
 //! | no candidate reaches all that is known | `lossy` with the best, in a new epoch; with `hold`: read-only | refused: names the files |
+//! | the same, and a place of snapshots cannot be read | refused: what is there may lose nothing | refused |
 //! | a manual recovery failed before and nothing was accepted since | read-only | decides anew |
 //!
 //! `accept_loss` turns `hold` and the refusals of a manual recovery into the lossy decision.
 
 use crate::error::exit;
-use crate::lsn::Lsn;
+use crate::lsn::{Epoch, Lsn};
 
 /// Which database is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +58,20 @@ pub struct Candidate {
     pub origin: Origin,
     /// Its applied LSN.
     pub base_lsn: Lsn,
+    /// Epoch of that LSN.
+    pub epoch: Epoch,
     /// Where replay from there ends.
     pub reach: Lsn,
     /// Nothing proves that there once was more behind it.
     pub whole: bool,
+}
+
+impl Candidate {
+    /// The empty database, from which the log leads to `reach`.
+    #[must_use]
+    pub fn empty(reach: Lsn, whole: bool) -> Candidate {
+        Candidate { origin: Origin::Empty, base_lsn: Lsn::ZERO, epoch: Epoch(0), reach, whole }
+    }
 }
 
 /// What was found, reduced to what the decision needs.
@@ -78,6 +89,8 @@ pub struct Evidence {
     pub missing: Vec<String>,
     /// Damaged files, each with place and reason.
     pub damaged: Vec<String>,
+    /// Places of snapshots that could not be read: what is there might lead further.
+    pub unreadable: Vec<String>,
     /// The log ends in a torn tail.
     pub torn: bool,
     /// A manual recovery failed and nobody has accepted the loss.
@@ -159,9 +172,9 @@ pub struct Refusal {
 /// Decides.
 ///
 /// # Errors
-/// Only a strict policy is refused, or a hold that has no readable database to hold.
+/// A strict policy is refused, a hold that has no readable database to hold, and a loss that an unreadable place may spare.
 pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> {
-    let empty = Candidate { origin: Origin::Empty, base_lsn: Lsn::ZERO, reach: Lsn::ZERO, whole: false };
+    let empty = Candidate::empty(Lsn::ZERO, false);
     if evidence.fresh {
         return Ok(Decision { verdict: Verdict::FirstStart, candidate: empty, lost: None, cut: false, fork: false });
     }
@@ -179,6 +192,9 @@ pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> 
     if hold {
         return hold_decision(evidence, lost);
     }
+    if lost.is_some() && !policy.accept_loss && !evidence.unreadable.is_empty() {
+        return Err(refuse_unreadable(evidence));
+    }
     let verdict = match (&candidate.origin, lost) {
         (_, Some(_)) => Verdict::Lossy,
         (Origin::Live, None) if candidate.reach == candidate.base_lsn => Verdict::Clean,
@@ -190,7 +206,7 @@ pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> 
 }
 
 /// The candidate with the highest reach; on a tie live, then the first (newest) snapshot, then empty.
-fn best(candidates: &[Candidate]) -> Option<&Candidate> {
+pub(super) fn best(candidates: &[Candidate]) -> Option<&Candidate> {
     candidates.iter().rev().max_by_key(|c| (c.reach, c.origin.rank()))
 }
 
@@ -214,6 +230,12 @@ fn hold_decision(evidence: &Evidence, lost: Option<(Lsn, Lsn)>) -> Result<Decisi
         }),
         None => Err(refuse_strict(evidence)),
     }
+}
+
+fn refuse_unreadable(evidence: &Evidence) -> Refusal {
+    let hint = "make the named place readable and start again, or go on without what is there: \
+                storedd recover --accept-loss --yes";
+    Refusal { message: evidence.unreadable.join("; "), hint: hint.to_owned(), exit: exit::IO }
 }
 
 fn refuse_strict(evidence: &Evidence) -> Refusal {
@@ -240,47 +262,38 @@ mod tests {
     use super::*;
 
     fn candidate(origin: Origin, base: u64, reach: u64) -> Candidate {
-        Candidate { origin, base_lsn: Lsn(base), reach: Lsn(reach), whole: reach == 100 }
+        Candidate { origin, base_lsn: Lsn(base), epoch: Epoch(0), reach: Lsn(reach), whole: reach == 100 }
     }
 
     /// Every combination of what can be found and asked.
     fn domain() -> Vec<(Evidence, Policy)> {
-        let bools = [false, true];
         let mut out = Vec::new();
         // Live: (applied, reach) or bad; 100 is all there is to know, 40 what a broken log reaches.
         for live in [None, Some((10, 100)), Some((100, 100)), Some((10, 40)), Some((40, 40)), Some((0, 0))] {
             for snapshots in [vec![], vec![(5, 100)], vec![(5, 40)], vec![(60, 100), (5, 40)], vec![(7, 40), (5, 40)]] {
                 for empty_reach in [0, 40, 100] {
-                    for missing in [vec![], vec!["log.0000000002".to_owned()]] {
-                        for damaged in [vec![], vec!["log.0000000003: record at 4096".to_owned()]] {
-                            for torn in bools {
-                                for failed_before in bools {
-                                    for (strict, hold_on_loss, accept_loss) in
-                                        (0..8).map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0))
-                                    {
-                                        let mut candidates = Vec::new();
-                                        candidates.extend(live.map(|(b, r)| candidate(Origin::Live, b, r)));
-                                        candidates.extend(
-                                            snapshots
-                                                .iter()
-                                                .map(|(b, r)| candidate(Origin::Snapshot(format!("s{b}")), *b, *r)),
-                                        );
-                                        candidates.push(candidate(Origin::Empty, 0, empty_reach));
-                                        let evidence = Evidence {
-                                            fresh: false,
-                                            live_problem: live.is_none().then(|| "mboxlist.redb: bad".to_owned()),
-                                            candidates,
-                                            known: Lsn(100),
-                                            missing: missing.clone(),
-                                            damaged: damaged.clone(),
-                                            torn,
-                                            failed_before,
-                                        };
-                                        out.push((evidence, Policy { strict, hold_on_loss, accept_loss }));
-                                    }
-                                }
-                            }
-                        }
+                    let mut candidates = Vec::new();
+                    candidates.extend(live.map(|(b, r)| candidate(Origin::Live, b, r)));
+                    candidates
+                        .extend(snapshots.iter().map(|(b, r)| candidate(Origin::Snapshot(format!("s{b}")), *b, *r)));
+                    candidates.push(candidate(Origin::Empty, 0, empty_reach));
+                    for bits in 0..1_u32 << 8 {
+                        let bit = |n: u32| bits >> n & 1 > 0;
+                        let named =
+                            |n: u32, what: &str| bit(n).then(|| what.to_owned()).into_iter().collect::<Vec<_>>();
+                        let evidence = Evidence {
+                            fresh: false,
+                            live_problem: live.is_none().then(|| "mboxlist.redb: bad".to_owned()),
+                            candidates: candidates.clone(),
+                            known: Lsn(100),
+                            missing: named(0, "log.0000000002"),
+                            damaged: named(1, "log.0000000003: record at 4096"),
+                            unreadable: named(2, "read /snapshots: EIO"),
+                            torn: bit(3),
+                            failed_before: bit(4),
+                        };
+                        let policy = Policy { strict: bit(5), hold_on_loss: bit(6), accept_loss: bit(7) };
+                        out.push((evidence, policy));
                     }
                 }
             }
@@ -292,7 +305,7 @@ mod tests {
     #[test]
     fn the_table_is_total_and_its_rules_hold() {
         let domain = domain();
-        assert_eq!(domain.len(), 6 * 5 * 3 * 2 * 2 * 2 * 2 * 8);
+        assert_eq!(domain.len(), 6 * 5 * 3 * 256);
         let mut seen = std::collections::BTreeMap::new();
         for (evidence, policy) in &domain {
             let context = format!("{evidence:?} {policy:?}");
@@ -319,6 +332,8 @@ mod tests {
                         assert_eq!(decision.cut, evidence.torn, "{context}");
                         assert!(policy.accept_loss || !evidence.failed_before || policy.strict, "{context}");
                         assert!(decision.lost.is_none() || policy.accept_loss || !policy.hold_on_loss, "{context}");
+                        let unread = !evidence.unreadable.is_empty();
+                        assert!(decision.lost.is_none() || policy.accept_loss || !unread, "{context}");
                     } else {
                         assert!(!policy.accept_loss && !policy.strict, "{context}");
                         assert!(!decision.cut && !decision.fork, "a hold changes nothing: {context}");
@@ -331,6 +346,12 @@ mod tests {
                 }
                 Err(refusal) => {
                     *seen.entry("refused").or_insert(0) += 1;
+                    assert!(!policy.accept_loss, "{context}");
+                    if refusal.exit == exit::IO {
+                        assert!(!evidence.unreadable.is_empty() && best_reach < Lsn(100), "{context}");
+                        assert!(refusal.message.contains("EIO"), "{context}");
+                        continue;
+                    }
                     assert!(strict || !evidence.candidates.iter().any(|c| c.origin == Origin::Live), "{context}");
                     assert_eq!(refusal.exit, exit::DAMAGED);
                     for file in &evidence.missing {

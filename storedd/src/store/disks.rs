@@ -45,13 +45,21 @@ impl Disks {
     /// taken before the configuration named another are still there.
     #[must_use]
     pub fn shelves(&self) -> Vec<Shelf> {
+        self.shelves_or_why().into_iter().filter_map(Result::ok).collect()
+    }
+
+    /// As [`Disks::shelves`]; in place of one that cannot be opened, why.
+    pub(super) fn shelves_or_why(&self) -> Vec<Result<Shelf>> {
         let usual = Place::default();
         let places = [&self.snapshots, &usual];
         let places = &places[..if self.snapshots == usual { 1 } else { 2 }];
         let open = |place: &&Place| match place {
-            Place::Below(base) => Some(Shelf::new(self.data.clone(), base)),
-            Place::At(path) => self.roots.open(path).ok().map(|disk| Shelf::new(disk, "")),
+            Place::Below(base) => Ok(Shelf::new(self.data.clone(), base)),
+            Place::At(path) => match self.roots.open(path) {
+                Ok(disk) => Ok(Shelf::new(disk, "")),
+                Err(e) => Err(StoreError::io("open directory", path.display().to_string(), e)),
+            },
         };
-        places.iter().filter_map(open).collect()
+        places.iter().map(open).collect()
     }
 }

@@ -4,9 +4,10 @@
 //!  1  take the lock                                   one owner; a dead owner's lock is free
 //!  2  read the marker                                 which store, which layout
 //!  3  look at the control file, database, log         evidence; not one byte is written
+//!     and, where they do not suffice, the snapshots   see `fallback`
 //!  4  decide                                          pure, see `decision`
 //!     say what is lost, if anything is                a report, before anything is given up
-//!  5  put the database in place                       a bad one is moved to removed/, never deleted
+//!  5  put the database in place                       a bad one is moved to removed/, see `replace`
 //!  6  replay the log behind it into the overlay       memory only: no database write before READY
 //!  7  go on with the log                              a torn tail is cut (kept in quarantine) and zeroed durably
 //!  8  report
@@ -17,10 +18,12 @@
 use super::account::{Phases, begin_report, finish_report};
 use super::commit::Planner;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
+use super::fallback::{Chosen, Fallback, Snapshots};
 use super::first::first_start;
 use super::ids::IdSource;
 use super::marker::Marker;
 use super::marks;
+use super::replace;
 use super::replay::{Replay, Replayed};
 use super::report::{Finding, Report};
 use super::view::Base;
@@ -50,7 +53,7 @@ const FINDINGS_MAX: usize = 100;
 /// How far a start is, for `status`, systemd and a person who waits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// `database`, `log`, `replay`.
+    /// `database`, `log`, `snapshot`, `copy`, `replay`.
     pub phase: &'static str,
     /// Done, 0.0 to 1.0, within the phase.
     pub done: f64,
@@ -68,6 +71,12 @@ pub struct Found {
     live: Option<Result<db::Examined>>,
     pub(super) survey: Option<Survey>,
     pub(super) findings: Vec<Finding>,
+    /// What may take the database's place; nothing was looked for as long as it is good and the log behind it leads on.
+    fallback: Option<Chosen>,
+    /// The highest LSN of which a snapshot says that it was durable, if they were looked at.
+    proven: Lsn,
+    /// Places of snapshots that could not be read.
+    unreadable: Vec<String>,
     failed_before: bool,
 }
 
@@ -105,25 +114,28 @@ pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
         _ => {}
     }
     progress(Progress { phase: "log", done: 0.0 });
-    let applied = live.as_ref().and_then(|l| l.as_ref().ok()).map(|examined| examined.meta.applied_lsn);
     let control_gone = marker.as_ref().and_then(|_| marks::gone(disks, &loaded));
     if let Some(e @ StoreError::Missing { .. }) = &control_gone {
         findings.push(Finding::of(e));
     }
-    let control = loaded.state;
-    let survey = match &marker {
-        Some(marker) => {
-            marks::refuse_foreign(disks, control.as_ref(), marker.store_id)?;
-            let proof = wal::Proof { control: control.clone(), applied_lsn: applied };
-            let survey = wal::survey(&*disks.log, marker.store_id, proof, Depth::All)?;
-            wal::accept(&survey)?;
-            findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
-            Some(survey)
-        }
-        None => None,
-    };
     let failed_before = disks.data.stat(FAILED_MARK).map_err(|e| StoreError::io("stat", FAILED_MARK, e))?.is_some();
-    Ok(Found { marker, control, control_gone, live, survey, findings, failed_before })
+    let (control, survey, unreadable) = (loaded.state, None, Vec::new());
+    let mut found = Found {
+        marker,
+        control,
+        control_gone,
+        live,
+        survey,
+        findings,
+        fallback: None,
+        proven: Lsn::ZERO,
+        unreadable,
+        failed_before,
+    };
+    if let Some(marker) = found.marker {
+        found.look_at_log(disks, marker.store_id, progress)?;
+    }
+    Ok(found)
 }
 
 fn look_at_database(
@@ -151,6 +163,39 @@ fn look_at_database(
 }
 
 impl Found {
+    /// Surveys the log; and, where the database and the log do not suffice, looks for a snapshot.
+    fn look_at_log(&mut self, disks: &Disks, store_id: StoreId, progress: &OnProgress) -> Result<()> {
+        marks::refuse_foreign(disks, self.control.as_ref(), store_id)?;
+        let database = self.live_meta().map(|meta| (meta.epoch, meta.applied_lsn));
+        // What a snapshot holds was durable: the survey is told before it judges an end of the log as torn.
+        let mut snapshots = database.is_none().then(|| Snapshots::read(disks, store_id));
+        let proven = snapshots.as_ref().and_then(Snapshots::proven);
+        let applied_lsn = database.map(|(_, lsn)| lsn).max(proven);
+        let proof = wal::Proof { control: self.control.clone(), applied_lsn };
+        let mut survey = wal::survey(&*disks.log, store_id, proof, Depth::All)?;
+        wal::accept(&survey)?;
+        if let Some((epoch, lsn)) = database.filter(|(epoch, lsn)| !survey.reach(*epoch, *lsn).whole()) {
+            self.findings.push(Finding {
+                r#where: disks.db.display(DB_FILE),
+                what: "the log does not lead on from the database".to_owned(),
+                expected: "the whole log behind it".to_owned(),
+                found: format!("a database at LSN {lsn} of epoch {epoch}"),
+            });
+            let all = Snapshots::read(disks, store_id);
+            survey.proof.applied_lsn = survey.proof.applied_lsn.max(all.proven());
+            snapshots = Some(all);
+        }
+        self.findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
+        if let Some(snapshots) = snapshots {
+            self.proven = snapshots.proven().unwrap_or_default();
+            let Fallback { chosen, unreadable, findings } = snapshots.choose(&survey, &|_| true, progress);
+            (self.fallback, self.unreadable) = (chosen, unreadable);
+            self.findings.extend(findings);
+        }
+        self.survey = Some(survey);
+        Ok(())
+    }
+
     /// The evidence, reduced to what the decision needs.
     #[must_use]
     pub fn evidence(&self, disks: &Disks) -> Evidence {
@@ -165,29 +210,35 @@ impl Found {
             None => {}
         }
         match &self.live {
-            Some(Ok(db::Examined { meta, .. })) => {
-                let reach = survey.reach(meta.epoch, meta.applied_lsn);
-                // Gaps and damage before the checkpoint are no obstacle: recovery needs no log from there (row 32).
-                if !reach.whole() {
-                    name_obstacles(&mut evidence, disks, survey, &reach);
-                }
-                evidence.torn = reach.stop == Stop::Torn;
-                evidence.candidates.push(candidate(Origin::Live, meta.applied_lsn, &reach));
-            }
+            Some(Ok(_)) => {}
             Some(Err(e)) => evidence.live_problem = Some(e.to_string()),
             None => {
                 evidence.missing.push(disks.db.display(DB_FILE));
                 evidence.live_problem = Some(format!("{} is missing", disks.db.display(DB_FILE)));
             }
         }
-        let from_nothing = survey.reach(Epoch(0), Lsn::ZERO);
-        if self.live_meta().is_none() {
-            if !from_nothing.whole() {
-                name_obstacles(&mut evidence, disks, survey, &from_nothing);
-            }
-            evidence.torn = from_nothing.stop == Stop::Torn;
+        evidence.unreadable.clone_from(&self.unreadable);
+        let live = self.live_meta().map(|meta| (Origin::Live, meta.epoch, meta.applied_lsn));
+        let snapshot = self.fallback.as_ref();
+        let snapshot = snapshot.map(|c| (Origin::Snapshot(c.id.clone()), c.manifest.epoch, c.manifest.lsn));
+        let empty = (Origin::Empty, Epoch(0), Lsn::ZERO);
+        for (origin, epoch, base_lsn) in live.into_iter().chain(snapshot).chain([empty]) {
+            let reach = survey.reach(epoch, base_lsn);
+            let whole = reach.whole() && reach.lsn >= self.proven;
+            evidence.candidates.push(Candidate { origin, base_lsn, epoch, reach: reach.lsn, whole });
         }
-        evidence.candidates.push(candidate(Origin::Empty, Lsn::ZERO, &from_nothing));
+        if let Some(best) = decision::best(&evidence.candidates) {
+            evidence.torn = survey.reach(best.epoch, best.base_lsn).stop == Stop::Torn;
+        }
+        // What a manual recovery names: what keeps the database from going on; where there is none, the best in its place.
+        let named = evidence.candidates.iter().find(|c| c.origin == Origin::Live);
+        if let Some(Candidate { epoch, base_lsn, .. }) = named.or(decision::best(&evidence.candidates)) {
+            let reach = survey.reach(*epoch, *base_lsn);
+            // Gaps and damage before the checkpoint are no obstacle: recovery needs no log from there (row 32).
+            if !reach.whole() {
+                name_obstacles(&mut evidence, disks, survey, &reach);
+            }
+        }
         evidence
     }
 
@@ -208,10 +259,6 @@ impl Found {
     pub fn survey(&self) -> Option<&Survey> {
         self.survey.as_ref()
     }
-}
-
-fn candidate(origin: Origin, base_lsn: Lsn, reach: &Reach) -> Candidate {
-    Candidate { origin, base_lsn, reach: reach.lsn, whole: reach.whole() }
 }
 
 /// Names every file that keeps the log from leading on, and no other (row 29).
@@ -330,13 +377,10 @@ fn restart(
     let (Some(marker), Some(survey)) = (&found.marker, &found.survey) else {
         return Err(StoreError::Bug("a restart without a marker".to_owned()));
     };
-    let base_epoch = match (&decision.candidate.origin, found.live_meta()) {
-        (Origin::Live, Some(meta)) => meta.epoch,
-        _ => Epoch(0),
-    };
-    let reach = survey.reach(base_epoch, decision.candidate.base_lsn);
+    let Candidate { epoch, base_lsn, .. } = decision.candidate;
+    let reach = survey.reach(epoch, base_lsn);
     assert_eq!(reach.lsn, decision.candidate.reach, "the decision was made on this survey");
-    let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report)?;
+    let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report, progress)?;
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
     let bytes_max = if hold { usize::MAX } else { options.overlay_bytes_max };
@@ -346,7 +390,7 @@ fn restart(
         survey,
         db: &db,
         partitions: makes,
-        from: (base_epoch, decision.candidate.base_lsn),
+        from: (epoch, base_lsn),
         reach: reach.lsn,
         overlay_bytes: options.overlay_bytes,
         bytes_max,
@@ -360,8 +404,7 @@ fn restart(
     report.possible_loss = reach.stop == Stop::Torn || found.control_gone.is_some();
     let reader = Arc::new(db.reader()?);
     let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
-    let live_lsn = found.live_meta().map_or(Lsn::ZERO, |meta| meta.applied_lsn);
-    let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, live_lsn, used)?;
+    let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used)?;
     let control = Arc::new(control);
     // An old control file does not know what came last, either.
     report.possible_loss |= raised.is_some();
@@ -379,6 +422,7 @@ fn restart(
     Ok(Parts { lock, store_id: marker.store_id, control, partitions, db, log, base, reached: reach.lsn, checkpoint })
 }
 
+#[expect(clippy::too_many_arguments, reason = "as its only caller")]
 fn put_database_in_place(
     disks: &Disks,
     now: Micros,
@@ -387,34 +431,20 @@ fn put_database_in_place(
     found: &Found,
     options: &Options,
     report: &mut Report,
+    progress: &OnProgress,
 ) -> Result<Db> {
-    match &decision.candidate.origin {
-        Origin::Live => {
-            if let Some(Ok(examined)) = &found.live {
-                return examined.open(&disks.db, DB_FILE, options.database());
-            }
+    let (db, aside) = match (&decision.candidate.origin, &found.live, &found.fallback) {
+        (Origin::Live, Some(Ok(examined)), _) => {
+            return examined.open(&disks.db, DB_FILE, options.database());
         }
-        Origin::Snapshot(id) => return Err(StoreError::Bug(format!("snapshot {id} cannot be installed here"))),
-        Origin::Empty => {
-            if found.live.is_some() {
-                report.quarantined.push(put_aside(disks, now)?);
-            }
-            Db::create(&disks.db, DB_FILE, store_id, Epoch(0), Lsn::ZERO)?;
+        (Origin::Snapshot(id), _, Some(chosen)) if *id == chosen.id => {
+            replace::with_snapshot(disks, chosen, now, options.database(), progress)?
         }
-    }
-    Db::open(&disks.db, DB_FILE, options.database())
-}
-
-/// Moves the live database to `removed/`, where it stays for analysis.
-fn put_aside(disks: &Disks, now: Micros) -> Result<String> {
-    let to = format!("removed/mboxlist-{}.redb", now.0);
-    let fail = |op, e| StoreError::io(op, disks.db.display(&to), e);
-    disks.db.create_dir("removed").map_err(|e| fail("create", e))?;
-    disks.db.sync_dir("").map_err(|e| fail("sync", e))?;
-    disks.db.rename(DB_FILE, &to).map_err(|e| fail("rename", e))?;
-    disks.db.sync_dir("removed").map_err(|e| fail("sync", e))?;
-    disks.db.sync_dir("").map_err(|e| fail("sync", e))?;
-    Ok(disks.db.display(&to))
+        (Origin::Empty, ..) => replace::with_nothing(disks, store_id, now, options.database())?,
+        (origin, ..) => return Err(StoreError::Bug(format!("no database {} was looked at", origin.name()))),
+    };
+    report.quarantined.extend(aside);
+    Ok(db)
 }
 
 fn clear_failed_mark(disks: &Disks) -> Result<()> {

@@ -1,0 +1,192 @@
+//! Snapshots that can take the place of a database that is bad or gone.
+//!
+//! # Operation
+//! A start reads no snapshot as long as the live database is good and the log behind it leads on ([`super::recovery::look`]).
+//! Otherwise the texts of all of them are read; from what they say and from the survey of the log follows how far each would lead.
+//! Then they are looked at to the last byte, furthest reach first, newest first among equals, until one passes: no other could
+//! win against it. Whatever is passed over before that is a finding.
+//!
+//! # Invariants
+//! * A snapshot is chosen only if it has both its marks, every byte is as it was when it was verified, it opens (through a layer that
+//!   keeps writes in memory), and it is of this store, of this schema, and of a history that was not given up.
+//! * What a manifest says was durable was durable, also if its snapshot cannot be taken: a start that ends before that LSN has
+//!   lost something.
+//! * Looking changes nothing (I7).
+
+use super::Disks;
+use super::recovery::{OnProgress, Progress};
+use super::report::Finding;
+use crate::db::{self, Db};
+use crate::error::{Result, StoreError};
+use crate::lsn::{Lsn, StoreId};
+use crate::snapshot::{DB_FILE, Depth, Manifest, Shelf, Snapshot};
+use crate::wal::{Reach, Stop, Survey};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// A snapshot, and the shelf it lies on.
+#[derive(Debug)]
+struct Listed {
+    shelf: Shelf,
+    snapshot: Snapshot,
+}
+
+/// The snapshots there are, by their texts.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    listed: Vec<Listed>,
+    /// Places that could not be read; what they hold might have been better.
+    unreadable: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+/// A snapshot that passed its check.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) id: String,
+    pub(super) manifest: Manifest,
+    pub(super) shelf: Shelf,
+    /// What its pages were when they were looked at.
+    pub(super) examined: db::Examined,
+}
+
+/// What came of looking for one.
+#[derive(Debug, Default)]
+pub(super) struct Fallback {
+    pub(super) chosen: Option<Chosen>,
+    pub(super) unreadable: Vec<String>,
+    /// Why others were passed over.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Snapshots {
+    /// Reads the texts of every snapshot of this store. What cannot be read is noted.
+    pub(super) fn read(disks: &Disks, store_id: StoreId) -> Snapshots {
+        let mut all = Snapshots::default();
+        for shelf in disks.shelves_or_why() {
+            match shelf.and_then(|shelf| Ok((shelf.list()?, shelf))) {
+                Ok((ids, shelf)) => ids.iter().for_each(|id| all.add(&shelf, id, store_id)),
+                // One that was never made has none.
+                Err(e) if is_not_there(&e) => all.findings.push(Finding::of(&e)),
+                Err(e) => all.cannot_read(&e),
+            }
+        }
+        all
+    }
+
+    fn add(&mut self, shelf: &Shelf, id: &str, store_id: StoreId) {
+        match shelf.read(id, Depth::Texts) {
+            Ok(snapshot) => match &snapshot.manifest {
+                Some(manifest) if manifest.store_id != store_id => {
+                    let found = format!("store {}", manifest.store_id);
+                    self.findings.push(passed_over(&snapshot.path, found, format!("store {store_id}")));
+                }
+                _ => self.listed.push(Listed { shelf: shelf.clone(), snapshot }),
+            },
+            Err(e) => self.cannot_read(&e),
+        }
+    }
+
+    fn cannot_read(&mut self, e: &StoreError) {
+        self.unreadable.push(e.to_string());
+        self.findings.push(Finding::of(e));
+    }
+
+    /// The highest LSN of which a manifest says that it was durable.
+    pub(super) fn proven(&self) -> Option<Lsn> {
+        self.listed.iter().filter_map(|l| l.snapshot.manifest.as_ref()).map(|m| m.lsn).max()
+    }
+
+    /// The best one of those that are `wanted`: which leads furthest, and of these the newest.
+    pub(super) fn choose(self, survey: &Survey, wanted: &dyn Fn(&Manifest) -> bool, progress: &OnProgress) -> Fallback {
+        let Snapshots { listed, unreadable, findings } = self;
+        let mut fallback = Fallback { chosen: None, unreadable, findings };
+        let mut reached: Vec<(Lsn, Listed)> = Vec::new();
+        for listed in listed {
+            match may_be_chosen(&listed.snapshot, survey) {
+                Ok((manifest, reach)) if wanted(manifest) => reached.push((reach.lsn, listed)),
+                Ok(_) => {}
+                Err(e) => fallback.pass_over(&listed.snapshot, &e),
+            }
+        }
+        reached.sort_by_key(|(reach, l)| Reverse((*reach, l.snapshot.time(), l.snapshot.id.clone())));
+        for (_, Listed { shelf, snapshot }) in reached {
+            match examine(&shelf, &snapshot.id, survey.store_id, progress) {
+                Ok((manifest, examined)) => {
+                    fallback.chosen = Some(Chosen { id: snapshot.id, manifest, shelf, examined });
+                    break;
+                }
+                Err(e) => fallback.pass_over(&snapshot, &e),
+            }
+        }
+        fallback
+    }
+}
+
+impl Fallback {
+    fn pass_over(&mut self, snapshot: &Snapshot, e: &StoreError) {
+        if let StoreError::Io { .. } = e {
+            self.unreadable.push(e.to_string());
+        }
+        let finding = match e {
+            StoreError::Refused { message, hint, .. } => passed_over(&snapshot.path, message.clone(), hint.clone()),
+            e => passed_over(&snapshot.path, e.to_string(), "a snapshot that is whole".to_owned()),
+        };
+        self.findings.push(finding);
+    }
+}
+
+fn is_not_there(e: &StoreError) -> bool {
+    matches!(e, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn passed_over(path: &str, found: String, expected: String) -> Finding {
+    Finding { r#where: path.to_owned(), what: "snapshot passed over".to_owned(), expected, found }
+}
+
+/// Why it is not one to be chosen, as found and expected.
+fn not_this(found: &str, expected: &str) -> StoreError {
+    StoreError::Refused { message: found.to_owned(), hint: expected.to_owned(), exit: crate::error::exit::DAMAGED }
+}
+
+/// What its texts say against it, or how far it would lead.
+fn may_be_chosen<'s>(snapshot: &'s Snapshot, survey: &Survey) -> Result<(&'s Manifest, Reach)> {
+    if let Some(problem) = snapshot.problems.first() {
+        return Err(problem.clone());
+    }
+    let Some(manifest) = snapshot.manifest.as_ref().filter(|_| snapshot.valid) else {
+        return Err(not_this("it has not passed a verification", "a .verified that speaks of this MANIFEST"));
+    };
+    if manifest.schema != db::SCHEMA_VERSION {
+        let found = format!("schema version {}", manifest.schema);
+        return Err(not_this(&found, &format!("schema version {}", db::SCHEMA_VERSION)));
+    }
+    let reach = survey.reach(manifest.epoch, manifest.lsn);
+    if reach.stop == Stop::OtherHistory {
+        let found = format!("LSN {} of epoch {} is of a history that was given up", manifest.lsn, manifest.epoch);
+        return Err(not_this(&found, "a snapshot of the present history"));
+    }
+    Ok((manifest, reach))
+}
+
+/// Looks at every byte, and at the database as at one that nobody knows.
+fn examine(shelf: &Shelf, id: &str, store: StoreId, progress: &OnProgress) -> Result<(Manifest, db::Examined)> {
+    progress(Progress { phase: "snapshot", done: 0.0 });
+    let Snapshot { manifest, valid, problems, .. } = shelf.read(id, Depth::Bytes)?;
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(problem);
+    }
+    let Some(manifest) = manifest.filter(|_| valid) else {
+        return Err(not_this("it changed while it was looked at", "a snapshot that nobody changes"));
+    };
+    let progress = progress.clone();
+    let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "snapshot", done }));
+    let path = shelf.path(id, DB_FILE);
+    let examined = Db::examine_for_open(shelf.disk(), &path, Some(store), Some(told))?;
+    let meta = &examined.meta;
+    if (meta.applied_lsn, meta.epoch) != (manifest.lsn, manifest.epoch) {
+        let found = format!("a database at LSN {} of epoch {}", meta.applied_lsn, meta.epoch);
+        return Err(not_this(&found, &format!("LSN {} of epoch {}", manifest.lsn, manifest.epoch)));
+    }
+    Ok((manifest, examined))
+}

@@ -1,0 +1,150 @@
+//! A start whose database is bad or gone, through the built programs: it takes a snapshot and the log behind it, and says so.
+
+use crate::harness::{Daemon, TestStore};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+fn database(store: &TestStore) -> PathBuf {
+    store.data.join("mboxlist/mboxlist.redb")
+}
+
+fn take(store: &TestStore) -> Value {
+    store.json(&["snapshot", "take", "--verify"])
+}
+
+fn id(snapshot: &Value) -> &str {
+    snapshot["id"].as_str().unwrap()
+}
+
+fn report(store: &TestStore) -> Value {
+    store.json(&["recover", "--report"])
+}
+
+/// Names of all mailboxes with what must never change: id and UIDVALIDITY.
+fn mailboxes(store: &TestStore) -> BTreeSet<(String, u64, u64)> {
+    let list = store.json(&["mailbox", "list"]);
+    let of = |m: &Value| {
+        (m["name"].as_str().unwrap().to_owned(), m["id"].as_u64().unwrap(), m["uidvalidity"].as_u64().unwrap())
+    };
+    list.as_array().unwrap().iter().map(of).collect()
+}
+
+fn add(store: &TestStore, users: std::ops::Range<u32>) {
+    let lines: String = users.map(|n| format!("user add u{n}\nmailbox create user/u{n}/Sent\n")).collect();
+    store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+}
+
+/// A store with changes before a snapshot, behind it, and behind a second one.
+fn with_two() -> (TestStore, Daemon, [Value; 2]) {
+    let store = TestStore::new();
+    let daemon = store.start();
+    add(&store, 0..5);
+    let first = take(&store);
+    add(&store, 5..10);
+    let second = take(&store);
+    add(&store, 10..15);
+    (store, daemon, [first, second])
+}
+
+/// Flips a bit of every page: many are unused.
+fn flip(file: &std::path::Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes.iter_mut().skip(100).step_by(4096).for_each(|byte| *byte ^= 1);
+    std::fs::write(file, bytes).unwrap();
+}
+
+// rows 43, 47, 49, B2: whatever happens to the database, the newest snapshot and the log behind it are the database again
+#[test]
+fn a_bad_database_is_replaced_and_nothing_is_lost() {
+    let (store, mut daemon, [_, second]) = with_two();
+    let mut expected = mailboxes(&store);
+    type Damage = fn(&std::path::Path);
+    let ways: [(&str, Damage); 5] = [
+        ("flip", flip),
+        ("cut", |file| std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(5000).unwrap()),
+        ("empty", |file| std::fs::write(file, b"").unwrap()),
+        ("zero", |file| std::fs::write(file, vec![0; std::fs::read(file).unwrap().len()]).unwrap()),
+        ("missing", |file| std::fs::remove_file(file).unwrap()),
+    ];
+    for (nth, (way, damage)) in ways.into_iter().enumerate() {
+        daemon.kill();
+        damage(&database(&store));
+        daemon = store.start();
+        let report = report(&store);
+        assert_eq!(report["decision"], "rollback", "{way}: {report}");
+        assert_eq!(report["base"], id(&second), "{way}: {report}");
+        assert_eq!((&report["base_lsn"], &report["lost"]), (&second["lsn"], &Value::Null), "{way}: {report}");
+        assert!(mailboxes(&store) == expected, "{way}");
+        // The bad one is kept for analysis; one that was gone is not there.
+        let aside = std::fs::read_dir(store.data.join("mboxlist/removed")).unwrap().count();
+        assert_eq!(aside, nth + usize::from(way != "missing"), "{way}");
+        add(&store, 100 + nth as u32..101 + nth as u32);
+        expected = mailboxes(&store);
+    }
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test"]).expect(0);
+    let _daemon = store.start();
+    assert_eq!(report(&store)["decision"], "clean");
+    assert!(mailboxes(&store) == expected);
+}
+
+// row 44: what is damaged, unverified, incomplete or of another version is passed over, and named
+#[test]
+fn what_is_not_good_is_passed_over_and_named() {
+    for way in ["flip", "unverified", "incomplete", "version"] {
+        let (store, daemon, [first, second]) = with_two();
+        let expected = mailboxes(&store);
+        daemon.kill();
+        let dir = PathBuf::from(second["path"].as_str().unwrap());
+        match way {
+            "flip" => flip(&dir.join("mboxlist.redb")),
+            "unverified" => std::fs::remove_file(dir.join(".verified")).unwrap(),
+            "incomplete" => std::fs::remove_file(dir.join("MANIFEST")).unwrap(),
+            _ => {
+                let text = std::fs::read_to_string(dir.join("MANIFEST")).unwrap();
+                std::fs::write(dir.join("MANIFEST"), text.replace("storedd-snapshot 1", "storedd-snapshot 2")).unwrap();
+            }
+        }
+        flip(&database(&store));
+        let daemon = store.start();
+        let report = report(&store);
+        assert_eq!((&report["decision"], &report["base"]), (&"rollback".into(), &first["id"]), "{way}: {report}");
+        assert_eq!(report["lost"], Value::Null, "{way}: {report}");
+        assert!(mailboxes(&store) == expected, "{way}");
+        let about =
+            |f: &&Value| f["what"] == "snapshot passed over" && f["where"].as_str().unwrap().contains(id(&second));
+        assert_eq!(report["findings"].as_array().unwrap().iter().filter(about).count(), 1, "{way}: {report}");
+        assert!(daemon.log().contains("snapshot passed over"), "{way}");
+    }
+}
+
+// An old copy of the database is good in itself; behind it the log is gone. A start took it, and gave up everything since.
+#[test]
+fn an_old_copy_of_the_database_does_not_win_against_a_snapshot() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    add(&store, 0..5);
+    assert_eq!(daemon.stop(), 0);
+    let old = std::fs::read(database(&store)).unwrap();
+    let daemon = store.start();
+    // Until the log behind the old copy is retired.
+    let mut round = 0;
+    while store.data.join("mboxlist/log.0000000001").exists() {
+        let lines: String = (0..2000).map(|n| format!("mailbox create user/u0/{round}-{n}\n")).collect();
+        store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+        store.ctl(&["checkpoint"]).expect(0);
+        round += 1;
+        assert!(round < 50);
+    }
+    let taken = take(&store);
+    add(&store, 10..15);
+    let expected = mailboxes(&store);
+    daemon.kill();
+    std::fs::write(database(&store), old).unwrap();
+    let _daemon = store.start();
+    let report = report(&store);
+    assert_eq!((&report["decision"], &report["base"]), (&"rollback".into(), &taken["id"]), "{report}");
+    assert_eq!(report["lost"], Value::Null, "{report}");
+    assert!(mailboxes(&store) == expected);
+}
