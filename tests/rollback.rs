@@ -1,6 +1,6 @@
 //! A start whose database is bad or gone, through the built programs: it takes a snapshot and the log behind it, and says so.
 
-use crate::harness::{Daemon, TestStore};
+use crate::harness::{Daemon, PATIENCE, TestStore, typed};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -147,4 +147,71 @@ fn an_old_copy_of_the_database_does_not_win_against_a_snapshot() {
     assert_eq!((&report["decision"], &report["base"]), (&"rollback".into(), &taken["id"]), "{report}");
     assert_eq!(report["lost"], Value::Null, "{report}");
     assert!(mailboxes(&store) == expected);
+}
+
+fn repair_recommended(store: &TestStore) -> bool {
+    store.json(&["status"])["repair_recommended"].as_bool().unwrap()
+}
+
+// row 45: a start that lost something says so, names the next command, and `status` goes on saying so until somebody has acted
+#[test]
+fn a_loss_recommends_a_repair_until_somebody_has_acted() {
+    let (store, daemon, [_, second]) = with_two();
+    // A record of another group proves that those before it were durable.
+    store.ctl(&["user", "add", "last"]).expect(0);
+    daemon.kill();
+    flip(&database(&store));
+    let log = store.data.join("mboxlist/log.0000000001");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
+    bytes[end - 700] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let mut daemon = store.start();
+    let report = report(&store);
+    assert_eq!((&report["decision"], &report["base"]), (&"lossy".into(), &second["id"]), "{report}");
+    let (from, base) = (report["lost"]["from_lsn"].as_u64().unwrap(), report["base_lsn"].as_u64().unwrap());
+    assert!(from > base && report["reached_lsn"].as_u64().unwrap() + 1 == from, "{report}");
+    let steps: Vec<&str> = report["next_steps"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    assert!(steps.len() == 2 && steps[1].contains("recover --accept-loss --yes"), "{steps:?}");
+    assert!(steps.iter().all(|step| daemon.log().contains(step)), "{}", daemon.log());
+    // Everything in front of the bad place is there; names of what was made before the snapshot keep their numbers.
+    store.ctl(&["user", "show", "u9"]).expect(0);
+    for clean in [true, false] {
+        assert!(repair_recommended(&store));
+        let begun = std::time::Instant::now();
+        while !store.json(&["status"])["alarms"].to_string().contains("repair_recommended") {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        if clean {
+            assert_eq!(daemon.stop(), 0);
+        } else {
+            daemon.kill();
+        }
+        daemon = store.start();
+    }
+    store.ctl(&["recover", "--accept-loss"]).expect(64);
+    assert!(repair_recommended(&store));
+    // Exactly what was told to be typed; the loss is known, and that is no success.
+    typed(steps[1]).expect(2);
+    assert!(!repair_recommended(&store));
+    store.ctl(&["recover", "--accept-loss", "--yes"]).expect(68);
+    daemon.kill();
+    let _daemon = store.start();
+    assert!(!repair_recommended(&store));
+}
+
+// row 45: what lost nothing recommends no repair, and names what to look at
+#[test]
+fn a_rollback_that_lost_nothing_recommends_no_repair() {
+    let (store, daemon, _) = with_two();
+    assert_eq!(daemon.stop(), 0);
+    flip(&database(&store));
+    let daemon = store.start();
+    assert!(!repair_recommended(&store));
+    let report = report(&store);
+    assert_eq!(report["next_steps"].as_array().unwrap().len(), 1, "{report}");
+    let step = report["next_steps"][0].as_str().unwrap();
+    assert!(step.ends_with("snapshot verify --all") && daemon.log().contains(step), "{step}");
+    typed(step).expect(0);
 }

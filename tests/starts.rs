@@ -1,6 +1,6 @@
 //! What a start does, says, and asks for: progress, the backlog of the log, the commands that it prints.
 
-use crate::harness::{self, PATIENCE, TestStore, run};
+use crate::harness::{PATIENCE, TestStore, run, typed};
 use proto::{Client, Code, Reply, Request, Timeouts};
 use std::path::PathBuf;
 use std::process::Command;
@@ -167,13 +167,6 @@ fn a_restart_comes_back_with_everything() {
     store.ctl(&["shutdown"]).expect(0);
     assert_eq!(daemon.wait(), 0);
     store.ctl(&["restart"]).expect(69);
-}
-
-/// Runs a command line as a person would who copies it from the log, with our programs in the path.
-fn typed(line: &str) -> harness::Run {
-    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_storectl")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    run(Command::new("sh").args(["-c", line]).env("PATH", path), None)
 }
 
 /// What the log told to run, newest start only.

@@ -223,6 +223,7 @@ mod tests {
             Request::Freeze { for_ms: 4, reason: s("w") },
             Request::Drain { wait_ms: Some(5) },
             Request::ReadOnly { on: true, reason: s("w") },
+            Request::AcceptLoss,
         ]
     }
 
@@ -301,6 +302,7 @@ mod tests {
         "2d0000000400000000000000010000000000000077",
         "2e000000010500000000000000",
         "2f00000001010000000000000077",
+        "30000000",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [

@@ -273,11 +273,14 @@ pub enum Request {
         /// Why; for `status` and the log.
         reason: String,
     },
+    /// `recover --accept-loss`: what a start lost is known, and no repair is recommended any more; done is false in a store that is
+    /// held, where [`Request::Restart`] is what accepts the loss; `NotFound` where nothing was lost.
+    AcceptLoss,
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 48;
+    pub const COUNT: u32 = 49;
 
     /// Wire number.
     #[must_use]
@@ -331,6 +334,7 @@ impl Request {
             Request::Freeze { .. } => 45,
             Request::Drain { .. } => 46,
             Request::ReadOnly { .. } => 47,
+            Request::AcceptLoss => 48,
         }
     }
 
@@ -393,5 +397,6 @@ impl Request {
         "freeze",
         "drain",
         "read-only",
+        "recover --accept-loss",
     ];
 }

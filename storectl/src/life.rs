@@ -99,7 +99,8 @@ pub fn restart(global: &Global, environment: &Environment, style: Style, out: &m
     Ok(DONE)
 }
 
-/// `recover --accept-loss` while a daemon holds the store read-only: it starts again and gives up what it cannot reach.
+/// `recover --accept-loss` while a daemon runs: what its start lost is known, and no repair is recommended any more; one that holds the
+/// store read-only starts again and gives up what it cannot reach.
 ///
 /// # Errors
 /// No consent; as [`restart`].
@@ -107,7 +108,11 @@ pub fn accept_loss(global: &Global, environment: &Environment, consented: bool) 
     if !consented {
         confirm::consent("give up the acknowledged changes that cannot be reached?")?;
     }
-    again(global, environment, true)
+    let failed = |e: ClientError| Stop::Failed(e.failure());
+    match connect(global, environment, true)?.call(&Request::AcceptLoss).map_err(failed)? {
+        Reply::Done(Done { done: true }) => Ok(()),
+        _ => again(global, environment, true),
+    }
 }
 
 /// True if a daemon answers on the socket.

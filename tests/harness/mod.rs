@@ -242,6 +242,13 @@ impl Run {
     }
 }
 
+/// Runs a command line as a person would who copies it from the log, with our programs in the path.
+pub fn typed(line: &str) -> Run {
+    let bin = Path::new(env!("CARGO_BIN_EXE_storectl")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    run(Command::new("sh").args(["-c", line]).env("PATH", path), None)
+}
+
 /// Runs a program to its end, with a limit of time.
 pub fn run(command: &mut Command, input: Option<&[u8]>) -> Run {
     command.env_remove("NOTIFY_SOCKET").env_remove("STOREDD_SOCKET").env_remove("STOREDD_CONFIG");

@@ -99,7 +99,9 @@ pub fn least(request: &Request) -> Role {
         Request::LockBreak { .. } | Request::Freeze { .. } | Request::Drain { .. } | Request::ReadOnly { .. } => {
             Role::Owner
         }
-        Request::Shutdown { .. } | Request::Restart { .. } | Request::ConfigReload { .. } => Role::Owner,
+        Request::Shutdown { .. } | Request::Restart { .. } | Request::ConfigReload { .. } | Request::AcceptLoss => {
+            Role::Owner
+        }
         Request::Change { command, .. } => of_command(command),
         Request::Atomic { commands } => commands.iter().map(of_command).max().unwrap_or(Role::Admin),
     }

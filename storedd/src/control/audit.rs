@@ -34,6 +34,7 @@ impl Audit {
             | Request::ConfigReload { dry_run: false }
             | Request::Freeze { .. }
             | Request::Drain { .. }
+            | Request::AcceptLoss
             | Request::ReadOnly { .. } => {
                 vec![(request.verb(), String::new())]
             }

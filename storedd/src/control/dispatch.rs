@@ -63,7 +63,8 @@ fn row(request: &Request) -> (Lane, Needs) {
         Request::SnapshotList
         | Request::SnapshotVerify { .. }
         | Request::SnapshotPrune
-        | Request::SnapshotDelete { .. } => (Lane::Slow, Needs::Reading),
+        | Request::SnapshotDelete { .. }
+        | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
         Request::Checkpoint | Request::SnapshotTake { .. } => (Lane::Slow, Needs::Writing),
         Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),
         Request::LockBreak { .. } => (Lane::Slow, Needs::Nothing),

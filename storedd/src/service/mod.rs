@@ -216,6 +216,21 @@ impl Daemon {
         Ok(Reply::Done(proto::Done { done: true }))
     }
 
+    /// What a start lost is known to somebody.
+    fn accept_loss(&self, peer: &Peer) -> Result<Reply, Failure> {
+        let store = self.store()?;
+        if store.is_held() {
+            return Ok(Reply::Done(proto::Done { done: false }));
+        }
+        if !store.repair_done().map_err(|e| failure(&e))? {
+            return Err(
+                Failure::new(Code::NotFound, "no loss waits to be accepted").with_hint("storectl recover --report")
+            );
+        }
+        tracing::info!(event = "loss_accepted", uid = peer.uid, pid = peer.pid);
+        Ok(Reply::Done(proto::Done { done: true }))
+    }
+
     /// Tells the event loop once that the log failed; it ends the process, and the next start recovers.
     fn notice_poison(&self, answer: &Answer) {
         if let Err(CommitError::Failed(crate::error::StoreError::Poisoned { .. })) = answer
@@ -345,6 +360,7 @@ impl Service for Handle {
                 Ok(Reply::Done(proto::Done { done: true }))
             }
             Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
+            Request::AcceptLoss => daemon.accept_loss(peer),
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
             Request::SnapshotTake { verify } => daemon.snapshot_take(*verify),
             Request::SnapshotList => daemon.snapshot_list(),

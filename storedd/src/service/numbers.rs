@@ -55,6 +55,7 @@ impl Daemon {
         status.mailboxes = store.counts().map(|c| count(c.mailboxes));
         status.tables = store.database_rows().into_iter().map(|(t, n)| (t.name().to_owned(), n)).collect();
         status.last_start = store.start_summary().to_owned();
+        status.repair_recommended = store.repair_recommended().is_some();
         if let Some(watch) = self.watch.get() {
             status.alarms = watch.alarms();
             status.maintenance = watch.maintenance();

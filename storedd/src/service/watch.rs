@@ -168,7 +168,7 @@ impl Watch {
             stamps: self.state.late().into_iter().map(|(file, owed)| Stamp { file, owed }).collect(),
             oldest_wait: store.oldest_wait(),
             bulk: self.bulk_now(),
-            repair: None,
+            repair: store.repair_recommended(),
         }
     }
 

@@ -51,19 +51,27 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
 /// Names of lost mailboxes that a report lists.
 const LOST_MAILBOXES_MAX: usize = 1000;
 
-/// What is known when everything is done, and the commands to type next.
-pub(super) fn finish_report(report: &mut Report, decision: &Decision, parts: &Parts, clock: Phases<'_>, named: &str) {
+/// What is known when everything is done, and the commands to type next; `repair`: this start recommends one.
+pub(super) fn finish_report(
+    report: &mut Report,
+    decision: &Decision,
+    parts: &Parts,
+    clock: Phases<'_>,
+    named: &str,
+    repair: bool,
+) {
     report.epoch = parts.control.state().epoch.0;
     report.phases = clock.marks.iter().map(|(name, d)| ((*name).to_owned(), d.as_secs_f64())).collect();
     report.duration = clock.total().as_secs_f64();
-    match decision.verdict {
-        Verdict::Hold => {
-            report.next_steps.push(format!("storectl {named}recover --report"));
-            report.next_steps.push(format!("storectl {named}recover --accept-loss --yes"));
-        }
-        Verdict::Lossy => report.next_steps.push(format!("storectl {named}recover --report")),
-        _ => {}
-    }
+    let steps: &[&str] = match decision.verdict {
+        Verdict::Hold => &["recover --report", "recover --accept-loss --yes"],
+        _ if repair => &["recover --report", "recover --accept-loss --yes"],
+        Verdict::Lossy => &["recover --report"],
+        // Nothing is lost; but what has damaged the database may have damaged more.
+        Verdict::Rollback | Verdict::Rebuild => &["snapshot verify --all"],
+        _ => &[],
+    };
+    report.next_steps.extend(steps.iter().map(|step| format!("storectl {named}{step}")));
 }
 
 /// How long each part of a start took.

@@ -33,6 +33,7 @@ mod overlay;
 pub mod plan;
 mod queue;
 mod recovery;
+mod repair;
 mod replace;
 mod replay;
 mod report;
@@ -160,6 +161,8 @@ pub struct Store {
     logged_before: AtomicU64,
     poison: OnceLock<StoreError>,
     read_only: Mutex<ReadOnly>,
+    /// Why a repair is recommended, see there.
+    repair: Mutex<Option<String>>,
     /// It stands still, see there.
     still: AtomicBool,
     hold: bool,
@@ -235,6 +238,7 @@ impl Store {
                     .then(|| "held after a loss; see storectl recover --report".to_owned()),
                 asked: None,
             }),
+            repair: Mutex::new(repair::read(&*disks.data)),
             still: AtomicBool::new(false),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),

@@ -23,6 +23,7 @@ use super::first::first_start;
 use super::ids::IdSource;
 use super::marker::Marker;
 use super::marks;
+use super::repair;
 use super::replace;
 use super::replay::{Replay, Replayed};
 use super::report::{Finding, Report};
@@ -248,6 +249,11 @@ impl Found {
         self.marker.map(|m| m.store_id)
     }
 
+    /// What is wrong with the control file, if none could be believed.
+    pub(super) fn control_problem(&self) -> Option<&StoreError> {
+        self.control_gone.as_ref()
+    }
+
     /// What the live database says of itself, if it is good.
     #[must_use]
     pub fn live_meta(&self) -> Option<&db::Meta> {
@@ -304,13 +310,14 @@ pub fn open(
     let mut report = begin_report(&disks, &found, &decision, env.now());
     // What is given up is said before it is: after the fork no later start can see that something is missing (I8).
     let begun = (decision.verdict == Verdict::Lossy).then(|| report.begin(&*disks.data)).transpose()?;
+    let repair = repair::note(&disks, env.now(), &found, &decision, policy)?;
     let parts = if decision.verdict == Verdict::FirstStart {
         first_start(&disks, &*env, &options, lock, found.marker)?
     } else {
         restart(&disks, &env, &options, lock, &found, &decision, &mut report, progress)?
     };
     let clock = clock.mark("act");
-    finish_report(&mut report, &decision, &parts, clock, &options.named);
+    finish_report(&mut report, &decision, &parts, clock, &options.named, repair);
     // A store comes up on a full disk; a loss is on disk already.
     if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
         tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
@@ -407,8 +414,11 @@ fn restart(
     let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used)?;
     let control = Arc::new(control);
     // An old control file does not know what came last, either.
-    report.possible_loss |= raised.is_some();
-    report.findings.extend(raised);
+    if let Some(raised) = raised {
+        repair::add(disks, env.now(), &format!("{}: {}", raised.r#where, raised.what))?;
+        report.possible_loss = true;
+        report.findings.push(raised);
+    }
     let log = match (hold, decision.fork) {
         (true, _) => None,
         (false, false) => Some(wal::resume(&disks.log, &control, settings(options), survey, &reach)?),

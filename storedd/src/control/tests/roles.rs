@@ -85,6 +85,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Freeze { for_ms: 1, reason: s("r") }, Role::Owner),
         (Request::Drain { wait_ms: None }, Role::Owner),
         (Request::ReadOnly { on: true, reason: s("r") }, Role::Owner),
+        (Request::AcceptLoss, Role::Owner),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));
