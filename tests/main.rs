@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod alarms;
 #[cfg(test)]
+mod backup_db;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;

@@ -224,6 +224,7 @@ mod tests {
             Request::Drain { wait_ms: Some(5) },
             Request::ReadOnly { on: true, reason: s("w") },
             Request::AcceptLoss,
+            Request::BackupDb { dir: s("/b") },
         ]
     }
 
@@ -303,6 +304,7 @@ mod tests {
         "2e000000010500000000000000",
         "2f00000001010000000000000077",
         "30000000",
+        "3100000002000000000000002f62",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [

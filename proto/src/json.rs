@@ -46,6 +46,7 @@ impl Reply {
             Reply::SnapshotsRemoved(x) => value(x),
             Reply::Locks(x) => value(x),
             Reply::Lock(x) => value(x),
+            Reply::BackedUp(x) => value(x),
         }
     }
 }

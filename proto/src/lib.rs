@@ -30,6 +30,7 @@
 //! # Clients
 //! In Rust: [`Client`]. See `examples/status.rs`.
 
+mod backups;
 pub mod client;
 pub mod codec;
 mod command;
@@ -48,6 +49,7 @@ mod snapshots;
 mod state;
 pub mod utf7;
 
+pub use backups::*;
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
 pub use command::*;
 pub use failure::*;

@@ -1,6 +1,7 @@
 //! What the daemon answers. Field names are the JSON keys of the command-line contract; a field is only ever added
 //! together with a new protocol version.
 
+use crate::backups::*;
 use crate::locks::{Lock, Locks};
 use crate::objects::*;
 use crate::report::Report;
@@ -87,11 +88,13 @@ pub enum Reply {
     Locks(Box<Locks>),
     /// `locks hold`, `freeze`: what was granted; `locks break`: what was taken away.
     Lock(Lock),
+    /// `backup-db`.
+    BackedUp(Box<BackedUp>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 36;
+    pub const COUNT: u32 = 37;
 
     /// Adds the next part of the same answer behind this one.
     ///

@@ -81,6 +81,8 @@ fn replies() -> Vec<Reply> {
             "deadlocks": 13, "waited_too_long": 14, "expired": 15, "oldest_change": 16.0, "limit": 17.0}}),
         json!({"Lock": {"id": 1, "resource": "r", "kind": "k", "pid": 2, "uid": 3, "verb": "v", "client": "c",
             "reason": "w", "age": 4.0, "left": null, "waiters": 6}}),
+        json!({"BackedUp": {"path": "p", "time": "t", "lsn": 1, "reached_lsn": 2, "until": "u", "size": 3, "logs": ["l"],
+            "duration": 4.0, "removed": ["r"], "steps": ["s"]}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -125,6 +127,7 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (30, 0xe857b252),
     (235, 0x36dbe57f),
     (82, 0x530e0a3d),
+    (114, 0x790705af),
 ];
 
 #[test]

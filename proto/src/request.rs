@@ -276,11 +276,16 @@ pub enum Request {
     /// `recover --accept-loss`: what a start lost is known, and no repair is recommended any more; done is false in a store that is
     /// held, where [`Request::Restart`] is what accepts the loss; `NotFound` where nothing was lost.
     AcceptLoss,
+    /// `backup-db DIR`: answers when the backup is complete.
+    BackupDb {
+        /// Absolute path on the daemon's host of the directory in which it is made.
+        dir: String,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 49;
+    pub const COUNT: u32 = 50;
 
     /// Wire number.
     #[must_use]
@@ -335,6 +340,7 @@ impl Request {
             Request::Drain { .. } => 46,
             Request::ReadOnly { .. } => 47,
             Request::AcceptLoss => 48,
+            Request::BackupDb { .. } => 49,
         }
     }
 
@@ -398,5 +404,6 @@ impl Request {
         "drain",
         "read-only",
         "recover --accept-loss",
+        "backup-db",
     ];
 }

@@ -4,7 +4,7 @@ use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     DrainArgs, FreezeArgs, HealthArgs, ImportVerb, LockBreakArgs, LockHoldArgs, LocksArgs, LocksVerb, LogDumpArgs,
     LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun,
-    SnapshotVerb, TestArgs, UserVerb, Verb,
+    RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window};
 
@@ -42,6 +42,8 @@ pub enum Plan {
     Recover(RecoverRun),
     /// `test` on a stopped store.
     Test(TestArgs),
+    /// `restore-db` on a stopped store.
+    RestoreDb(RestoreDbArgs),
     /// `batch`.
     Batch(BatchArgs),
     /// `import cyrus-list`.
@@ -83,6 +85,8 @@ pub enum Form {
     Single,
     /// `locks --why-stuck`.
     Stuck,
+    /// `backup-db --verbose`.
+    Steps,
 }
 
 impl Ask {
@@ -142,6 +146,11 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
         Verb::Log(verb) => log(verb),
         Verb::Snapshot(verb) => snapshot(verb),
+        Verb::RestoreDb(args) => return Ok(Plan::RestoreDb(args)),
+        Verb::BackupDb(a) => {
+            let dir = absolute(&a.dir.to_string_lossy(), "storectl backup-db /PATH")?;
+            Ask::new(Request::BackupDb { dir }).form(if a.verbose { Form::Steps } else { Form::Plain }).long()
+        }
         Verb::User(verb) => user(verb),
         Verb::Mailbox(verb) => mailbox(verb),
         Verb::Acl(verb) => acl(verb),
@@ -204,6 +213,7 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Freeze(_) => return refused("freeze", "run it by itself: storectl freeze"),
         Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
+        Plan::RestoreDb(_) => return refused("restore-db", "run it on a stopped store: storectl restore-db BACKUP"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
         Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
@@ -334,17 +344,16 @@ fn partition(verb: PartitionVerb) -> Result<Ask, Failure> {
         PartitionVerb::List => Ask::new(Request::PartitionList),
         PartitionVerb::Show(a) => Ask::new(Request::PartitionShow { name: a.name }),
         PartitionVerb::Remove(a) => change(Command::PartitionRemove { name: a.name }, a.dry.dry_run),
-        PartitionVerb::Add(a) => {
-            change(Command::PartitionAdd { name: a.name, path: absolute(&a.path)? }, a.dry.dry_run)
-        }
+        PartitionVerb::Add(a) => change(
+            Command::PartitionAdd { name: a.name, path: absolute(&a.path, "storectl partition add NAME /PATH")? },
+            a.dry.dry_run,
+        ),
     })
 }
 
 /// The path as the daemon must get it: absolute, since its working directory is another.
-fn absolute(path: &str) -> Result<String, Failure> {
-    let wrong = |why: String| {
-        Failure::new(Code::BadInput, why).with_hint("give an absolute path: storectl partition add NAME /PATH")
-    };
+fn absolute(path: &str, example: &str) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::new(Code::BadInput, why).with_hint(format!("give an absolute path: {example}"));
     let whole = std::path::absolute(path).map_err(|e| wrong(format!("{path:?} is not a path: {e}")))?;
     whole.into_os_string().into_string().map_err(|p| wrong(format!("{p:?} is not UTF-8")))
 }

@@ -6,7 +6,7 @@ use proto::{Code, Failure};
 
 /// Verbs by the verb they stand under.
 const VERBS: &[(&str, &[&str])] = &[
-    ("", &["backup-db", "restore-db", "drill", "message", "check", "reconstruct"]),
+    ("", &["drill", "message", "check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export", "jobs"]),
     ("", &["prepare-upgrade", "upgrade", "downgrade"]),
     ("log", &["reset"]),

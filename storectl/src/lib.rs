@@ -117,6 +117,7 @@ fn act(cli: Cli) -> Outcome<u8> {
             ask::one(&global, &environment, style, out, &commands::locks(true))
         }
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
+        Plan::RestoreDb(args) => Err(offline::run(&global, &offline::restore_db(&args)?)),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),

@@ -1,7 +1,8 @@
 //! Verbs on a stopped store: the `storedd` beside this program does them, with the same options. It holds the store's
 //! lock while it does, so a living daemon makes it refuse (75).
 
-use crate::cli::{Global, RecoverRun, TestArgs};
+use crate::cli::{Global, RecoverRun, RestoreDbArgs, TestArgs};
+use crate::confirm;
 use crate::exit::{Outcome, Stop};
 use proto::{Code, Report};
 use std::ffi::OsString;
@@ -30,6 +31,23 @@ pub fn test(args: &TestArgs) -> Vec<OsString> {
     words.extend(args.deadlocks.then(|| "--deadlocks".into()));
     words.extend(args.verbose.then(|| "--verbose".into()));
     words
+}
+
+/// The words of `storedd restore-db`; asks here, where it is needed.
+///
+/// # Errors
+/// No consent.
+pub fn restore_db(args: &RestoreDbArgs) -> Outcome<Vec<OsString>> {
+    if !args.yes && !args.dry_run {
+        confirm::consent("put the backup in the place of this store?")?;
+    }
+    let mut words: Vec<OsString> = vec!["restore-db".into()];
+    words.push(if args.dry_run { "--dry-run" } else { "--yes" }.into());
+    words.extend(args.other_store.then(|| "--other-store".into()));
+    words.extend(args.verbose.then(|| "--verbose".into()));
+    // Absolute, it is never taken for an option.
+    words.push(std::path::absolute(&args.backup).unwrap_or_else(|_| args.backup.clone()).into());
+    Ok(words)
 }
 
 /// Becomes `storedd` with these words; comes back only if that fails.

@@ -61,6 +61,34 @@ pub enum Verb {
     Recover(Recover),
     /// Quick test of a stopped store: open, check, close (0 good, 1 bad).
     Test(Test),
+    /// Put a backup in the place of a stopped store, and recover it.
+    ///
+    /// What is there is kept under another name: <dir>.asof<date>. Everything in the backup is checked before anything is
+    /// touched; broken off, it has either not begun, or the next start finishes it.
+    RestoreDb(RestoreDb),
+}
+
+/// `restore-db`.
+#[derive(Debug, Args)]
+pub struct RestoreDb {
+    /// The backup: the directory MSDB_Backup_... that `storectl backup-db` made
+    #[arg(value_name = "BACKUP")]
+    pub backup: PathBuf,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Check the backup, say what would be done, and change no byte.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Put this store aside for a backup of another one.
+    #[arg(long)]
+    pub other_store: bool,
+    /// Say more: files, phases.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `recover`.
@@ -110,17 +138,8 @@ pub struct Test {
 }
 
 /// Commands and options of the plan that this version does not have.
-const LATER: &[&str] = &[
-    "prepare-upgrade",
-    "upgrade",
-    "downgrade",
-    "log",
-    "restore-db",
-    "snapshot",
-    "--catastrophic",
-    "--until-lsn",
-    "--until-time",
-];
+const LATER: &[&str] =
+    &["prepare-upgrade", "upgrade", "downgrade", "log", "snapshot", "--catastrophic", "--until-lsn", "--until-time"];
 
 /// The command or option of the plan that was asked for too early.
 fn later(error: &clap::Error) -> Option<String> {
@@ -174,6 +193,7 @@ fn run(cli: &Cli) -> u8 {
         None => daemon::run(loaded),
         Some(Verb::Recover(args)) => offline::recover(&loaded, args),
         Some(Verb::Test(args)) => offline::test(&loaded, args),
+        Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
         Some(Verb::Demo) => demo::run(),
     }
 }

@@ -107,6 +107,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let daemon = Arc::new(Daemon::new(config.clone(), env.clone(), events.clone(), counters.clone()));
     // From before the first look at a disk, which may not answer.
     let startup = Startup::begin(&daemon, &env, stop, config.recovery.stall_limit)?;
+    place::finish_restore(&config)?;
     let disks = place::open_or_make(&config)?;
     let lock = store::take_lock(&disks)?;
 
@@ -148,6 +149,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let keeper = Arc::new(jobs::snapshots::Keeper::new(store.clone(), env.clone())?);
     threads.keep(&keeper, &daemon)?;
     daemon.set_keeper(keeper);
+    daemon.set_backups(Arc::new(jobs::backups::Backups::new(store.clone(), env.clone())?));
     threads.sweep(daemon.leases())?;
     daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());

@@ -1,15 +1,17 @@
 //! From a configuration to open disks: the directories of a store, made or found, and the values the store works with.
 
 use crate::config::{Config, OnLoss};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, RealDisk, outside};
 use crate::env::{Env, RealEnv};
 use crate::error::{Result, StoreError, exit};
+use crate::jobs::backups;
+use crate::jobs::restore::{self, Spot, Target};
 use crate::jobs::snapshots::Settings;
 use crate::partition::RealRoots;
-use crate::snapshot;
+use crate::snapshot::{self, Backup};
 use crate::store::decision::Policy;
 use crate::store::plan::Limits;
-use crate::store::{Disks, Options};
+use crate::store::{self, Disks, Options};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,8 +71,17 @@ pub fn policy(config: &Config) -> Policy {
 /// The directories of a store that must be there.
 ///
 /// # Errors
-/// 66 if there is no such directory.
+/// 66 if there is no such directory; 75 while a restore waits to be finished, see [`finish_restore`].
 pub fn open_existing(config: &Config) -> Result<Disks> {
+    if let Ok(data) = RealDisk::new(&config.store.data_dir)
+        && restore::is_pending(&data)?
+    {
+        return Err(StoreError::Refused {
+            message: format!("a restore into {} was broken off", config.store.data_dir.display()),
+            hint: "finish it: storedd recover".to_owned(),
+            exit: exit::BUSY,
+        });
+    }
     let open = |path: &Path| -> Result<Arc<dyn Disk>> {
         RealDisk::new(path).map(|d| Arc::new(d) as Arc<dyn Disk>).map_err(|e| {
             if e.kind() == std::io::ErrorKind::NotFound {
@@ -111,11 +122,124 @@ fn disks(config: &Config, open: impl Fn(&Path) -> Result<Arc<dyn Disk>>) -> Resu
     })
 }
 
+/// The places that a restore changes; nothing is made.
+///
+/// # Errors
+/// 78 where the directories lie so that they cannot be exchanged; those of the file system.
+pub fn restore_target(config: &Config) -> Result<Target> {
+    let open = |path: &Path| -> Result<Arc<dyn Disk>> {
+        let opened = RealDisk::new(path).map_err(|e| StoreError::io("open", path.display().to_string(), e))?;
+        Ok(Arc::new(opened))
+    };
+    let data = outside::resolved(&config.store.data_dir);
+    let [db, log] = [&config.store.db_dir, &config.store.log_dir].map(|path| outside::resolved(path));
+    let nested = db != log && (db.starts_with(&log) || log.starts_with(&db));
+    if nested || data.starts_with(&db) || data.starts_with(&log) {
+        return Err(cannot_exchange(format!(
+            "{} and {} lie in each other, or around the data directory",
+            db.display(),
+            log.display()
+        )));
+    }
+    let spot = |path: &Path| -> Result<Spot> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Err(cannot_exchange(format!("{} has no name that could be changed", path.display())));
+        };
+        let parent = open(parent)?;
+        let fail = |e| StoreError::io("stat", path.display().to_string(), e);
+        if outside::exists(path) && open(path)?.space().map_err(fail)?.id != parent.space().map_err(fail)?.id {
+            return Err(cannot_exchange(format!("{} is a mount point", path.display())));
+        }
+        Ok(Spot { parent, name: name.to_owned() })
+    };
+    Ok(Target { data: open(&data)?, db: spot(&db)?, log: if db == log { None } else { Some(spot(&log)?) } })
+}
+
+fn cannot_exchange(what: String) -> StoreError {
+    StoreError::Refused {
+        message: format!("{what}: a restore gives directories other names"),
+        hint: "set store.db_dir and store.log_dir to two directories of their own, each below its mount point"
+            .to_owned(),
+        exit: exit::CONFIG,
+    }
+}
+
+/// Finishes a restore that was broken off when there was only a way forward; called by everything that opens a store to change it, and
+/// before the directories are opened.
+///
+/// # Errors
+/// 75 while another process has the store; those of the file system.
+pub fn finish_restore(config: &Config) -> Result<()> {
+    let Ok(data) = RealDisk::new(&config.store.data_dir) else { return Ok(()) };
+    if !restore::is_pending(&data)? {
+        return Ok(());
+    }
+    let data: Arc<dyn Disk> = Arc::new(data);
+    let _lock = store::take_lock_in(&*data)?;
+    if restore::finish(&restore_target(config)?)? {
+        tracing::warn!(event = "restore_finished", "a restore had been broken off; it was finished");
+    }
+    Ok(())
+}
+
+/// Where a backup lies.
+///
+/// # Errors
+/// 66 if there is no such directory.
+pub fn backup(path: &Path) -> Result<Backup> {
+    let path = outside::resolved(path);
+    let disk = RealDisk::new(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Refused {
+            message: format!("{} does not exist", path.display()),
+            hint: "name the directory that storectl backup-db made: MSDB_Backup_...".to_owned(),
+            exit: exit::NO_INPUT,
+        },
+        _ => StoreError::io("open", path.display().to_string(), e),
+    })?;
+    Ok(Backup::at(Arc::new(disk), ""))
+}
+
 /// How the configuration wants snapshots kept; a reload changes it.
 #[must_use]
 pub fn snapshot_settings(config: &Config) -> Settings {
     let options = &config.snapshot;
     Settings { interval: options.interval, keep: options.keep as usize, verify: options.verify, pace: options.pace }
+}
+
+/// How the configuration wants backups taken; a reload changes it.
+#[must_use]
+pub fn backup_settings(config: &Config) -> backups::Settings {
+    let options = &config.backup;
+    backups::Settings {
+        directory: Some(options.directory.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+        interval: options.interval,
+        keep: options.keep as usize,
+        pace: options.pace,
+        log_bytes: options.log_bytes,
+        config: config.render(),
+    }
+}
+
+/// Refuses a place for backups inside a directory that belongs to the store alone.
+///
+/// # Errors
+/// 65, with the directory it lies in.
+pub fn expect_outside(config: &Config, dir: &Path) -> Result<()> {
+    let store = &config.store;
+    let own = [("the database", &store.db_dir), ("the log", &store.log_dir), ("snapshots", &config.snapshot.directory)];
+    let partitions = config.partitions.values().map(|path| ("a partition", path));
+    let dir = outside::resolved(dir);
+    for (what, path) in own.into_iter().chain(partitions) {
+        let path = outside::resolved(path);
+        if dir.starts_with(&path) || dir == outside::resolved(&store.data_dir) {
+            return Err(StoreError::Refused {
+                message: format!("{} lies in the store itself, in the directory of {what}", dir.display()),
+                hint: "name a directory on another disk: storectl backup-db /media/backup".to_owned(),
+                exit: exit::BAD_INPUT,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where the configuration wants snapshots.

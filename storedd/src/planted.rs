@@ -20,6 +20,10 @@ pub enum Bug {
     ControlNotReservedAhead = 16,
     /// A torn rest stays in the segment that is appended to.
     TornRestNotZeroed = 32,
+    /// A backup gets its name before what is in it has durable names.
+    BackupNamedBeforeSync = 64,
+    /// A backup lets the log go before its copies are synced.
+    BackupReleasesLogEarly = 128,
 }
 
 impl Bug {

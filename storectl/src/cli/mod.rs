@@ -2,11 +2,13 @@
 //! The command line as types: verbs, options and help texts, once, for the shell, for the lines of a batch and for
 //! the completions. Nothing here does anything; `commands.rs` turns a verb into a request.
 
+mod backups;
 mod holding;
 mod objects;
 mod service;
 mod values;
 
+pub use backups::*;
 pub use holding::*;
 pub use objects::*;
 pub use service::*;
@@ -78,6 +80,10 @@ pub enum Verb {
     /// Copies of the database to go back to
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Copy the whole store into a directory of its own, while it goes on
+    BackupDb(BackupDbArgs),
+    /// Put a backup in the place of a stopped store, and recover it
+    RestoreDb(RestoreDbArgs),
     /// Recover a stopped store, or show what the last start did (--report)
     Recover(RecoverArgs),
     /// Open, check and close a stopped store: 0 good, 1 bad

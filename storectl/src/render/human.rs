@@ -1,5 +1,6 @@
 //! Answers for people: tables, aligned lines, sentences.
 
+use super::backup;
 use super::change;
 use super::locks;
 use super::snapshot;
@@ -204,6 +205,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         }
         Reply::Verified(x) => verified(out, &x, tty),
         Reply::SnapshotTaken(x) => snapshot::taken(out, &x),
+        Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
         Reply::SnapshotsRemoved(x) if x.removed.is_empty() => writeln!(out, "nothing to remove"),
         Reply::SnapshotsRemoved(x) => x.removed.iter().try_for_each(|id| writeln!(out, "removed {}", printable(id))),

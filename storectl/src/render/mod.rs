@@ -10,6 +10,7 @@
 //!   that comes instead of it can still be the document.
 //! * A list that breaks off is left open, so that no reader takes it for a whole one.
 
+mod backup;
 mod change;
 pub mod frame;
 mod human;

@@ -197,6 +197,19 @@ options! {
         log_bytes: u64 = GIB, Limit::Bytes(0, 1024 * GIB), Reload,
             "Log that is kept so that a rollback to a snapshot loses nothing; where it does not suffice, the oldest snapshots go without, never the newest.";
     }
+    /// Backups of the whole store to another disk; storectl backup-db takes one by hand.
+    backup: BackupOptions {
+        directory: PathBuf = "".into(), Limit::Any, Reload,
+            "Where scheduled ones are made, each in a directory MSDB_Backup_<time> of its own; an absolute path, another disk; empty: there are none.";
+        interval: Duration = Duration::from_secs(86_400), Limit::Millis(60_000, 2_764_800_000), Reload,
+            "Time between two scheduled ones; the first one of a new store is taken ten minutes after its first start.";
+        keep: u32 = 7, Limit::Count(1, 10_000), Reload,
+            "How many of this store are kept there; the oldest go when a newer one was read again.";
+        pace: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
+            "Bytes that a backup writes in a second, at the most, so that the disks are left to the store.";
+        log_bytes: u64 = 4 * GIB, Limit::Bytes(2 * MIB, 1024 * GIB), Reload,
+            "Log that is kept for a backup or a drill that runs; one that would need more is ended, so that a medium that hangs does not fill the store's disk.";
+    }
     /// The control socket.
     control: ControlOptions {
         socket: PathBuf = "control.sock".into(), Limit::NotEmpty, Restart,

@@ -54,7 +54,11 @@ fn outlets(config: &Config, problem: &mut dyn FnMut(&str, String)) {
         }
         Some(_) => {}
     }
-    for (option, path) in [("alarm.command", &config.alarm.command), ("metrics.textfile", &config.metrics.textfile)] {
+    for (option, path) in [
+        ("alarm.command", &config.alarm.command),
+        ("metrics.textfile", &config.metrics.textfile),
+        ("backup.directory", &config.backup.directory),
+    ] {
         if !path.as_os_str().is_empty() && !path.is_absolute() {
             problem(option, format!("found {}, expected an absolute path", path.display()));
         }

@@ -92,6 +92,8 @@ pub fn least(request: &Request) -> Role {
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::QuotaRecalc { .. } => Role::Admin,
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
+        // It writes everything the store knows to where the client says, with the daemon's rights.
+        Request::BackupDb { .. } => Role::Owner,
         // They take ways back away.
         Request::SnapshotPrune | Request::SnapshotDelete { .. } => Role::Owner,
         Request::LockTake { .. } | Request::LockRelease { .. } | Request::LockJoin { .. } => Role::Admin,

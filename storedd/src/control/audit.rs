@@ -38,6 +38,7 @@ impl Audit {
             | Request::ReadOnly { .. } => {
                 vec![(request.verb(), String::new())]
             }
+            Request::BackupDb { dir } => vec![(request.verb(), cut(dir))],
             Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],
             Request::LockTake { resource, .. } => vec![(request.verb(), cut(resource))],
             Request::LockBreak { id } => vec![(request.verb(), id.to_string())],

@@ -65,7 +65,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::SnapshotPrune
         | Request::SnapshotDelete { .. }
         | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
-        Request::Checkpoint | Request::SnapshotTake { .. } => (Lane::Slow, Needs::Writing),
+        Request::Checkpoint | Request::SnapshotTake { .. } | Request::BackupDb { .. } => (Lane::Slow, Needs::Writing),
         Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),
         Request::LockBreak { .. } => (Lane::Slow, Needs::Nothing),
         Request::LockTake { .. } | Request::LockJoin { .. } | Request::Freeze { .. } => (Lane::Hold, Needs::Reading),

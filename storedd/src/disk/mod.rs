@@ -16,10 +16,13 @@
 //!   in between a crash can leave both names.
 //! * A sync that failed is never repeated.
 
+mod below;
+pub mod copy;
 pub mod outside;
 mod real;
 mod sim;
 
+pub use below::Below;
 pub use real::RealDisk;
 pub use sim::{Fault, Moment, OpKind, Persist, SimDisk};
 

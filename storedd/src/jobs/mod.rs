@@ -1,6 +1,9 @@
 //! Long-running work and the maintenance that the store itself does not do.
 
 pub mod backlog;
+pub mod backups;
+pub mod pace;
 pub mod partitions;
 pub mod registry;
+pub mod restore;
 pub mod snapshots;

@@ -3,9 +3,11 @@
 
 mod narrate;
 mod recover;
+mod restore;
 mod test;
 
 pub use recover::recover;
+pub use restore::restore_db;
 pub use test::test;
 
 use crate::config::Config;

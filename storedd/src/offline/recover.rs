@@ -122,6 +122,7 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
             exit: exit::USAGE,
         });
     }
+    place::finish_restore(config)?;
     let disks = place::open_existing(config)?;
     survive_file_limit()?;
     let interrupted = crate::signals::listen(|_| {}).map_err(|e| StoreError::io("install", "signal handlers", e))?;

@@ -28,6 +28,7 @@ pub fn test(config: &Config, args: &Test) -> u8 {
 
 fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     // Nothing there: make it (row 56). Something there: never make up for what is missing (row 57).
+    place::finish_restore(config)?;
     let disks = place::open_or_make(config)?;
     survive_file_limit()?;
     let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };

@@ -1,5 +1,6 @@
 //! The daemon as the control door sees it: state, changes, queries. The one implementation of [`Service`] in the product.
 
+mod backups;
 mod exposition;
 mod holding;
 mod lists;
@@ -19,6 +20,8 @@ use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
 use crate::control::{Answered, Committed, Completion, Counters, OnPassage, Parts, Passage, Peer, Service, State};
 use crate::env::Env;
+use crate::jobs::backups::Backups;
+use crate::jobs::registry::Context;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::lsn::Lsn;
@@ -63,6 +66,7 @@ pub struct Daemon {
     store: OnceLock<Arc<Store>>,
     watch: OnceLock<Arc<Watch>>,
     keeper: OnceLock<Arc<Keeper>>,
+    backups: OnceLock<Arc<Backups>>,
     /// Seconds that the start took, and the records it replayed.
     started_with: OnceLock<(f64, u64)>,
     progress: Mutex<Progress>,
@@ -91,6 +95,7 @@ impl Daemon {
             store: OnceLock::new(),
             watch: OnceLock::new(),
             keeper: OnceLock::new(),
+            backups: OnceLock::new(),
             started_with: OnceLock::new(),
             progress: Mutex::new(Progress { phase: "start", done: 0.0 }),
             draining: AtomicBool::new(false),
@@ -126,6 +131,12 @@ impl Daemon {
     pub fn set_keeper(&self, keeper: Arc<Keeper>) {
         let first = self.keeper.set(keeper).is_ok();
         assert!(first, "a store has one keeper of its snapshots");
+    }
+
+    /// Who takes backups; to be called before [`Daemon::set_store`].
+    pub fn set_backups(&self, backups: Arc<Backups>) {
+        let first = self.backups.set(backups).is_ok();
+        assert!(first, "a store is backed up by one");
     }
 
     /// Refuses new changes from now on, and those that wait for others.
@@ -364,6 +375,7 @@ impl Service for Handle {
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
             Request::SnapshotTake { verify } => daemon.snapshot_take(*verify),
             Request::SnapshotList => daemon.snapshot_list(),
+            Request::BackupDb { dir } => daemon.backup_db(dir, &Context::idle()),
             Request::SnapshotVerify { id, all } => daemon.snapshot_verify(id.as_deref(), *all),
             Request::SnapshotPrune => daemon.snapshot_prune(),
             Request::SnapshotDelete { id } => daemon.snapshot_delete(id),

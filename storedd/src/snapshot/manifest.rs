@@ -2,8 +2,7 @@
 //! The texts of a snapshot: `MANIFEST`, `.snaptime`, `.verified`.
 //!
 //! # Format
-//! Lines of words separated by one blank, UTF-8, each line ended by a line feed. The first line is the kind and its version, the last
-//! one the checksum: CRC-32 over all bytes before its line, seeded with the kind, as eight hexadecimal digits. `MANIFEST`:
+//! Sealed texts, see `sealed.rs`. `MANIFEST`:
 //! ```text
 //! storedd-snapshot 1
 //! store 000102030405060708090a0b0c0d0e0f
@@ -32,12 +31,10 @@
 //! ```
 
 use super::corrupt;
-use crate::checksum::Crc;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::sealed::{Lines, crc, seal};
 use std::fmt::Write;
-
-const VERSION: &str = "1";
 
 /// What the database says of one of its tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,21 +84,14 @@ impl Manifest {
         let mut text = String::new();
         let _ = writeln!(text, "store {}\nlsn {}\nepoch {}", self.store_id, self.lsn, self.epoch);
         let _ = writeln!(text, "time {}\nschema {}", self.time.0, self.schema);
-        for TableSum { name, rows, digest } in &self.tables {
-            let _ = writeln!(text, "table {name} {rows} {digest:032x}");
-        }
-        for FileSum { name, bytes, crc } in &self.files {
-            let _ = writeln!(text, "file {name} {bytes} {crc:08x}");
-        }
+        put_sums(&mut text, &self.tables, &self.files);
         seal(Self::KIND, &text)
     }
 
     pub(super) fn decode(bytes: &[u8], file: &str) -> Result<Manifest> {
         let mut lines = Lines::open(Self::KIND, bytes, file)?;
-        let store = lines.word("store")?;
-        let store = (store.len() == 32).then(|| u128::from_str_radix(store, 16).ok()).flatten();
         let mut manifest = Manifest {
-            store_id: StoreId(store.ok_or_else(|| lines.wrong("store"))?.to_be_bytes()),
+            store_id: lines.store()?,
             lsn: Lsn(lines.number("lsn")?),
             epoch: Epoch(lines.number("epoch")?),
             time: Micros(lines.number("time")?),
@@ -109,25 +99,7 @@ impl Manifest {
             tables: Vec::new(),
             files: Vec::new(),
         };
-        while let Some(line) = lines.next() {
-            let mut words = line.split(' ');
-            let four = (words.next(), words.next(), words.next(), words.next(), words.next());
-            let known = match four {
-                (Some("table"), Some(name), Some(rows), Some(digest), None) => (|| {
-                    let (rows, digest) = (rows.parse().ok()?, u128::from_str_radix(digest, 16).ok()?);
-                    manifest.tables.push(TableSum { name: name.to_owned(), rows, digest });
-                    Some(())
-                })(),
-                // A name is never a path: no file outside the snapshot's directory is ever looked at.
-                (Some("file"), Some(name), Some(bytes), Some(crc), None) if !name.contains('/') => (|| {
-                    let (bytes, crc) = (bytes.parse().ok()?, u32::from_str_radix(crc, 16).ok()?);
-                    manifest.files.push(FileSum { name: name.to_owned(), bytes, crc });
-                    Some(())
-                })(),
-                _ => None,
-            };
-            known.ok_or_else(|| lines.wrong("table or file"))?;
-        }
+        (manifest.tables, manifest.files) = sums(&mut lines)?;
         Ok(manifest)
     }
 
@@ -139,6 +111,41 @@ impl Manifest {
         }
         Err(corrupt(file, "LSN", self.lsn.to_string(), &format!("{lsn}, as in the name of the directory")))
     }
+}
+
+/// The lines of tables and files.
+pub(super) fn put_sums(text: &mut String, tables: &[TableSum], files: &[FileSum]) {
+    for TableSum { name, rows, digest } in tables {
+        let _ = writeln!(text, "table {name} {rows} {digest:032x}");
+    }
+    for FileSum { name, bytes, crc } in files {
+        let _ = writeln!(text, "file {name} {bytes} {crc:08x}");
+    }
+}
+
+/// The rest of a text, which is lines of tables and files.
+pub(super) fn sums(lines: &mut Lines<'_>) -> Result<(Vec<TableSum>, Vec<FileSum>)> {
+    let (mut tables, mut files) = (Vec::new(), Vec::new());
+    while let Some(line) = lines.next() {
+        let mut words = line.split(' ');
+        let four = (words.next(), words.next(), words.next(), words.next(), words.next());
+        let known = match four {
+            (Some("table"), Some(name), Some(rows), Some(digest), None) => (|| {
+                let (rows, digest) = (rows.parse().ok()?, u128::from_str_radix(digest, 16).ok()?);
+                tables.push(TableSum { name: name.to_owned(), rows, digest });
+                Some(())
+            })(),
+            // A name is never a path: no file outside the directory is ever looked at.
+            (Some("file"), Some(name), Some(bytes), Some(crc), None) if !name.contains('/') => (|| {
+                let (bytes, crc) = (bytes.parse().ok()?, u32::from_str_radix(crc, 16).ok()?);
+                files.push(FileSum { name: name.to_owned(), bytes, crc });
+                Some(())
+            })(),
+            _ => None,
+        };
+        known.ok_or_else(|| lines.wrong("table or file"))?;
+    }
+    Ok((tables, files))
 }
 
 /// `.snaptime`.
@@ -199,71 +206,10 @@ impl Mark {
     }
 }
 
-fn crc(kind: &str, bytes: &[u8]) -> u32 {
-    Crc::seeded(kind.as_bytes()).add(bytes).value()
-}
-
-fn seal(kind: &str, body: &str) -> Vec<u8> {
-    let text = format!("{kind} {VERSION}\n{body}");
-    let crc = crc(kind, text.as_bytes());
-    format!("{text}crc {crc:08x}\n").into_bytes()
-}
-
-/// The lines between the first and the last of a text whose checksum was right.
-struct Lines<'a> {
-    file: &'a str,
-    rest: std::str::Lines<'a>,
-}
-
-impl<'a> Lines<'a> {
-    fn open(kind: &str, bytes: &'a [u8], file: &'a str) -> Result<Lines<'a>> {
-        // 13 bytes: `crc`, blank, eight digits, line feed.
-        let at = bytes.len().saturating_sub(13);
-        let (body, last) = bytes.split_at(at);
-        let expected = format!("crc {:08x}\n", crc(kind, body));
-        if last != expected.as_bytes() {
-            let found = String::from_utf8_lossy(last).trim_end().escape_default().to_string();
-            return Err(corrupt(file, "checksum", found, expected.trim_end()));
-        }
-        let mut rest = std::str::from_utf8(body).unwrap_or_default().lines();
-        let first = rest.next().unwrap_or_default();
-        match first.split_once(' ') {
-            Some((found, VERSION)) if found == kind => Ok(Lines { file, rest }),
-            Some((found, version)) if found == kind => Err(StoreError::Foreign {
-                file: file.to_owned(),
-                what: "format version",
-                found: version.to_owned(),
-                expected: VERSION.to_owned(),
-            }),
-            _ => Err(corrupt(file, "kind", first.to_owned(), kind)),
-        }
-    }
-
-    fn next(&mut self) -> Option<&'a str> {
-        self.rest.next()
-    }
-
-    fn word(&mut self, key: &str) -> Result<&'a str> {
-        let line = self.rest.next().and_then(|line| line.split_once(' '));
-        line.filter(|(found, _)| *found == key).map(|(_, word)| word).ok_or_else(|| self.wrong(key))
-    }
-
-    fn number(&mut self, key: &str) -> Result<u64> {
-        self.word(key)?.parse().map_err(|_| self.wrong(key))
-    }
-
-    fn end(&mut self) -> Result<()> {
-        if self.rest.next().is_none() { Ok(()) } else { Err(self.wrong("crc")) }
-    }
-
-    fn wrong(&self, key: &str) -> StoreError {
-        corrupt(self.file, "line", "another".to_owned(), key)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StoreError;
 
     fn manifest() -> Manifest {
         Manifest {

@@ -24,14 +24,18 @@
 //! only then gives the directory its name. [`Shelf::remove`] takes the name away first. So a crash leaves a whole snapshot or a
 //! directory that nobody takes for one; [`Shelf::clear`] removes those.
 //!
+//! A backup ([`backup`]) is a snapshot with the log behind it and all else that a store is, outside the store.
+//!
 //! # Invariants
 //! * What has a snapshot's name was durable as a whole before it had it.
 //! * Looking changes nothing (I7).
 
+pub mod backup;
 mod manifest;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupManifest};
 pub use manifest::{FileSum, Manifest, TableSum};
 
 use crate::checksum::Crc;
@@ -359,19 +363,7 @@ impl Shelf {
 
     /// Length and checksum of a file; `dir` is a snapshot or one that is being made.
     fn sum(&self, dir: &str, name: &str, store: StoreId) -> Result<FileSum> {
-        let path = self.path(dir, name);
-        let file = self.disk.open(&path, Access::Read).map_err(|e| self.failed("open", &path, e))?;
-        let bytes = file.len().map_err(|e| self.failed("length of", &path, e))?;
-        let mut crc = Crc::seeded(&store.0).add(name.as_bytes());
-        let mut chunk = vec![0; CHUNK];
-        let mut offset = 0;
-        while offset < bytes {
-            let part = &mut chunk[..usize::try_from(bytes - offset).unwrap_or(CHUNK).min(CHUNK)];
-            file.read_at(offset, part).map_err(|e| self.failed("read", &path, e))?;
-            crc = crc.add(part);
-            offset += part.len() as u64;
-        }
-        Ok(FileSum { name: name.to_owned(), bytes, crc: crc.value() })
+        sum(&*self.disk, &self.path(dir, name), name, store)
     }
 
     fn dir(&self, id: &str) -> String {
@@ -387,12 +379,33 @@ impl Shelf {
     }
 }
 
+/// Length and checksum of the file at `path`, whose name in a manifest is `name`.
+fn sum(disk: &dyn Disk, path: &str, name: &str, store: StoreId) -> Result<FileSum> {
+    let fail = |op| move |e| StoreError::io(op, disk.display(path), e);
+    let file = disk.open(path, Access::Read).map_err(fail("open"))?;
+    let bytes = file.len().map_err(fail("length of"))?;
+    let mut crc = Crc::seeded(&store.0).add(name.as_bytes());
+    let mut chunk = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < bytes {
+        let part = &mut chunk[..usize::try_from(bytes - offset).unwrap_or(CHUNK).min(CHUNK)];
+        file.read_at(offset, part).map_err(fail("read"))?;
+        crc = crc.add(part);
+        offset += part.len() as u64;
+    }
+    Ok(FileSum { name: name.to_owned(), bytes, crc: crc.value() })
+}
+
+/// A moment as it stands in names: they sort by it.
+fn stamp(time: Micros) -> String {
+    let at = i64::try_from(time.0).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+    at.unwrap_or_default().strftime("%Y%m%dT%H%M%S%.3fZ").to_string()
+}
+
 /// The name of a snapshot taken at `time`.
 #[must_use]
 pub fn id(time: Micros, lsn: Lsn) -> String {
-    let at = i64::try_from(time.0).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-    let at = at.unwrap_or_default().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
-    format!("{at}-{lsn}")
+    format!("{}-{lsn}", stamp(time))
 }
 
 /// The LSN in the name of a snapshot; `None` if it is no such name.

@@ -90,11 +90,17 @@ impl Marker {
         Ok(Marker { store_id: StoreId(id), created: Micros(u64::from_le_bytes(created)) })
     }
 
+    /// Its file: name and content.
+    #[must_use]
+    pub fn file(&self) -> (&'static str, Vec<u8>) {
+        (FILE, self.encode().to_vec())
+    }
+
     /// Reads it; `None` if there is none.
     ///
     /// # Errors
     /// Damaged, newer, unreadable.
-    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Marker>> {
+    pub fn read(disk: &dyn Disk) -> Result<Option<Marker>> {
         match disk::read_small(disk, FILE, 4096) {
             Ok(bytes) => Marker::decode(&bytes, &disk.display(FILE)).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

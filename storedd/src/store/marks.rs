@@ -18,7 +18,7 @@ use super::ids::UIDVALIDITY_COUNTED_MAX;
 use super::report::Finding;
 use super::view::{Base, View};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, StoreId};
+use crate::lsn::{Epoch, Lsn, StoreId};
 use crate::model::rows::{MailboxView, PastRow, Row, TombstoneRow, UserRow, split};
 use crate::model::{Change, Rows, Table};
 use crate::planted::{self, Bug};
@@ -30,6 +30,13 @@ use std::sync::Arc;
 const OBJECT_ID_MARGIN: u64 = 1 << 32;
 /// The same for UIDVALIDITY.
 const UIDVALIDITY_MARGIN: u32 = 1 << 20;
+
+/// Room for epochs that were begun.
+const EPOCH_MARGIN: u64 = 1 << 10;
+/// Room for segments that were written.
+const SEGMENT_MARGIN: u64 = 1 << 20;
+/// Room for LSNs that were given.
+const LSN_MARGIN: u64 = 1 << 40;
 
 /// The highest numbers that rows have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,6 +108,15 @@ impl Used {
         state.object_id_high = state.object_id_high.max(self.object_id.saturating_add(OBJECT_ID_MARGIN));
         state.uidvalidity_high = state.uidvalidity_high.max(self.uidvalidity.saturating_add(UIDVALIDITY_MARGIN));
     }
+}
+
+/// Moves everything that is counted clear of what a store may have counted since this was written, where nobody can say how far it
+/// came: epochs, segments, LSNs, ids and UIDVALIDITYs (I3, I6).
+pub fn keep_clear(state: &mut ControlState) {
+    state.epoch = Epoch(state.epoch.0.saturating_add(EPOCH_MARGIN));
+    state.highest_segment = state.highest_segment.saturating_add(SEGMENT_MARGIN);
+    state.durable_lsn = Lsn(state.durable_lsn.0.saturating_add(LSN_MARGIN));
+    Used { object_id: state.object_id_high, uidvalidity: state.uidvalidity_high }.raise(state);
 }
 
 /// What is missing or damaged if a store has no control file that could be believed at all; `None` if it has one.

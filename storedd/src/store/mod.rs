@@ -52,9 +52,11 @@ pub use counts::Counts;
 pub use disks::Disks;
 pub use health::CheckpointHealth;
 pub use marker::{LAYOUT_VERSION, Marker};
+pub use marks::keep_clear;
 pub use options::Options;
-pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock};
+pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
+pub use retention::LogHold;
 pub use segments::{Retired, SegmentLine};
 pub use stats::{Histogram, Quantiles, Stats};
 pub use view::View;
@@ -167,7 +169,7 @@ pub struct Store {
     still: AtomicBool,
     hold: bool,
     checkpointer: Checkpointer,
-    holds: retention::Holds,
+    holds: Arc<retention::Holds>,
     health: health::Health,
     stats: Stats,
     counter: counts::Counter,
@@ -242,7 +244,7 @@ impl Store {
             still: AtomicBool::new(false),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
-            holds: retention::Holds::new(options.snapshot_log_bytes),
+            holds: Arc::new(retention::Holds::new(options.snapshot_log_bytes)),
             health: health::Health::default(),
             stats: Stats::default(),
             counter: counts::Counter::default(),
@@ -379,6 +381,12 @@ impl Store {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What the control file states. Waits while that is being written.
+    #[must_use]
+    pub fn control_state(&self) -> crate::wal::ControlState {
+        self.control.state()
     }
 
     /// Highest LSN that readers see.

@@ -30,7 +30,7 @@ use super::report::{Finding, Report};
 use super::view::Base;
 use super::{Disks, Options, Parts, Store};
 use crate::db::{self, Db};
-use crate::disk::Lock;
+use crate::disk::{Disk, Lock};
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
@@ -86,10 +86,18 @@ pub struct Found {
 /// # Errors
 /// [`StoreError::Locked`], or an I/O error.
 pub fn take_lock(disks: &Disks) -> Result<Box<dyn Lock>> {
+    take_lock_in(&*disks.data)
+}
+
+/// As [`take_lock`], where only the data directory is open.
+///
+/// # Errors
+/// As [`take_lock`].
+pub fn take_lock_in(data: &dyn Disk) -> Result<Box<dyn Lock>> {
     let owner = std::process::id().to_string();
-    disks.data.lock(LOCK_FILE, &owner).map_err(|e| match e.kind() {
+    data.lock(LOCK_FILE, &owner).map_err(|e| match e.kind() {
         std::io::ErrorKind::WouldBlock => StoreError::Locked { pid: owner_of(&e) },
-        _ => StoreError::io("lock", disks.data.display(LOCK_FILE), e),
+        _ => StoreError::io("lock", data.display(LOCK_FILE), e),
     })
 }
 

@@ -1,56 +1,114 @@
-//! What is kept of the log so that a rollback to a snapshot loses nothing (I4).
+//! What is kept of the log beyond what a start needs (I4).
 //!
-//! A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the budget
-//! goes: where it does not, the oldest snapshots go without, never the newest.
+//! * A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the
+//!   budget goes: where it does not, the oldest snapshots go without, never the newest.
+//! * A backup or a drill that runs reads the log behind the database that it copied: [`Store::hold_log`]. A hold that would keep more than
+//!   its budget is broken, so that no job that hangs fills the disk; whoever has it is told when he asks.
 
 use super::Store;
 use super::commit::lock;
+use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
 use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-/// A snapshot that a rollback may choose.
+/// Somebody who needs log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hold {
-    /// Its name.
-    pub(super) id: String,
+    /// Why, as `log list` says it.
+    pub(super) why: String,
     /// The log behind this LSN is wanted.
     pub(super) lsn: Lsn,
 }
 
-/// What snapshots want of the log.
+/// A hold of somebody who is at work.
+#[derive(Debug)]
+struct AtWork {
+    number: u64,
+    hold: Hold,
+    /// Bytes that it may keep.
+    budget: u64,
+    broken: bool,
+}
+
+/// Who wants what of the log.
 #[derive(Debug)]
 pub(super) struct Holds {
     /// Valid snapshots, oldest first.
     wanted: Mutex<Vec<Hold>>,
     /// Bytes of log that may be kept for them.
     budget: AtomicU64,
+    at_work: Mutex<Vec<AtWork>>,
+    next: AtomicU64,
 }
 
 impl Holds {
     pub(super) fn new(budget: u64) -> Holds {
-        Holds { wanted: Mutex::default(), budget: AtomicU64::new(budget) }
+        let (wanted, at_work, next) = Default::default();
+        Holds { wanted, budget: AtomicU64::new(budget), at_work, next }
     }
 
-    /// The snapshots for which log is kept, oldest first.
+    /// For whom log is kept, the oldest log first.
     pub(super) fn held(&self, segments: &[SegmentInfo]) -> Vec<Hold> {
-        within(&lock(&self.wanted), segments, self.budget.load(Ordering::Relaxed))
+        let mut held = within(&lock(&self.wanted), segments, self.budget.load(Ordering::Relaxed));
+        held.extend(lock(&self.at_work).iter().filter(|work| !work.broken).map(|work| work.hold.clone()));
+        held.sort_by_key(|hold| hold.lsn);
+        held
     }
+
+    /// Breaks the holds that keep more than they may; to be asked before log is given up.
+    pub(super) fn settle(&self, segments: &[SegmentInfo]) {
+        for work in lock(&self.at_work).iter_mut().filter(|work| !work.broken) {
+            work.broken = bytes_behind(segments, work.hold.lsn) > work.budget;
+            if work.broken {
+                tracing::error!(event = "log_hold_broken", why = work.hold.why, bytes = work.budget);
+            }
+        }
+    }
+}
+
+/// Log that is kept until this is dropped.
+#[derive(Debug)]
+pub struct LogHold {
+    holds: Arc<Holds>,
+    number: u64,
+}
+
+impl LogHold {
+    /// # Errors
+    /// [`StoreError::Busy`] if it would have kept more than it may, so that some of the log may be gone.
+    pub fn check(&self) -> Result<()> {
+        let works = lock(&self.holds.at_work);
+        match works.iter().find(|work| work.number == self.number) {
+            Some(AtWork { broken: true, budget, hold, .. }) => Err(StoreError::Busy {
+                why: format!("more than {budget} bytes of log would have been kept for this: {}", hold.why),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for LogHold {
+    fn drop(&mut self) {
+        lock(&self.holds.at_work).retain(|work| work.number != self.number);
+    }
+}
+
+/// Bytes of the sealed segments that hold records behind `lsn`.
+fn bytes_behind(segments: &[SegmentInfo], lsn: Lsn) -> u64 {
+    let sealed = segments.iter().filter(|s| s.last_lsn.is_some_and(|last| last > lsn));
+    sealed.map(|s| s.bytes).fold(0, u64::saturating_add)
 }
 
 /// Those of `wanted` behind which the log is whole and not longer than `budget`; the newest whatever its length.
 fn within(wanted: &[Hold], segments: &[SegmentInfo], budget: u64) -> Vec<Hold> {
     let Some(first) = segments.first().map(|s| s.first_lsn) else { return Vec::new() };
-    let behind = |lsn: Lsn| -> u64 {
-        let sealed = segments.iter().filter(|s| s.last_lsn.is_some_and(|last| last > lsn));
-        sealed.map(|s| s.bytes).fold(0, u64::saturating_add)
-    };
     // Behind the others nothing is left to keep: their log went before they were valid.
     let whole: Vec<&Hold> = wanted.iter().filter(|hold| hold.lsn.next() >= first).collect();
     let newest = whole.len().saturating_sub(1);
-    let kept = whole.iter().enumerate().filter(|(n, hold)| *n == newest || behind(hold.lsn) <= budget);
+    let kept = whole.iter().enumerate().filter(|(n, hold)| *n == newest || bytes_behind(segments, hold.lsn) <= budget);
     kept.map(|(_, hold)| (*hold).clone()).collect()
 }
 
@@ -65,10 +123,25 @@ impl Store {
             });
             let valid = ids.iter().filter_map(|id| shelf.read(id, Depth::Texts).ok()).filter(|s| s.valid);
             let ours = valid.filter(|s| s.manifest.as_ref().is_some_and(|m| m.store_id == self.store_id));
-            wanted.extend(ours.map(|s| Hold { id: s.id, lsn: s.lsn }));
+            wanted.extend(ours.map(|s| Hold {
+                why: format!("rollback: snapshot {} and the log behind it lose nothing", s.id),
+                lsn: s.lsn,
+            }));
         }
-        wanted.sort_by(|a, b| (a.lsn, &a.id).cmp(&(b.lsn, &b.id)));
+        wanted.sort_by(|a, b| (a.lsn, &a.why).cmp(&(b.lsn, &b.why)));
         *lock(&self.holds.wanted) = wanted;
+    }
+
+    /// Keeps the log behind the last checkpoint, and whatever comes, until the hold is dropped, or would keep more than `budget` bytes.
+    /// `why` is for `log list`.
+    #[must_use]
+    pub fn hold_log(&self, why: &str, budget: u64) -> LogHold {
+        let number = self.holds.next.fetch_add(1, Ordering::Relaxed);
+        let mut at_work = lock(&self.holds.at_work);
+        // Under the lock: what was retired before it was asked for lies before this checkpoint.
+        let hold = Hold { why: why.to_owned(), lsn: self.checkpoint_lsn() };
+        at_work.push(AtWork { number, hold, budget, broken: false });
+        LogHold { holds: self.holds.clone(), number }
     }
 
     /// How many bytes of log may be kept for snapshots from now on.
@@ -100,7 +173,7 @@ mod tests {
     // row 68: the oldest goes without at the budget, the newest never, and nothing is kept for one whose log is gone.
     #[test]
     fn the_oldest_goes_without_and_never_the_newest() {
-        let hold = |lsn: u64| Hold { id: format!("s{lsn}"), lsn: Lsn(lsn) };
+        let hold = |lsn: u64| Hold { why: format!("s{lsn}"), lsn: Lsn(lsn) };
         let wanted = [hold(5), hold(25), hold(35)];
         let held = |first, count, budget| -> Vec<u64> {
             within(&wanted, &segments(first, count), budget).iter().map(|h| h.lsn.0).collect()

@@ -1,10 +1,14 @@
 //! The segments of the log as those see them who keep them: which are there, and why each is kept.
 
 use super::Store;
+use super::commit::lock;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::wal;
 use std::sync::atomic::Ordering;
+
+/// Most reasons beyond recovery that one segment shows.
+const REASONS_MAX: usize = 4;
 
 /// A retired log segment, by file name.
 pub type Retired = String;
@@ -26,7 +30,9 @@ impl Store {
     /// Retires the log segments that nothing needs any more (I4).
     pub(super) fn retire(&self, checkpoint: Lsn) -> Result<Vec<Retired>> {
         let Some(running) = &self.running else { return Ok(Vec::new()) };
-        let held = self.holds.held(&running.segments.list());
+        let segments = running.segments.list();
+        self.holds.settle(&segments);
+        let held = self.holds.held(&segments);
         let upto = held.first().map_or(checkpoint, |oldest| oldest.lsn.min(checkpoint));
         let retired = running.segments.retire(upto)?;
         if !retired.is_empty() {
@@ -54,13 +60,20 @@ impl Store {
                 if last_lsn.is_some_and(|last| last > checkpoint) {
                     kept_for.push(format!("recovery: holds records after checkpoint LSN {checkpoint}"));
                 }
-                let wants = held.iter().find(|hold| last_lsn.is_some_and(|last| last > hold.lsn));
-                kept_for.extend(
-                    wants.map(|hold| format!("rollback: snapshot {} and the log behind it lose nothing", hold.id)),
-                );
+                let wants = held.iter().filter(|hold| last_lsn.is_some_and(|last| last > hold.lsn));
+                kept_for.extend(wants.take(REASONS_MAX).map(|hold| hold.why.clone()));
                 SegmentLine { segment, active, last_lsn, kept_for }
             })
             .collect()
+    }
+
+    /// Gives up the segments that nothing needs any more, now and not with the next checkpoint; gives their names.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn clean_log(&self) -> Result<Vec<Retired>> {
+        let _db = lock(&self.db);
+        self.retire(self.checkpoint_lsn())
     }
 
     /// How many segments the log has.

@@ -102,6 +102,19 @@ impl ControlState {
         self.durable_lsn.max(self.checkpoint_lsn)
     }
 
+    /// A whole control file that states this in both slots.
+    #[must_use]
+    pub fn file(&self) -> Vec<u8> {
+        let mut state = self.clone();
+        let mut bytes = vec![0; 2 * SLOT];
+        for _ in 0..2 {
+            state.generation += 1;
+            let at = place(state.generation);
+            bytes[at..at + SLOT].copy_from_slice(&state.encode());
+        }
+        bytes
+    }
+
     /// What must never go back does not, whatever a caller computed.
     fn keep_high_marks(&mut self, before: &ControlState) {
         self.epoch = self.epoch.max(before.epoch);
@@ -263,12 +276,8 @@ impl Control {
     /// # Errors
     /// Those of the disk.
     pub fn create(disk: &dyn Disk, mut state: ControlState) -> Result<Control> {
-        let mut bytes = vec![0; 2 * SLOT];
-        for _ in 0..2 {
-            state.generation += 1;
-            let at = place(state.generation);
-            bytes[at..at + SLOT].copy_from_slice(&state.encode());
-        }
+        let bytes = state.file();
+        state.generation += 2;
         crate::disk::replace(disk, CONTROL_FILE, &bytes)
             .map_err(|e| StoreError::io("replace", disk.display(CONTROL_FILE), e))?;
         Control::open(disk, state)

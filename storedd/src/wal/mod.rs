@@ -94,7 +94,7 @@ mod tests;
 pub use control::{CONTROL_FILE, Control, ControlState, Loaded};
 pub use encoder::{Encoder, Identity, Piece, payload_bytes_max};
 pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
-pub use reach::{Reach, Stop, accept};
+pub use reach::{Part, Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
 pub use replay::{RecordRef, ReplayStats, reach_until, records, replay, salvage};
 pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, afresh, create, fork, resume};

@@ -74,6 +74,17 @@ impl Reach {
     }
 }
 
+/// A segment that holds part of a stretch of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub number: u64,
+    /// Its file.
+    pub file: String,
+    /// Where the stretch ends in it; `None`: behind its last record.
+    pub end: Option<u64>,
+}
+
 /// A run and the index of its segment.
 pub(super) type Place<'s> = (usize, &'s Run);
 
@@ -180,6 +191,21 @@ impl Survey {
             place: Some((self.segments[index].number, run.end)),
             stop: self.stop(runs[last], runs.get(last + 1).copied()),
         }
+    }
+
+    /// The segments that lead from the state at `from` in `epoch` to `reach`, oldest first; none if the log does not.
+    #[must_use]
+    pub fn stretch(&self, epoch: Epoch, from: Lsn, reach: &Reach) -> Vec<Part> {
+        let runs = self.runs();
+        let (Some(start), Some((last, end))) = (self.start(&runs, epoch, from), reach.place) else { return Vec::new() };
+        let first = self.segments[runs[start].0].number;
+        let between = self.segments.iter().filter(|s| s.live() && (first..=last).contains(&s.number));
+        let part = |s: &SegmentEvidence| Part {
+            number: s.number,
+            file: s.file.clone(),
+            end: (s.number == last).then_some(end),
+        };
+        between.map(part).collect()
     }
 
     /// The run with which replay from this state begins: it holds the LSN, or begins right behind it.

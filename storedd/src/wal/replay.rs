@@ -164,6 +164,16 @@ pub fn reach_until(disk: &dyn Disk, survey: &Survey, epoch: Epoch, from: Lsn, ls
         return if lsn == whole.lsn { Ok(whole) } else { Err(short(whole.lsn, lsn)) };
     }
     let mut reach = Reach { lsn, epoch, checksum: None, place: None, stop: Stop::End, ..whole };
+    let runs = survey.runs();
+    let start = survey.start(&runs, epoch, from).map(|at| runs[at]).ok_or_else(|| short(from, lsn))?;
+    if lsn == from && start.1.first_lsn > lsn {
+        // It begins right behind it.
+        (reach.checksum, reach.place) =
+            (Some(start.1.previous), Some((survey.segments[start.0].number, start.1.offset)));
+        return Ok(reach);
+    }
+    // With its last record, where that is all.
+    let from = if lsn == from { Lsn(from.0.saturating_sub(1)) } else { from };
     replay(disk, survey, epoch, from, lsn, &mut |record| {
         reach.epoch = record.epoch;
         reach.checksum = Some(record.checksum);

@@ -75,6 +75,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::SnapshotTake { verify: true }, Role::Admin),
         (Request::SnapshotList, Role::Reader),
         (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
+        (Request::BackupDb { dir: s("/b") }, Role::Owner),
         (Request::SnapshotPrune, Role::Owner),
         (Request::SnapshotDelete { id: s("i") }, Role::Owner),
         (Request::LockTake { resource: s("m"), for_ms: None, wait_ms: None, reason: s("r") }, Role::Admin),

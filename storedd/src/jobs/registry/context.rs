@@ -108,14 +108,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What the work of a job gets. Work that is no job (a test, an offline verb) gets [`Context::idle`].
+#[derive(Clone)]
 pub struct Context {
     id: u64,
     control: Arc<Control>,
     gate: Arc<Gate>,
     env: Option<Arc<dyn Env>>,
-    tell: Box<dyn Fn() + Send + Sync>,
+    tell: Arc<dyn Fn() + Send + Sync>,
     /// When those who watch were told last, in microseconds by the monotone clock.
-    told: AtomicU64,
+    told: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Context {
@@ -132,14 +133,14 @@ impl Context {
         env: Arc<dyn Env>,
         tell: impl Fn() + Send + Sync + 'static,
     ) -> Context {
-        Context { id, control, gate, env: Some(env), tell: Box::new(tell), told: AtomicU64::new(0) }
+        Context { id, control, gate, env: Some(env), tell: Arc::new(tell), told: Arc::default() }
     }
 
     /// For work that nobody watches, pauses or cancels.
     #[must_use]
     pub fn idle() -> Context {
         let (control, gate, told) = Default::default();
-        Context { id: 0, control, gate, env: None, tell: Box::new(|| ()), told }
+        Context { id: 0, control, gate, env: None, tell: Arc::new(|| ()), told }
     }
 
     /// The number of the job; 0 for work that is none.
@@ -163,6 +164,12 @@ impl Context {
         if is_due && self.told.compare_exchange(told, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             (self.tell)();
         }
+    }
+
+    /// True if somebody wants the work to end; never waits.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.control.is_cancelled()
     }
 
     /// True if the work is to end, as soon as it has tidied up. While somebody freezes the store it comes back after that:

@@ -268,6 +268,15 @@ fn a_fork_gives_up_what_lies_behind_it() {
     let half = Lsn(last.0 / 2);
     let reach = reach_until(rig.disk.as_ref(), &survey, EPOCH, Lsn::ZERO, half).unwrap();
     assert_eq!(reach.lsn, half);
+    // The place behind a record is the same from wherever one comes, from that record itself, too.
+    for lsn in (1..=last.0).map(Lsn) {
+        let place = |from| reach_until(rig.disk.as_ref(), &survey, EPOCH, from, lsn).unwrap();
+        assert_eq!(
+            (place(lsn).place, place(lsn).checksum),
+            (place(Lsn::ZERO).place, place(Lsn::ZERO).checksum),
+            "{lsn}"
+        );
+    }
     let mut forked = rig.fork_at(&survey, &reach);
     let fork = forked.log.done.fork.unwrap();
     assert!(fork.first > last && fork.first.0.is_multiple_of(1_000_000), "{fork:?}");

@@ -1,0 +1,165 @@
+//! `storedd restore-db`: a backup in the place of a stopped store, and a recovery of it.
+
+use super::narrate::narrator;
+use super::{Ended, complain, confirmed, survive_file_limit};
+use crate::cli::RestoreDb;
+use crate::config::Config;
+use crate::disk::{RealDisk, outside};
+use crate::error::{Result as StoreResult, StoreError, exit};
+use crate::jobs::restore::{self, Later, Plan, Target};
+use crate::place;
+use crate::store::decision::Policy;
+use crate::store::{self, Report, rfc3339};
+use proto::naming::quoted;
+use serde_json::json;
+
+/// `storedd restore-db`; the exit status.
+#[must_use]
+pub fn restore_db(config: &Config, args: &RestoreDb) -> u8 {
+    restore_now(config, args).unwrap_or_else(|ended| complain(&ended, args.json, config))
+}
+
+fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
+    let backup = place::backup(&args.backup)?;
+    backup.expect_contents()?;
+    if args.dry_run && !outside::exists(&config.store.data_dir) {
+        let manifest = restore::verify(&backup)?;
+        println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
+        println!("would make {} and put it there; nothing was changed", config.store.data_dir.display());
+        return Ok(exit::OK);
+    }
+    if !args.dry_run {
+        survive_file_limit()?;
+        make_parents(config)?;
+        place::finish_restore(config)?;
+    }
+    let target = place::restore_target(config)?;
+    // A directory in which nothing ever was gets no lock file from one who only looks.
+    let fresh = target.data.stat("lock").map_err(|e| StoreError::io("stat", target.data.display("lock"), e))?.is_none();
+    let lock = (!(args.dry_run && fresh)).then(|| store::take_lock_in(&*target.data)).transpose()?;
+    let env = place::env();
+    let plan = Plan::make(backup, &target, args.other_store, env.now())?;
+    if args.dry_run {
+        return Ok(describe(&plan, &target, args));
+    }
+    if !args.json {
+        tell_loss(&plan);
+    }
+    if !args.yes && !confirmed(&format!("Put this backup in the place of {}? [y/N] ", config.store.data_dir.display()))
+    {
+        return Err(Ended {
+            code: "usage",
+            message: "restore-db replaces a store; it needs --yes".to_owned(),
+            hint: Some(format!("storedd restore-db --dry-run {}", quoted(&args.backup.display().to_string()))),
+            exit: exit::USAGE,
+        });
+    }
+    let say = |text: &str| {
+        if args.verbose {
+            eprintln!("{text}");
+        }
+    };
+    plan.run(&target, &*env, config.log.segment_size, &mut |text| say(text))?;
+    let Some(lock) = lock else { return Err(StoreError::Bug("a restore without the lock".to_owned()).into()) };
+    let report = match recover(config, lock, args.verbose) {
+        Ok(report) => report,
+        Err(e) => {
+            eprintln!("storedd: the copies are in their places, and cannot be recovered. The way back:");
+            way_back(&plan, &target).iter().for_each(|command| eprintln!("  {command}"));
+            return Err(e.into());
+        }
+    };
+    tell(&plan, &target, &report, args);
+    Ok(store::exit_of(&report))
+}
+
+/// The directories in which those of the store are made.
+fn make_parents(config: &Config) -> StoreResult<()> {
+    let parents = [&config.store.db_dir, &config.store.log_dir].into_iter().filter_map(|dir| dir.parent());
+    for dir in parents.chain([config.store.data_dir.as_path()]) {
+        RealDisk::create_root(dir).map_err(|e| StoreError::io("make directory", dir.display().to_string(), e))?;
+    }
+    Ok(())
+}
+
+/// What a start does, to its end: nothing is worked around.
+fn recover(config: &Config, lock: Box<dyn crate::disk::Lock>, verbose: bool) -> StoreResult<Report> {
+    let disks = place::open_existing(config)?;
+    let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
+    let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(verbose))?;
+    store.close()?;
+    Ok(report)
+}
+
+/// The commands that put everything back where it was.
+fn way_back(plan: &Plan, target: &Target) -> Vec<String> {
+    let back = |(name, aside): (String, String)| {
+        let failed = quoted(&format!("{name}.failed"));
+        let (name, aside) = (quoted(&name), quoted(&aside));
+        format!("mv -T {name} {failed} && mv -T {aside} {name}")
+    };
+    plan.aside(target).into_iter().map(back).collect()
+}
+
+/// What is not in the backup.
+fn loss(plan: &Plan) -> String {
+    let until = rfc3339(plan.manifest.until);
+    match plan.later() {
+        Some(Later { from, to, transactions, mailboxes }) => {
+            let names = if mailboxes.is_empty() { String::new() } else { format!(": {}", mailboxes.join(", ")) };
+            format!("not in the backup: {transactions} changes after {until}, LSN {from} to {to}{names}")
+        }
+        None => format!("not in the backup: whatever was changed after {until}"),
+    }
+}
+
+fn tell_loss(plan: &Plan) {
+    println!("{}", loss(plan));
+}
+
+fn describe(plan: &Plan, target: &Target, args: &RestoreDb) -> u8 {
+    if args.json {
+        println!(
+            "{}",
+            json!({"dry_run": true, "lsn": plan.manifest.lsn.0, "reached_lsn": plan.manifest.reached.0,
+            "until": rfc3339(plan.manifest.until), "aside": aside(plan, target), "later": later(plan),
+            "steps": plan.steps(target)})
+        );
+    } else {
+        plan.steps(target).iter().for_each(|step| println!("would {step}"));
+        tell_loss(plan);
+        println!("nothing was changed");
+    }
+    exit::OK
+}
+
+fn aside(plan: &Plan, target: &Target) -> Vec<serde_json::Value> {
+    plan.aside(target).into_iter().map(|(from, to)| json!({"from": from, "to": to})).collect()
+}
+
+fn later(plan: &Plan) -> serde_json::Value {
+    plan.later().map_or(serde_json::Value::Null, |Later { from, to, transactions, mailboxes }| {
+        json!({"from_lsn": from.0, "to_lsn": to.0, "transactions": transactions, "mailboxes": mailboxes})
+    })
+}
+
+fn tell(plan: &Plan, target: &Target, report: &Report, args: &RestoreDb) {
+    if args.json {
+        println!(
+            "{}",
+            json!({"restored": true, "store_id": plan.manifest.store_id.to_string(),
+            "lsn": plan.manifest.lsn.0, "reached_lsn": plan.manifest.reached.0, "until": rfc3339(plan.manifest.until),
+            "aside": aside(plan, target), "later": later(plan), "report": report})
+        );
+        return;
+    }
+    println!(
+        "restored, as of {}, LSN {}; recovery: {}",
+        rfc3339(plan.manifest.until),
+        plan.manifest.reached,
+        report.summary()
+    );
+    for (from, to) in plan.aside(target) {
+        println!("what was {from} is {to}");
+    }
+}
