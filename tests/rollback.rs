@@ -22,7 +22,7 @@ fn report(store: &TestStore) -> Value {
 }
 
 /// Names of all mailboxes with what must never change: id and UIDVALIDITY.
-fn mailboxes(store: &TestStore) -> BTreeSet<(String, u64, u64)> {
+pub fn mailboxes(store: &TestStore) -> BTreeSet<(String, u64, u64)> {
     let list = store.json(&["mailbox", "list"]);
     let of = |m: &Value| {
         (m["name"].as_str().unwrap().to_owned(), m["id"].as_u64().unwrap(), m["uidvalidity"].as_u64().unwrap())

@@ -24,17 +24,20 @@ pub enum Bug {
     BackupNamedBeforeSync = 64,
     /// A backup lets the log go before its copies are synced.
     BackupReleasesLogEarly = 128,
+    /// A rollback puts the snapshot in place and leaves the log behind it.
+    RollbackWithoutLog = 256,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 7] = [
         Bug::SyncSkipped,
         Bug::AckBeforeSync,
         Bug::AppliedLsnOutsideTransaction,
         Bug::NoDirectorySync,
         Bug::ControlNotReservedAhead,
         Bug::TornRestNotZeroed,
+        Bug::RollbackWithoutLog,
     ];
 }
 

@@ -6,12 +6,15 @@ use super::world::{self, Dump};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use storedd::disk::SimDisk;
 use storedd::env::{Env, SimEnv};
-use storedd::error::StoreError;
+use storedd::error::{StoreError, exit};
+use storedd::jobs::snapshots::{Keeper, Settings};
 use storedd::lsn::Lsn;
 use storedd::model::command::RefusalKind;
 use storedd::model::{Command, Outcome, Rows, Table, check};
+use storedd::snapshot::Depth;
 use storedd::store::{Answer, CommitError, Options, Phase, Report, Store};
 
 /// What can be seen at one moment, exactly.
@@ -78,9 +81,7 @@ impl Came {
             Ok(done) => Came::Done(done.outcome, done.lsn),
             Err(CommitError::Refused(refusal)) => Came::Refused(refusal.kind),
             // Longer than a log record may be.
-            Err(CommitError::Failed(StoreError::Refused { exit: storedd::error::exit::BUSY, .. })) => {
-                Came::Refused(RefusalKind::Busy)
-            }
+            Err(CommitError::Failed(StoreError::Refused { exit: exit::BUSY, .. })) => Came::Refused(RefusalKind::Busy),
             Err(CommitError::Failed(e @ StoreError::Poisoned { .. })) => Came::Undecided(e),
             Err(CommitError::Failed(e)) => Came::Failed(e),
         }
@@ -222,13 +223,22 @@ impl Driver {
                 let fresh = world::partition_id(name);
                 did.failed.extend(store.partitions().prepare(name, fresh, self.env.now()).err());
             }
-            Step::Reopen | Step::Kill => {
+            Step::Snapshot => did.failed.extend(self.snapshot(&store).err().filter(|e| e.exit() != exit::EXISTS)),
+            Step::Reopen | Step::Kill | Step::Rollback(_) => {
                 if matches!(step, Step::Reopen) {
                     did.failed.extend(store.close().err());
                 }
                 let well = did.failed.is_empty() && store.phase() != Phase::Poisoned;
                 drop(store);
+                self.store = None;
+                let damaged = match step {
+                    Step::Rollback(way) => damage(&self.machine, *way)?,
+                    _ => false,
+                };
                 match self.start() {
+                    Ok(report) if damaged && report.decision != "rollback" => {
+                        return Err(format!("the database is bad, and the start says: {}", report.summary()));
+                    }
                     // A power cut may break off a write that nobody was told of; nothing else does.
                     Ok(report) if well && (report.cut_bytes > 0 || report.possible_loss) => {
                         return Err(format!("nothing was being written, and the start says: {}", report.summary()));
@@ -241,6 +251,15 @@ impl Driver {
         }
         drop(store);
         self.look(did, step)
+    }
+
+    /// Takes and verifies a snapshot, then removes those that are too many.
+    fn snapshot(&self, store: &Arc<Store>) -> Result<(), StoreError> {
+        let day = Duration::from_secs(86_400);
+        let settings = Settings { interval: day, keep: 2, verify: true, pace: u64::MAX };
+        let keeper = Keeper::new(store.clone(), self.env.clone())?;
+        keeper.take(&settings, true)?;
+        keeper.prune(&settings).map(drop)
     }
 
     /// Opens the store again on the same machine.
@@ -306,7 +325,7 @@ impl Driver {
             ));
         }
         check_store(&store)?;
-        let same_process = !matches!(step, Step::Reopen | Step::Kill);
+        let same_process = !matches!(step, Step::Reopen | Step::Kill | Step::Rollback(_));
         if same_process && !self.is_poisoned() && did.errors().any(|e| e.code() == "poisoned") {
             return Err("an answer says that the log failed, the store does not".to_owned());
         }
@@ -332,6 +351,33 @@ impl Driver {
     pub(super) fn is_poisoned(&self) -> bool {
         self.store.as_ref().is_some_and(|store| store.phase() == Phase::Poisoned)
     }
+}
+
+/// Damages the database, if there is a snapshot in its place; true if so. The newest one may be damaged too, if there is another.
+pub(super) fn damage(machine: &SimDisk, way: usize) -> Result<bool, String> {
+    let shelves = world::disks(machine).shelves();
+    let mut valid = Vec::new();
+    for shelf in &shelves {
+        for id in shelf.list().map_err(|e| e.to_string())? {
+            let snapshot = shelf.read(&id, Depth::Bytes).map_err(|e| e.to_string())?;
+            valid.extend(snapshot.valid.then(|| shelf.path(&id, "mboxlist.redb")));
+        }
+    }
+    let Some(newest) = valid.pop() else { return Ok(false) };
+    let (db, file) = (machine.disk("db"), "mboxlist.redb");
+    let spoil = |disk: &SimDisk, file: &str| {
+        let pages = disk.peek(file)?.len() as u64 / 4096;
+        (0..pages).try_for_each(|page| disk.damage(file, page * 4096 + 100, 1))
+    };
+    let done = match way {
+        0 => db.erase(file),
+        1 => db.truncate(file, 5000),
+        2 => db.truncate(file, 0),
+        3 => spoil(&db, file),
+        _ => spoil(&db, file)
+            .and_then(|()| if valid.is_empty() { Ok(()) } else { spoil(&machine.disk("data"), &newest) }),
+    };
+    done.map(|()| true).map_err(|e| format!("damaging: {e}"))
 }
 
 /// Queues commands, then does them all: they are logged and synced together.

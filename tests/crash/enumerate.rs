@@ -218,6 +218,8 @@ impl Enumeration<'_> {
         let trail = [(if self.trail.is_empty() { Place::Work } else { Place::Life }, crash)];
         let again = match self.only {
             Some(only) => only.get(1).is_some_and(|(place, _)| *place == Place::Start),
+            // A start that has more to do has more places to be stopped at.
+            None if self.run.is_rollback(crash.n) => chance(self.depth.again.saturating_mul(10), salt, 5),
             None => chance(self.depth.again, salt, 5),
         };
         if again {
@@ -311,6 +313,7 @@ impl Enumeration<'_> {
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let up = recover(self.run, legal, image, salt)?;
             let nth = up.nth;
+            totals.rolled_back += u64::from(up.rolled_back);
             // What is written next lies upon a rest that was cut: worth more looks.
             let lives = if up.cut { self.depth.lives_if_cut } else { self.depth.lives };
             let then = match then {

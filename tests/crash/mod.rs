@@ -32,6 +32,7 @@ mod random;
 mod rebuilt;
 mod record;
 mod recover;
+mod rollback;
 mod tally;
 mod workload;
 mod world;
@@ -99,6 +100,7 @@ fn every_crash_of_a_run_is_survived() {
             break;
         }
     }
+    assert!(totals.rolled_back > 0, "no start went back to a snapshot: {totals}");
     let seconds = begun.elapsed().as_secs_f64();
     say(&format!("crash test: seeds {first}..{}, 0 violations, {seconds:.0} s, {totals}", first + totals.runs));
 }

@@ -37,12 +37,15 @@ fn one_planted_fault() {
     // Panics of the store are violations, not news.
     std::panic::set_hook(Box::new(|_| {}));
     let depth = Depth { again: 30_000, go_on: 100_000, lives: 1000, lives_if_cut: 50_000, ..Depth::USUAL };
+    let mut runs = Vec::new();
     for seed in 1..=SEEDS {
-        let run = match std::panic::catch_unwind(|| record::record(seed, STEPS)) {
-            Ok(Ok(run)) => run,
+        match std::panic::catch_unwind(|| record::record(seed, STEPS)) {
+            Ok(Ok(run)) => runs.push(run),
             Ok(Err(what)) => return say(&format!("caught: {what}, without a crash, seed {seed}")),
             Err(panic) => return say(&format!("caught: panic {}, seed {seed}", enumerate::text(&*panic))),
-        };
+        }
+    }
+    for run in runs {
         let (totals, violations) = look_at(&run, STEPS, depth, None);
         if let Some(violation) = violations.first() {
             return say(&format!("caught: {violation}\n  after {totals}"));

@@ -15,6 +15,7 @@ pub(super) struct Stretch {
     /// For people.
     step: String,
     commands: Vec<Command>,
+    rollback: bool,
     /// Number of its last operation.
     last: u64,
     /// Index of what could be seen when it began.
@@ -33,6 +34,8 @@ pub(super) struct Run {
     pub(super) seen: Vec<Seen>,
     stretches: Vec<Stretch>,
     pub(super) history: History,
+    /// A database was damaged in it: starts may go back to a snapshot.
+    pub(super) rolls_back: bool,
 }
 
 impl Run {
@@ -48,6 +51,11 @@ impl Run {
     /// Index of the step that does this operation.
     pub(super) fn stretch(&self, n: u64) -> usize {
         self.stretches.partition_point(|stretch| stretch.last < n).min(self.stretches.len() - 1)
+    }
+
+    /// True if the step that does this operation has the database damaged before its start.
+    pub(super) fn is_rollback(&self, n: u64) -> bool {
+        self.stretches[self.stretch(n)].rollback
     }
 
     /// What the step that does this operation was asked for.
@@ -68,7 +76,7 @@ pub(super) fn record(seed: u64, steps: usize) -> Result<Run, String> {
     let mut driver = Driver::first_start(machine.clone(), world::env(seed, 0), options)
         .map_err(|e| format!("the first start: {e}"))?;
     let mut run = Run::of(seed, &driver, "the first start");
-    let mut generator = Generator::new(seed, Mix::of(seed));
+    let mut generator = Generator::new(seed, Mix::with_rollbacks(seed));
     for nth in 0..steps {
         let step = generator.step(&driver.now.model);
         run.act(&mut driver, &step).map_err(|e| format!("step {nth}, {e}"))?;
@@ -82,9 +90,10 @@ pub(super) fn life(up: Up, before: &Run, image: &SimDisk, salt: u64, asked: &[Co
     let mut driver = up.driver(before, image);
     let mut run = Run::of(salt, &driver, "the start");
     run.history = driver.history.clone();
+    run.rolls_back = before.rolls_back;
     image.set_recording(true);
     let mut random = Random::new(mix_all(&[salt, 9]));
-    let mut generator = Generator::new(mix_all(&[salt, 10]), Mix { share: [50, 0, 0, 0, 0, 0], large: 5 });
+    let mut generator = Generator::new(mix_all(&[salt, 10]), Mix::commands(50));
     let mut steps: Vec<Step> = asked.iter().take(3).cloned().map(Step::Commit).collect();
     steps.push(generator.step(&driver.now.model));
     let rest = [Step::Kill, Step::Reopen, Step::Checkpoint, Step::Seal, Step::PrepareSpares];
@@ -107,8 +116,16 @@ impl Run {
             options: driver.options.clone(),
             moments: Vec::new(),
             seen: vec![driver.now.clone()],
-            stretches: vec![Stretch { step, commands: Vec::new(), last, before: 0, answers: Vec::new() }],
+            stretches: vec![Stretch {
+                step,
+                commands: Vec::new(),
+                rollback: false,
+                last,
+                before: 0,
+                answers: Vec::new(),
+            }],
             history: History::default(),
+            rolls_back: false,
         }
     }
 
@@ -138,9 +155,11 @@ impl Run {
             self.history.note(&seen.model.tables, self.seen.len())?;
             self.seen.push(seen);
         }
+        let rollback = matches!(step, Step::Rollback(_));
+        self.rolls_back |= rollback;
         let commands = step.commands().into_iter().cloned().collect();
         let step = format!("{step:?}").chars().take(300).collect();
-        self.stretches.push(Stretch { step, commands, last, before, answers });
+        self.stretches.push(Stretch { step, commands, rollback, last, before, answers });
         Ok(())
     }
 }

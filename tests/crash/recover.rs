@@ -49,6 +49,8 @@ pub(super) struct Up {
     pub(super) nth: usize,
     /// The start cut a torn rest of the log.
     pub(super) cut: bool,
+    /// The start went back to a snapshot.
+    pub(super) rolled_back: bool,
 }
 
 /// Starts the store on what a crash left. `salt` decides what the clock says meanwhile.
@@ -59,7 +61,12 @@ pub(super) fn recover(run: &Run, legal: &Legal, image: &SimDisk, salt: u64) -> R
     if let Some(lost) = &report.lost {
         return Err(format!("the start says that something is lost: {lost:?}; findings {:?}", report.findings));
     }
-    if !["first start", "clean", "replay"].contains(&report.decision.as_str()) {
+    let expected = match report.decision.as_str() {
+        "first start" | "clean" | "replay" => true,
+        "rollback" => run.rolls_back,
+        _ => false,
+    };
+    if !expected {
         return Err(format!("the start took a crash for damage: {report:?}"));
     }
     let view = store.view();
@@ -75,7 +82,7 @@ pub(super) fn recover(run: &Run, legal: &Legal, image: &SimDisk, salt: u64) -> R
     };
     driver::check_store(&store)?;
     drop(view);
-    Ok(Up { store, env, nth, cut: report.cut_bytes > 0 })
+    Ok(Up { store, env, nth, cut: report.cut_bytes > 0, rolled_back: report.decision == "rollback" })
 }
 
 /// Says what is wrong with what a store shows.
@@ -106,7 +113,7 @@ impl Up {
     pub(super) fn goes_on(self, run: &Run, image: &SimDisk, salt: u64, asked: &[Command]) -> Result<u64, String> {
         let mut driver = self.driver(run, image);
         let mut random = Random::new(mix_all(&[salt, 2]));
-        let mut generator = Generator::new(mix_all(&[salt, 3]), Mix { share: [25, 0, 0, 0, 0, 0], large: 5 });
+        let mut generator = Generator::new(mix_all(&[salt, 3]), Mix::commands(25));
         // Not all callers ask again; what the others had asked for must not come after all.
         let again = 1 + random.below(asked.len());
         let mut steps: Vec<Step> = asked.iter().take(again).cloned().map(Step::Commit).collect();

@@ -72,6 +72,8 @@ pub(super) struct Totals {
     pub(super) went_on: u64,
     /// Changes they took.
     pub(super) changes: u64,
+    /// States whose start went back to a snapshot.
+    pub(super) rolled_back: u64,
     /// All states, by what survived the crash.
     pub(super) ways: [u64; WAYS],
 }
@@ -94,6 +96,7 @@ impl Totals {
         self.states_life += inner.all();
         self.went_on += inner.went_on;
         self.changes += inner.changes;
+        self.rolled_back += inner.rolled_back;
         self.add_ways(inner);
     }
 
@@ -116,6 +119,7 @@ impl std::ops::AddAssign for Totals {
         self.states_life += o.states_life;
         self.went_on += o.went_on;
         self.changes += o.changes;
+        self.rolled_back += o.rolled_back;
         self.add_ways(&o);
     }
 }
@@ -125,7 +129,7 @@ impl fmt::Display for Totals {
         write!(
             f,
             "{} states recovered: {} runs, {} operations, {} crashes -> {} states; {} operations of starts, {} second \
-             crashes -> {} states; {} lives after a crash, {} operations -> {} states; {} states went on with {} changes",
+             crashes -> {} states; {} lives after a crash, {} operations -> {} states; {} states went on with {} changes; {} went back to a snapshot",
             self.all(),
             self.runs,
             self.operations,
@@ -138,7 +142,8 @@ impl fmt::Display for Totals {
             self.operations_life,
             self.states_life,
             self.went_on,
-            self.changes
+            self.changes,
+            self.rolled_back
         )?;
         let mut ways: Vec<(String, u64)> = Vec::new();
         for (way, states) in self.ways.iter().enumerate() {

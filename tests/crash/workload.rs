@@ -21,6 +21,10 @@ pub(super) enum Step {
     Kill,
     /// The root of a partition is made.
     PreparePartition(&'static str),
+    /// A snapshot is taken and verified, and those that are too many are removed.
+    Snapshot,
+    /// The process is killed; where there is a snapshot to go back to, the database is damaged in one of some ways; a start.
+    Rollback(usize),
 }
 
 impl Step {
@@ -36,8 +40,8 @@ impl Step {
 /// How a workload is mixed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mix {
-    /// Of a hundred steps so many are groups, checkpoints, seals, spare segments, clean restarts, kills.
-    pub(super) share: [usize; 6],
+    /// Of a hundred steps so many are groups, checkpoints, seals, spare segments, clean restarts, kills, snapshots, rollbacks.
+    pub(super) share: [usize; 8],
     /// Of a hundred commands so many are large.
     pub(super) large: usize,
 }
@@ -45,7 +49,7 @@ pub(super) struct Mix {
 impl Mix {
     /// A mix for this seed: each lays its stress elsewhere.
     pub(super) fn of(seed: u64) -> Mix {
-        let (share, large) = match seed % 4 {
+        let ([groups, checkpoints, seals, spares, restarts, kills], large) = match seed % 4 {
             // A little of everything.
             0 => ([12, 8, 6, 8, 2, 3], 10),
             // The log: segments end quickly, spares are made late or never.
@@ -55,7 +59,19 @@ impl Mix {
             // Starts.
             _ => ([10, 6, 10, 5, 9, 9], 15),
         };
-        Mix { share, large }
+        Mix { share: [groups, checkpoints, seals, spares, restarts, kills, 0, 0], large }
+    }
+
+    /// The same with snapshots, and with databases that do not survive.
+    pub(super) fn with_rollbacks(seed: u64) -> Mix {
+        let mut mix = Mix::of(seed);
+        [mix.share[6], mix.share[7]] = [[3, 2], [1, 1], [2, 2], [3, 4]][(seed % 4) as usize];
+        mix
+    }
+
+    /// Groups of commands, and single ones.
+    pub(super) fn commands(groups: usize) -> Mix {
+        Mix { share: [groups, 0, 0, 0, 0, 0, 0, 0], large: 5 }
     }
 }
 
@@ -107,7 +123,9 @@ impl Generator {
                     2 => Step::Seal,
                     3 => Step::PrepareSpares,
                     4 => Step::Reopen,
-                    _ => Step::Kill,
+                    5 => Step::Kill,
+                    6 => Step::Snapshot,
+                    _ => Step::Rollback(self.random.below(5)),
                 };
             }
             at -= share;

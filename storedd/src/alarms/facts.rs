@@ -33,6 +33,19 @@ pub struct Facts {
     pub bulk: Option<Bulk>,
     /// Why a repair is recommended.
     pub repair: Option<String>,
+    /// The snapshots that a rollback may choose.
+    pub snapshots: SnapshotFacts,
+}
+
+/// The snapshots that a rollback may choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// Name of the newest one.
+    pub newest: Option<String>,
+    /// How long ago that was taken; without one, how old the store is.
+    pub age: Duration,
+    /// Names of those behind which the log is not kept.
+    pub without_log: Vec<String>,
 }
 
 /// The log, as far as it accumulates.
@@ -117,6 +130,8 @@ pub struct Limits {
     pub reserve: u64,
     /// Time that a change may wait for its answer.
     pub request_wait: Duration,
+    /// Age of the newest snapshot.
+    pub snapshot_age: Duration,
     /// An excess of log that does not shrink for so long ends the daemon; `None`: never.
     pub restart_after: Option<Duration>,
 }
@@ -148,6 +163,7 @@ impl Limits {
             bulk_reserve: config.disk.bulk_reserve,
             reserve: config.disk.reserve,
             request_wait: alarm.request_wait,
+            snapshot_age: config.snapshot.interval.saturating_mul(2),
             restart_after: alarm.restart_on_excess.then_some(alarm.restart_after),
         }
     }

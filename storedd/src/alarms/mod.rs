@@ -26,7 +26,7 @@ mod tests;
 pub mod trend;
 
 pub use board::{Board, Change, Maintenance, Verdict};
-pub use facts::{Bulk, CheckpointFacts, Facts, Limits, LogFacts, PlaceFacts, Stamp};
+pub use facts::{Bulk, CheckpointFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp};
 pub use probe::Prober;
 
 use crate::lsn::Micros;
@@ -60,11 +60,15 @@ pub enum Name {
     StalledRequest,
     /// The last start lost or replaced something that a person should look at.
     RepairRecommended,
+    /// No snapshot that a rollback may choose is young enough.
+    SnapshotAge,
+    /// The log behind a snapshot is not kept: a rollback to it would lose what came after it.
+    SnapshotLog,
 }
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 13] = [
+    pub const ALL: [Name; 15] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -78,6 +82,8 @@ impl Name {
         Name::CheckpointSlow,
         Name::StaleStamp,
         Name::RepairRecommended,
+        Name::SnapshotAge,
+        Name::SnapshotLog,
     ];
 
     /// The word that people, scripts and metrics see.
@@ -97,6 +103,8 @@ impl Name {
             Name::StaleStamp => "stale_stamp",
             Name::StalledRequest => "stalled_request",
             Name::RepairRecommended => "repair_recommended",
+            Name::SnapshotAge => "snapshot_age",
+            Name::SnapshotLog => "snapshot_log",
         }
     }
 

@@ -1,6 +1,6 @@
 //! The rules: from facts and limits to readings, one for each thing that can be wrong.
 
-use super::facts::{Facts, Limits, PlaceFacts};
+use super::facts::{Facts, Limits, PlaceFacts, SnapshotFacts};
 use super::trend::{Trend, time_left};
 use super::{Name, Severity};
 use crate::partition::FULL_BELOW;
@@ -148,6 +148,7 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out.push(overlay(facts, history));
     out.extend(facts.stamps.iter().map(stamp));
     out.push(waiting(facts, limits));
+    out.extend(snapshots(facts, limits));
     out.extend(facts.repair.as_ref().map(|why| Reading {
         severity: Severity::Warning,
         ..Reading::flag(
@@ -326,6 +327,28 @@ fn stamp(stamp: &super::Stamp) -> Reading {
         "it could not be written; the journal says why: event=state_file".to_owned(),
         "ls -l the data directory",
     )
+}
+
+fn snapshots(facts: &Facts, limits: &Limits) -> Vec<Reading> {
+    let SnapshotFacts { newest, age, without_log } = &facts.snapshots;
+    let age = age.as_secs_f64();
+    let message = match newest {
+        Some(id) => format!("the newest snapshot that a rollback may choose, {id}, is {age:.0} seconds old"),
+        None => "there is no snapshot that a rollback may choose".to_owned(),
+    };
+    let cause =
+        "none was taken since, or none passed its verification: event=snapshot_failed or snapshot_bad in the journal";
+    let old = Reading::ceiling(Name::SnapshotAge, age, limits.snapshot_age.as_secs_f64(), "seconds");
+    let old = old.says(message, cause.to_owned(), "storectl snapshot take --verify");
+    let mut out = vec![old];
+    out.extend(without_log.iter().map(|id| {
+        let message =
+            format!("the log behind snapshot {id} is not kept: a rollback to it would lose what came after it");
+        let cause = "it is longer than [snapshot] log_bytes allows, or it was retired before the snapshot was verified";
+        let reading = Reading::flag(Name::SnapshotLog, message, cause.to_owned(), "storectl log list");
+        Reading { severity: Severity::Warning, ..reading }.subject(id)
+    }));
+    out
 }
 
 fn waiting(facts: &Facts, limits: &Limits) -> Reading {

@@ -23,6 +23,7 @@ fn limits() -> Limits {
         bulk_reserve: 256 * MIB,
         reserve: 64 * MIB,
         request_wait: seconds(30),
+        snapshot_age: seconds(2 * 86_400),
         restart_after: None,
     }
 }
@@ -60,6 +61,7 @@ impl Bench {
             oldest_wait: None,
             bulk: None,
             repair: None,
+            snapshots: SnapshotFacts { newest: Some("s1".to_owned()), age: seconds(3600), without_log: Vec::new() },
         };
         Bench { board: Board::default(), facts, limits: limits() }
     }
@@ -104,7 +106,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 13] = [
+    let sick: [Sickness; 16] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -118,6 +120,12 @@ fn every_alarm_is_raised_and_cleared() {
         (|f| f.stamps = vec![Stamp { file: "stored.ckp", owed: seconds(5) }], "stale_stamp stored.ckp"),
         (|f| f.oldest_wait = Some(seconds(30)), "stalled_request"),
         (|f| f.repair = Some("a rollback".to_owned()), "repair_recommended"),
+        (|f| f.snapshots.age = seconds(2 * 86_400), "snapshot_age"),
+        (
+            |f| f.snapshots = SnapshotFacts { newest: None, age: seconds(2 * 86_400), ..f.snapshots.clone() },
+            "snapshot_age",
+        ),
+        (|f| f.snapshots.without_log = vec!["s0".to_owned()], "snapshot_log s0"),
     ];
     for (make_sick, name) in sick {
         let mut bench = Bench::new();

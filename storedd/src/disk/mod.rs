@@ -66,6 +66,21 @@ pub struct Entry {
     pub len: u64,
 }
 
+/// What the file system says of a file beside its bytes. As long as none of it changes, nobody has written to the file through the file
+/// system; the times have the grain of the kernel's clock, so that only what was at rest for a while can be told by them. What
+/// a disk does to bytes by itself is seen by reading alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which file.
+    pub inode: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// When its bytes were changed, in nanoseconds since 1970; any program can set it.
+    pub modified: i128,
+    /// When anything of it was changed, in nanoseconds since 1970; no program can set it.
+    pub changed: i128,
+}
+
 /// An exclusive lock, held until dropped or until the process ends.
 pub trait Lock: Send + Sync + std::fmt::Debug {}
 
@@ -100,6 +115,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// What `path` is; `None` if nothing is there.
     fn stat(&self, path: &str) -> io::Result<Option<Entry>>;
+    /// What tells whether a file was written to; `None` where that is not known, and where no file is.
+    fn stamp(&self, _path: &str) -> io::Result<Option<Stamp>> {
+        Ok(None)
+    }
     /// The names in a directory (`""` is the root), sorted.
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>>;
     /// Makes one directory; an existing directory is fine.

@@ -7,7 +7,7 @@
 //! by component with `O_NOFOLLOW`. The last component is opened relative to its directory with `O_NOFOLLOW`.
 //! Only regular files are opened; a FIFO or device planted in the store neither blocks nor is read.
 
-use super::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, check_path, parent};
+use super::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, Stamp, check_path, parent};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 use std::io;
@@ -189,6 +189,27 @@ impl Disk for RealDisk {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    fn stamp(&self, path: &str) -> io::Result<Option<Stamp>> {
+        let (dir, name) = match self.place(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            place => place?,
+        };
+        let stat = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat?,
+        };
+        if kind(&stat) != Kind::File {
+            return Ok(None);
+        }
+        let time = |seconds, nanos| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Ok(Some(Stamp {
+            inode: stat.st_ino,
+            len: length(&stat),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+        }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {

@@ -12,14 +12,14 @@
 
 use crate::alarms::command::{Caller, GRACE};
 use crate::alarms::{Alarm, Board, Bulk, Change, CheckpointFacts, Facts, Limits, LogFacts, Maintenance, PlaceFacts};
-use crate::alarms::{Prober, Severity, Stamp, Verdict};
+use crate::alarms::{Prober, Severity, SnapshotFacts, Stamp, Verdict};
 use crate::config::Config;
 use crate::control::Peer;
 use crate::env::Env;
 use crate::lsn::Micros;
 use crate::model::Command;
 use crate::statefile::StateFile;
-use crate::store::{Store, rfc3339};
+use crate::store::{Marker, Store, rfc3339};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{Code, Failure};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +69,8 @@ pub struct Watch {
     short: ArcSwapOption<Short>,
     bulk: Mutex<Option<BulkSeen>>,
     caller: Caller,
+    /// When the store was made.
+    created: Micros,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,7 +81,9 @@ impl Watch {
     /// A watch over `store`, whose stamps `state` writes.
     #[must_use]
     pub fn new(store: Arc<Store>, env: Arc<dyn Env>, state: Arc<StateFile>, config: &Config) -> Watch {
+        let created = Marker::read(&*store.disks().data).ok().flatten().map_or_else(|| env.now(), |m| m.created);
         Watch {
+            created,
             prober: Prober::new(store.clone(), env.clone()),
             store,
             env,
@@ -169,6 +173,17 @@ impl Watch {
             oldest_wait: store.oldest_wait(),
             bulk: self.bulk_now(),
             repair: store.repair_recommended(),
+            snapshots: self.snapshots(),
+        }
+    }
+
+    fn snapshots(&self) -> SnapshotFacts {
+        let newest = self.store.newest_snapshot();
+        let since = newest.as_ref().map_or(self.created, |newest| newest.time);
+        SnapshotFacts {
+            age: Duration::from_micros(self.env.now().0.saturating_sub(since.0)),
+            newest: newest.map(|newest| newest.id),
+            without_log: self.store.snapshots_without_log(),
         }
     }
 

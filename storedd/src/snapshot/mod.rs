@@ -39,7 +39,7 @@ pub use backup::{Backup, BackupManifest};
 pub use manifest::{FileSum, Manifest, TableSum};
 
 use crate::checksum::Crc;
-use crate::disk::{self, Access, Disk, Kind, parent};
+use crate::disk::{self, Access, Disk, Kind, Stamp, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Lsn, Micros, StoreId};
 use manifest::{Mark, Snaptime};
@@ -227,6 +227,13 @@ impl Shelf {
             }
         }
         Ok(bytes)
+    }
+
+    /// What tells whether the database or the manifest of a snapshot was written to; `None` where that is not known.
+    #[must_use]
+    pub fn stamps(&self, id: &str) -> Option<[Stamp; 2]> {
+        let stamp = |file| self.disk.stamp(&self.path(id, file)).ok().flatten();
+        Some([stamp(DB_FILE)?, stamp(MANIFEST)?])
     }
 
     /// Makes the directory of a new snapshot, which has no snapshot's name yet, and the shelf itself if it is not there. Gives the

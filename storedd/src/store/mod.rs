@@ -56,7 +56,7 @@ pub use marks::keep_clear;
 pub use options::Options;
 pub use recovery::{Found, OnProgress, Progress, exit_of, look, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
-pub use retention::LogHold;
+pub use retention::{Choosable, LogHold};
 pub use segments::{Retired, SegmentLine};
 pub use stats::{Histogram, Quantiles, Stats};
 pub use view::View;

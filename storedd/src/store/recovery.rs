@@ -37,6 +37,7 @@ use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::model::rows::{PartitionRow, Row};
 use crate::model::{Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
+use crate::planted::{self, Bug};
 use crate::wal::{self, Control, ControlState, Depth, Reach, Settings, Stop, Survey};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -410,6 +411,10 @@ fn restart(
         overlay_bytes: options.overlay_bytes,
         bytes_max,
         progress,
+    };
+    let replay = match decision.candidate.origin {
+        Origin::Snapshot(_) if planted::on(Bug::RollbackWithoutLog) => Replay { reach: base_lsn, ..replay },
+        _ => replay,
     };
     let Replayed { overlay, stats: replayed, checkpoint, used, oldest } = replay.run()?;
     report.oldest_replayed = oldest.map(super::rfc3339);

@@ -8,11 +8,22 @@
 use super::Store;
 use super::commit::lock;
 use crate::error::{Result, StoreError};
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, Micros};
 use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// A snapshot that a rollback may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choosable {
+    /// Its name.
+    pub id: String,
+    /// The log behind this LSN is wanted.
+    pub lsn: Lsn,
+    /// When it was taken.
+    pub time: Micros,
+}
 
 /// Somebody who needs log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +48,7 @@ struct AtWork {
 #[derive(Debug)]
 pub(super) struct Holds {
     /// Valid snapshots, oldest first.
-    wanted: Mutex<Vec<Hold>>,
+    wanted: Mutex<Vec<Choosable>>,
     /// Bytes of log that may be kept for them.
     budget: AtomicU64,
     at_work: Mutex<Vec<AtWork>>,
@@ -52,10 +63,15 @@ impl Holds {
 
     /// For whom log is kept, the oldest log first.
     pub(super) fn held(&self, segments: &[SegmentInfo]) -> Vec<Hold> {
-        let mut held = within(&lock(&self.wanted), segments, self.budget.load(Ordering::Relaxed));
+        let mut held: Vec<Hold> = self.snapshots(segments).iter().map(Choosable::hold).collect();
         held.extend(lock(&self.at_work).iter().filter(|work| !work.broken).map(|work| work.hold.clone()));
         held.sort_by_key(|hold| hold.lsn);
         held
+    }
+
+    /// The snapshots behind which log is kept, oldest first.
+    fn snapshots(&self, segments: &[SegmentInfo]) -> Vec<Choosable> {
+        within(&lock(&self.wanted), segments, self.budget.load(Ordering::Relaxed))
     }
 
     /// Breaks the holds that keep more than they may; to be asked before log is given up.
@@ -66,6 +82,12 @@ impl Holds {
                 tracing::error!(event = "log_hold_broken", why = work.hold.why, bytes = work.budget);
             }
         }
+    }
+}
+
+impl Choosable {
+    fn hold(&self) -> Hold {
+        Hold { why: format!("rollback: snapshot {} and the log behind it lose nothing", self.id), lsn: self.lsn }
     }
 }
 
@@ -103,10 +125,10 @@ fn bytes_behind(segments: &[SegmentInfo], lsn: Lsn) -> u64 {
 }
 
 /// Those of `wanted` behind which the log is whole and not longer than `budget`; the newest whatever its length.
-fn within(wanted: &[Hold], segments: &[SegmentInfo], budget: u64) -> Vec<Hold> {
+fn within(wanted: &[Choosable], segments: &[SegmentInfo], budget: u64) -> Vec<Choosable> {
     let Some(first) = segments.first().map(|s| s.first_lsn) else { return Vec::new() };
     // Behind the others nothing is left to keep: their log went before they were valid.
-    let whole: Vec<&Hold> = wanted.iter().filter(|hold| hold.lsn.next() >= first).collect();
+    let whole: Vec<&Choosable> = wanted.iter().filter(|hold| hold.lsn.next() >= first).collect();
     let newest = whole.len().saturating_sub(1);
     let kept = whole.iter().enumerate().filter(|(n, hold)| *n == newest || bytes_behind(segments, hold.lsn) <= budget);
     kept.map(|(_, hold)| (*hold).clone()).collect()
@@ -123,12 +145,9 @@ impl Store {
             });
             let valid = ids.iter().filter_map(|id| shelf.read(id, Depth::Texts).ok()).filter(|s| s.valid);
             let ours = valid.filter(|s| s.manifest.as_ref().is_some_and(|m| m.store_id == self.store_id));
-            wanted.extend(ours.map(|s| Hold {
-                why: format!("rollback: snapshot {} and the log behind it lose nothing", s.id),
-                lsn: s.lsn,
-            }));
+            wanted.extend(ours.map(|s| Choosable { time: s.time(), lsn: s.lsn, id: s.id }));
         }
-        wanted.sort_by(|a, b| (a.lsn, &a.why).cmp(&(b.lsn, &b.why)));
+        wanted.sort_by(|a, b| (a.lsn, &a.id).cmp(&(b.lsn, &b.id)));
         *lock(&self.holds.wanted) = wanted;
     }
 
@@ -144,6 +163,21 @@ impl Store {
         LogHold { holds: self.holds.clone(), number }
     }
 
+    /// The newest snapshot that a rollback may choose.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<Choosable> {
+        lock(&self.holds.wanted).iter().max_by_key(|snapshot| snapshot.time).cloned()
+    }
+
+    /// Names of the snapshots behind which the log is not kept.
+    #[must_use]
+    pub fn snapshots_without_log(&self) -> Vec<String> {
+        let Some(running) = &self.running else { return Vec::new() };
+        let kept = self.holds.snapshots(&running.segments.list());
+        let wanted = lock(&self.holds.wanted);
+        wanted.iter().filter(|snapshot| !kept.contains(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
+    }
+
     /// How many bytes of log may be kept for snapshots from now on.
     pub fn set_snapshot_log(&self, bytes: u64) {
         self.holds.budget.store(bytes, Ordering::Relaxed);
@@ -153,7 +187,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsn::{Epoch, Micros};
+    use crate::lsn::Epoch;
 
     /// Segments of 100 bytes with ten records each, from `first` on; the last one is being written.
     fn segments(first: u64, count: u64) -> Vec<SegmentInfo> {
@@ -173,7 +207,7 @@ mod tests {
     // row 68: the oldest goes without at the budget, the newest never, and nothing is kept for one whose log is gone.
     #[test]
     fn the_oldest_goes_without_and_never_the_newest() {
-        let hold = |lsn: u64| Hold { why: format!("s{lsn}"), lsn: Lsn(lsn) };
+        let hold = |lsn: u64| Choosable { id: format!("s{lsn}"), lsn: Lsn(lsn), time: Micros(lsn) };
         let wanted = [hold(5), hold(25), hold(35)];
         let held = |first, count, budget| -> Vec<u64> {
             within(&wanted, &segments(first, count), budget).iter().map(|h| h.lsn.0).collect()

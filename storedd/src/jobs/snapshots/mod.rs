@@ -18,13 +18,14 @@ mod verify;
 pub use verify::{Finding, Verified};
 
 use crate::db;
+use crate::disk::Stamp;
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Micros;
 use crate::model::Table;
 use crate::snapshot::{self, Depth, Manifest, Shelf, Snapshot, TableSum};
 use crate::store::{Marker, Phase, Store};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(600);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// Cache of a database that is written or looked at, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
+/// A file that nobody has written to for so long shows by its times whether somebody does.
+const AT_REST: Duration = Duration::from_secs(2);
 /// Longest sleep of the pace, so that an end is noticed.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -78,6 +81,8 @@ struct Memory {
     failed: Option<Duration>,
     /// Those that did not pass; not verified again by themselves.
     bad: BTreeSet<String>,
+    /// Those whose every byte was read, by directory, and what the file system said of them then.
+    read: BTreeMap<String, [Stamp; 2]>,
     looked: bool,
 }
 
@@ -124,7 +129,8 @@ impl Keeper {
         lock(&self.memory).ages
     }
 
-    /// Every snapshot, oldest first, each looked at to its last byte.
+    /// Every snapshot, oldest first, each looked at to its last byte; what was looked at before and was not written to since is not
+    /// read again.
     ///
     /// # Errors
     /// Those of the disk.
@@ -136,12 +142,33 @@ impl Keeper {
         let mut all = Vec::new();
         for shelf in self.store.disks().shelves() {
             for id in shelf.list()? {
-                let snapshot = shelf.read(&id, depth)?;
+                let snapshot = self.read(&shelf, &id, depth)?;
                 all.push((shelf.clone(), snapshot));
             }
         }
         all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
         Ok(all)
+    }
+
+    /// As [`Shelf::read`]; bytes that were good, and were not written to since, are not read again.
+    fn read(&self, shelf: &Shelf, id: &str, depth: Depth) -> Result<Snapshot> {
+        let stamps = shelf.stamps(id).filter(|_| depth == Depth::Bytes);
+        let Some(stamps) = stamps else { return shelf.read(id, depth) };
+        let path = shelf.disk().display(&shelf.path(id, ""));
+        if lock(&self.memory).read.get(&path) == Some(&stamps) {
+            return shelf.read(id, Depth::Texts);
+        }
+        let snapshot = shelf.read(id, depth)?;
+        // A write within one tick of the kernel's clock changes no time.
+        let rests =
+            |s: &Stamp| s.changed.saturating_add(AT_REST.as_nanos() as i128) < i128::from(self.env.now().0) * 1000;
+        let mut memory = lock(&self.memory);
+        if snapshot.problems.is_empty() && stamps.iter().all(rests) && shelf.stamps(id) == Some(stamps) {
+            memory.read.insert(path, stamps);
+        } else {
+            memory.read.remove(&path);
+        }
+        Ok(snapshot)
     }
 
     fn shelf_of(&self, id: &str) -> Result<Shelf> {
@@ -294,7 +321,7 @@ impl Keeper {
         kept.extend(of(&|s| !s.valid && s.problems.is_empty() && !lock(&self.memory).bad.contains(&s.id), keep));
         kept.extend(of(&|s| !s.problems.is_empty() || lock(&self.memory).bad.contains(&s.id), 1));
         for (shelf, snapshot) in all.iter().rev().filter(|(_, s)| s.valid) {
-            if shelf.read(&snapshot.id, Depth::Bytes)?.valid {
+            if self.read(shelf, &snapshot.id, Depth::Bytes)?.valid {
                 kept.insert(snapshot.id.clone());
                 break;
             }
@@ -330,6 +357,7 @@ impl Keeper {
         let ages = Ages { newest: newest(&|_| true), valid: newest(&|s| s.valid) };
         let mut memory = lock(&self.memory);
         memory.bad.retain(|id| listed.iter().any(|(_, s)| s.id == *id));
+        memory.read.retain(|path, _| listed.iter().any(|(_, s)| path.trim_end_matches('/') == s.path));
         (memory.ages, memory.looked) = (ages, true);
     }
 
