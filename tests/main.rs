@@ -20,6 +20,8 @@ mod holding;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod lifecycle;

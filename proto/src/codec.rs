@@ -159,7 +159,7 @@ pub fn size<T: Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, Command, Limit, Window};
+    use crate::{Code, Command, Limit, Window, Work};
     use std::collections::BTreeMap;
 
     fn hex<T: Payload>(value: &T) -> String {
@@ -225,6 +225,11 @@ mod tests {
             Request::ReadOnly { on: true, reason: s("w") },
             Request::AcceptLoss,
             Request::BackupDb { dir: s("/b") },
+            Request::JobStart { work: Work::SnapshotVerify { id: Some(s("i")), all: true }, detach: true },
+            Request::Jobs,
+            Request::JobShow { id: 1 },
+            Request::JobCancel { id: 2 },
+            Request::JobFollow { id: 3 },
         ]
     }
 
@@ -305,6 +310,11 @@ mod tests {
         "2f00000001010000000000000077",
         "30000000",
         "3100000002000000000000002f62",
+        "3200000001000000010100000000000000690101",
+        "33000000",
+        "340000000100000000000000",
+        "350000000200000000000000",
+        "360000000300000000000000",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [
@@ -342,6 +352,20 @@ mod tests {
             let verb = command.verb();
             // The change's number, the command, the dry run.
             assert_eq!(hex(&Request::Change { command, dry_run: false }), format!("15000000{golden}00"), "{verb}");
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_every_work() {
+        let works = [
+            (Work::SnapshotTake { verify: true }, "0000000001"),
+            (Work::SnapshotVerify { id: None, all: true }, "010000000001"),
+            (Work::SnapshotPrune, "02000000"),
+            (Work::BackupDb { dir: s("/b") }, "0300000002000000000000002f62"),
+        ];
+        for (work, golden) in works {
+            assert_eq!(Work::of(&work.request()).as_ref(), Some(&work));
+            assert_eq!(hex(&Request::JobStart { work, detach: false }), format!("32000000{golden}00"));
         }
     }
 

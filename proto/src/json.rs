@@ -47,6 +47,8 @@ impl Reply {
             Reply::Locks(x) => value(x),
             Reply::Lock(x) => value(x),
             Reply::BackedUp(x) => value(x),
+            Reply::Jobs(x) => value(x),
+            Reply::Job(x) => value(x),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! together with a new protocol version.
 
 use crate::backups::*;
+use crate::jobs::Job;
 use crate::locks::{Lock, Locks};
 use crate::objects::*;
 use crate::report::Report;
@@ -90,11 +91,15 @@ pub enum Reply {
     Lock(Lock),
     /// `backup-db`.
     BackedUp(Box<BackedUp>),
+    /// `jobs list`, in the order in which they were asked for.
+    Jobs(Vec<Job>),
+    /// A job: how it is.
+    Job(Box<Job>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 37;
+    pub const COUNT: u32 = 39;
 
     /// Adds the next part of the same answer behind this one.
     ///

@@ -18,6 +18,9 @@ fn replies() -> Vec<Reply> {
     let partition =
         json!({"name": "n", "path": "p", "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3});
     let changed = json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4});
+    let job = json!({"id": 1, "verb": "v", "state": "s", "pid": 2, "uid": 3, "client": "c", "asked": "a", "ended": "e",
+        "duration": 4.0, "done": 5, "total": 6, "unit": "u", "item": "i",
+        "error": {"code": "busy", "message": "m", "hint": "h"}});
     [
         json!({"Hello": {"version": 1, "server": "s", "state": "t"}}),
         json!({"Done": {"done": true}}),
@@ -83,6 +86,8 @@ fn replies() -> Vec<Reply> {
             "reason": "w", "age": 4.0, "left": null, "waiters": 6}}),
         json!({"BackedUp": {"path": "p", "time": "t", "lsn": 1, "reached_lsn": 2, "until": "u", "size": 3, "logs": ["l"],
             "duration": 4.0, "removed": ["r"], "steps": ["s"]}}),
+        json!({"Jobs": [job]}),
+        json!({"Job": job}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -128,6 +133,8 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (235, 0x36dbe57f),
     (82, 0x530e0a3d),
     (114, 0x790705af),
+    (141, 0x186cf2cd),
+    (133, 0x2e387f03),
 ];
 
 #[test]

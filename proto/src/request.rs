@@ -2,6 +2,7 @@
 //! never reuse (golden bytes in `codec.rs` hold it). Names are sent as typed; the daemon checks and normalises them.
 
 use crate::command::Command;
+use crate::jobs::Work;
 use serde::{Deserialize, Serialize};
 
 /// The end of the name of a client whose changes are bulk work (see [`Request::Hello`]).
@@ -281,11 +282,36 @@ pub enum Request {
         /// Absolute path on the daemon's host of the directory in which it is made.
         dir: String,
     },
+    /// Long-running work as a job: it goes on when this client goes away. Answered by any number of parts
+    /// [`crate::Reply::Job`], the first with its number at once, and then by what the work ends with.
+    JobStart {
+        /// What to do.
+        work: Work,
+        /// True: answered at once by the job, as it is then.
+        detach: bool,
+    },
+    /// `jobs list`; answered in every state.
+    Jobs,
+    /// `jobs show ID`; answered in every state.
+    JobShow {
+        /// Number of the job.
+        id: u64,
+    },
+    /// `jobs cancel ID`: answered by the job when it has ended; in every state.
+    JobCancel {
+        /// Number of the job.
+        id: u64,
+    },
+    /// `jobs follow ID`: answered as [`Request::JobStart`] is, also for a job that is over; in every state.
+    JobFollow {
+        /// Number of the job.
+        id: u64,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 50;
+    pub const COUNT: u32 = 55;
 
     /// Wire number.
     #[must_use]
@@ -341,19 +367,25 @@ impl Request {
             Request::ReadOnly { .. } => 47,
             Request::AcceptLoss => 48,
             Request::BackupDb { .. } => 49,
+            Request::JobStart { .. } => 50,
+            Request::Jobs => 51,
+            Request::JobShow { .. } => 52,
+            Request::JobCancel { .. } => 53,
+            Request::JobFollow { .. } => 54,
         }
     }
 
-    /// The verb as a person types it; for messages, audit lines and counters. A change gives its command's.
+    /// The verb as a person types it; for messages, audit lines and counters. A change gives its command's, a job that of its work.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
             Request::Change { command, .. } => command.verb(),
+            Request::JobStart { work, .. } => work.request().verb(),
             other => Request::VERBS[other.number() as usize],
         }
     }
 
-    /// Verbs by wire number; a change is `change` here whatever it asks.
+    /// Verbs by wire number; a change is `change` here whatever it asks, and a job `job`.
     pub const VERBS: [&'static str; Request::COUNT as usize] = [
         "hello",
         "status",
@@ -405,5 +437,10 @@ impl Request {
         "read-only",
         "recover --accept-loss",
         "backup-db",
+        "job",
+        "jobs",
+        "jobs show",
+        "jobs cancel",
+        "jobs follow",
     ];
 }

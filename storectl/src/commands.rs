@@ -2,17 +2,19 @@
 
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
-    DrainArgs, FreezeArgs, HealthArgs, ImportVerb, LockBreakArgs, LockHoldArgs, LocksArgs, LocksVerb, LogDumpArgs,
-    LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun,
-    RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
+    Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
+    LocksVerb, LogDumpArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs,
+    RecoverRun, RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
-use proto::{Code, Command, Failure, Limit, Request, Window};
+use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
 /// What a verb comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Plan {
     /// One request to the daemon and its answer.
     Ask(Ask),
+    /// A job that is begun, or followed, until it ends.
+    Job(Ask),
     /// `status --watch`.
     Watch,
     /// `shutdown`.
@@ -145,12 +147,19 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Maintenance(verb) => maintenance(verb),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
         Verb::Log(verb) => log(verb),
-        Verb::Snapshot(verb) => snapshot(verb),
         Verb::RestoreDb(args) => return Ok(Plan::RestoreDb(args)),
         Verb::BackupDb(a) => {
             let dir = absolute(&a.dir.to_string_lossy(), "storectl backup-db /PATH")?;
-            Ask::new(Request::BackupDb { dir }).form(if a.verbose { Form::Steps } else { Form::Plain }).long()
+            let form = if a.verbose { Form::Steps } else { Form::Plain };
+            return Ok(job(Work::BackupDb { dir }, a.detach, None, form));
         }
+        Verb::Snapshot(verb) => return Ok(snapshot(verb)),
+        Verb::Jobs(JobsArgs { verb }) => match verb.unwrap_or(JobsVerb::List) {
+            JobsVerb::List => Ask::new(Request::Jobs),
+            JobsVerb::Show(a) => Ask::new(Request::JobShow { id: a.id }),
+            JobsVerb::Cancel(a) => Ask::new(Request::JobCancel { id: a.id }).long(),
+            JobsVerb::Follow(a) => return Ok(Plan::Job(Ask::new(Request::JobFollow { id: a.id }).long())),
+        },
         Verb::User(verb) => user(verb),
         Verb::Mailbox(verb) => mailbox(verb),
         Verb::Acl(verb) => acl(verb),
@@ -199,6 +208,11 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
     };
     let ask = match plan(verb)? {
         Plan::Ask(ask) => ask,
+        // A line has one answer.
+        Plan::Job(Ask { request: Request::JobStart { work, .. }, form, question, long }) => {
+            Ask { request: work.request(), form, question, long }
+        }
+        Plan::Job(_) => return refused("jobs follow", "write: jobs show ID"),
         Plan::Report(last) => report(last),
         Plan::Shutdown { now } => Ask::new(Request::Shutdown { now }),
         Plan::Watch => return refused("status --watch", "write: status"),
@@ -251,19 +265,26 @@ fn log(verb: LogVerb) -> Ask {
     }
 }
 
-fn snapshot(verb: SnapshotVerb) -> Ask {
+fn snapshot(verb: SnapshotVerb) -> Plan {
     match verb {
-        SnapshotVerb::Take(a) => Ask::new(Request::SnapshotTake { verify: a.verify }),
-        SnapshotVerb::List => Ask::new(Request::SnapshotList),
-        SnapshotVerb::Verify(a) => Ask::new(Request::SnapshotVerify { id: a.id, all: a.all }),
-        SnapshotVerb::Prune(a) => Ask::new(Request::SnapshotPrune)
-            .question(!a.yes, || "remove the snapshots that are more than snapshot.keep wants?".to_owned()),
+        SnapshotVerb::Take(a) => job(Work::SnapshotTake { verify: a.verify }, a.detach, None, Form::Plain),
+        SnapshotVerb::List => Plan::Ask(Ask::new(Request::SnapshotList).long()),
+        SnapshotVerb::Verify(a) => job(Work::SnapshotVerify { id: a.id, all: a.all }, a.detach, None, Form::Plain),
+        SnapshotVerb::Prune(a) => {
+            let question = "remove the snapshots that are more than snapshot.keep wants?";
+            job(Work::SnapshotPrune, a.detach, (!a.yes).then(|| question.to_owned()), Form::Plain)
+        }
         SnapshotVerb::Delete(a) => {
             let question = format!("delete the snapshot {}?", a.id);
-            Ask::new(Request::SnapshotDelete { id: a.id }).question(!a.yes, || question)
+            Plan::Ask(Ask::new(Request::SnapshotDelete { id: a.id }).question(!a.yes, || question).long())
         }
     }
-    .long()
+}
+
+/// Work that runs as a job.
+fn job(work: Work, Detach { detach }: Detach, question: Option<String>, form: Form) -> Plan {
+    let ask = Ask { question, form, ..Ask::new(Request::JobStart { work, detach }).long() };
+    if detach { Plan::Ask(ask) } else { Plan::Job(ask) }
 }
 
 fn user(verb: UserVerb) -> Ask {

@@ -95,6 +95,7 @@ fn offered(value: &str) -> Option<fn(&OsStr) -> Vec<CompletionCandidate>> {
         "MAILBOX" | "OLD" => |typed| candidates(typed, Place::mailboxes),
         "ROOT" => |typed| candidates(typed, |at, typed| [at.list(Kind::Users, typed), at.mailboxes(typed)].concat()),
         "PARTITION" => |typed| candidates(typed, |at, typed| at.list(Kind::Partitions, typed)),
+        "JOB" => |typed| candidates(typed, |at, typed| at.list(Kind::Jobs, typed)),
         "OPTION" => |typed| candidates(typed, |at, typed| at.list(Kind::Options, typed)),
         _ => return None,
     })
@@ -183,6 +184,7 @@ mod tests {
             (&["quota", "get"], "root"),
             (&["partition", "show"], "name"),
             (&["subscriptions"], "user"),
+            (&["jobs", "cancel"], "id"),
         ] {
             assert!(arg(verbs, value), "{verbs:?} {value}");
         }

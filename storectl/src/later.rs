@@ -7,7 +7,7 @@ use proto::{Code, Failure};
 /// Verbs by the verb they stand under.
 const VERBS: &[(&str, &[&str])] = &[
     ("", &["drill", "message", "check", "reconstruct"]),
-    ("", &["backup", "restore", "expire", "purge", "export", "jobs"]),
+    ("", &["backup", "restore", "expire", "purge", "export"]),
     ("", &["prepare-upgrade", "upgrade", "downgrade"]),
     ("log", &["reset"]),
     ("snapshot", &["install"]),

@@ -20,6 +20,7 @@ mod fake;
 mod files;
 mod holding;
 mod import;
+mod job;
 mod later;
 mod life;
 mod names;
@@ -118,6 +119,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         }
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
         Plan::RestoreDb(args) => Err(offline::run(&global, &offline::restore_db(&args)?)),
+        Plan::Job(request) => job::run(&global, &environment, style, out, &request),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),

@@ -22,6 +22,8 @@ pub enum Kind {
     Mailboxes,
     /// Partitions.
     Partitions,
+    /// Jobs that have not ended.
+    Jobs,
     /// Options of the configuration, as `section.key`.
     Options,
 }
@@ -39,6 +41,7 @@ pub fn starting(global: &Global, environment: &Environment, kind: Kind, prefix: 
         Kind::Users => Request::UserList { pattern: Some(format!("{prefix}*")) },
         Kind::Mailboxes => Request::MailboxList { pattern: format!("{prefix}*") },
         Kind::Partitions => Request::PartitionList,
+        Kind::Jobs => Request::Jobs,
         Kind::Options => Request::ConfigShow { defaults: true },
     };
     let (found, names) = channel::<String>();
@@ -71,6 +74,7 @@ fn names(reply: Reply) -> Vec<String> {
         Reply::Users(users) => users.into_iter().map(|user| user.user).collect(),
         Reply::Mailboxes(mailboxes) => mailboxes.into_iter().map(|mailbox| mailbox.name).collect(),
         Reply::Partitions(partitions) => partitions.into_iter().map(|partition| partition.name).collect(),
+        Reply::Jobs(jobs) => jobs.into_iter().filter(|job| !job.is_over()).map(|job| job.id.to_string()).collect(),
         Reply::Config(options) => options.into_keys().collect(),
         _ => Vec::new(),
     }

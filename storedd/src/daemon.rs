@@ -36,6 +36,8 @@ use tokio::runtime::Runtime;
 
 /// Who may connect: the owner and the group; the door then asks the kernel who it is.
 const SOCKET_MODE: u32 = 0o660;
+/// Longest wait for jobs to tidy up at the end.
+const JOBS_END: Duration = Duration::from_secs(10);
 /// How often the state file and the stamps are looked at.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -151,6 +153,9 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     daemon.set_keeper(keeper);
     daemon.set_backups(Arc::new(jobs::backups::Backups::new(store.clone(), env.clone())?));
     threads.sweep(daemon.leases())?;
+    if !store.is_held() {
+        daemon.jobs().remember_in(store.disks().data.clone());
+    }
     daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());
 
@@ -415,6 +420,8 @@ fn fall(
         _ => systemd::stopping("stopping"),
     }
     daemon.drain();
+    // Those who wait for a job are answered; what it has done so far is as after a crash.
+    daemon.jobs().stop();
     told(state.set_state("draining"));
     let patience = match ended {
         Ended::Asked { now: false } | Ended::Restart { .. } => config.stop.timeout,
@@ -422,6 +429,7 @@ fn fall(
     };
     systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
     runtime.block_on(door.close(patience));
+    let _ = daemon.jobs().join(JOBS_END);
     // Work that waits for a disk that does not answer must not keep the store from being closed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     threads.join();

@@ -19,7 +19,6 @@ const SWEEP: Duration = Duration::from_millis(100);
 pub(crate) struct Threads {
     store: Arc<Store>,
     handles: Vec<JoinHandle<()>>,
-    keeper: Option<Arc<Keeper>>,
     /// Ends the threads that do not wait for the store.
     stop: Arc<AtomicBool>,
 }
@@ -27,7 +26,7 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn start(store: &Arc<Store>) -> Result<Threads, StoreError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads { store: store.clone(), handles: Vec::new(), keeper: None, stop: stop.clone() };
+        let mut threads = Threads { store: store.clone(), handles: Vec::new(), stop: stop.clone() };
         for n in 0..2 {
             let store = store.clone();
             threads.spawn(&format!("commit-{n}"), move || store.run_committer())?;
@@ -54,10 +53,9 @@ impl Threads {
     /// Starts the thread that takes, verifies and removes snapshots when that is due.
     pub(crate) fn keep(&mut self, keeper: &Arc<Keeper>, daemon: &Arc<Daemon>) -> Result<(), StoreError> {
         let (keeper, daemon, stop) = (keeper.clone(), daemon.clone(), self.stop.clone());
-        self.keeper = Some(keeper.clone());
         self.spawn("snapshots", move || {
             while !stop.load(Ordering::Acquire) {
-                keeper.tick(&daemon.snapshot_settings());
+                daemon.keep_snapshots(&keeper);
                 for _ in 0..20 {
                     if !stop.load(Ordering::Acquire) {
                         std::thread::sleep(Duration::from_millis(50));
@@ -91,9 +89,6 @@ impl Threads {
 
     pub(crate) fn join(self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(keeper) = &self.keeper {
-            keeper.stop();
-        }
         self.store.stop_committers();
         self.store.stop_checkpointer();
         for handle in self.handles {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use storedd::disk::SimDisk;
 use storedd::env::{Env, SimEnv};
 use storedd::error::{StoreError, exit};
+use storedd::jobs::registry::Context;
 use storedd::jobs::snapshots::{Keeper, Settings};
 use storedd::lsn::Lsn;
 use storedd::model::command::RefusalKind;
@@ -258,7 +259,7 @@ impl Driver {
         let day = Duration::from_secs(86_400);
         let settings = Settings { interval: day, keep: 2, verify: true, pace: u64::MAX };
         let keeper = Keeper::new(store.clone(), self.env.clone())?;
-        keeper.take(&settings, true)?;
+        keeper.take(&settings, true, &Context::idle())?;
         keeper.prune(&settings).map(drop)
     }
 

@@ -1,5 +1,6 @@
 //! Verbs about backups of the database: `backup-db`, `restore-db`.
 
+use super::jobs::Detach;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ pub struct BackupDbArgs {
     /// Say each step: checkpoint, tables, which logs, logs
     #[arg(long, short)]
     pub verbose: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `restore-db`.

@@ -4,12 +4,14 @@
 
 mod backups;
 mod holding;
+mod jobs;
 mod objects;
 mod service;
 mod values;
 
 pub use backups::*;
 pub use holding::*;
+pub use jobs::*;
 pub use objects::*;
 pub use service::*;
 pub use values::*;
@@ -119,6 +121,8 @@ pub enum Verb {
     /// Bring mailboxes in from another server
     #[command(subcommand)]
     Import(ImportVerb),
+    /// Long-running work: what is at work, how far it is, what it ended with
+    Jobs(JobsArgs),
     /// Who holds what, and who waits for it
     Locks(LocksArgs),
     /// Have everything on disk and nothing written while a command runs, for a snapshot of the file system

@@ -1,5 +1,6 @@
 //! Verbs about the daemon itself: status, log, recovery, configuration, batch, import, shutdown, completions.
 
+use super::jobs::Detach;
 use super::values::{Since, parse_duration, parse_renaming, parse_since};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -118,6 +119,9 @@ pub struct SnapshotTakeArgs {
     /// Return when it is verified, too; without it the daemon verifies it afterwards, as snapshot.verify says
     #[arg(long)]
     pub verify: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `snapshot verify`.
@@ -130,6 +134,9 @@ pub struct SnapshotVerifyArgs {
     /// All of them
     #[arg(long, conflicts_with = "id")]
     pub all: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `snapshot prune`.
@@ -138,6 +145,9 @@ pub struct SnapshotPruneArgs {
     /// Do not ask
     #[arg(long, short = 'y')]
     pub yes: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `snapshot delete`.

@@ -2,6 +2,7 @@
 
 use super::backup;
 use super::change;
+use super::jobs;
 use super::locks;
 use super::snapshot;
 use super::status;
@@ -53,6 +54,7 @@ fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
         Reply::Recalculated(_) => RECALCULATED,
         Reply::MissingSubscriptions(_) => MISSING,
         Reply::Snapshots(_) => SNAPSHOTS,
+        Reply::Jobs(_) => jobs::COLUMNS,
         _ => return None,
     })
 }
@@ -83,6 +85,7 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
         Reply::Acl(x) => x.acl.into_iter().map(|(who, rights)| vec![who, rights]).collect(),
         Reply::Quotas(x) => x.into_iter().map(|quota| quota_row(quota, tty)).collect(),
         Reply::Recalculated(x) => x.into_iter().map(|root| recalculated_row(root, tty)).collect(),
+        Reply::Jobs(x) => x.into_iter().map(jobs::row).collect(),
         Reply::Snapshots(x) => x.into_iter().map(|s| snapshot_row(s, tty)).collect(),
         Reply::MissingSubscriptions(x) => x.into_iter().map(|s| vec![s.mailbox, s.state]).collect(),
         _ => Vec::new(),
@@ -204,6 +207,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
             pairs(out, &[("lsn", x.lsn.to_string()), ("duration", duration(x.duration)), ("retired", retired)])
         }
         Reply::Verified(x) => verified(out, &x, tty),
+        Reply::Job(x) => jobs::job(out, &x),
         Reply::SnapshotTaken(x) => snapshot::taken(out, &x),
         Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),

@@ -71,6 +71,8 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Quotas(x) => list.items(out, &x, separator),
         Reply::Recalculated(x) => list.items(out, &x, separator),
         Reply::MissingSubscriptions(x) => list.items(out, &x, separator),
+        Reply::Jobs(x) => list.items(out, &x, separator),
+        Reply::Job(x) => compact(out, &x),
         Reply::Snapshots(x) => list.items(out, &x, separator),
         Reply::SnapshotsVerified(x) => list.items(out, &x, separator),
         Reply::SnapshotTaken(x) => compact(out, &x),

@@ -15,6 +15,7 @@ mod change;
 pub mod frame;
 mod human;
 pub mod ink;
+mod jobs;
 mod json;
 mod locks;
 pub mod notes;
@@ -46,11 +47,14 @@ pub fn name_store(global: &Global) {
     NAMED.get_or_init(|| naming::options(named));
 }
 
+/// The text with commands that can be copied as they are.
+fn complete(text: &str) -> String {
+    naming::complete(text, NAMED.get().map_or("", String::as_str))
+}
+
 /// The failure with a hint that can be copied as it is.
 fn copyable(failure: &Failure) -> Failure {
-    let named = NAMED.get().map_or("", String::as_str);
-    let hint = failure.hint.as_deref().map(|hint| naming::complete(hint, named));
-    Failure { hint, ..failure.clone() }
+    Failure { hint: failure.hint.as_deref().map(complete), ..failure.clone() }
 }
 
 /// How results are printed.
@@ -191,6 +195,16 @@ pub fn error(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
         error: &'a Failure,
     }
     json::compact(out, &Error { error: &copyable(failure) }).and_then(|()| writeln!(out))
+}
+
+/// Prints how a job is, on one line of JSON, at once.
+///
+/// # Errors
+/// Those of `out`.
+pub fn event(out: &mut dyn Write, job: &proto::Job) -> io::Result<()> {
+    json::compact(out, job)?;
+    writeln!(out)?;
+    out.flush()
 }
 
 /// Prints text that is formatted already: help, a completion script.

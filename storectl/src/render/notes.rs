@@ -1,8 +1,9 @@
 //! What goes to standard error: failures with the next command, notes, progress.
 
-use super::words::printable;
+use super::jobs;
+use super::words::{for_terminal, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use proto::Failure;
+use proto::{Failure, Job};
 use std::io::{self, IsTerminal, Write};
 
 /// A failure and what to type next. Lines of a message stay lines; other control characters are written out.
@@ -90,4 +91,69 @@ impl Drop for Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How far a job is: a bar on a terminal, elsewhere a line every ten seconds.
+#[derive(Debug)]
+pub struct JobProgress {
+    bar: Option<ProgressBar>,
+    shape: Option<(Option<u64>, String)>,
+    told: jiff::Timestamp,
+}
+
+impl JobProgress {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new() -> JobProgress {
+        let bar = io::stderr().is_terminal().then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        JobProgress { bar, shape: None, told: jiff::Timestamp::now() }
+    }
+
+    /// Shows how far it is.
+    pub fn tell(&mut self, job: &Job) {
+        let Some(bar) = &self.bar else {
+            let now = jiff::Timestamp::now();
+            if now.as_second() - self.told.as_second() >= TELL_SECONDS {
+                self.told = now;
+                note(&format!("job {} ({}), {}: {}", job.id, job.verb, job.state, jobs::progress(job)));
+            }
+            return;
+        };
+        let shape = (job.total, job.unit.clone());
+        if self.shape.as_ref() != Some(&shape) {
+            let unit = printable(&job.unit).replace(['{', '}'], "");
+            let template = match job.total {
+                Some(_) => format!("{{wide_bar}} {{pos}} of {{len}} {unit} {{wide_msg}}"),
+                None => format!("{{spinner}} {{pos}} {unit} {{wide_msg}}"),
+            };
+            // A template that did not parse leaves the plain bar.
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style);
+            }
+            if let Some(total) = job.total {
+                bar.set_length(total);
+            }
+            self.shape = Some(shape);
+        }
+        let state = if job.state == "running" { String::new() } else { format!(" ({})", job.state) };
+        bar.set_message(format!("job {}{state} {}", job.id, for_terminal(&job.item)));
+        bar.set_position(job.done);
+    }
+}
+
+impl Drop for JobProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Says that a job goes on without this program.
+pub fn detached(id: u64) {
+    if io::stderr().is_terminal() {
+        // Where the bar stands.
+        line("");
+    }
+    line(&format!("storectl: job {id} goes on\n  next: {}", super::complete(&format!("storectl jobs follow {id}"))));
 }

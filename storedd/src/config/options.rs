@@ -292,6 +292,15 @@ options! {
         wait: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,
             "How long a change waits for a mailbox that somebody holds (see `storectl locks`) before it is refused with 75.";
     }
+    /// Long-running work.
+    jobs: JobOptions {
+        running: u32 = 2, Limit::Count(1, 64), Reload,
+            "How many jobs (`storectl jobs`) are at work at a time; sixteen more wait, further ones are refused with 75.";
+        kept: u32 = 100, Limit::Count(1, 10_000), Reload,
+            "How many that are over are still listed.";
+        kept_for: Duration = Duration::from_secs(604_800), Limit::Millis(1_000, 31_536_000_000), Reload,
+            "For how long they are listed.";
+    }
     /// How the daemon stops.
     stop: StopOptions {
         timeout: Duration = Duration::from_secs(30), Limit::Millis(0, 3_600_000), Reload,

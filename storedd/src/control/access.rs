@@ -94,6 +94,10 @@ pub fn least(request: &Request) -> Role {
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
         // It writes everything the store knows to where the client says, with the daemon's rights.
         Request::BackupDb { .. } => Role::Owner,
+        Request::JobStart { work, .. } => least(&work.request()),
+        Request::Jobs | Request::JobShow { .. } | Request::JobFollow { .. } => Role::Reader,
+        // Of others than himself only by the owner; see `service/jobs.rs`.
+        Request::JobCancel { .. } => Role::Admin,
         // They take ways back away.
         Request::SnapshotPrune | Request::SnapshotDelete { .. } => Role::Owner,
         Request::LockTake { .. } | Request::LockRelease { .. } | Request::LockJoin { .. } => Role::Admin,

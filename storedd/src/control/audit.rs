@@ -23,6 +23,8 @@ impl Audit {
             return None;
         }
         let asked = match request {
+            Request::JobStart { work, .. } => return Audit::of(&work.request()),
+            Request::JobCancel { id } => vec![(request.verb(), id.to_string())],
             Request::Change { command, dry_run: false } => vec![(command.verb(), cut(command.target()))],
             Request::Atomic { commands } => commands.iter().map(|c| (c.verb(), cut(c.target()))).collect(),
             Request::Shutdown { .. }

@@ -14,6 +14,8 @@ pub enum Lane {
     Slow,
     /// Answered when others let it: from wherever that is.
     Hold,
+    /// Begun as a job, or about one; answered when it has ended.
+    Job,
     /// Submitted in order, answered when it is on disk.
     Change,
 }
@@ -60,12 +62,13 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::QuotaList { .. }
         | Request::QuotaReport { .. }
         | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
-        Request::SnapshotList
-        | Request::SnapshotVerify { .. }
-        | Request::SnapshotPrune
-        | Request::SnapshotDelete { .. }
-        | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
-        Request::Checkpoint | Request::SnapshotTake { .. } | Request::BackupDb { .. } => (Lane::Slow, Needs::Writing),
+        Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
+        Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
+        Request::SnapshotTake { .. } | Request::BackupDb { .. } => (Lane::Job, Needs::Writing),
+        Request::Checkpoint => (Lane::Slow, Needs::Writing),
+        Request::JobStart { work, .. } => row(&work.request()),
+        Request::Jobs | Request::JobShow { .. } => (Lane::Quick, Needs::Nothing),
+        Request::JobCancel { .. } | Request::JobFollow { .. } => (Lane::Job, Needs::Nothing),
         Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),
         Request::LockBreak { .. } => (Lane::Slow, Needs::Nothing),
         Request::LockTake { .. } | Request::LockJoin { .. } | Request::Freeze { .. } => (Lane::Hold, Needs::Reading),

@@ -44,6 +44,6 @@ pub use door::Door;
 pub use limits::{Counters, Limits};
 pub use listen::Listener;
 pub use service::{
-    Answered, Committed, Completion, Listing, OnPassage, PART_BYTES, PART_ROWS, Parts, Passage, Peer, Service, State,
-    Stop,
+    Answered, Committed, Completion, Events, Listing, OnPassage, PART_BYTES, PART_ROWS, Parts, Passage, Peer, Service,
+    State, Stop,
 };

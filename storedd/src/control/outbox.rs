@@ -123,6 +123,20 @@ impl Outbox {
         Ok(())
     }
 
+    /// Puts a part in if there is room, without waiting: what a slow client misses of it the next one tells. False: nobody is
+    /// there any more.
+    pub(super) fn push_event(&self, frame: impl FnOnce() -> Vec<u8>) -> bool {
+        {
+            let mut state = self.lock();
+            if state.closed || state.parts >= PARTS {
+                return !state.closed;
+            }
+            state.parts += 1;
+        }
+        self.push(Item::Part(frame()));
+        true
+    }
+
     /// Moves everything finished behind `items` and tells how the connection is to end.
     pub(super) fn take(&self, items: &mut std::collections::VecDeque<Item>) -> Ending {
         let mut state = self.lock();

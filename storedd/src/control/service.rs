@@ -82,6 +82,10 @@ pub type Completion = Box<dyn FnOnce(Result<Committed, Failure>) + Send>;
 /// Takes the answer to a request that may have to wait for others; may be called on any thread, and returns at once.
 pub type Answered = Box<dyn FnOnce(Result<Reply, Failure>) + Send>;
 
+/// Takes what comes before an answer, as far as the client reads it; may be called on any thread, returns at once. False: nobody
+/// is there any more.
+pub type Events = Box<dyn FnMut(Reply) -> bool + Send>;
+
 /// Takes the answer to a change that had to wait for others.
 pub type OnPassage = Box<dyn FnOnce(Result<Pass, Failure>) + Send>;
 
@@ -138,6 +142,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers a request that may have to wait for others, by `done`. `cut` ends the connection at once.
     fn hold(&self, _peer: &Peer, request: &Request, _cut: Box<dyn Fn() + Send>, done: Answered) {
+        done(Err(Failure::new(Code::Bug, format!("{} is not answered here", request.verb()))));
+    }
+
+    /// Begins long-running work, follows it, or has it end; answers by `done` when it has. Returns at once.
+    fn job(&self, _peer: &Peer, request: &Request, _events: Events, done: Answered) {
         done(Err(Failure::new(Code::Bug, format!("{} is not answered here", request.verb()))));
     }
 

@@ -64,6 +64,7 @@ impl Session {
             Ok(Lane::Quick) => self.quick(id, &request),
             Ok(Lane::Slow) => self.enqueue(id, request),
             Ok(Lane::Hold) => self.hold(id, &request),
+            Ok(Lane::Job) => self.job(id, &request),
             Ok(Lane::Change) if needs_partition(&request) => {
                 self.barrier = true;
                 self.enqueue(id, request);
@@ -99,6 +100,24 @@ impl Session {
         let cut = Box::new(move || ended.end(Ending::Now));
         let _ = guarded(|| {
             self.door.service.hold(&self.peer, request, cut, done);
+            Ok(())
+        });
+    }
+
+    /// Hands over what is a job, or about one.
+    fn job(&mut self, id: u64, request: &Request) {
+        self.in_flight += 1;
+        let (audit, outbox, events) = (Audit::of(request), self.outbox.clone(), self.outbox.clone());
+        let done = Box::new(move |answer| outbox.push(Item::Held { id, answer, audit }));
+        let events = Box::new(move |event: Reply| {
+            events.push_event(|| {
+                let mut frame = Vec::new();
+                put(&mut frame, Kind::Part, id, &event);
+                frame
+            })
+        });
+        let _ = guarded(|| {
+            self.door.service.job(&self.peer, request, events, done);
             Ok(())
         });
     }

@@ -11,8 +11,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Called with a number of bytes that were just written, from the thread that writes; may sleep.
-pub type Pace = Arc<dyn Fn(u64) + Send + Sync>;
+/// Called with a number of bytes that were just written, from the thread that writes; may sleep. False: the writing ends, as if
+/// the disk had failed; only for files that nobody relies on yet.
+pub type Pace = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// After so many bytes written they are synced, and [`Pace`] is called.
 pub const BURST_BYTES: u64 = 2 << 20;
@@ -138,6 +139,12 @@ impl Health {
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
+    /// Somebody wants the writing to end.
+    fn note_ended(&self) -> io::Error {
+        self.first().get_or_insert(StoreError::Busy { why: format!("the writing of {} was ended", self.file) });
+        io::Error::other("ended")
+    }
+
     fn first(&self) -> MutexGuard<'_, Option<StoreError>> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,10 +260,10 @@ impl FileBackend {
             std::mem::take(&mut burst.bytes)
         };
         self.health.sync(&*self.file)?;
-        if let Some(pace) = &self.pace {
-            pace(full);
+        match &self.pace {
+            Some(pace) if !pace(full) => Err(self.health.note_ended()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn noted<T>(&self, op: &'static str, outcome: io::Result<T>) -> io::Result<T> {
@@ -353,7 +360,10 @@ mod tests {
         let paced = Arc::new(AtomicU64::new(0));
         let pace: Pace = {
             let paced = Arc::clone(&paced);
-            Arc::new(move |bytes| _ = paced.fetch_add(bytes, Ordering::Relaxed))
+            Arc::new(move |bytes| {
+                paced.fetch_add(bytes, Ordering::Relaxed);
+                true
+            })
         };
         let backend =
             FileBackend::new(file(&sim, b""), Arc::new(Health::new("f".to_owned())), Arc::default(), Some(pace));
@@ -370,5 +380,14 @@ mod tests {
         assert_eq!(sim.ops(), ops);
         backend.write(at(1), &page[1..]).unwrap();
         assert_eq!(sim.ops(), ops + 1);
+    }
+
+    #[test]
+    fn a_pace_that_ends_the_writing_is_the_reason_that_is_told() {
+        let (sim, health) = (SimDisk::new(), Arc::new(Health::new("f".to_owned())));
+        let backend = FileBackend::new(file(&sim, b""), health.clone(), Arc::default(), Some(Arc::new(|_| false)));
+        let page = vec![1; BURST_BYTES as usize];
+        let failed = backend.write(0, &page).unwrap_err();
+        assert_eq!(health.explain("write", Failed::Redb(redb::Error::Io(failed))).code(), "busy");
     }
 }

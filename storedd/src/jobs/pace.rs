@@ -37,10 +37,10 @@ impl Pace {
         }
     }
 
-    /// The same for a database that is written; whether it is to end is asked elsewhere.
+    /// The same for a database that is written.
     #[must_use]
     pub fn database(&self, cache_bytes: usize) -> db::Options {
         let pace = self.clone();
-        db::Options { cache_bytes, pace: Some(Arc::new(move |bytes| drop(pace.step(bytes)))) }
+        db::Options { cache_bytes, pace: Some(Arc::new(move |bytes| pace.step(bytes).is_ok())) }
     }
 }

@@ -5,6 +5,7 @@ use super::Daemon;
 use super::watch::Watch;
 use crate::alarms::{Name, PlaceFacts};
 use crate::control::State;
+use crate::jobs::registry::{Job, State as JobState};
 use crate::metrics::text::{Kind, Text};
 use crate::model::Table;
 use crate::store::{Histogram, Store};
@@ -20,6 +21,7 @@ impl Daemon {
         let mut text = Text::default();
         self.process(&mut text, state);
         self.door(&mut text);
+        self.jobs_now(&mut text);
         if let (Some(store), Some(watch)) = (self.store.get(), self.watch.get()) {
             transactions(&mut text, store);
             log(&mut text, store, watch);
@@ -55,6 +57,15 @@ impl Daemon {
         );
         let resident = crate::disk::outside::resident_bytes() as f64;
         text.gauge("storedd_resident_memory_bytes", "Memory of the process.", resident);
+    }
+
+    fn jobs_now(&self, text: &mut Text) {
+        let jobs = self.jobs.list();
+        let mut family = text.family("storedd_jobs", Kind::Gauge, "Long-running jobs, by state.");
+        for (word, waits) in [("running", false), ("waiting", true)] {
+            let is = |job: &&Job| !job.state.is_over() && (job.state == JobState::Waiting) == waits;
+            family.sample(&[("state", word)], jobs.iter().filter(is).count() as f64);
+        }
     }
 
     fn door(&self, text: &mut Text) {

@@ -17,6 +17,8 @@ const LENGTH_MAX: Duration = Duration::from_secs(86_400);
 pub(super) const FREEZE_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for a broken lease to end: its connection is gone at once, what it had under way comes to its end.
 const BREAK: Duration = Duration::from_secs(10);
+/// Longest wait for jobs to come to a place where they can stand still.
+const REST: Duration = Duration::from_secs(10);
 /// Between two looks at a lease that is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -68,7 +70,7 @@ impl Daemon {
         }
     }
 
-    /// Keeps everybody's changes away, makes a checkpoint, and has the store stand still until the lease ends.
+    /// Keeps everybody's changes away, has jobs rest, makes a checkpoint, and has the store stand still until the lease ends.
     fn freeze(self: &Arc<Daemon>, who: &Who, length: Duration, reason: &str, cut: Cut, done: Answered) {
         if length.is_zero() || length > FREEZE_MAX {
             let text = format!("a freeze lasts more than nothing and at most {} s", FREEZE_MAX.as_secs());
@@ -103,7 +105,14 @@ impl Daemon {
         };
         let refuse = answer.clone();
         let work = move || {
+            let rest = || {
+                self.jobs.pause(REST).map_err(|job| {
+                    let text = format!("job {} ({}) does not come to rest", job.id, job.verb);
+                    Failure::new(Code::Busy, text).with_hint(format!("try again, or: storectl jobs cancel {}", job.id))
+                })
+            };
             let still = self.store().and_then(|store| {
+                let _rest = rest()?;
                 let during = || {
                     self.leases.ends_in(id, length);
                     tracing::info!(event = "frozen", pid = held.who.pid, uid = held.who.uid, reason = held.reason);

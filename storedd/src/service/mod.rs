@@ -3,6 +3,7 @@
 mod backups;
 mod exposition;
 mod holding;
+pub mod jobs;
 mod lists;
 mod logs;
 mod modes;
@@ -18,10 +19,11 @@ pub(crate) use numbers::percent;
 use crate::config::Config;
 use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
-use crate::control::{Answered, Committed, Completion, Counters, OnPassage, Parts, Passage, Peer, Service, State};
+use crate::control::{
+    Answered, Committed, Completion, Counters, Events, OnPassage, Parts, Passage, Peer, Service, State,
+};
 use crate::env::Env;
 use crate::jobs::backups::Backups;
-use crate::jobs::registry::Context;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::lsn::Lsn;
@@ -79,18 +81,22 @@ pub struct Daemon {
     apply: Mutex<reload::Apply>,
     leases: Arc<Leases>,
     modes: modes::Modes,
+    jobs: jobs::Jobs,
 }
 
 impl Daemon {
     /// A daemon that has no store yet: it recovers.
     #[must_use]
     pub fn new(config: Config, env: Arc<dyn Env>, events: Sender<Event>, counters: Arc<Counters>) -> Daemon {
+        let jobs = jobs::Jobs::new(env.clone());
+        jobs.set_limits(Daemon::job_limits(&config));
         Daemon {
             config: RwLock::new(Arc::new(config)),
             started: env.uptime(),
             begun_at: env.now(),
             leases: Arc::new(Leases::new(env.clone())),
             modes: modes::Modes::default(),
+            jobs,
             env,
             store: OnceLock::new(),
             watch: OnceLock::new(),
@@ -173,6 +179,7 @@ impl Daemon {
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
         let (limits, snapshot_log) = (crate::place::limits(&config), config.snapshot.log_bytes);
+        self.jobs.set_limits(Daemon::job_limits(&config));
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
         // After it: who opens a store meanwhile takes the limits from there.
         if let Some(store) = self.store.get() {
@@ -295,6 +302,10 @@ impl Service for Handle {
         self.0.hold(peer, request, cut, done);
     }
 
+    fn job(&self, peer: &Peer, request: &Request, events: Events, done: Answered) {
+        self.0.job(peer, request, events, done);
+    }
+
     fn groups(&self) -> Groups {
         let config = self.0.config();
         Groups { admin: config.access.admin_group.clone(), reader: config.access.reader_group.clone() }
@@ -373,19 +384,25 @@ impl Service for Handle {
             Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
             Request::AcceptLoss => daemon.accept_loss(peer),
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
-            Request::SnapshotTake { verify } => daemon.snapshot_take(*verify),
             Request::SnapshotList => daemon.snapshot_list(),
-            Request::BackupDb { dir } => daemon.backup_db(dir, &Context::idle()),
-            Request::SnapshotVerify { id, all } => daemon.snapshot_verify(id.as_deref(), *all),
-            Request::SnapshotPrune => daemon.snapshot_prune(),
             Request::SnapshotDelete { id } => daemon.snapshot_delete(id),
+            Request::Jobs => Ok(daemon.job_list()),
+            Request::JobShow { id } => daemon.job_show(*id),
             Request::Locks => Ok(daemon.locks()),
             Request::LockRelease { id } => daemon.lock_release(peer, *id),
             Request::LockBreak { id } => daemon.lock_break(peer, *id),
             Request::Drain { wait_ms } => Ok(daemon.begin_drain(peer, *wait_ms)),
-            Request::LockTake { .. } | Request::LockJoin { .. } | Request::Freeze { .. } | Request::ReadOnly { .. } => {
-                Err(Failure::new(Code::Bug, "this is no query"))
-            }
+            Request::LockTake { .. }
+            | Request::LockJoin { .. }
+            | Request::Freeze { .. }
+            | Request::ReadOnly { .. }
+            | Request::SnapshotTake { .. }
+            | Request::SnapshotVerify { .. }
+            | Request::SnapshotPrune
+            | Request::BackupDb { .. }
+            | Request::JobStart { .. }
+            | Request::JobCancel { .. }
+            | Request::JobFollow { .. } => Err(Failure::new(Code::Bug, "this is no query")),
             Request::Hello { .. } | Request::Health | Request::Change { .. } | Request::Atomic { .. } => {
                 Err(Failure::new(Code::Bug, "the door answers this itself"))
             }

@@ -54,14 +54,14 @@ impl Modes {
         people.there.len()
     }
 
-    /// How many are still there, if everybody has left or the limit has passed.
-    fn drained(&self, now: Duration) -> Option<usize> {
+    /// How many are still there, if everybody has left and no job is at work, or the limit has passed.
+    fn drained(&self, now: Duration, jobs: usize) -> Option<usize> {
         if !self.is_leaving() {
             return None;
         }
         let people = self.people();
         let late = people.until.is_some_and(|until| now >= until);
-        (people.there.is_empty() || late).then_some(people.there.len())
+        (people.there.len() + jobs == 0 || late).then_some(people.there.len() + jobs)
     }
 }
 
@@ -77,9 +77,13 @@ impl Daemon {
     /// True once a drain has come to its end: the daemon is to stop.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        match self.modes.drained(self.env.uptime()) {
-            Some(connected @ 1..) => {
-                tracing::warn!(event = "drain_limit", connected, "the limit has passed; who is left is cut off");
+        match self.modes.drained(self.env.uptime(), self.jobs.unfinished()) {
+            Some(left @ 1..) => {
+                tracing::warn!(
+                    event = "drain_limit",
+                    left,
+                    "the limit has passed; connections and jobs that are left are cut off"
+                );
                 true
             }
             Some(0) => true,
@@ -119,13 +123,14 @@ mod tests {
         let modes = Modes::default();
         let at = Duration::from_secs;
         assert!(modes.greeted(1) && modes.greeted(2));
-        assert_eq!(modes.drained(at(0)), None);
+        assert_eq!(modes.drained(at(0), 0), None);
         assert_eq!(modes.leave(2, at(10)), 1, "who asks is not waited for");
         assert!(!modes.greeted(3), "late");
-        assert_eq!(modes.drained(at(1)), None);
-        assert_eq!(modes.drained(at(10)), Some(1), "the limit");
+        assert_eq!(modes.drained(at(1), 0), None);
+        assert_eq!(modes.drained(at(10), 0), Some(1), "the limit");
         modes.gone(3);
         modes.gone(1);
-        assert_eq!(modes.drained(at(1)), Some(0));
+        assert_eq!(modes.drained(at(1), 1), None, "a job");
+        assert_eq!(modes.drained(at(1), 0), Some(0));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use crate::control::convert::failure;
+use crate::jobs::registry::Context;
 use crate::jobs::snapshots::{Finding, Keeper, Settings, Taken, Verified};
 use crate::snapshot::Snapshot;
 use crate::store::rfc3339;
@@ -19,8 +20,8 @@ impl Daemon {
         crate::place::snapshot_settings(&self.config())
     }
 
-    pub(super) fn snapshot_take(&self, verify: bool) -> Result<Reply, Failure> {
-        let taken = self.keeper()?.take(&self.snapshot_settings(), verify).map_err(|e| failure(&e))?;
+    pub(super) fn snapshot_take(&self, verify: bool, ctx: &Context) -> Result<Reply, Failure> {
+        let taken = self.keeper()?.take(&self.snapshot_settings(), verify, ctx).map_err(|e| failure(&e))?;
         let Taken { snapshot, duration, verified } = taken;
         let proto::Snapshot { id, path, time, lsn, size, verified: valid, schema_version, .. } = wire(snapshot);
         let findings = verified.map(|verified| verified.findings).unwrap_or_default();
@@ -42,8 +43,8 @@ impl Daemon {
         Ok(Reply::Snapshots(listed.into_iter().map(wire).collect()))
     }
 
-    pub(super) fn snapshot_verify(&self, id: Option<&str>, all: bool) -> Result<Reply, Failure> {
-        let verified = self.keeper()?.verify(id, all).map_err(|e| failure(&e))?;
+    pub(super) fn snapshot_verify(&self, id: Option<&str>, all: bool, ctx: &Context) -> Result<Reply, Failure> {
+        let verified = self.keeper()?.verify(id, all, ctx).map_err(|e| failure(&e))?;
         let wire = |Verified { id, rows, zero_loss, findings }| {
             let ok = findings.is_empty();
             SnapshotVerified { id, ok, zero_loss, rows, findings: findings.into_iter().map(finding).collect() }

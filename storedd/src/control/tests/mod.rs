@@ -97,6 +97,10 @@ impl Service for Fake {
         done(Ok(Reply::Done(proto::Done { done: true })));
     }
 
+    fn job(&self, _peer: &Peer, _request: &Request, _events: Events, done: Answered) {
+        done(Ok(Reply::Done(proto::Done { done: true })));
+    }
+
     fn change(&self, _peer: &Peer, command: Command, done: Completion) {
         let name = match command {
             Command::UserDelete { user } => user,

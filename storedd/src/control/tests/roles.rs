@@ -3,7 +3,7 @@
 use super::*;
 use crate::control::access::{Groups, Role};
 use proto::Command as Asked;
-use proto::Window;
+use proto::{Window, Work};
 use rustix::process::{Gid, Uid};
 
 const NOBODY: u32 = 65534;
@@ -78,6 +78,13 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::BackupDb { dir: s("/b") }, Role::Owner),
         (Request::SnapshotPrune, Role::Owner),
         (Request::SnapshotDelete { id: s("i") }, Role::Owner),
+        (Request::JobStart { work: Work::SnapshotTake { verify: true }, detach: true }, Role::Admin),
+        (Request::JobStart { work: Work::SnapshotVerify { id: None, all: true }, detach: false }, Role::Admin),
+        (Request::JobStart { work: Work::SnapshotPrune, detach: false }, Role::Owner),
+        (Request::Jobs, Role::Reader),
+        (Request::JobShow { id: 1 }, Role::Reader),
+        (Request::JobCancel { id: 1 }, Role::Admin),
+        (Request::JobFollow { id: 1 }, Role::Reader),
         (Request::LockTake { resource: s("m"), for_ms: None, wait_ms: None, reason: s("r") }, Role::Admin),
         (Request::LockRelease { id: 1 }, Role::Admin),
         (Request::Locks, Role::Reader),

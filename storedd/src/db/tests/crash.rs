@@ -322,7 +322,10 @@ fn a_large_checkpoint_writes_few_pages_twice() {
     let paced = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let pace: Pace = {
         let paced = Arc::clone(&paced);
-        Arc::new(move |bytes| _ = paced.fetch_add(bytes, Ordering::Relaxed))
+        Arc::new(move |bytes| {
+            paced.fetch_add(bytes, Ordering::Relaxed);
+            true
+        })
     };
     let rows = |lsn: u64, step| {
         let row = lsn.to_string().repeat(1000);

@@ -157,6 +157,10 @@ impl Context {
             item.clone_into(&mut progress.item);
         }
         drop(progress);
+        self.tell_now_and_then();
+    }
+
+    fn tell_now_and_then(&self) {
         let Some(env) = &self.env else { return };
         let now = u64::try_from(env.uptime().as_micros()).unwrap_or(u64::MAX);
         let told = self.told.load(Ordering::Relaxed);
@@ -190,6 +194,7 @@ impl Context {
             let step = time.min(STEP);
             std::thread::sleep(step);
             time -= step;
+            self.tell_now_and_then();
         }
         self.cancelled()
     }

@@ -55,7 +55,10 @@ impl Record {
                 Before::default()
             }
         };
-        (Record { disk: Some(disk), written: String::new(), failed: false }, before)
+        // What stands there is right until a job begins.
+        let next = before.next.max(1);
+        let written = if before.running.is_empty() { text(next, std::iter::empty()) } else { String::new() };
+        (Record { disk: Some(disk), written, failed: false }, before)
     }
 
     /// Writes `text` if it says something new. A disk that is full is no reason to stop; that is said once.

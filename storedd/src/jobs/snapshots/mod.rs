@@ -1,10 +1,10 @@
 //! Snapshots taken, verified and rotated while the store runs.
 //!
 //! # Operation
-//! A [`Keeper`] does one thing at a time, on the thread that asks; commits go on meanwhile. **Taking** makes a checkpoint, so that
+//! A [`Keeper`] does one thing at a time, on the thread that asks, as a job; commits go on meanwhile. **Taking** makes a checkpoint, so that
 //! the newest state is in the database, and copies what one read transaction sees, row by row, in order, paced. **Verifying** looks
-//! at the copy as at a database that nobody knows (`verify.rs`). **Rotation** removes what is too old. [`Keeper::tick`], called
-//! about once a second, does all three when they are due.
+//! at the copy as at a database that nobody knows (`verify.rs`). **Rotation** removes what is too old. [`Keeper::due`] says what
+//! is to be done now, [`Keeper::attend`] does it.
 //!
 //! # Invariants
 //! * What cannot be read, or does not pass its verification, never pushes out what did: the newest snapshot whose every byte is as
@@ -21,12 +21,12 @@ use crate::db;
 use crate::disk::Stamp;
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
+use crate::jobs::registry::Context;
 use crate::lsn::Micros;
 use crate::model::Table;
 use crate::snapshot::{self, Depth, Manifest, Shelf, Snapshot, TableSum};
 use crate::store::{Marker, Phase, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +38,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(600);
 const CACHE_BYTES: usize = 32 << 20;
 /// A file that nobody has written to for so long shows by its times whether somebody does.
 const AT_REST: Duration = Duration::from_secs(2);
-/// Longest sleep of the pace, so that an end is noticed.
-const STEP: Duration = Duration::from_millis(100);
 
 /// How snapshots are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +50,26 @@ pub struct Settings {
     pub verify: bool,
     /// Bytes written in a second, at the most.
     pub pace: u64,
+}
+
+/// Something that is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// The next snapshot, and the removal of those that are too old.
+    Take,
+    /// The verification of one that was taken without.
+    Verify(String),
+}
+
+impl Due {
+    /// The verb by which a person would ask for it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Due::Take => "snapshot take",
+            Due::Verify(_) => "snapshot verify",
+        }
+    }
 }
 
 /// A snapshot that was taken.
@@ -94,7 +112,6 @@ pub struct Keeper {
     /// One job at a time.
     turn: Mutex<()>,
     memory: Mutex<Memory>,
-    stop: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -115,12 +132,7 @@ impl Keeper {
     pub fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Result<Keeper> {
         let created = Marker::read(&*store.disks().data)?.map_or(Micros(0), |marker| marker.created);
         let (turn, memory) = Default::default();
-        Ok(Keeper { store, env, created, turn, memory, stop: Arc::default() })
-    }
-
-    /// Ends what is being done as soon as that is possible.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        Ok(Keeper { store, env, created, turn, memory })
     }
 
     /// What is known without looking.
@@ -186,11 +198,11 @@ impl Keeper {
     ///
     /// # Errors
     /// If the database is damaged, or the disk is full or fails: then there is no new snapshot, and the old ones are as they were.
-    pub fn take(&self, settings: &Settings, verify: bool) -> Result<Taken> {
+    pub fn take(&self, settings: &Settings, verify: bool, ctx: &Context) -> Result<Taken> {
         let _turn = lock(&self.turn);
         let begun = self.env.uptime();
-        let done = self.take_now(settings).and_then(|(shelf, id)| {
-            let verified = verify.then(|| self.verify_now(&shelf, &id)).transpose()?;
+        let done = self.take_now(settings, ctx).and_then(|(shelf, id)| {
+            let verified = verify.then(|| self.verify_now(&shelf, &id, ctx)).transpose()?;
             Ok(Taken { snapshot: shelf.read(&id, Depth::Texts)?, duration: self.env.uptime() - begun, verified })
         });
         self.remember();
@@ -214,7 +226,7 @@ impl Keeper {
         done
     }
 
-    fn take_now(&self, settings: &Settings) -> Result<(Shelf, String)> {
+    fn take_now(&self, settings: &Settings, ctx: &Context) -> Result<(Shelf, String)> {
         let shelf = self.store.disks().shelf()?;
         self.store.checkpoint()?;
         let view = self.store.view();
@@ -223,7 +235,12 @@ impl Keeper {
         let time = self.env.now();
         let id = snapshot::id(time, meta.applied_lsn);
         let path = shelf.begin(&id)?;
-        let copied = db::copy(reader, shelf.disk(), &path, self.paced(settings.pace), &mut |_| !self.stopping());
+        let total = Some(rows(&meta));
+        let mut each = |rows| {
+            ctx.progress(rows, total, "rows", "copy");
+            !ctx.cancelled()
+        };
+        let copied = db::copy(reader, shelf.disk(), &path, paced(settings.pace, ctx), &mut each);
         drop(view);
         let tables = Table::ALL.into_iter().map(|table| {
             let db::TableMeta { rows, digest } = *meta.table(table);
@@ -248,24 +265,11 @@ impl Keeper {
         }
     }
 
-    /// Sleeps after each burst that was written, so that no more than `pace` bytes are written in a second.
-    fn paced(&self, pace: u64) -> db::Options {
-        let stop = self.stop.clone();
-        let sleep = move |bytes: u64| {
-            let mut rest = Duration::from_secs_f64(bytes as f64 / pace.max(1) as f64);
-            while !rest.is_zero() && !stop.load(Ordering::Acquire) {
-                std::thread::sleep(rest.min(STEP));
-                rest = rest.saturating_sub(STEP);
-            }
-        };
-        db::Options { cache_bytes: CACHE_BYTES, pace: Some(Arc::new(sleep)) }
-    }
-
     /// Verifies one snapshot, the newest one, or all of them, oldest first; notes at each whether it passed.
     ///
     /// # Errors
     /// If there is no such snapshot; if its mark cannot be written. What is wrong with a snapshot is a finding.
-    pub fn verify(&self, id: Option<&str>, all: bool) -> Result<Vec<Verified>> {
+    pub fn verify(&self, id: Option<&str>, all: bool, ctx: &Context) -> Result<Vec<Verified>> {
         let _turn = lock(&self.turn);
         let wanted = match id {
             Some(id) => vec![(self.shelf_of(id)?, id.to_owned())],
@@ -278,13 +282,13 @@ impl Keeper {
         if wanted.is_empty() && !all {
             return Err(none());
         }
-        let verified = wanted.iter().map(|(shelf, id)| self.verify_now(shelf, id)).collect();
+        let verified = wanted.iter().map(|(shelf, id)| self.verify_now(shelf, id, ctx)).collect();
         self.remember();
         verified
     }
 
-    fn verify_now(&self, shelf: &Shelf, id: &str) -> Result<Verified> {
-        let verified = verify::verify(&self.store, shelf, id, &|| self.stopping())?;
+    fn verify_now(&self, shelf: &Shelf, id: &str, ctx: &Context) -> Result<Verified> {
+        let verified = verify::verify(&self.store, shelf, id, ctx)?;
         if verified.findings.is_empty() {
             shelf.mark(id, self.env.now())?;
             lock(&self.memory).bad.remove(id);
@@ -361,42 +365,55 @@ impl Keeper {
         (memory.ages, memory.looked) = (ages, true);
     }
 
-    /// Does what is due; to be called about once a second. Failures are said and tried again later.
-    pub fn tick(&self, settings: &Settings) {
+    /// What is to be done now, if anything; to be asked about once a second.
+    #[must_use]
+    pub fn due(&self, settings: &Settings) -> Option<Due> {
         if !lock(&self.memory).looked {
             self.remember();
         }
-        if self.stopping() || self.store.phase() != Phase::Ready {
-            return;
+        if self.store.phase() != Phase::Ready || self.waits(settings) {
+            return None;
         }
         if self.is_due(settings) {
-            drop(self.take(settings, settings.verify));
-            if let Err(e) = self.prune(settings) {
-                tracing::error!(event = "snapshot_not_removed", error = %e);
-            }
+            return Some(Due::Take);
         }
-        if settings.verify && !self.waits(settings) {
-            self.verify_what_is_not();
+        settings.verify.then(|| self.not_verified().map(Due::Verify)).flatten()
+    }
+
+    /// Does it. A failure is said, and tried again later.
+    ///
+    /// # Errors
+    /// What was said.
+    pub fn attend(&self, due: &Due, settings: &Settings, ctx: &Context) -> Result<()> {
+        match due {
+            Due::Take => {
+                let taken = self.take(settings, settings.verify, ctx);
+                if let Err(e) = self.prune(settings) {
+                    tracing::error!(event = "snapshot_not_removed", error = %e);
+                }
+                taken.map(drop)
+            }
+            Due::Verify(id) => self.verify(Some(id), false, ctx).map(drop).inspect_err(|e| {
+                tracing::error!(event = "snapshot_not_verified", id, error = %e);
+                let mut memory = lock(&self.memory);
+                if ctx.is_cancelled() {
+                    memory.failed = Some(self.env.uptime());
+                } else {
+                    memory.bad.insert(id.clone());
+                }
+            }),
         }
     }
 
-    /// Verifies those that were taken without.
-    fn verify_what_is_not(&self) {
+    /// The newest that was taken without, and has nothing known against it.
+    fn not_verified(&self) -> Option<String> {
         let listed = self.look(Depth::Texts).unwrap_or_default();
         let bad = lock(&self.memory).bad.clone();
-        let waiting = listed.iter().rev().find(|(_, s)| !s.valid && !bad.contains(&s.id));
-        if let Some((_, snapshot)) = waiting
-            && let Err(e) = self.verify(Some(&snapshot.id), false)
-        {
-            lock(&self.memory).bad.insert(snapshot.id.clone());
-            tracing::error!(event = "snapshot_not_verified", id = snapshot.id, error = %e);
-        }
+        let mut ids = listed.into_iter().rev().filter(|(_, s)| !s.valid).map(|(_, s)| s.id);
+        ids.find(|id| !bad.contains(id))
     }
 
     fn is_due(&self, settings: &Settings) -> bool {
-        if self.waits(settings) {
-            return false;
-        }
         let since = |at: Micros| Duration::from_micros(self.env.now().0.saturating_sub(at.0));
         match self.ages().newest {
             Some(newest) => since(newest) >= settings.interval,
@@ -409,10 +426,18 @@ impl Keeper {
         let failed = lock(&self.memory).failed;
         failed.is_some_and(|at| self.env.uptime().saturating_sub(at) < AGAIN_AFTER.min(settings.interval))
     }
+}
 
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
+/// Sleeps after each burst that was written, so that no more than `pace` bytes are written in a second.
+fn paced(pace: u64, ctx: &Context) -> db::Options {
+    let ctx = ctx.clone();
+    let sleep = move |bytes: u64| !ctx.sleep(Duration::from_secs_f64(bytes as f64 / pace.max(1) as f64));
+    db::Options { cache_bytes: CACHE_BYTES, pace: Some(Arc::new(sleep)) }
+}
+
+/// Rows of a database.
+fn rows(meta: &db::Meta) -> u64 {
+    Table::ALL.into_iter().map(|table| meta.table(table).rows).sum()
 }
 
 fn none() -> StoreError {

@@ -46,6 +46,13 @@ fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
     (store, keeper, env)
 }
 
+/// Does what is due.
+fn tick(keeper: &Keeper, settings: &Settings) {
+    while let Some(due) = keeper.due(settings) {
+        drop(keeper.attend(&due, settings, &Context::idle()));
+    }
+}
+
 fn change(store: &Store, name: &str) -> bool {
     let mut id = [0; 16];
     id[..name.len()].copy_from_slice(name.as_bytes());
@@ -58,7 +65,7 @@ fn with_two() -> (SimDisk, Vec<String>) {
     let (store, keeper, _) = start(&machine, 0);
     let ids = ["a", "b"].map(|name| {
         assert!(change(&store, name));
-        keeper.take(&SETTINGS, true).unwrap().snapshot.id
+        keeper.take(&SETTINGS, true, &Context::idle()).unwrap().snapshot.id
     });
     store.close().unwrap();
     (machine.image(Persist::Nothing), ids.to_vec())
@@ -75,7 +82,7 @@ fn stopped_at_every_operation_of_taking_rotating_and_deleting() {
         let (store, keeper, _) = start(&machine, 1000);
         machine.crash_at(machine.ops() + n);
         let changed = change(&store, "c");
-        let taken = keeper.take(&SETTINGS, true);
+        let taken = keeper.take(&SETTINGS, true, &Context::idle());
         let pruned = keeper.prune(&SETTINGS);
         let deleted = keeper.delete(&ids[1]);
         finished += usize::from(!machine.is_crashed());
@@ -88,7 +95,7 @@ fn stopped_at_every_operation_of_taking_rotating_and_deleting() {
             assert!(!valid.is_empty(), "{case}: no good one is left: {listed:?}");
             assert!(listed.iter().all(|s| s.problems.is_empty()), "{case}: {listed:?}");
             for snapshot in valid {
-                let verified = keeper.verify(Some(&snapshot.id), false).unwrap();
+                let verified = keeper.verify(Some(&snapshot.id), false, &Context::idle()).unwrap();
                 assert!(verified[0].findings.is_empty(), "{case}: {verified:?}");
             }
             if let Ok(taken) = &taken {
@@ -103,7 +110,7 @@ fn stopped_at_every_operation_of_taking_rotating_and_deleting() {
                 assert!(listed.iter().all(|s| !removed.contains(&s.id)), "{case}: removed, and there again");
             }
             // The next one works, and clears what was left.
-            keeper.take(&SETTINGS, true).unwrap_or_else(|e| panic!("{case}: {e}"));
+            keeper.take(&SETTINGS, true, &Context::idle()).unwrap_or_else(|e| panic!("{case}: {e}"));
             let data = after.disk("data");
             let left = data.list("dbdata/snapshots").unwrap();
             assert!(left.iter().all(|e| snapshot::lsn_of(&e.name).is_some()), "{case}: {left:?}");
@@ -127,7 +134,7 @@ fn a_full_disk_takes_nothing_away() {
         let checkpoint = machine.ops() - before;
         let at = machine.ops() + checkpoint + n;
         machine.fail_at(at, Fault::NoSpaceForever);
-        let taken = keeper.take(&SETTINGS, true);
+        let taken = keeper.take(&SETTINGS, true, &Context::idle());
         machine.heal();
         if machine.ops() < at {
             break;
@@ -137,7 +144,7 @@ fn a_full_disk_takes_nothing_away() {
         let valid = |id: &str| listed.iter().any(|s| s.id == id && s.valid);
         assert!(ids.iter().all(|id| valid(id)), "no space at {n}: {listed:?}");
         assert!(change(&store, "c"), "no space at {n}");
-        keeper.take(&SETTINGS, true).unwrap_or_else(|e| panic!("no space at {n}: {e}"));
+        keeper.take(&SETTINGS, true, &Context::idle()).unwrap_or_else(|e| panic!("no space at {n}: {e}"));
     }
     assert!(failed > 10, "{failed} failures");
 }
@@ -151,19 +158,19 @@ fn one_is_taken_when_it_is_due() {
     let count = || keeper.list().unwrap().len();
     let settings = Settings { keep: 3, ..SETTINGS };
     at(590);
-    keeper.tick(&settings);
+    tick(&keeper, &settings);
     assert_eq!((count(), keeper.ages()), (0, Ages::default()));
     at(601);
-    keeper.tick(&settings);
+    tick(&keeper, &settings);
     let first = keeper.ages();
     assert_eq!((count(), first.newest, first.valid), (1, first.valid, first.newest));
     at(601 + 86_000);
-    keeper.tick(&settings);
+    tick(&keeper, &settings);
     assert_eq!(count(), 1);
     for day in 1..6 {
         at(700 + day * 86_500);
         assert!(change(&store, &format!("p{day}")));
-        keeper.tick(&settings);
+        tick(&keeper, &settings);
     }
     assert_eq!(count(), 3, "three are kept");
     let listed = keeper.list().unwrap();

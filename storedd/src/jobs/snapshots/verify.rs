@@ -4,6 +4,7 @@
 use super::CACHE_BYTES;
 use crate::db::{self, Db};
 use crate::error::{Result, StoreError};
+use crate::jobs::registry::Context;
 use crate::model::{self, Table};
 use crate::snapshot::{DB_FILE, Depth, MANIFEST, Manifest, Shelf, TableSum};
 use crate::store::Store;
@@ -68,17 +69,17 @@ pub struct Verified {
     pub findings: Vec<Finding>,
 }
 
-/// Looks at everything; changes nothing. `stop` ends it.
+/// Looks at everything; changes nothing.
 ///
 /// # Errors
 /// If there is no such snapshot, or it was ended.
-pub(super) fn verify(store: &Store, shelf: &Shelf, id: &str, stop: &dyn Fn() -> bool) -> Result<Verified> {
+pub(super) fn verify(store: &Store, shelf: &Shelf, id: &str, ctx: &Context) -> Result<Verified> {
     let durable = store.checkpoint_lsn();
     let snapshot = shelf.read(id, Depth::Bytes)?;
     let mut findings: Vec<Finding> = snapshot.problems.iter().map(Finding::of).collect();
     let mut verified = Verified { id: id.to_owned(), rows: 0, zero_loss: false, findings: Vec::new() };
     if let (Some(manifest), []) = (&snapshot.manifest, &findings[..]) {
-        match look_inside(store, shelf, id, manifest, stop, &mut findings) {
+        match look_inside(store, shelf, id, manifest, ctx, &mut findings) {
             Ok(rows) => verified.rows = rows,
             Err(e @ StoreError::Busy { .. }) => return Err(e),
             Err(e) => findings.push(Finding::of(&e)),
@@ -99,16 +100,21 @@ fn look_inside(
     shelf: &Shelf,
     id: &str,
     manifest: &Manifest,
-    stop: &dyn Fn() -> bool,
+    ctx: &Context,
     findings: &mut Vec<Finding>,
 ) -> Result<u64> {
     let path = shelf.path(id, DB_FILE);
     let examined = Db::examine_for_open(shelf.disk(), &path, Some(store.store_id()), None)?;
     compare(shelf, id, manifest, &examined.meta, findings);
+    let total = Some(super::rows(&examined.meta));
     let database = examined.open_to_read(shelf.disk(), &path, db::Options { cache_bytes: CACHE_BYTES, pace: None })?;
     let reader = database.reader()?;
-    let rows = db::check(&reader, &mut |_| !stop());
-    if stop() {
+    let mut each = |rows| {
+        ctx.progress(rows, total, "rows", id);
+        !ctx.cancelled()
+    };
+    let rows = db::check(&reader, &mut each);
+    if ctx.cancelled() {
         return Err(StoreError::Busy { why: "the verification was ended".to_owned() });
     }
     findings.extend(rows.findings.into_iter().map(|f| Finding {

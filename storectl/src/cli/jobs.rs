@@ -1,0 +1,49 @@
+//! Verbs about long-running work.
+
+use clap::{Args, Subcommand};
+
+/// An option of all verbs whose work is a job.
+#[derive(Debug, Clone, Copy, PartialEq, Args)]
+pub struct Detach {
+    /// Return at once with the number of the job, which goes on; see `storectl jobs`
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `jobs`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+A job goes on when the program that asked for it ends. Ctrl-C in a program that
+waits for a job ends the program, prints the number of the job, and leaves it to
+the daemon.
+
+Examples:
+  storectl snapshot take --verify --detach
+  storectl jobs follow 7
+  storectl jobs cancel 7")]
+pub struct JobsArgs {
+    /// What else [default: list].
+    #[command(subcommand)]
+    pub verb: Option<JobsVerb>,
+}
+
+/// `jobs ...`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum JobsVerb {
+    /// What is at work, what waits, and what has ended
+    List,
+    /// One job: who asked for it, how far it is, why it failed
+    Show(JobArgs),
+    /// Have a job end as soon as it can; returns when it has
+    Cancel(JobArgs),
+    /// Show how a job goes on until it ends, then what it ended with, with its exit code
+    Follow(JobArgs),
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct JobArgs {
+    /// Its number, as `jobs list` shows it
+    #[arg(value_name = "JOB")]
+    pub id: u64,
+}
