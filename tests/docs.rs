@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages for administrators.
-const PAGES: [&str; 5] = ["install.md", "first-day.md", "operations.md", "alarms.md", "monitoring/README.md"];
+const PAGES: [&str; 6] =
+    ["install.md", "first-day.md", "operations.md", "recovery.md", "alarms.md", "monitoring/README.md"];
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
@@ -60,6 +61,13 @@ fn the_store_is_operated_as_told() {
     let store = TestStore::new();
     let _daemon = store.start();
     follow(&store, "operations.md");
+}
+
+#[test]
+fn the_log_is_looked_at_as_told() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    follow(&store, "recovery.md");
 }
 
 #[test]

@@ -28,6 +28,10 @@ mod lifecycle;
 #[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
+mod manual;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod quotas;

@@ -3,8 +3,8 @@
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
-    LocksVerb, LogDumpArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs,
-    RecoverRun, RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
+    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb,
+    ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
@@ -46,6 +46,10 @@ pub enum Plan {
     Test(TestArgs),
     /// `restore-db` on a stopped store.
     RestoreDb(RestoreDbArgs),
+    /// `log reset` on a stopped store.
+    LogReset(LogResetArgs),
+    /// `log dump --follow`.
+    Follow(LogDumpArgs),
     /// `batch`.
     Batch(BatchArgs),
     /// `import cyrus-list`.
@@ -146,7 +150,11 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Metrics => Ask::new(Request::Metrics),
         Verb::Maintenance(verb) => maintenance(verb),
         Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
-        Verb::Log(verb) => log(verb),
+        Verb::Log(LogVerb::Reset(args)) => return Ok(Plan::LogReset(args)),
+        Verb::Log(LogVerb::Dump(args)) if args.follow => return Ok(Plan::Follow(args)),
+        Verb::Log(LogVerb::Dump(args)) => dump(args),
+        Verb::Log(LogVerb::Verify) => Ask::new(Request::LogVerify).long(),
+        Verb::Log(LogVerb::List(args)) => list(args),
         Verb::RestoreDb(args) => return Ok(Plan::RestoreDb(args)),
         Verb::BackupDb(a) => {
             let dir = absolute(&a.dir.to_string_lossy(), "storectl backup-db /PATH")?;
@@ -228,6 +236,8 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::RestoreDb(_) => return refused("restore-db", "run it on a stopped store: storectl restore-db BACKUP"),
+        Plan::LogReset(_) => return refused("log reset", "run it on a stopped store: storectl log reset"),
+        Plan::Follow(_) => return refused("log dump --follow", "write: log dump"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
         Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
@@ -253,16 +263,16 @@ fn maintenance(verb: MaintenanceVerb) -> Ask {
     Ask::new(Request::Maintenance { window })
 }
 
-fn log(verb: LogVerb) -> Ask {
-    match verb {
-        LogVerb::List(a) => Ask::new(Request::LogList { all: !a.removable })
-            .form(Form::Segments { absolute: a.absolute, names: a.removable }),
-        LogVerb::Verify => Ask::new(Request::LogVerify).long(),
-        LogVerb::Dump(LogDumpArgs { from, to, since, mailbox, user }) => {
-            let since_us = since.map(|since| since.micros(jiff::Timestamp::now()));
-            Ask::new(Request::LogDump { from, to, since_us, mailbox, user }).long()
-        }
-    }
+fn list(args: LogListArgs) -> Ask {
+    let form = Form::Segments { absolute: args.absolute, names: args.removable };
+    Ask::new(Request::LogList { all: !args.removable }).form(form)
+}
+
+/// The request of `log dump`.
+pub fn dump(args: LogDumpArgs) -> Ask {
+    let LogDumpArgs { from, to, since, mailbox, user, follow: _ } = args;
+    let since_us = since.map(|since| since.micros(jiff::Timestamp::now()));
+    Ask::new(Request::LogDump { from, to, since_us, mailbox, user }).long()
 }
 
 fn snapshot(verb: SnapshotVerb) -> Plan {

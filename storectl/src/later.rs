@@ -1,4 +1,4 @@
-//! Verbs and options of the plan that this version does not have. Someone who knows them from the documentation of a
+//! Verbs of the plan that this version does not have. Someone who knows them from the documentation of a
 //! later version, or from another mail server, is told so, instead of being shown a verb that sounds like it.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -9,30 +9,21 @@ const VERBS: &[(&str, &[&str])] = &[
     ("", &["drill", "message", "check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
     ("", &["prepare-upgrade", "upgrade", "downgrade"]),
-    ("log", &["reset"]),
     ("snapshot", &["install"]),
     ("user", &["move"]),
     ("mailbox", &["expunge", "undelete", "orphans"]),
     ("import", &["maildir", "mbox"]),
 ];
 
-/// Options by the verb they stand at.
-const OPTIONS: &[(&str, &[&str])] =
-    &[("recover", &["--catastrophic", "--until-lsn", "--until-time"]), ("log dump", &["--follow"])];
-
 /// The failure that says so, if that is what went wrong.
 #[must_use]
 pub fn failure(error: &clap::Error) -> Option<Failure> {
-    let kind = match error.kind() {
-        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
-        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
-        _ => return None,
-    };
-    let Some(ContextValue::String(found)) = error.get(kind) else { return None };
-    let found = found.split(['=', ' ']).next().unwrap_or_default();
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(found)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let under = verb_of(error);
-    let planned = if kind == ContextKind::InvalidArg { OPTIONS } else { VERBS };
-    planned.iter().find(|(verb, words)| *verb == under && words.contains(&found))?;
+    VERBS.iter().find(|(verb, words)| *verb == under && words.contains(&found.as_str()))?;
     let what = format!("{under} {found}");
     let message = format!("{} is planned, and not in version {}", what.trim(), env!("CARGO_PKG_VERSION"));
     let hint = "storectl --help lists what there is; README.md, \"What is coming\"";
@@ -62,14 +53,11 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_told_from_what_is_mistyped() {
-        for line in ["restore -f x", "snapshot install x", "log reset", "user move joe"] {
+        for line in ["restore -f x", "snapshot install x", "user move joe"] {
             let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
             assert!(line.starts_with(&what), "{line}: {what}");
             assert!(!hint.is_empty());
         }
-        assert_eq!(told("recover --until-lsn 3").unwrap().0, "recover --until-lsn");
-        assert_eq!(told("recover --until-lsn=3").unwrap().0, "recover --until-lsn");
-        assert_eq!(told("log dump --follow").unwrap().0, "log dump --follow");
         for line in ["mailbxo", "user install", "status --follow", "log verify --catastrophic", "user add"] {
             assert_eq!(told(line), None, "{line}");
         }

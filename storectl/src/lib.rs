@@ -18,6 +18,7 @@ mod exit;
 #[cfg(test)]
 mod fake;
 mod files;
+mod follow;
 mod holding;
 mod import;
 mod job;
@@ -120,6 +121,8 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
         Plan::RestoreDb(args) => Err(offline::run(&global, &offline::restore_db(&args)?)),
         Plan::Job(request) => job::run(&global, &environment, style, out, &request),
+        Plan::LogReset(args) => Err(offline::run(&global, &offline::log_reset(&args))),
+        Plan::Follow(args) => follow::dump(&global, &environment, style, out, args),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),

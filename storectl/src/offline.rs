@@ -1,7 +1,7 @@
 //! Verbs on a stopped store: the `storedd` beside this program does them, with the same options. It holds the store's
 //! lock while it does, so a living daemon makes it refuse (75).
 
-use crate::cli::{Global, RecoverRun, RestoreDbArgs, TestArgs};
+use crate::cli::{Global, LogResetArgs, RecoverRun, RestoreDbArgs, TestArgs};
 use crate::confirm;
 use crate::exit::{Outcome, Stop};
 use proto::{Code, Report};
@@ -16,10 +16,34 @@ pub fn recover(run: &RecoverRun) -> Vec<OsString> {
     let mut words = vec!["recover".into()];
     let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
     flag(run.all, "--final");
+    flag(run.catastrophic, "--catastrophic");
     flag(run.accept_loss, "--accept-loss");
     flag(run.yes, "--yes");
     flag(run.dry_run, "--dry-run");
     flag(run.verbose, "--verbose");
+    if let Some(lsn) = run.until_lsn {
+        words.extend(["--until-lsn".into(), lsn.to_string().into()]);
+    }
+    if let Some(time) = run.until_time {
+        words.extend(["--until-time".into(), rfc3339(time.micros(jiff::Timestamp::now())).into()]);
+    }
+    words
+}
+
+/// A time as `storedd` takes it.
+fn rfc3339(micros: u64) -> String {
+    let time = i64::try_from(micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+    // Later than any calendar: the newest that there is.
+    time.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// The words of `storedd log reset`.
+#[must_use]
+pub fn log_reset(args: &LogResetArgs) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["log".into(), "reset".into()];
+    words.extend(args.yes.then(|| "--yes".into()));
+    words.extend(args.dry_run.then(|| "--dry-run".into()));
+    words.extend(args.verbose.then(|| "--verbose".into()));
     words
 }
 
@@ -142,6 +166,12 @@ mod tests {
     fn options_are_handed_on() {
         let run = RecoverRun { all: true, verbose: true, yes: true, ..RecoverRun::default() };
         assert_eq!(recover(&run), ["recover", "--final", "--yes", "--verbose"]);
+        let until_time = Some(crate::cli::Since::At(1_700_000_000_000_001));
+        let run = RecoverRun { catastrophic: true, until_time, ..RecoverRun::default() };
+        let words = ["recover", "--catastrophic", "--until-time", "2023-11-14T22:13:20.000001Z"];
+        assert_eq!(recover(&run), words);
+        assert_eq!(recover(&RecoverRun { until_lsn: Some(7), ..run })[2..4], ["--until-lsn", "7"]);
+        assert_eq!(log_reset(&LogResetArgs { yes: true, ..LogResetArgs::default() }), ["log", "reset", "--yes"]);
         let args = TestArgs { deadlocks: true, recover: false, verbose: true };
         assert_eq!(test(&args), ["test", "--deadlocks", "--verbose"]);
         let global = Global { data_dir: Some("d".into()), json: true, ..Global::default() };

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Config, Problem};
 use crate::error::exit;
+use crate::lsn::Micros;
 use crate::{daemon, demo, offline};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
@@ -66,6 +67,9 @@ pub enum Verb {
     /// What is there is kept under another name: <dir>.asof<date>. Everything in the backup is checked before anything is
     /// touched; broken off, it has either not begun, or the next start finishes it.
     RestoreDb(RestoreDb),
+    /// The log of a stopped store.
+    #[command(subcommand)]
+    Log(Log),
 }
 
 /// `restore-db`.
@@ -91,11 +95,38 @@ pub struct RestoreDb {
     pub json: bool,
 }
 
-/// `recover`.
+/// `log`.
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Verify the database, go on from it with a new log, set the old one aside; needs --yes.
+    ///
+    /// What can be read of the old log is taken first; what cannot is given up, and said (then the status is 2). Old log
+    /// files go to quarantine/, none is deleted.
+    Reset(LogReset),
+}
+
+/// `log reset`.
+#[derive(Debug, Args)]
+pub struct LogReset {
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Say what would be done and change no byte.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Say more: segments, phases.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `recover`; short options may be bundled (`-cv`).
 #[derive(Debug, Args)]
 pub struct Recover {
     /// Show what the last start found and did, and change nothing.
-    #[arg(long, conflicts_with_all = ["all", "accept_loss", "yes", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["all", "accept_loss", "yes", "dry_run", "catastrophic", "until_lsn", "until_time"])]
     pub report: bool,
     /// The last N starts, newest first.
     #[arg(long, value_name = "N", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
@@ -103,11 +134,22 @@ pub struct Recover {
     /// Recover, checkpoint, remove temporary files; one `... done` line each.
     #[arg(long = "final")]
     pub all: bool,
+    /// The database may be lost too: take the best snapshot, or a complete log, and replay.
+    ///
+    /// Also for an old copy of the database that was put back by hand. Nothing may be missing between it and now.
+    #[arg(long, short = 'c')]
+    pub catastrophic: bool,
+    /// The store as it was right behind this LSN; what came later is set aside. Needs --yes.
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["until_time", "accept_loss"])]
+    pub until_lsn: Option<u64>,
+    /// The store as it was at this time (RFC 3339); what came later is set aside. Needs --yes.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "accept_loss")]
+    pub until_time: Option<Micros>,
     /// Take what can be reached and give the rest up; needs --yes.
     #[arg(long)]
     pub accept_loss: bool,
     /// Do not ask.
-    #[arg(long)]
+    #[arg(long, short = 'y')]
     pub yes: bool,
     /// Say what would be done and change no byte.
     #[arg(long, short = 'n')]
@@ -138,8 +180,14 @@ pub struct Test {
 }
 
 /// Commands and options of the plan that this version does not have.
-const LATER: &[&str] =
-    &["prepare-upgrade", "upgrade", "downgrade", "log", "snapshot", "--catastrophic", "--until-lsn", "--until-time"];
+const LATER: &[&str] = &["prepare-upgrade", "upgrade", "downgrade", "snapshot"];
+
+/// RFC 3339, with or without a zone's offset.
+fn parse_time(text: &str) -> Result<Micros, String> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| format!("{text:?} is not a time; write RFC 3339: 2026-11-22T10:00:00Z"))?;
+    u64::try_from(time.as_microsecond()).map(Micros).map_err(|_| format!("{text:?} lies before 1970"))
+}
 
 /// The command or option of the plan that was asked for too early.
 fn later(error: &clap::Error) -> Option<String> {
@@ -194,6 +242,7 @@ fn run(cli: &Cli) -> u8 {
         Some(Verb::Recover(args)) => offline::recover(&loaded, args),
         Some(Verb::Test(args)) => offline::test(&loaded, args),
         Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
+        Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, args),
         Some(Verb::Demo) => demo::run(),
     }
 }
@@ -227,5 +276,23 @@ mod tests {
         let cli = Cli::try_parse_from(["storedd", "test", "-lv", "--data-dir", "x"]).unwrap();
         assert_eq!(cli.place.data_dir, Some("x".into()));
         assert!(matches!(cli.verb, Some(Verb::Test(Test { deadlocks: true, verbose: true, recover: false, .. }))));
+        let cli = Cli::try_parse_from(["storedd", "recover", "-cvn"]).unwrap();
+        assert!(matches!(
+            cli.verb,
+            Some(Verb::Recover(Recover { catastrophic: true, verbose: true, dry_run: true, .. }))
+        ));
+    }
+
+    #[test]
+    fn a_point_is_one_point() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        let cli = parse("storedd recover --until-time 2026-11-22T10:00:00+01:00").unwrap();
+        let Some(Verb::Recover(Recover { until_time: Some(time), .. })) = cli.verb else { panic!("no time") };
+        assert_eq!(crate::store::rfc3339(time), "2026-11-22T09:00:00.000000Z");
+        for words in
+            ["--until-lsn 1 --until-time 2026-11-22T10:00:00Z", "--until-lsn 1 --accept-loss", "--until-time now"]
+        {
+            assert!(parse(&format!("storedd recover {words}")).is_err(), "{words}");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub fn limits(config: &Config) -> Limits {
 /// How a start decides.
 #[must_use]
 pub fn policy(config: &Config) -> Policy {
-    Policy { strict: false, hold_on_loss: config.recovery.on_loss == OnLoss::Hold, accept_loss: false }
+    Policy { hold_on_loss: config.recovery.on_loss == OnLoss::Hold, ..Policy::default() }
 }
 
 /// The directories of a store that must be there.

@@ -26,11 +26,15 @@ pub enum Bug {
     BackupReleasesLogEarly = 128,
     /// A rollback puts the snapshot in place and leaves the log behind it.
     RollbackWithoutLog = 256,
+    /// Segments that a new epoch leaves out are set aside before it is there.
+    SetAsideBeforeFork = 1024,
+    /// A log is begun afresh before the database holds everything.
+    ResetBeforeCheckpoint = 512,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 7] = [
+    pub const ALL: [Bug; 9] = [
         Bug::SyncSkipped,
         Bug::AckBeforeSync,
         Bug::AppliedLsnOutsideTransaction,
@@ -38,6 +42,8 @@ impl Bug {
         Bug::ControlNotReservedAhead,
         Bug::TornRestNotZeroed,
         Bug::RollbackWithoutLog,
+        Bug::SetAsideBeforeFork,
+        Bug::ResetBeforeCheckpoint,
     ];
 }
 

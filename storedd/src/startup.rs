@@ -66,7 +66,7 @@ impl Startup {
         stop: StopFlag,
         limit: Duration,
     ) -> Result<Arc<Startup>, StoreError> {
-        let progress = Progress { phase: "start", done: 0.0 };
+        let progress = Progress::of("start", 0.0);
         let at = At { progress, moved: env.uptime(), told: Duration::ZERO, ended: false };
         let startup = Arc::new(Startup { daemon: daemon.clone(), env: env.clone(), stop, at: Mutex::new(at) });
         let watched = startup.clone();
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_moves_is_waited_for_and_what_stands_still_is_not() {
         let (second, limit) = (Duration::from_secs, Duration::from_secs(900));
-        let progress = |done| Progress { phase: "replay", done };
+        let progress = |done| Progress::of("replay", done);
         let mut at = At { progress: progress(0.0), moved: second(10), told: second(0), ended: false };
         assert_eq!(at.stalled(second(909), limit), None);
         assert_eq!(at.stalled(second(910), limit), Some(second(900)));

@@ -25,6 +25,7 @@ mod enumerate;
 mod faults;
 mod full;
 mod lives;
+mod manual;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;

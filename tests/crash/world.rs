@@ -87,7 +87,7 @@ pub(super) fn open(
 ) -> Result<(Arc<Store>, Report), StoreError> {
     let disks = disks(machine);
     let lock = store::take_lock(&disks)?;
-    let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+    let policy = Policy::default();
     store::open(disks, env.clone(), options.clone(), lock, policy, &(Arc::new(|_| {}) as store::OnProgress))
 }
 

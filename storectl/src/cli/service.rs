@@ -60,6 +60,28 @@ pub enum LogVerb {
     Verify,
     /// Print records and what they change
     Dump(LogDumpArgs),
+    /// On a stopped store: verify the database, and go on from it with a new log; the old one is set aside
+    Reset(LogResetArgs),
+}
+
+/// `log reset`.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[command(after_help = "\
+For a log that cannot be repaired or is not there any more. What can be read of it
+is taken first; what cannot is given up, and said (then the exit code is 2). Old
+log files go to quarantine/, none is deleted. Refused (75) while a daemon lives.
+
+Example: storectl --data-dir ./store log reset --dry-run")]
+pub struct LogResetArgs {
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Say what would be done, change no byte
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Say more: segments, phases
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// `log list`.
@@ -78,7 +100,12 @@ pub struct LogListArgs {
 
 /// `log dump`.
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Example: storectl log dump --since 2h --user joe@example.org")]
+#[command(after_help = "\
+With --json --follow each record is one line.
+
+Examples:
+  storectl log dump --since 2h --user joe@example.org
+  storectl log dump --since 0s --follow")]
 pub struct LogDumpArgs {
     /// First LSN
     #[arg(long, value_name = "LSN")]
@@ -95,6 +122,9 @@ pub struct LogDumpArgs {
     /// Only records that touch this user
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
+    /// Go on with what comes, until interrupted, or --to is reached
+    #[arg(long)]
+    pub follow: bool,
 }
 
 /// `snapshot`.
@@ -169,7 +199,8 @@ while a daemon lives.
 
 Examples:
   storectl recover --report
-  storectl --data-dir ./store recover --final")]
+  storectl --data-dir ./store recover --final
+  storectl recover --until-time 2026-11-22T10:00:00Z --dry-run")]
 pub struct RecoverArgs {
     /// Show what the last start found and did (also while the daemon runs)
     #[arg(long)]
@@ -189,6 +220,15 @@ pub struct RecoverRun {
     /// Recover, checkpoint, remove temporary files, one `... done` line each
     #[arg(long = "final")]
     pub all: bool,
+    /// The database may be lost too: from the best snapshot, or from a complete log; nothing may be missing between
+    #[arg(long, short = 'c')]
+    pub catastrophic: bool,
+    /// The store as it was right behind this LSN; what came later is set aside
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["until_time", "accept_loss"])]
+    pub until_lsn: Option<u64>,
+    /// The store as it was at this time: RFC 3339, or a time ago (30m, 2h, 1d)
+    #[arg(long, value_name = "TIME", value_parser = parse_since, conflicts_with = "accept_loss")]
+    pub until_time: Option<Since>,
     /// Take what can be reached and give the rest up; needs --yes
     #[arg(long)]
     pub accept_loss: bool,

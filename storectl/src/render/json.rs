@@ -105,6 +105,14 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
     }
 }
 
+/// Records of a log, one a line: a stream has no end at which a list could be closed.
+///
+/// # Errors
+/// Those of `out`.
+pub fn record_lines(out: &mut dyn Write, records: &[Record]) -> io::Result<()> {
+    records.iter().try_for_each(|found| compact(out, &record(found)).and_then(|()| writeln!(out)))
+}
+
 /// An object also where there is no maintenance.
 fn maintenance(found: Option<proto::Maintenance>) -> Value {
     let active = found.is_some();

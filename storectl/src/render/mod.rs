@@ -133,6 +133,14 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// Prints records of a log as JSON, one a line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn record_lines(out: &mut dyn Write, records: &[proto::Record]) -> Outcome<()> {
+    json::record_lines(out, records).map_err(|e| Stop::output(&e))
+}
+
 /// The exit code that an answer stands for.
 fn code(request: &Request, reply: &Reply) -> u8 {
     match reply {

@@ -245,7 +245,7 @@ mod tests {
             Disks { data, db, log, roots: mount.clone(), partitions: BTreeMap::new(), snapshots: Default::default() };
         let env: Arc<dyn Env> = Arc::new(RealEnv::default());
         let options = Options { segment_size: 1 << 20, spares: 0, ..Options::default() };
-        let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+        let policy = Policy::default();
         let lock = crate::store::take_lock(&disks).unwrap();
         let progress: crate::store::OnProgress = Arc::new(|_| {});
         let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress).unwrap();

@@ -3,16 +3,20 @@
 
 mod narrate;
 mod recover;
+mod reset;
 mod restore;
+mod show;
 mod test;
 
 pub use recover::recover;
+pub use reset::log_reset;
 pub use restore::restore_db;
 pub use test::test;
 
 use crate::config::Config;
 use crate::error::StoreError;
 use crate::place;
+use crate::signals::Signal;
 use serde_json::json;
 use std::io::IsTerminal;
 
@@ -43,12 +47,31 @@ fn complain(ended: &Ended, json: bool, config: &Config) -> u8 {
     ended.exit
 }
 
+/// From here on SIGINT and SIGTERM end the verb at once and say so (row 35). Nothing needs to be undone: whatever is written is
+/// written so that a process may be killed at any instruction, and the lock goes with the process.
+fn interruptible() -> Result<(), StoreError> {
+    let end = |signal| {
+        // The terminal may be gone; the verb goes on.
+        let Signal::Stop(name) = signal else { return };
+        eprintln!(
+            "storedd: {name}: interrupted; the store is as it was or as it was to be, run the same command again"
+        );
+        std::process::exit(if name == "SIGINT" { 130 } else { 143 });
+    };
+    crate::signals::listen(end).map(drop).map_err(|e| StoreError::io("install", "signal handlers", e))
+}
+
 fn survive_file_limit() -> Result<(), StoreError> {
     crate::signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))
 }
 
+/// True if somebody can be asked.
+fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 fn confirmed(question: &str) -> bool {
-    if !std::io::stdin().is_terminal() {
+    if !is_terminal() {
         return false;
     }
     eprint!("{question}");

@@ -1,15 +1,16 @@
 //! `storedd recover`: makes a stopped store consistent from the files present, or refuses and names what is missing.
 
-use super::narrate::narrator;
-use super::{Ended, complain, confirmed, survive_file_limit};
+use super::narrate::{narrator, tell_findings};
+use super::show::{self, describe};
+use super::{Ended, complain, confirmed, interruptible, survive_file_limit};
 use crate::cli::Recover;
 use crate::config::Config;
-use crate::error::{StoreError, exit};
+use crate::error::exit;
+use crate::lsn::Lsn;
 use crate::place;
-use crate::store::decision::{self, Decision, Origin, Policy};
-use crate::store::{self, Found, Report};
+use crate::store::decision::{Policy, Verdict};
+use crate::store::{self, Plan, Point, Progress, Report};
 use serde_json::json;
-use std::sync::Arc;
 
 /// `storedd recover`; the exit status.
 #[must_use]
@@ -23,7 +24,11 @@ pub fn recover(config: &Config, args: &Recover) -> u8 {
 }
 
 fn policy(args: &Recover) -> Policy {
-    Policy { strict: true, hold_on_loss: false, accept_loss: args.accept_loss }
+    Policy { strict: true, hold_on_loss: false, accept_loss: args.accept_loss, catastrophic: args.catastrophic }
+}
+
+fn point(args: &Recover) -> Option<Point> {
+    args.until_lsn.map(|lsn| Point::Lsn(Lsn(lsn))).or(args.until_time.map(Point::Time))
 }
 
 /// What the last starts found and did, from the files they left. Reads only, so it needs no lock.
@@ -46,108 +51,61 @@ fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
     Ok(exit::OK)
 }
 
-fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
+/// Looks, decides, and says what was found.
+fn plan(config: &Config, args: &Recover) -> Result<(Plan, store::OnProgress), Ended> {
+    if !args.dry_run {
+        place::finish_restore(config)?;
+    }
     let disks = place::open_existing(config)?;
+    let narrate = narrator(args.verbose);
     let lock = store::take_lock(&disks)?;
-    let found = store::look(&disks, &narrator(args.verbose))?;
-    let decision = decision::decide(&found.evidence(&disks), policy(args));
-    drop(lock);
+    let plan = Plan::recover(disks, &*place::env(), lock, policy(args), point(args), &narrate)?;
     if args.verbose {
-        describe(&found);
+        describe(plan.found());
     }
-    let decision =
-        decision.map_err(|r| Ended { code: "refused", message: r.message, hint: Some(r.hint), exit: r.exit })?;
+    tell_findings(plan.found().findings());
+    Ok((plan, narrate))
+}
+
+fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
+    let (plan, _) = plan(config, args)?;
+    let decision = plan.decision()?;
+    let report = plan.report(&*place::env())?;
     if args.json {
-        println!("{}", plan_json(&decision));
+        println!("{}", show::plan_json(decision, &report));
     } else {
-        print_plan(&decision);
+        show::plan(decision, &report);
     }
-    Ok(u8::from(decision.lost.is_some()) * exit::DAMAGED)
-}
-
-fn plan_json(decision: &Decision) -> serde_json::Value {
-    json!({
-        "dry_run": true,
-        "decision": decision.verdict.name(),
-        "base": decision.candidate.origin.name(),
-        "base_lsn": decision.candidate.base_lsn.0,
-        "reached_lsn": decision.candidate.reach.0,
-        "cut": decision.cut,
-        "lost": decision.lost.map(|(from, to)| json!({"from_lsn": from.0, "to_lsn": to.0})),
-    })
-}
-
-fn print_plan(decision: &Decision) {
-    let candidate = &decision.candidate;
-    println!("decision: {}", decision.verdict.name());
-    println!("would take the {} database at LSN {}", candidate.origin.name(), candidate.base_lsn);
-    println!("would replay to LSN {}", candidate.reach);
-    if candidate.origin == Origin::Empty {
-        println!("would move the live database to removed/");
-    }
-    if decision.cut {
-        println!("would cut the torn tail of the log and keep it in quarantine/");
-    }
-    if let Some((from, to)) = decision.lost {
-        println!("would give up LSN {from} to {to}");
-    }
-    println!("nothing was changed");
-}
-
-/// What was found, segment by segment, on stderr.
-fn describe(found: &Found) {
-    match found.live_meta() {
-        Some(meta) => eprintln!("database: good, LSN {}, {} rows", meta.applied_lsn, meta.rows()),
-        None => eprintln!("database: not usable"),
-    }
-    if let Some(survey) = found.survey() {
-        for segment in &survey.segments {
-            let (first, last) = (segment.runs.first(), segment.runs.last());
-            let range = first.zip(last).filter(|(f, l)| f.first_lsn <= l.last_lsn);
-            let range = range.map(|(f, l)| format!("LSN {} to {}", f.first_lsn, l.last_lsn));
-            eprintln!("{}: {}, ends {:?}", segment.file, range.unwrap_or_else(|| "no records".to_owned()), segment.end);
-        }
-        for problem in survey.problems() {
-            eprintln!("{problem}");
-        }
-    }
+    Ok(u8::from(report.lost.is_some() || plan.is_doubtful()) * exit::DAMAGED)
 }
 
 fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
-    if args.accept_loss && !args.yes && !confirmed("Give up what cannot be reached? [y/N] ") {
-        return Err(Ended {
-            code: "usage",
-            message: "--accept-loss gives up acknowledged changes; it needs --yes".to_owned(),
-            hint: Some("storedd recover --dry-run -v".to_owned()),
-            exit: exit::USAGE,
-        });
-    }
-    place::finish_restore(config)?;
-    let disks = place::open_existing(config)?;
     survive_file_limit()?;
-    let interrupted = crate::signals::listen(|_| {}).map_err(|e| StoreError::io("install", "signal handlers", e))?;
-    let narrate = narrator(args.verbose);
-    let on_progress: store::OnProgress = Arc::new(move |progress| {
-        if interrupted.is_set() {
-            // Recovery replays into memory: nothing needs to be undone, and the next one starts from the same files.
-            eprintln!("storedd: interrupted; run the same command again");
-            std::process::exit(130);
-        }
-        narrate(progress);
-    });
-    let lock = store::take_lock(&disks)?;
-    let opened = store::open(disks.clone(), place::env(), place::options(config), lock, policy(args), &on_progress);
-    let (store, report) = match opened {
-        Ok(opened) => opened,
+    interruptible()?;
+    let consented = args.yes || (!args.accept_loss && point(args).is_none());
+    if !consented && !super::is_terminal() {
+        return Err(unconsented(args));
+    }
+    let (plan, narrate) = plan(config, args)?;
+    let decision = match plan.decision() {
+        Ok(decision) => decision.clone(),
         Err(e) => {
             // Remembered, so that the next start does not work around what was refused here (row 31).
-            if matches!(e, StoreError::Refused { .. }) {
-                store::set_failed_mark(&disks, &e.to_string())?;
-            }
+            plan.remember_failure(&e)?;
             return Err(e.into());
         }
     };
+    if !consented {
+        show::plan(&decision, &plan.report(&*place::env())?);
+        if !confirmed("Go on? [y/N] ") {
+            return Err(unconsented(args));
+        }
+    }
+    let (redo, doubtful) = (show::Redo::of(plan.found(), &decision), plan.is_doubtful());
+    let verb = if args.catastrophic { "recover --catastrophic" } else { "recover" };
+    let (store, report) = plan.carry_out(place::env(), place::options(config), verb, &narrate)?;
     step(args, "recover");
+    narrate(Progress::of("checkpoint", 0.0));
     store.close()?;
     step(args, "checkpoint");
     if args.all {
@@ -155,7 +113,29 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
         step(args, "remove temporary files");
     }
     print_report(&report, args);
-    Ok(store::exit_of(&report))
+    if args.verbose {
+        redo.show(&report, store.checkpoint_lsn());
+    }
+    Ok(status(&report, doubtful, redo.damaged, decision.verdict))
+}
+
+/// What was given up, or may have been, is status 2; damage that cost nothing is a finding (row 38).
+fn status(report: &Report, doubtful: bool, damaged: bool, verdict: Verdict) -> u8 {
+    match store::exit_of(report) {
+        exit::OK if doubtful => exit::DAMAGED,
+        exit::OK if damaged && verdict != Verdict::Until => exit::FINDINGS,
+        status => status,
+    }
+}
+
+fn unconsented(args: &Recover) -> Ended {
+    let (message, hint) = if args.accept_loss {
+        ("--accept-loss gives up acknowledged changes; it needs --yes", "storedd recover --dry-run -v")
+    } else {
+        ("to go back to a point sets aside what came later; it needs --yes", "see what it would do: --dry-run")
+    };
+    let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
+    Ended { code: "usage", message, hint, exit: exit::USAGE }
 }
 
 fn step(args: &Recover, what: &str) {
@@ -178,9 +158,6 @@ fn print_report(report: &Report, args: &Recover) {
             if let Some(seconds) = report.phases.get(phase) {
                 eprintln!("{phase}: {seconds:.3} s");
             }
-        }
-        for finding in &report.findings {
-            eprintln!("found: {}: {}", finding.r#where, finding.what);
         }
     }
 }

@@ -85,8 +85,9 @@ fn make_parents(config: &Config) -> StoreResult<()> {
 /// What a start does, to its end: nothing is worked around.
 fn recover(config: &Config, lock: Box<dyn crate::disk::Lock>, verbose: bool) -> StoreResult<Report> {
     let disks = place::open_existing(config)?;
-    let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
-    let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(verbose))?;
+    let narrate = narrator(verbose);
+    let plan = store::Plan::strict(disks, lock, Policy { strict: true, ..Policy::default() }, &narrate)?;
+    let (store, report) = plan.carry_out(place::env(), place::options(config), "restore-db", &narrate)?;
     store.close()?;
     Ok(report)
 }

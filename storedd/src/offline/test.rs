@@ -1,14 +1,15 @@
 //! `storedd test`: opens a stopped store, checks every row, closes it.
 
-use super::narrate::narrator;
-use super::{Ended, complain, survive_file_limit};
+use super::narrate::{narrator, tell_findings};
+use super::{Ended, complain, interruptible, survive_file_limit};
 use crate::cli::Test;
 use crate::config::Config;
 use crate::db;
 use crate::error::exit;
+use crate::model::Table;
 use crate::place;
 use crate::store::decision::Policy;
-use crate::store::{self, Report};
+use crate::store::{self, Plan, Report, SegmentLine, Store, View};
 use serde_json::json;
 
 /// `storedd test`; 0 good, 1 bad, or the status of what kept it from testing.
@@ -27,19 +28,29 @@ pub fn test(config: &Config, args: &Test) -> u8 {
 }
 
 fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
+    survive_file_limit()?;
+    interruptible()?;
     // Nothing there: make it (row 56). Something there: never make up for what is missing (row 57).
     place::finish_restore(config)?;
     let disks = place::open_or_make(config)?;
-    survive_file_limit()?;
-    let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
+    let strict = Policy { strict: true, ..Policy::default() };
+    let (narrate, env) = (narrator(false), place::env());
     let lock = store::take_lock(&disks)?;
-    let (store, report) = store::open(disks, place::env(), place::options(config), lock, strict, &narrator(false))?;
+    let plan = Plan::strict(disks.clone(), lock, strict, &narrate)?;
+    tell_findings(plan.found().findings());
+    plan.decision()?;
+    // A store that was stopped in order is looked at and not touched, and no start is made of it.
+    let (tested, mut report) = if plan.is_nothing() {
+        let problems = plan.look_inside(&place::options(config), problems_of)??;
+        (Tested::still(&plan, problems), plan.report(&*env)?)
+    } else {
+        let (store, report) = plan.carry_out(env, place::options(config), "test", &narrate)?;
+        let problems = problems_of(&store.view())?;
+        store.close()?;
+        (Tested::opened(&store, problems), report)
+    };
     if report.decision == "first start" {
         eprintln!("storedd: there was no store in {}: an empty one was made", config.store.data_dir.display());
-    }
-    let mut problems = check(&store, args)?;
-    if args.recover || report.replayed > 0 || report.decision == "first start" {
-        store.close()?;
     }
     if report.replayed > 0 && !args.recover {
         eprintln!("storedd: the store was not closed cleanly; {} records were recovered", report.replayed);
@@ -47,15 +58,21 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     if args.deadlocks && !args.json {
         println!("waiting transactions: 0, deadlocks: 0 (a stopped store has none; of a live one: storectl stats)");
     }
+    let problems = tested.problems + u64::from(report.lost.is_some());
     if args.json {
         let found = json!({"ok": problems == 0, "problems": problems, "waiting": 0, "deadlocks": 0, "report": report});
         println!("{found}");
-    } else if args.verbose {
-        print_state(&store, &report);
+        return Ok(problems == 0);
     }
-    problems += u64::from(report.lost.is_some());
+    if args.verbose {
+        println!("checked {} rows", tested.tables.iter().map(|(_, rows)| rows).sum::<u64>());
+        // What a person asks for is how it came up last, not this look.
+        if let Some(last) = Report::load(&*disks.data, 1)?.into_iter().next().filter(|_| report.decision == "clean") {
+            report = last;
+        }
+        tested.show(&report);
+    }
     match problems {
-        _ if args.json => {}
         0 => println!("the store is good"),
         _ => {
             let next = proto::naming::complete("storedd recover --dry-run -v", &place::named(config));
@@ -65,41 +82,76 @@ fn test_now(config: &Config, args: &Test) -> Result<bool, Ended> {
     Ok(problems == 0)
 }
 
-/// Every row and every rule between tables; the number of problems, each named on stderr.
-fn check(store: &store::Store, args: &Test) -> Result<u64, Ended> {
-    let view = store.view();
+/// A store as it was tested, for `-v` (row 60).
+struct Tested {
+    problems: u64,
+    state: &'static str,
+    store_id: String,
+    epoch: u64,
+    checkpoint: u64,
+    tables: Vec<(&'static str, u64)>,
+    logs: Vec<String>,
+}
+
+impl Tested {
+    /// One that was only looked at.
+    fn still(plan: &Plan, problems: u64) -> Tested {
+        let found = plan.found();
+        let meta = found.live_meta();
+        let rows = |table: Table| meta.map_or(0, |meta| meta.table(table).rows);
+        let segments = found.survey().into_iter().flat_map(|survey| &survey.segments).filter(|s| s.live());
+        Tested {
+            problems,
+            state: "clean",
+            store_id: found.store_id().map(|id| id.to_string()).unwrap_or_default(),
+            epoch: found.epoch().0,
+            checkpoint: meta.map_or(0, |meta| meta.applied_lsn.0),
+            tables: Table::ALL.into_iter().map(|table| (table.name(), rows(table))).collect(),
+            logs: segments.map(|s| format!("{}: {} bytes", s.file, s.bytes)).collect(),
+        }
+    }
+
+    /// One that was opened, and stopped again.
+    fn opened(store: &Store, problems: u64) -> Tested {
+        let line = |line: SegmentLine| {
+            format!("{}: {} bytes, {}", line.segment.file, line.segment.bytes, line.kept_for.join("; "))
+        };
+        Tested {
+            problems,
+            state: "recovered",
+            store_id: store.store_id().to_string(),
+            epoch: store.epoch().0,
+            checkpoint: store.checkpoint_lsn().0,
+            tables: store.database_rows().into_iter().map(|(table, rows)| (table.name(), rows)).collect(),
+            logs: store.segments().into_iter().map(line).collect(),
+        }
+    }
+
+    fn show(&self, last: &Report) {
+        println!("state: {}", self.state);
+        println!("last start: {}", last.summary());
+        println!("store id: {}", self.store_id);
+        println!("epoch: {}", self.epoch);
+        println!("checkpoint LSN: {}", self.checkpoint);
+        for (table, rows) in &self.tables {
+            println!("table {table}: {rows} rows");
+        }
+        for log in &self.logs {
+            println!("log {log}");
+        }
+    }
+}
+
+/// Every row and every rule between tables; the number of faults, each named on stderr.
+pub(super) fn problems_of(view: &View) -> Result<u64, Ended> {
     let rows = db::check(view.database(), &mut |_| true);
     for f in &rows.findings {
-        eprintln!(
-            "storedd: {} table {}, {}: {}: found {}, expected {}",
-            f.file,
-            f.table.name(),
-            f.key,
-            f.what,
-            f.found,
-            f.expected
-        );
+        let (file, table) = (&f.file, f.table.name());
+        eprintln!("storedd: {file} table {table}, {}: {}: found {}, expected {}", f.key, f.what, f.found, f.expected);
     }
-    let rules = crate::model::check::check(&view)?;
+    let rules = crate::model::check::check(view)?;
     for finding in &rules.findings {
         eprintln!("storedd: {finding}");
     }
-    if args.verbose && !args.json {
-        println!("checked {} rows", rows.rows);
-    }
     Ok(rows.total + rules.total)
-}
-
-fn print_state(store: &store::Store, report: &Report) {
-    println!("state: {}", if report.replayed == 0 { "clean" } else { "recovered" });
-    println!("last start: {}", report.summary());
-    println!("store id: {}", store.store_id());
-    println!("epoch: {}", store.epoch());
-    println!("checkpoint LSN: {}", store.checkpoint_lsn());
-    for (table, rows) in store.database_rows() {
-        println!("table {}: {rows} rows", table.name());
-    }
-    for line in store.segments() {
-        println!("log {}: {} bytes, {}", line.segment.file, line.segment.bytes, line.kept_for.join("; "));
-    }
 }

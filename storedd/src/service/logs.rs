@@ -58,10 +58,10 @@ impl Wanted {
 
 /// What is known of the log of a running store. A record that is being written while it is looked at may look broken,
 /// so a problem counts only if it is still there at a second look.
-fn survey(store: &Store) -> Result<Survey, StoreError> {
+fn survey(store: &Store, depth: Depth) -> Result<Survey, StoreError> {
     let look = || {
         let proof = wal::Proof { control: None, applied_lsn: None };
-        wal::survey(&*store.disks().log, store.store_id(), proof, Depth::All)
+        wal::survey(&*store.disks().log, store.store_id(), proof, depth)
     };
     let first = look()?;
     if first.problems().is_empty() { Ok(first) } else { look() }
@@ -85,7 +85,7 @@ impl Daemon {
 
     pub(super) fn log_verify(&self) -> Result<Reply, Failure> {
         let store = self.store()?;
-        let survey = survey(store).map_err(|e| failure(&e))?;
+        let survey = survey(store, Depth::All).map_err(|e| failure(&e))?;
         let live = || survey.segments.iter().filter(|s| s.live());
         let findings = survey.problems().into_iter().map(|problem| match problem {
             StoreError::Corrupt { file, offset, what, found, expected } => {
@@ -109,17 +109,13 @@ impl Daemon {
     pub(super) fn log_dump(&self, wanted: &Wanted, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         let store = self.store()?;
         let published = store.published_lsn();
-        let survey = survey(store).map_err(|e| failure(&e))?;
+        let survey = survey(store, Depth::From(Lsn(wanted.from.0 - 1))).map_err(|e| failure(&e))?;
         let mut listing = Listing::new(Reply::Records, parts);
-        let Some(first) = survey.segments.iter().filter(|s| s.live()).find_map(|s| s.known()) else {
-            return Ok(listing.finish());
-        };
-        let base = Lsn(first.first_lsn.0 - 1);
-        let from = base.max(Lsn(wanted.from.0 - 1));
-        let to = survey.reach(first.epoch, base).lsn.min(wanted.to).min(published);
+        // What is not acknowledged yet is not shown.
+        let (from, to) = (Lsn(wanted.from.0 - 1), wanted.to.min(published));
         let mut stopped = None;
-        let outcome = wal::replay(&*store.disks().log, &survey, first.epoch, base, to, &mut |record| {
-            if record.lsn <= from || record.time < wanted.since || stopped.is_some() {
+        let outcome = wal::records(&*store.disks().log, &survey, from, to, &mut |record| {
+            if record.time < wanted.since || stopped.is_some() {
                 return Ok(());
             }
             if let Some(line) = dump(record, wanted)? {

@@ -103,7 +103,7 @@ impl Daemon {
             keeper: OnceLock::new(),
             backups: OnceLock::new(),
             started_with: OnceLock::new(),
-            progress: Mutex::new(Progress { phase: "start", done: 0.0 }),
+            progress: Mutex::new(Progress::of("start", 0.0)),
             draining: AtomicBool::new(false),
             poison_told: AtomicBool::new(false),
             events,

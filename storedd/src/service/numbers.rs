@@ -32,7 +32,7 @@ impl Daemon {
     fn fill_progress(&self, status: &mut proto::Status) {
         let progress = *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         status.percent = percent(&progress);
-        status.last_start = format!("{}: {:.0} %", progress.phase, progress.done * 100.0);
+        status.last_start = progress.to_string();
         if progress.done > 0.01 {
             status.eta = Some(status.uptime / progress.done - status.uptime);
         }

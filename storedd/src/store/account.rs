@@ -1,27 +1,46 @@
 //! What a start tells of itself: the report before anything is given up, what is lost, how long each part took.
 
-use super::decision::{Decision, Verdict};
-use super::recovery::Found;
-use super::report::{Lost, Report};
+use super::decision::{Candidate, Decision, Verdict};
+use super::look::Found;
+use super::report::{Finding, Lost, Report};
 use super::{Disks, Parts};
 use crate::env::Env;
 use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Table};
-use crate::wal::{self, Kind};
+use crate::wal::{self, Kind, Reach};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What can be said before anything is done.
 pub(super) fn begin_report(disks: &Disks, found: &Found, decision: &Decision, now: Micros) -> Report {
-    Report {
+    let mut report = Report {
         started: super::rfc3339(now),
         decision: decision.verdict.name().to_owned(),
         base: decision.candidate.origin.name(),
         base_lsn: decision.candidate.base_lsn.0,
         reached_lsn: decision.candidate.reach.0,
         findings: found.findings.clone(),
-        lost: decision.lost.map(|(from, to)| lost(disks, found, decision, from, to)),
         ..Report::default()
+    };
+    let behind = decision.lost.map(|(from, to)| lost(disks, found, decision, from, to));
+    match decision.verdict {
+        Verdict::Until => report.findings.extend(behind.map(|lost| set_aside(disks, &lost))),
+        _ => report.lost = behind,
+    }
+    report
+}
+
+/// What a person has given up is not lost: it was asked for, and is kept.
+fn set_aside(disks: &Disks, behind: &Lost) -> Finding {
+    let mut what = format!("set aside as was asked: {} transactions", behind.transactions);
+    if !behind.mailboxes.is_empty() {
+        what.push_str(&format!(", in {}", behind.mailboxes.join(", ")));
+    }
+    Finding {
+        r#where: format!("LSN {} to {}", behind.from_lsn, behind.to_lsn),
+        what,
+        expected: format!("kept in {}", disks.log.display(wal::QUARANTINE)),
+        found: "records behind the point".to_owned(),
     }
 }
 
@@ -30,7 +49,8 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
     let mut mailboxes = BTreeSet::new();
     let mut readable = 0;
     if let Some(survey) = &found.survey {
-        let reach = survey.reach(decision.candidate.epoch, decision.candidate.base_lsn);
+        let Candidate { epoch, base_lsn, reach: lsn, .. } = decision.candidate;
+        let reach = Reach { lsn, ..survey.reach(epoch, base_lsn) };
         let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
             readable += u64::from(record.kind == Kind::Transaction);
             record.for_each_change(&mut |change| {
@@ -69,6 +89,8 @@ pub(super) fn finish_report(
         Verdict::Lossy => &["recover --report"],
         // Nothing is lost; but what has damaged the database may have damaged more.
         Verdict::Rollback | Verdict::Rebuild => &["snapshot verify --all"],
+        // Older snapshots lead to the history that was left.
+        Verdict::Until => &["snapshot take --verify"],
         _ => &[],
     };
     report.next_steps.extend(steps.iter().map(|step| format!("storectl {named}{step}")));

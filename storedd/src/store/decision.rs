@@ -10,14 +10,16 @@
 //! | nothing of a store | first start | first start |
 //! | live, log reaches all that is known, tail clean | go on (`clean` if nothing is to be replayed, else `replay`) | same |
 //! | live, the same, torn tail | cut the tail, `replay` | same |
-//! | live bad or gone, another candidate reaches all that is known | `rollback` (snapshot) or `rebuild` (empty): nothing is lost | refused: names the file |
+//! | live holds all that is known, and the log before it is bad at its end | go on in a new epoch, nothing is lost | same if the stop was clean, else refused |
+//! | live bad or gone, another candidate reaches all that is known | `rollback` (snapshot) or `rebuild` (empty): nothing is lost | refused: names the file; with `--catastrophic` the same |
 //! | no candidate reaches all that is known | `lossy` with the best, in a new epoch; with `hold`: read-only | refused: names the files |
 //! | the same, and a place of snapshots cannot be read | refused: what is there may lose nothing | refused |
 //! | a manual recovery failed before and nothing was accepted since | read-only | decides anew |
 //!
-//! `accept_loss` turns `hold` and the refusals of a manual recovery into the lossy decision.
+//! `accept_loss` turns `hold` and the refusals of a manual recovery into the lossy decision. A point in time
+//! (`until`, see [`super::until`]) is not decided here: a person has.
 
-use crate::error::exit;
+use crate::error::{StoreError, exit};
 use crate::lsn::{Epoch, Lsn};
 
 /// Which database is taken.
@@ -64,14 +66,25 @@ pub struct Candidate {
     pub reach: Lsn,
     /// Nothing proves that there once was more behind it.
     pub whole: bool,
+    /// The log can go on behind it; else it goes on in a new epoch, also where nothing is lost.
+    pub resumes: bool,
 }
 
 impl Candidate {
     /// The empty database, from which the log leads to `reach`.
     #[must_use]
     pub fn empty(reach: Lsn, whole: bool) -> Candidate {
-        Candidate { origin: Origin::Empty, base_lsn: Lsn::ZERO, epoch: Epoch(0), reach, whole }
+        Candidate { origin: Origin::Empty, base_lsn: Lsn::ZERO, epoch: Epoch(0), reach, whole, resumes: whole }
     }
+}
+
+/// What is wrong with a file that must be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// It is not there; its path.
+    Missing(String),
+    /// It is no good; file, place and reason.
+    Damaged(String),
 }
 
 /// What was found, reduced to what the decision needs.
@@ -80,14 +93,16 @@ pub struct Evidence {
     /// No marker, no database, no log: a directory that never was a store.
     pub fresh: bool,
     /// Why the live database cannot be taken; `None` if it can.
-    pub live_problem: Option<String>,
+    pub live_problem: Option<Problem>,
+    /// What is wrong with the control file; without it nobody knows what came last.
+    pub control_problem: Option<Problem>,
     /// All candidates; snapshots newest first. The empty database is always one of them.
     pub candidates: Vec<Candidate>,
     /// The highest LSN that anything names.
     pub known: Lsn,
-    /// Files that must be there and are not.
+    /// Log files that are needed and are not there.
     pub missing: Vec<String>,
-    /// Damaged files, each with place and reason.
+    /// Damaged places of the log that keep it from leading on.
     pub damaged: Vec<String>,
     /// Places of snapshots that could not be read: what is there might lead further.
     pub unreadable: Vec<String>,
@@ -98,7 +113,7 @@ pub struct Evidence {
 }
 
 /// How to decide where there is a choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// A manual `recover` or `test`: refuses what a start would work around.
     pub strict: bool,
@@ -106,6 +121,8 @@ pub struct Policy {
     pub hold_on_loss: bool,
     /// `--accept-loss`.
     pub accept_loss: bool,
+    /// `--catastrophic`: with `strict`, another database may take the place of the live one.
+    pub catastrophic: bool,
 }
 
 /// What kind of start this is.
@@ -123,6 +140,8 @@ pub enum Verdict {
     Rebuild,
     /// Take the best there is; something is lost.
     Lossy,
+    /// The store as it was at a point that a person named; what came later is set aside.
+    Until,
     /// As lossy, or after a failed recovery: read-only, nothing is changed, a person decides.
     Hold,
 }
@@ -138,6 +157,7 @@ impl Verdict {
             Verdict::Rollback => "rollback",
             Verdict::Rebuild => "rebuild",
             Verdict::Lossy => "lossy",
+            Verdict::Until => "until",
             Verdict::Hold => "hold",
         }
     }
@@ -169,6 +189,12 @@ pub struct Refusal {
     pub exit: u8,
 }
 
+impl From<Refusal> for StoreError {
+    fn from(Refusal { message, hint, exit }: Refusal) -> StoreError {
+        StoreError::Refused { message, hint, exit }
+    }
+}
+
 /// Decides.
 ///
 /// # Errors
@@ -179,12 +205,13 @@ pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> 
         return Ok(Decision { verdict: Verdict::FirstStart, candidate: empty, lost: None, cut: false, fork: false });
     }
     let strict = policy.strict && !policy.accept_loss;
-    if strict && (evidence.live_problem.is_some() || !evidence.missing.is_empty() || !evidence.damaged.is_empty()) {
-        return Err(refuse_strict(evidence));
-    }
     let candidate = best(&evidence.candidates).cloned().unwrap_or(empty);
     let lost = loss(&candidate, evidence.known);
-    if strict && lost.is_some() {
+    let log_is_bad = !evidence.missing.is_empty() || !evidence.damaged.is_empty();
+    // With --catastrophic what is bad of the database, or of the log before the one that is taken, is no obstacle.
+    let around = policy.catastrophic && candidate.resumes;
+    let in_the_way = !around && (evidence.live_problem.is_some() || log_is_bad);
+    if strict && (in_the_way || evidence.control_problem.is_some() || lost.is_some()) {
         return Err(refuse_strict(evidence));
     }
     let hold =
@@ -202,7 +229,8 @@ pub fn decide(evidence: &Evidence, policy: Policy) -> Result<Decision, Refusal> 
         (Origin::Snapshot(_), None) => Verdict::Rollback,
         (Origin::Empty, None) => Verdict::Rebuild,
     };
-    Ok(Decision { verdict, candidate, lost, cut: evidence.torn, fork: lost.is_some() })
+    let fork = lost.is_some() || !candidate.resumes;
+    Ok(Decision { verdict, candidate, lost, cut: evidence.torn, fork })
 }
 
 /// The candidate with the highest reach; on a tie live, then the first (newest) snapshot, then empty.
@@ -239,22 +267,49 @@ fn refuse_unreadable(evidence: &Evidence) -> Refusal {
 }
 
 fn refuse_strict(evidence: &Evidence) -> Refusal {
-    let mut parts = Vec::new();
-    if !evidence.missing.is_empty() {
-        parts.push(format!("missing: {}", evidence.missing.join(", ")));
+    let files = [&evidence.control_problem, &evidence.live_problem].into_iter().flatten();
+    let mut missing = Vec::new();
+    let mut damaged = Vec::new();
+    for problem in files {
+        match problem {
+            Problem::Missing(file) => missing.push(file.clone()),
+            Problem::Damaged(what) => damaged.push(what.clone()),
+        }
     }
-    parts.extend(evidence.live_problem.iter().filter(|_| evidence.missing.is_empty()).cloned());
-    parts.extend(evidence.damaged.iter().cloned());
-    if parts.is_empty() {
-        parts.push(format!("changes up to LSN {} were durable and cannot be reached", evidence.known));
-    }
-    let hint = if evidence.missing.is_empty() {
-        "put an undamaged copy of the named file in place and run the same command again, or accept the loss: \
-         storedd recover --accept-loss --yes"
-    } else {
-        "put the named files back and run the same command again, or accept the loss: storedd recover --accept-loss --yes"
+    missing.extend(evidence.missing.iter().cloned());
+    damaged.extend(evidence.damaged.iter().cloned());
+    let message = match (missing.is_empty(), damaged.is_empty()) {
+        (false, _) => format!("missing: {}", missing.join(", ")),
+        (true, false) => damaged.join("; "),
+        (true, true) => format!("changes up to LSN {} were durable and cannot be reached", evidence.known),
     };
-    Refusal { message: parts.join("; "), hint: hint.to_owned(), exit: exit::DAMAGED }
+    Refusal { message, hint: way_on(evidence, missing.is_empty()).to_owned(), exit: exit::DAMAGED }
+}
+
+/// The next command after a refusal.
+fn way_on(evidence: &Evidence, nothing_missing: bool) -> &'static str {
+    let whole = best(&evidence.candidates).is_some_and(|c| c.whole) && evidence.control_problem.is_none();
+    let live = evidence.candidates.iter().any(|c| c.origin == Origin::Live);
+    match (whole, nothing_missing) {
+        (true, _) if !live => {
+            "nothing is lost: the database can be made again from what is there: storedd recover --catastrophic"
+        }
+        (true, _) if evidence.candidates.iter().any(|c| c.whole && c.origin != Origin::Live) => {
+            "put the named files back and run the same command again, or take a snapshot and the log behind it, which loses \
+             nothing: storedd recover --catastrophic"
+        }
+        (_, false) if live => {
+            "put the named files back and run the same command again; if they are gone for good, see what would be lost: \
+             storedd log reset --dry-run"
+        }
+        (_, false) => {
+            "put the named files back and run the same command again, or accept the loss: storedd recover --accept-loss --yes"
+        }
+        (_, true) => {
+            "put an undamaged copy of the named file in place and run the same command again, or accept the loss: \
+             storedd recover --accept-loss --yes"
+        }
+    }
 }
 
 #[cfg(test)]
@@ -262,7 +317,14 @@ mod tests {
     use super::*;
 
     fn candidate(origin: Origin, base: u64, reach: u64) -> Candidate {
-        Candidate { origin, base_lsn: Lsn(base), epoch: Epoch(0), reach: Lsn(reach), whole: reach == 100 }
+        Candidate {
+            origin,
+            base_lsn: Lsn(base),
+            epoch: Epoch(0),
+            reach: Lsn(reach),
+            whole: reach == 100,
+            resumes: reach == 100,
+        }
     }
 
     /// Every combination of what can be found and asked.
@@ -277,14 +339,19 @@ mod tests {
                     candidates
                         .extend(snapshots.iter().map(|(b, r)| candidate(Origin::Snapshot(format!("s{b}")), *b, *r)));
                     candidates.push(candidate(Origin::Empty, 0, empty_reach));
-                    for bits in 0..1_u32 << 8 {
+                    for bits in 0..1_u32 << 11 {
                         let bit = |n: u32| bits >> n & 1 > 0;
                         let named =
                             |n: u32, what: &str| bit(n).then(|| what.to_owned()).into_iter().collect::<Vec<_>>();
+                        let mut candidates = candidates.clone();
+                        // A database that holds everything, and a log that cannot go on behind it.
+                        candidates[0].resumes &= !(bit(10) && live == Some((100, 100)));
+                        let gone = || Problem::Missing("mboxlist.redb".to_owned());
                         let evidence = Evidence {
                             fresh: false,
-                            live_problem: live.is_none().then(|| "mboxlist.redb: bad".to_owned()),
-                            candidates: candidates.clone(),
+                            live_problem: live.is_none().then(gone),
+                            control_problem: bit(8).then(|| Problem::Missing("CONTROL".to_owned())),
+                            candidates,
                             known: Lsn(100),
                             missing: named(0, "log.0000000002"),
                             damaged: named(1, "log.0000000003: record at 4096"),
@@ -292,7 +359,8 @@ mod tests {
                             torn: bit(3),
                             failed_before: bit(4),
                         };
-                        let policy = Policy { strict: bit(5), hold_on_loss: bit(6), accept_loss: bit(7) };
+                        let (strict, hold_on_loss, accept_loss, catastrophic) = (bit(5), bit(6), bit(7), bit(9));
+                        let policy = Policy { strict, hold_on_loss, accept_loss, catastrophic };
                         out.push((evidence, policy));
                     }
                 }
@@ -305,7 +373,7 @@ mod tests {
     #[test]
     fn the_table_is_total_and_its_rules_hold() {
         let domain = domain();
-        assert_eq!(domain.len(), 6 * 5 * 3 * 256);
+        assert_eq!(domain.len(), 6 * 5 * 3 * (1 << 11));
         let mut seen = std::collections::BTreeMap::new();
         for (evidence, policy) in &domain {
             let context = format!("{evidence:?} {policy:?}");
@@ -328,7 +396,7 @@ mod tests {
                             assert_eq!(first.unwrap().origin.name(), *id, "the newest of equals: {context}");
                         }
                         assert_eq!(decision.lost.is_some(), !decision.candidate.whole, "{context}");
-                        assert_eq!(decision.fork, decision.lost.is_some(), "{context}");
+                        assert_eq!(decision.fork, decision.lost.is_some() || !decision.candidate.resumes, "{context}");
                         assert_eq!(decision.cut, evidence.torn, "{context}");
                         assert!(policy.accept_loss || !evidence.failed_before || policy.strict, "{context}");
                         assert!(decision.lost.is_none() || policy.accept_loss || !policy.hold_on_loss, "{context}");
@@ -340,7 +408,10 @@ mod tests {
                         assert_eq!(decision.candidate.origin, Origin::Live, "{context}");
                     }
                     if strict {
-                        assert!(evidence.missing.is_empty() && evidence.damaged.is_empty(), "{context}");
+                        let bad = !evidence.missing.is_empty() || !evidence.damaged.is_empty();
+                        let around = policy.catastrophic && decision.candidate.resumes;
+                        assert!(around || (!bad && evidence.live_problem.is_none()), "{context}");
+                        assert!(evidence.control_problem.is_none(), "{context}");
                         assert_eq!(decision.lost, None, "{context}");
                     }
                 }
@@ -367,7 +438,7 @@ mod tests {
     #[test]
     fn a_directory_that_never_was_a_store_is_a_first_start() {
         let evidence = Evidence { fresh: true, ..Evidence::default() };
-        let policy = Policy { strict: false, hold_on_loss: true, accept_loss: false };
+        let policy = Policy { hold_on_loss: true, ..Policy::default() };
         assert_eq!(decide(&evidence, policy).unwrap().verdict, Verdict::FirstStart);
     }
 }

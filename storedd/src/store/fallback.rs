@@ -1,7 +1,7 @@
 //! Snapshots that can take the place of a database that is bad or gone.
 //!
 //! # Operation
-//! A start reads no snapshot as long as the live database is good and the log behind it leads on ([`super::recovery::look`]).
+//! A start reads no snapshot as long as the live database is good and the log behind it leads on ([`super::look::look`]).
 //! Otherwise the texts of all of them are read; from what they say and from the survey of the log follows how far each would lead.
 //! Then they are looked at to the last byte, furthest reach first, newest first among equals, until one passes: no other could
 //! win against it. Whatever is passed over before that is a finding.
@@ -14,11 +14,11 @@
 //! * Looking changes nothing (I7).
 
 use super::Disks;
-use super::recovery::{OnProgress, Progress};
+use super::look::{OnProgress, Progress};
 use super::report::Finding;
 use crate::db::{self, Db};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, StoreId};
+use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::snapshot::{DB_FILE, Depth, Manifest, Shelf, Snapshot};
 use crate::wal::{Reach, Stop, Survey};
 use std::cmp::Reverse;
@@ -97,6 +97,18 @@ impl Snapshots {
         self.listed.iter().filter_map(|l| l.snapshot.manifest.as_ref()).map(|m| m.lsn).max()
     }
 
+    /// Epoch and LSN of each one that may be chosen by what its texts say.
+    pub(super) fn places(&self) -> Vec<(Epoch, Lsn)> {
+        let valid = self.listed.iter().filter(|l| l.snapshot.valid);
+        valid.filter_map(|l| l.snapshot.manifest.as_ref()).map(|m| (m.epoch, m.lsn)).collect()
+    }
+
+    /// The highest LSN of those that were taken by `time`.
+    pub(super) fn last_by(&self, time: Micros) -> Option<Lsn> {
+        let valid = self.listed.iter().filter(|l| l.snapshot.valid);
+        valid.filter_map(|l| l.snapshot.manifest.as_ref()).filter(|m| m.time <= time).map(|m| m.lsn).max()
+    }
+
     /// The best one of those that are `wanted`: which leads furthest, and of these the newest.
     pub(super) fn choose(self, survey: &Survey, wanted: &dyn Fn(&Manifest) -> bool, progress: &OnProgress) -> Fallback {
         let Snapshots { listed, unreadable, findings } = self;
@@ -171,7 +183,7 @@ fn may_be_chosen<'s>(snapshot: &'s Snapshot, survey: &Survey) -> Result<(&'s Man
 
 /// Looks at every byte, and at the database as at one that nobody knows.
 fn examine(shelf: &Shelf, id: &str, store: StoreId, progress: &OnProgress) -> Result<(Manifest, db::Examined)> {
-    progress(Progress { phase: "snapshot", done: 0.0 });
+    progress(Progress::of("snapshot", 0.0));
     let Snapshot { manifest, valid, problems, .. } = shelf.read(id, Depth::Bytes)?;
     if let Some(problem) = problems.into_iter().next() {
         return Err(problem);
@@ -180,7 +192,7 @@ fn examine(shelf: &Shelf, id: &str, store: StoreId, progress: &OnProgress) -> Re
         return Err(not_this("it changed while it was looked at", "a snapshot that nobody changes"));
     };
     let progress = progress.clone();
-    let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "snapshot", done }));
+    let told: db::Progress = Arc::new(move |done| progress(Progress::of("snapshot", done)));
     let path = shelf.path(id, DB_FILE);
     let examined = Db::examine_for_open(shelf.disk(), &path, Some(store), Some(told))?;
     let meta = &examined.meta;

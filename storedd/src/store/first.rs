@@ -46,25 +46,33 @@ pub(super) fn first_start(
 /// Without a marker there may be the leftovers of an interrupted first start, which are put aside, but nothing of a
 /// store that was in use: then the marker is missing, and that is an error.
 fn refuse_leftovers(disks: &Disks) -> Result<()> {
-    let database = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", DB_FILE, e))?;
-    let used_db = database.is_some()
-        && Db::examine(&disks.db, DB_FILE, None, None)
-            .map_or(true, |meta| meta.applied_lsn > Lsn::ZERO || meta.rows() > 0);
-    let segments: Vec<String> = match disks.log.list("") {
-        Ok(entries) => entries.into_iter().map(|e| e.name).filter(|n| wal::file_number(n).is_some()).collect(),
-        Err(e) => return Err(StoreError::io("list", disks.log.display(""), e)),
-    };
-    let first = wal::file_name(1);
-    if used_db || segments.iter().any(|s| *s != first) || has_records(disks, &segments)? {
+    if is_in_use(disks)? {
         return Err(StoreError::Missing { files: vec![disks.data.display(marker::FILE)] });
     }
-    for file in segments {
+    for file in segments(disks)? {
         remove_if_there(&*disks.log, &file)?;
     }
     for file in [DB_FILE.to_owned(), format!("{DB_FILE}.new")] {
         remove_if_there(&*disks.db, &file)?;
     }
     Ok(())
+}
+
+/// True if there is more than an interrupted first start can have left: a database or a log that holds anything. Changes
+/// nothing (I7).
+pub(super) fn is_in_use(disks: &Disks) -> Result<bool> {
+    let database = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", DB_FILE, e))?;
+    let used_db = database.is_some()
+        && Db::examine(&disks.db, DB_FILE, None, None)
+            .map_or(true, |meta| meta.applied_lsn > Lsn::ZERO || meta.rows() > 0);
+    let segments = segments(disks)?;
+    let first = wal::file_name(1);
+    Ok(used_db || segments.iter().any(|s| *s != first) || has_records(disks, &segments)?)
+}
+
+fn segments(disks: &Disks) -> Result<Vec<String>> {
+    let entries = disks.log.list("").map_err(|e| StoreError::io("list", disks.log.display(""), e))?;
+    Ok(entries.into_iter().map(|e| e.name).filter(|n| wal::file_number(n).is_some()).collect())
 }
 
 /// True if the first segment of a log, of whatever store, holds anything behind its header.

@@ -17,12 +17,13 @@ use super::Disks;
 use super::ids::UIDVALIDITY_COUNTED_MAX;
 use super::report::Finding;
 use super::view::{Base, View};
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, StoreId};
 use crate::model::rows::{MailboxView, PastRow, Row, TombstoneRow, UserRow, split};
 use crate::model::{Change, Rows, Table};
 use crate::planted::{self, Bug};
-use crate::wal::{CONTROL_FILE, Control, ControlState, Loaded};
+use crate::wal::{self, CONTROL_FILE, Control, ControlState, Loaded, Survey};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -51,6 +52,19 @@ impl Used {
         if let Change::Put { table, key, row } = change {
             // What cannot be decoded is reported by those who need it.
             let _ = self.row(*table, key, row);
+        }
+    }
+
+    /// Takes every record behind `lsn` into account that can be read.
+    pub(super) fn records_behind(&mut self, log: &dyn Disk, survey: &Survey, lsn: Lsn) {
+        let each = &mut |record: &wal::RecordRef<'_>| {
+            record.for_each_change(&mut |change| {
+                self.change(&change);
+                Ok(())
+            })
+        };
+        if let Err(e) = wal::records(log, survey, lsn, Lsn(u64::MAX), each) {
+            tracing::warn!(event = "salvage", error = %e, "not all records that are given up could be looked at");
         }
     }
 
@@ -97,6 +111,12 @@ impl Used {
             })?;
         }
         undecodable.map_or(Ok(used), Err)
+    }
+
+    /// Both.
+    fn and(mut self, other: Used) -> Used {
+        self.numbers(other.object_id, other.uidvalidity);
+        self
     }
 
     fn above(self, state: &ControlState) -> bool {
@@ -155,12 +175,12 @@ pub(super) fn open_control(
 ) -> Result<(Control, Option<Finding>)> {
     let Some(state) = state else {
         let mut state = ControlState::new(store_id);
-        Used::all(base)?.raise(&mut state);
+        Used::all(base)?.and(replayed).raise(&mut state);
         return Ok((Control::create(&*disks.data, state)?, None));
     };
     // The database holds no number from behind the checkpoint that the file names, unless the file is older than it: by
     // one crash between the two, or by years.
-    let used = if database > state.checkpoint_lsn { Used::all(base)? } else { replayed };
+    let used = if database > state.checkpoint_lsn { Used::all(base)?.and(replayed) } else { replayed };
     let old = used.above(&state) && !planted::on(Bug::ControlNotReservedAhead);
     let finding = old.then(|| Finding {
         r#where: disks.data.display(CONTROL_FILE),

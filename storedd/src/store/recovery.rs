@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  1  take the lock                                   one owner; a dead owner's lock is free
-//!  2  read the marker                                 which store, which layout
-//!  3  look at the control file, database, log         evidence; not one byte is written
+//!  2  read the marker                                 which store, which layout; see `identity`
+//!  3  look at the control file, database, log         evidence; not one byte is written, see `look`
 //!     and, where they do not suffice, the snapshots   see `fallback`
 //!  4  decide                                          pure, see `decision`
 //!     say what is lost, if anything is                a report, before anything is given up
@@ -17,28 +17,27 @@
 
 use super::account::{Phases, begin_report, finish_report};
 use super::commit::Planner;
-use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Verdict};
-use super::fallback::{Chosen, Fallback, Snapshots};
+use super::decision::{self, Candidate, Decision, Origin, Policy, Verdict};
 use super::first::first_start;
 use super::ids::IdSource;
-use super::marker::Marker;
+use super::look::{Found, OnProgress, look};
 use super::marks;
 use super::repair;
 use super::replace;
 use super::replay::{Replay, Replayed};
-use super::report::{Finding, Report};
+use super::report::Report;
 use super::view::Base;
 use super::{Disks, Options, Parts, Store};
-use crate::db::{self, Db};
+use crate::db::Db;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::lsn::{Lsn, Micros, StoreId};
 use crate::model::rows::{PartitionRow, Row};
 use crate::model::{Rows, Table};
 use crate::partition::{PartitionId, Partitions, places};
 use crate::planted::{self, Bug};
-use crate::wal::{self, Control, ControlState, Depth, Reach, Settings, Stop, Survey};
+use crate::wal::{self, Control, Settings, Stop};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -48,39 +47,6 @@ pub(crate) const DB_FILE: &str = "mboxlist.redb";
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Left by a manual recovery that failed; outside `mboxlist/` so that putting files back does not remove it.
 pub(crate) const FAILED_MARK: &str = "failed-recovery";
-
-/// Bad places of the log that a report names.
-const FINDINGS_MAX: usize = 100;
-
-/// How far a start is, for `status`, systemd and a person who waits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// `database`, `log`, `snapshot`, `copy`, `replay`.
-    pub phase: &'static str,
-    /// Done, 0.0 to 1.0, within the phase.
-    pub done: f64,
-}
-
-/// Told about progress now and then.
-pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
-
-/// What lies there, collected without writing.
-pub struct Found {
-    marker: Option<Marker>,
-    control: Option<ControlState>,
-    /// What is wrong if this is a store without a control file.
-    control_gone: Option<StoreError>,
-    live: Option<Result<db::Examined>>,
-    pub(super) survey: Option<Survey>,
-    pub(super) findings: Vec<Finding>,
-    /// What may take the database's place; nothing was looked for as long as it is good and the log behind it leads on.
-    fallback: Option<Chosen>,
-    /// The highest LSN of which a snapshot says that it was durable, if they were looked at.
-    proven: Lsn,
-    /// Places of snapshots that could not be read.
-    unreadable: Vec<String>,
-    failed_before: bool,
-}
 
 /// Takes the store lock; the owner's pid is named if another process has it.
 ///
@@ -108,194 +74,7 @@ fn owner_of(e: &std::io::Error) -> String {
     if pid.is_empty() { "unknown".to_owned() } else { pid }
 }
 
-/// Collects the evidence; changes nothing (I7).
-///
-/// # Errors
-/// What a start cannot work around: unreadable disks, foreign or newer files.
-pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
-    let marker = Marker::read(&*disks.data)?;
-    let loaded = Control::load(&*disks.data)?;
-    let mut findings: Vec<Finding> = loaded.problems.iter().map(Finding::of).collect();
-    progress(Progress { phase: "database", done: 0.0 });
-    let live = look_at_database(disks, marker.as_ref(), progress)?;
-    match (&live, &marker) {
-        (Some(Err(e)), _) => findings.push(Finding::of(e)),
-        (None, Some(_)) => findings.push(Finding::of(&StoreError::Missing { files: vec![disks.db.display(DB_FILE)] })),
-        _ => {}
-    }
-    progress(Progress { phase: "log", done: 0.0 });
-    let control_gone = marker.as_ref().and_then(|_| marks::gone(disks, &loaded));
-    if let Some(e @ StoreError::Missing { .. }) = &control_gone {
-        findings.push(Finding::of(e));
-    }
-    let failed_before = disks.data.stat(FAILED_MARK).map_err(|e| StoreError::io("stat", FAILED_MARK, e))?.is_some();
-    let (control, survey, unreadable) = (loaded.state, None, Vec::new());
-    let mut found = Found {
-        marker,
-        control,
-        control_gone,
-        live,
-        survey,
-        findings,
-        fallback: None,
-        proven: Lsn::ZERO,
-        unreadable,
-        failed_before,
-    };
-    if let Some(marker) = found.marker {
-        found.look_at_log(disks, marker.store_id, progress)?;
-    }
-    Ok(found)
-}
-
-fn look_at_database(
-    disks: &Disks,
-    marker: Option<&Marker>,
-    progress: &OnProgress,
-) -> Result<Option<Result<db::Examined>>> {
-    let there = disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", disks.db.display(DB_FILE), e))?;
-    match there {
-        None => return Ok(None),
-        // The database itself may be whole behind it: neither followed, for a rename would replace the link, nor given up.
-        Some(entry) if entry.kind == crate::disk::Kind::Symlink => {
-            return Err(StoreError::io("open", disks.db.display(DB_FILE), rustix::io::Errno::LOOP.into()));
-        }
-        Some(_) => {}
-    }
-    let progress = progress.clone();
-    let told: db::Progress = Arc::new(move |done| progress(Progress { phase: "database", done }));
-    let examined = Db::examine_for_open(&disks.db, DB_FILE, marker.map(|m| m.store_id), Some(told));
-    match examined {
-        // A start does not work around these: the file is fine, it is the disk, the program or the place that is not.
-        Err(e @ (StoreError::Io { .. } | StoreError::Foreign { .. })) => Err(e),
-        examined => Ok(Some(examined)),
-    }
-}
-
-impl Found {
-    /// Surveys the log; and, where the database and the log do not suffice, looks for a snapshot.
-    fn look_at_log(&mut self, disks: &Disks, store_id: StoreId, progress: &OnProgress) -> Result<()> {
-        marks::refuse_foreign(disks, self.control.as_ref(), store_id)?;
-        let database = self.live_meta().map(|meta| (meta.epoch, meta.applied_lsn));
-        // What a snapshot holds was durable: the survey is told before it judges an end of the log as torn.
-        let mut snapshots = database.is_none().then(|| Snapshots::read(disks, store_id));
-        let proven = snapshots.as_ref().and_then(Snapshots::proven);
-        let applied_lsn = database.map(|(_, lsn)| lsn).max(proven);
-        let proof = wal::Proof { control: self.control.clone(), applied_lsn };
-        let mut survey = wal::survey(&*disks.log, store_id, proof, Depth::All)?;
-        wal::accept(&survey)?;
-        if let Some((epoch, lsn)) = database.filter(|(epoch, lsn)| !survey.reach(*epoch, *lsn).whole()) {
-            self.findings.push(Finding {
-                r#where: disks.db.display(DB_FILE),
-                what: "the log does not lead on from the database".to_owned(),
-                expected: "the whole log behind it".to_owned(),
-                found: format!("a database at LSN {lsn} of epoch {epoch}"),
-            });
-            let all = Snapshots::read(disks, store_id);
-            survey.proof.applied_lsn = survey.proof.applied_lsn.max(all.proven());
-            snapshots = Some(all);
-        }
-        self.findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
-        if let Some(snapshots) = snapshots {
-            self.proven = snapshots.proven().unwrap_or_default();
-            let Fallback { chosen, unreadable, findings } = snapshots.choose(&survey, &|_| true, progress);
-            (self.fallback, self.unreadable) = (chosen, unreadable);
-            self.findings.extend(findings);
-        }
-        self.survey = Some(survey);
-        Ok(())
-    }
-
-    /// The evidence, reduced to what the decision needs.
-    #[must_use]
-    pub fn evidence(&self, disks: &Disks) -> Evidence {
-        let Some(survey) = &self.survey else {
-            return Evidence { fresh: true, ..Evidence::default() };
-        };
-        let mut evidence =
-            Evidence { known: survey.highest_lsn(), failed_before: self.failed_before, ..Evidence::default() };
-        match &self.control_gone {
-            Some(StoreError::Missing { files }) => evidence.missing.extend(files.iter().cloned()),
-            Some(e) => evidence.damaged.push(e.to_string()),
-            None => {}
-        }
-        match &self.live {
-            Some(Ok(_)) => {}
-            Some(Err(e)) => evidence.live_problem = Some(e.to_string()),
-            None => {
-                evidence.missing.push(disks.db.display(DB_FILE));
-                evidence.live_problem = Some(format!("{} is missing", disks.db.display(DB_FILE)));
-            }
-        }
-        evidence.unreadable.clone_from(&self.unreadable);
-        let live = self.live_meta().map(|meta| (Origin::Live, meta.epoch, meta.applied_lsn));
-        let snapshot = self.fallback.as_ref();
-        let snapshot = snapshot.map(|c| (Origin::Snapshot(c.id.clone()), c.manifest.epoch, c.manifest.lsn));
-        let empty = (Origin::Empty, Epoch(0), Lsn::ZERO);
-        for (origin, epoch, base_lsn) in live.into_iter().chain(snapshot).chain([empty]) {
-            let reach = survey.reach(epoch, base_lsn);
-            let whole = reach.whole() && reach.lsn >= self.proven;
-            evidence.candidates.push(Candidate { origin, base_lsn, epoch, reach: reach.lsn, whole });
-        }
-        if let Some(best) = decision::best(&evidence.candidates) {
-            evidence.torn = survey.reach(best.epoch, best.base_lsn).stop == Stop::Torn;
-        }
-        // What a manual recovery names: what keeps the database from going on; where there is none, the best in its place.
-        let named = evidence.candidates.iter().find(|c| c.origin == Origin::Live);
-        if let Some(Candidate { epoch, base_lsn, .. }) = named.or(decision::best(&evidence.candidates)) {
-            let reach = survey.reach(*epoch, *base_lsn);
-            // Gaps and damage before the checkpoint are no obstacle: recovery needs no log from there (row 32).
-            if !reach.whole() {
-                name_obstacles(&mut evidence, disks, survey, &reach);
-            }
-        }
-        evidence
-    }
-
-    /// Store id, if this is a store.
-    #[must_use]
-    pub fn store_id(&self) -> Option<StoreId> {
-        self.marker.map(|m| m.store_id)
-    }
-
-    /// What is wrong with the control file, if none could be believed.
-    pub(super) fn control_problem(&self) -> Option<&StoreError> {
-        self.control_gone.as_ref()
-    }
-
-    /// What the live database says of itself, if it is good.
-    #[must_use]
-    pub fn live_meta(&self) -> Option<&db::Meta> {
-        self.live.as_ref().and_then(|l| l.as_ref().ok()).map(|examined| &examined.meta)
-    }
-
-    /// What was seen of the log; `None` if this is no store yet.
-    #[must_use]
-    pub fn survey(&self) -> Option<&Survey> {
-        self.survey.as_ref()
-    }
-}
-
-/// Names every file that keeps the log from leading on, and no other (row 29).
-fn name_obstacles(evidence: &mut Evidence, disks: &Disks, survey: &Survey, reach: &Reach) {
-    let mut missing = survey.missing_files();
-    if let Stop::Before { file, .. } = &reach.stop
-        && !missing.contains(file)
-    {
-        missing.insert(0, file.clone());
-    }
-    evidence.missing.extend(missing.iter().map(|f| disks.log.display(f)));
-    evidence
-        .damaged
-        .extend(survey.problems().iter().filter(|p| !matches!(p, StoreError::Missing { .. })).map(ToString::to_string));
-    match &reach.stop {
-        Stop::Behind { last } => evidence.damaged.push(format!("the log ends at LSN {last}, before the database")),
-        Stop::OtherHistory => evidence.damaged.push("the log and the database are of different histories".to_owned()),
-        _ => {}
-    }
-}
-
-/// Opens a store: the whole story.
+/// Opens a store: the whole story of a start.
 ///
 /// # Errors
 /// Lock held, foreign or newer files, unreadable disk, a refusal of the decision. Nothing was changed then.
@@ -310,23 +89,45 @@ pub fn open(
     let clock = Phases::start(&*env);
     let found = look(&disks, progress)?;
     let clock = clock.mark("look");
-    let decision = decision::decide(&found.evidence(&disks), policy).map_err(|r| StoreError::Refused {
-        message: r.message,
-        hint: r.hint,
-        exit: r.exit,
-    })?;
+    let decision = decision::decide(&found.evidence(&disks), policy)?;
     let clock = clock.mark("decide");
-    let mut report = begin_report(&disks, &found, &decision, env.now());
+    act(Opening { disks, env: env.clone(), options, lock, policy, verb: None, progress }, &found, &decision, clock)
+}
+
+/// What a store is opened with.
+pub(super) struct Opening<'a> {
+    pub(super) disks: Disks,
+    pub(super) env: Arc<dyn Env>,
+    pub(super) options: Options,
+    pub(super) lock: Box<dyn Lock>,
+    /// By which it was decided.
+    pub(super) policy: Policy,
+    /// The verb of a person; a start has none.
+    pub(super) verb: Option<&'static str>,
+    pub(super) progress: &'a OnProgress,
+}
+
+/// Does what was decided, and says so.
+pub(super) fn act(
+    opening: Opening<'_>,
+    found: &Found,
+    decision: &Decision,
+    clock: Phases<'_>,
+) -> Result<(Arc<Store>, Report)> {
+    let Opening { disks, env, options, lock, policy, verb, progress } = opening;
+    let mut report = begin_report(&disks, found, decision, env.now());
+    report.verb = verb.map(str::to_owned);
     // What is given up is said before it is: after the fork no later start can see that something is missing (I8).
-    let begun = (decision.verdict == Verdict::Lossy).then(|| report.begin(&*disks.data)).transpose()?;
-    let repair = repair::note(&disks, env.now(), &found, &decision, policy)?;
+    let gives_up = matches!(decision.verdict, Verdict::Lossy | Verdict::Until);
+    let begun = gives_up.then(|| report.begin(&*disks.data)).transpose()?;
+    let repair = repair::note(&disks, env.now(), found, decision, policy)?;
     let parts = if decision.verdict == Verdict::FirstStart {
         first_start(&disks, &*env, &options, lock, found.marker)?
     } else {
-        restart(&disks, &env, &options, lock, &found, &decision, &mut report, progress)?
+        restart(&disks, &env, &options, lock, found, decision, &mut report, progress)?
     };
     let clock = clock.mark("act");
-    finish_report(&mut report, &decision, &parts, clock, &options.named, repair);
+    finish_report(&mut report, decision, &parts, clock, &options.named, repair);
     // A store comes up on a full disk; a loss is on disk already.
     if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
         tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
@@ -393,9 +194,15 @@ fn restart(
     let (Some(marker), Some(survey)) = (&found.marker, &found.survey) else {
         return Err(StoreError::Bug("a restart without a marker".to_owned()));
     };
-    let Candidate { epoch, base_lsn, .. } = decision.candidate;
-    let reach = survey.reach(epoch, base_lsn);
-    assert_eq!(reach.lsn, decision.candidate.reach, "the decision was made on this survey");
+    if found.marker_lost {
+        marker.write(&*disks.data)?;
+    }
+    let Candidate { epoch, base_lsn, reach: wanted, .. } = decision.candidate;
+    let reach = match decision.verdict {
+        Verdict::Until => wal::reach_until(&*disks.log, survey, epoch, base_lsn, wanted)?,
+        _ => survey.reach(epoch, base_lsn),
+    };
+    assert_eq!(reach.lsn, wanted, "the decision was made on this survey");
     let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report, progress)?;
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
@@ -416,12 +223,18 @@ fn restart(
         Origin::Snapshot(_) if planted::on(Bug::RollbackWithoutLog) => Replay { reach: base_lsn, ..replay },
         _ => replay,
     };
-    let Replayed { overlay, stats: replayed, checkpoint, used, oldest } = replay.run()?;
+    let Replayed { overlay, stats: replayed, checkpoint, mut used, oldest } = replay.run()?;
+    if decision.fork {
+        // What is given up has used numbers too.
+        used.records_behind(&*disks.log, survey, reach.lsn);
+    }
     report.oldest_replayed = oldest.map(super::rfc3339);
     report.replayed = replayed.records;
+    report.transactions = replayed.transactions;
     report.replayed_bytes = replayed.bytes;
     // Without the control file nobody knows whether the last segment is the last one that there was.
-    report.possible_loss = reach.stop == Stop::Torn || found.control_gone.is_some();
+    report.possible_loss =
+        found.is_doubtful(decision) || (reach.stop == Stop::Torn && decision.verdict != Verdict::Until);
     let reader = Arc::new(db.reader()?);
     let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
     let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used)?;

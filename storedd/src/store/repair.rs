@@ -5,7 +5,7 @@
 //! `repair-recommended` below the data directory: text, a line for each such start, newest first: its time (RFC 3339), a blank, why.
 
 use super::decision::{Decision, Policy, Verdict};
-use super::recovery::Found;
+use super::look::Found;
 use super::{Disks, Store, rfc3339};
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
@@ -22,7 +22,8 @@ const BYTES_MAX: u64 = 64 << 10;
 /// loss that a person accepts is known to somebody. True if there was something to note.
 pub(super) fn note(disks: &Disks, now: Micros, found: &Found, decision: &Decision, policy: Policy) -> Result<bool> {
     let why = match decision.verdict {
-        Verdict::FirstStart | Verdict::Hold => None,
+        // What is behind a point that a person named is set aside, not lost.
+        Verdict::FirstStart | Verdict::Hold | Verdict::Until => None,
         _ if policy.accept_loss => None,
         _ => decision.lost.map(|(from, to)| format!("LSN {from} to {to} were lost")).or_else(|| doubt(found, decision)),
     };
@@ -36,6 +37,9 @@ fn doubt(found: &Found, decision: &Decision) -> Option<String> {
             Some(format!("{problem}: a log file may be missing at the end, and nothing would say so"))
         }
         (None, None) if decision.cut => Some("the database was bad, and the log ends in a torn write".to_owned()),
+        (None, _) if found.is_doubtful(decision) => {
+            Some("the end of the log was bad, and what came last may have stood there".to_owned())
+        }
         _ => None,
     }
 }

@@ -10,7 +10,8 @@
 
 use super::Disks;
 use super::fallback::Chosen;
-use super::recovery::{DB_FILE, OnProgress, Progress};
+use super::look::{OnProgress, Progress};
+use super::recovery::DB_FILE;
 use crate::db::{self, Db};
 use crate::disk::{Access, DiskFile};
 use crate::error::{Result, StoreError};
@@ -73,7 +74,7 @@ fn copy(chosen: &Chosen, to: &dyn DiskFile, progress: &OnProgress) -> Result<()>
         from.read_at(at, part).map_err(|e| fail("read", e))?;
         to.write_at(at, part).map_err(|e| fail("write a copy of", e))?;
         at += part.len() as u64;
-        progress(Progress { phase: "copy", done: at as f64 / bytes as f64 });
+        progress(Progress::of("copy", at as f64 / bytes as f64));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Replay: the records behind the database's LSN, applied in memory.
 
+use super::look::{OnProgress, Progress};
 use super::marks::Used;
 use super::overlay::Overlay;
-use super::recovery::{OnProgress, Progress};
 use super::sorted::Sorter;
 use crate::db::Db;
 use crate::disk::Disk;
@@ -85,7 +85,7 @@ impl Pass<'_, '_, '_> {
         if record.lsn.0.is_multiple_of(4096) {
             let whole = self.of.reach.0.saturating_sub(self.checkpoint.0);
             let done = ratio(record.lsn.0.saturating_sub(self.checkpoint.0), whole);
-            (self.of.progress)(Progress { phase: "replay", done });
+            (self.of.progress)(Progress { logs: self.logs(record.segment), ..Progress::of("replay", done) });
         }
         // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
         if record.kind == Kind::Transaction && self.sorter.bytes() >= self.of.bytes_max {
@@ -94,6 +94,14 @@ impl Pass<'_, '_, '_> {
             self.checkpoint = record.lsn;
         }
         Ok(())
+    }
+
+    /// Which of the segments to be read this is, and how many they are.
+    fn logs(&self, segment: u64) -> Option<(u64, u64)> {
+        let (_, from) = self.of.from;
+        let behind = |s: &&wal::SegmentEvidence| s.live() && s.runs.last().is_some_and(|run| run.last_lsn > from);
+        let all = self.of.survey.segments.iter().filter(behind);
+        Some((all.clone().filter(|s| s.number <= segment).count() as u64, all.count() as u64))
     }
 
     fn change(&mut self, change: &Change<'_>) -> Result<()> {

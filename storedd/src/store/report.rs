@@ -64,6 +64,9 @@ impl Finding {
 pub struct Report {
     /// RFC 3339.
     pub started: String,
+    /// The verb of a person on a stopped store; a start has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
     /// Seconds until ready.
     pub duration: f64,
     /// See [`super::decision::Verdict::name`].
@@ -83,6 +86,9 @@ pub struct Report {
     pub possible_loss: bool,
     /// Records replayed.
     pub replayed: u64,
+    /// Of them so many transactions.
+    #[serde(default)]
+    pub transactions: u64,
     /// Log bytes replayed.
     pub replayed_bytes: u64,
     /// When the oldest replayed transaction was made (RFC 3339); absent if none was.
@@ -155,23 +161,26 @@ impl Report {
         })
     }
 
-    /// The newest `last` reports, newest first. Unreadable ones are passed over.
+    /// The reports of the newest `last` starts, newest first; of a store that only verbs have opened, theirs. Unreadable ones
+    /// are passed over.
     ///
     /// # Errors
     /// If the directory cannot be read.
     pub fn load(disk: &dyn Disk, last: usize) -> Result<Vec<Report>> {
-        let mut out = Vec::new();
+        let (mut starts, mut others) = (Vec::new(), Vec::new());
         for name in names(disk)?.iter().rev() {
-            if out.len() >= last {
+            if starts.len() >= last {
                 break;
             }
             if let Ok(bytes) = disk::read_small(disk, &format!("{DIR}/{name}"), BYTES_MAX)
-                && let Ok(report) = serde_json::from_slice(&bytes)
+                && let Ok(report) = serde_json::from_slice::<Report>(&bytes)
             {
-                out.push(report);
+                let kept = if report.verb.is_none() { &mut starts } else { &mut others };
+                kept.push(report);
             }
         }
-        Ok(out)
+        others.truncate(last);
+        Ok(if starts.is_empty() { others } else { starts })
     }
 }
 

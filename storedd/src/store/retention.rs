@@ -126,9 +126,11 @@ fn bytes_behind(segments: &[SegmentInfo], lsn: Lsn) -> u64 {
 
 /// Those of `wanted` behind which the log is whole and not longer than `budget`; the newest whatever its length.
 fn within(wanted: &[Choosable], segments: &[SegmentInfo], budget: u64) -> Vec<Choosable> {
-    let Some(first) = segments.first().map(|s| s.first_lsn) else { return Vec::new() };
-    // Behind the others nothing is left to keep: their log went before they were valid.
-    let whole: Vec<&Choosable> = wanted.iter().filter(|hold| hold.lsn.next() >= first).collect();
+    // Behind the others nothing is left to keep: their log went before they were valid, or history went on from before them.
+    let leads_on = |hold: &&Choosable| {
+        segments.iter().any(|s| s.first_lsn <= hold.lsn.next() && s.last_lsn.is_none_or(|last| hold.lsn <= last))
+    };
+    let whole: Vec<&Choosable> = wanted.iter().filter(leads_on).collect();
     let newest = whole.len().saturating_sub(1);
     let kept = whole.iter().enumerate().filter(|(n, hold)| *n == newest || bytes_behind(segments, hold.lsn) <= budget);
     kept.map(|(_, hold)| (*hold).clone()).collect()
@@ -220,5 +222,11 @@ mod tests {
         assert_eq!(held(7, 6, 9999), [25, 35], "a record is missing behind the first");
         assert_eq!(held(41, 6, 9999), [] as [u64; 0]);
         assert!(within(&wanted, &[], 9999).is_empty());
+        // History went on at 1000 from 27: the snapshot at 35 is of what was given up.
+        let mut forked = segments(1, 3);
+        forked[2].last_lsn = Some(Lsn(27));
+        forked.extend(segments(1000, 2));
+        let kept: Vec<u64> = within(&wanted, &forked, 9999).iter().map(|h| h.lsn.0).collect();
+        assert_eq!(kept, [5, 25]);
     }
 }

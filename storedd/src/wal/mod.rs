@@ -78,6 +78,7 @@ pub mod spares;
 
 mod encoder;
 mod judge;
+mod owner;
 mod reach;
 mod record;
 mod replay;
@@ -93,6 +94,7 @@ mod tests;
 
 pub use control::{CONTROL_FILE, Control, ControlState, Loaded};
 pub use encoder::{Encoder, Identity, Piece, payload_bytes_max};
+pub use owner::{Owner, owners};
 pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
 pub use reach::{Part, Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
@@ -104,5 +106,5 @@ pub use segment::{
 };
 pub use segments::{SegmentInfo, Segments};
 pub use spares::Spares;
-pub use survey::{Damage, Depth, End, Proof, ProvedBy, SegmentEvidence, Survey, survey};
+pub use survey::{Damage, Depth, End, Proof, ProvedBy, SegmentEvidence, Survey, survey, survey_told};
 pub use writer::{Synced, Writer, WriterStats};

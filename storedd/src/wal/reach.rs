@@ -208,6 +208,17 @@ impl Survey {
         between.map(part).collect()
     }
 
+    /// File and offset where the stretch of records begins that leads on from this state.
+    #[must_use]
+    pub fn position(&self, epoch: Epoch, from: Lsn) -> Option<(String, u64)> {
+        let runs = self.runs();
+        let start = self.start(&runs, epoch, from)?;
+        // A stretch that ends with the state leads on in the next one.
+        let next = start + usize::from(runs[start].1.last_lsn <= from && start + 1 < runs.len());
+        let (index, run) = runs[next];
+        Some((self.segments[index].file.clone(), run.offset))
+    }
+
     /// The run with which replay from this state begins: it holds the LSN, or begins right behind it.
     pub(super) fn start(&self, runs: &[Place<'_>], epoch: Epoch, from: Lsn) -> Option<usize> {
         let holds = |(index, run): &Place<'_>| {

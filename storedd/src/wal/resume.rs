@@ -235,6 +235,9 @@ fn begin_epoch(
     let identity = Identity { store_id: survey.store_id, epoch: Epoch(epoch.0 + 1) };
     let mut encoder = Encoder::roll_first(identity, at, highest + 1, settings.segment_bytes);
     let piece = encoder.fork(&fork, now)?;
+    if planted::on(Bug::SetAsideBeforeFork) {
+        set_aside(disk.as_ref(), survey.segments.iter().filter(|s| s.number > previous))?;
+    }
     let file = put_fork(disk.as_ref(), &parts.spares, &piece)?;
     control.update(|state| {
         state.clean = false;
@@ -251,6 +254,7 @@ fn begin_epoch(
             .map_err(|e| StoreError::Bug(format!("header of segment {}: {e}", piece.segment)))?,
     );
     let left_out = survey.segments.iter().filter(|s| !s.live() || s.number > previous);
+    let left_out = left_out.filter(|_| !planted::on(Bug::SetAsideBeforeFork));
     let mut quarantined = set_aside(disk.as_ref(), left_out)?;
     quarantined.extend(rest);
     let writer = Writer::new(&parts, &encoder, Some(file));

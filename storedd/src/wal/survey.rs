@@ -165,6 +165,20 @@ pub struct Survey {
 /// # Errors
 /// Only those of the disk; everything about the content is evidence.
 pub fn survey(disk: &dyn Disk, store: StoreId, proof: Proof, depth: Depth) -> Result<Survey> {
+    survey_told(disk, store, proof, depth, &mut |_, _| ())
+}
+
+/// As [`survey`]; `told` hears how many segments were read, of how many.
+///
+/// # Errors
+/// As [`survey`].
+pub fn survey_told(
+    disk: &dyn Disk,
+    store: StoreId,
+    proof: Proof,
+    depth: Depth,
+    told: &mut dyn FnMut(u64, u64),
+) -> Result<Survey> {
     let mut segments = Vec::new();
     let entries = disk.list("").map_err(|e| StoreError::io("list", disk.display(""), e))?;
     for entry in entries {
@@ -175,7 +189,7 @@ pub fn survey(disk: &dyn Disk, store: StoreId, proof: Proof, depth: Depth) -> Re
     let mut survey = Survey { store_id: store, segments, missing: Vec::new(), proof };
     survey.assume_headers(disk)?;
     survey.walk();
-    survey.scan_all(disk, depth)?;
+    survey.scan_all(disk, depth, told)?;
     Ok(survey)
 }
 
@@ -270,10 +284,11 @@ impl Survey {
         self.missing.reverse();
     }
 
-    fn scan_all(&mut self, disk: &dyn Disk, depth: Depth) -> Result<()> {
+    fn scan_all(&mut self, disk: &dyn Disk, depth: Depth, told: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let live: Vec<usize> = (0..self.segments.len()).filter(|i| self.segments[*i].live()).collect();
         let mut before = Before { lsn: Lsn::ZERO, checksum: 0, epoch: self.nearest_epoch() };
         for (nth, index) in live.iter().enumerate() {
+            told(nth as u64, live.len() as u64);
             let after = self.after(live.get(nth + 1).copied(), *index);
             let evidence = &mut self.segments[*index];
             if let (Depth::From(from), After::Segment { lsn, checksum, .. }, Ok(h)) = (depth, &after, &evidence.header)

@@ -63,7 +63,7 @@ fn start(machine: &SimDisk, apart: bool, second: u64) -> Result<(Arc<Store>, sto
     let disks = disks(machine, apart);
     let options =
         Options { segment_size: 32 << 10, spares: 0, database_cache: 1 << 20, id_block: 4, ..Options::default() };
-    let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+    let policy = Policy::default();
     let progress: OnProgress = Arc::new(|_| {});
     let lock = store::take_lock(&disks)?;
     store::open(disks, env(second), options, lock, policy, &progress)
@@ -199,7 +199,7 @@ fn a_backup_comes_up_where_nothing_is() {
     plan.run(&place, &*env(100), 32 << 10, &mut |_| {}).unwrap();
     let there = Disks { data: place.data.clone(), db: place.db.disk(), log: place.db.disk(), ..disks(&machine, false) };
     let options = Options { segment_size: 32 << 10, spares: 0, database_cache: 1 << 20, ..Options::default() };
-    let strict = Policy { strict: true, hold_on_loss: false, accept_loss: false };
+    let strict = Policy { strict: true, ..Policy::default() };
     let lock = store::take_lock(&there).unwrap();
     let (store, _) = store::open(there, env(200), options, lock, strict, &(Arc::new(|_| {}) as OnProgress)).unwrap();
     assert_eq!(rows(&store), then);

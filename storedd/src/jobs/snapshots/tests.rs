@@ -38,7 +38,7 @@ fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
     };
     let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000 + second * 1_000_000), 7));
     let options = Options { segment_size: 1 << 20, spares: 0, database_cache: 1 << 20, ..Options::default() };
-    let policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+    let policy = Policy::default();
     let progress: OnProgress = Arc::new(|_| {});
     let lock = crate::store::take_lock(&disks).unwrap();
     let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress).unwrap();

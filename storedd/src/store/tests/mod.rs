@@ -59,7 +59,7 @@ fn start_with(machine: &SimDisk, options: Options, policy: Policy) -> Result<(Ar
     open(disks, env, options, lock, policy, &progress)
 }
 
-const START: Policy = Policy { strict: false, hold_on_loss: false, accept_loss: false };
+const START: Policy = Policy { strict: false, hold_on_loss: false, accept_loss: false, catastrophic: false };
 
 fn start(machine: &SimDisk) -> (Arc<Store>, Report) {
     start_with(machine, options(), START).unwrap()

@@ -1,0 +1,149 @@
+//! `storedd log reset`: goes on from a good database with a new log (row 39).
+
+use super::narrate::{narrator, tell_findings};
+use super::show::describe;
+use super::test::problems_of;
+use super::{Ended, complain, confirmed, interruptible, is_terminal, survive_file_limit};
+use crate::cli::LogReset;
+use crate::config::Config;
+use crate::error::{StoreError, exit};
+use crate::place;
+use crate::store::decision::{Decision, Origin, Policy};
+use crate::store::{self, Plan, Progress, Report};
+use serde_json::json;
+
+/// `storedd log reset`; the exit status.
+#[must_use]
+pub fn log_reset(config: &Config, args: &LogReset) -> u8 {
+    reset(config, args).unwrap_or_else(|ended| complain(&ended, args.json, config))
+}
+
+fn reset(config: &Config, args: &LogReset) -> Result<u8, Ended> {
+    survive_file_limit()?;
+    interruptible()?;
+    if !args.yes && !args.dry_run && !is_terminal() {
+        return Err(unconsented());
+    }
+    if !args.dry_run {
+        place::finish_restore(config)?;
+    }
+    let disks = place::open_existing(config)?;
+    let narrate = narrator(args.verbose);
+    let lock = store::take_lock(&disks)?;
+    // What can be read of the old log is taken; what cannot is what a reset gives up.
+    let policy = Policy { strict: true, accept_loss: true, ..Policy::default() };
+    let plan = Plan::strict(disks, lock, policy, &narrate)?;
+    if args.verbose {
+        describe(plan.found());
+    }
+    tell_findings(plan.found().findings());
+    let decision = plan.decision()?.clone();
+    narrate(Progress::of("verify", 0.0));
+    verify(&plan, config, &decision)?;
+    let report = Report { possible_loss: plan.is_doubtful(), ..plan.report(&*place::env())? };
+    let old: Vec<String> =
+        plan.found().survey().map_or(Vec::new(), |s| s.segments.iter().map(|s| s.file.clone()).collect());
+    if args.dry_run {
+        tell_plan(&decision, &report, &old, args.json);
+        return Ok(status(&report));
+    }
+    if !args.yes {
+        tell_plan(&decision, &report, &old, false);
+        if !confirmed("Go on? [y/N] ") {
+            return Err(unconsented());
+        }
+    }
+    let possible_loss = report.possible_loss;
+    let (store, done) = plan.carry_out(place::env(), place::options(config), "log reset", &narrate)?;
+    narrate(Progress::of("checkpoint", 0.0));
+    let reset = store.reset_log()?;
+    let report = Report { possible_loss, epoch: reset.epoch.0, ..done };
+    tell_done(&report, &reset, args.json);
+    Ok(status(&report))
+}
+
+/// Known or suspected: never 0.
+fn status(report: &Report) -> u8 {
+    if report.lost.is_some() || report.possible_loss { exit::DAMAGED } else { exit::OK }
+}
+
+/// The database must be good to the last row before anything else is given up.
+fn verify(plan: &Plan, config: &Config, decision: &Decision) -> Result<(), Ended> {
+    let problems = plan.look_inside(&place::options(config), problems_of)??;
+    if decision.candidate.origin != Origin::Live {
+        return Err(StoreError::Refused {
+            message: "a snapshot and the log behind it lead further than the database".to_owned(),
+            hint: "storedd recover --catastrophic".to_owned(),
+            exit: exit::DAMAGED,
+        }
+        .into());
+    }
+    match problems {
+        0 => Ok(()),
+        problems => Err(StoreError::Refused {
+            message: format!("the database has {problems} faults; a new log would not make it good"),
+            hint: "storedd recover --catastrophic".to_owned(),
+            exit: exit::DAMAGED,
+        }
+        .into()),
+    }
+}
+
+fn lost_words(report: &Report) -> String {
+    match &report.lost {
+        Some(lost) => format!("LSN {} to {}, {} transactions", lost.from_lsn, lost.to_lsn, lost.transactions),
+        None if report.possible_loss => {
+            "nothing that is known; what was done last may have stood in a log file that is not there, or damaged"
+                .to_owned()
+        }
+        None => "nothing".to_owned(),
+    }
+}
+
+fn tell_plan(decision: &Decision, report: &Report, old: &[String], json: bool) {
+    if json {
+        let reached = decision.candidate.reach.0;
+        println!(
+            "{}",
+            json!({
+                "dry_run": true, "reached_lsn": reached, "lost": report.lost, "possible_loss": report.possible_loss,
+                "set_aside": old, "findings": report.findings,
+            })
+        );
+        return;
+    }
+    println!("the database is good, at LSN {}", decision.candidate.base_lsn);
+    println!("would replay the log to LSN {}", decision.candidate.reach);
+    println!("would move to quarantine/: {}", if old.is_empty() { "nothing".to_owned() } else { old.join(", ") });
+    println!("would be lost: {}", lost_words(report));
+    println!("nothing was changed");
+}
+
+fn tell_done(report: &Report, reset: &store::LogReset, json: bool) {
+    if json {
+        println!(
+            "{}",
+            json!({
+                "reached_lsn": reset.fork.reached.0, "first_lsn": reset.fork.first.0, "epoch": report.epoch,
+                "file": reset.file, "lost": report.lost, "possible_loss": report.possible_loss,
+                "quarantined": report.quarantined.iter().chain(&reset.quarantined).collect::<Vec<_>>(),
+            })
+        );
+        return;
+    }
+    println!("the database holds everything up to LSN {}", reset.fork.reached);
+    println!("new log: {}, from LSN {}, epoch {}", reset.file, reset.fork.first, report.epoch);
+    println!("lost: {}", lost_words(report));
+    for file in report.quarantined.iter().chain(&reset.quarantined) {
+        println!("kept for analysis: {file}");
+    }
+}
+
+fn unconsented() -> Ended {
+    Ended {
+        code: "usage",
+        message: "log reset leaves the old log behind; it needs --yes".to_owned(),
+        hint: Some("see what it would do: storedd log reset --dry-run".to_owned()),
+        exit: exit::USAGE,
+    }
+}

@@ -1,0 +1,149 @@
+//! What a person does to a stopped store: recovers it, goes back to a point, tests it.
+//!
+//! # Operation
+//! A [`Plan`] is made without writing a byte (I7) and can be shown (`--dry-run`) or carried out: both see the same decision.
+//!
+//! # Invariants
+//! * Whatever a start would work around is refused here, unless the person has said otherwise; what is refused changes nothing.
+
+use super::account::{Phases, begin_report};
+use super::decision::{self, Decision, Policy, Verdict};
+use super::look::{Found, OnProgress, look, look_closely};
+use super::overlay::Overlay;
+use super::recovery::{DB_FILE, Opening, act};
+use super::report::Report;
+use super::until::{self, Point};
+use super::view::{Base, View};
+use super::{Disks, Options, Store};
+use crate::disk::Lock;
+use crate::env::Env;
+use crate::error::{Result, StoreError, exit};
+use crate::lsn::Lsn;
+use std::sync::Arc;
+
+/// What will be done to a stopped store. It holds the store's lock.
+pub struct Plan {
+    disks: Disks,
+    lock: Box<dyn Lock>,
+    found: Found,
+    policy: Policy,
+    decision: Result<Decision>,
+}
+
+impl Plan {
+    /// Looks at the store and decides, for a recovery: a marker that is lost is deduced from the files themselves, and a point
+    /// wins over the policy.
+    ///
+    /// # Errors
+    /// Unreadable disks, foreign or newer files, a point out of reach. A refusal of the decision is told by [`Plan::decision`], so
+    /// that what was found can be shown first.
+    pub fn recover(
+        disks: Disks,
+        env: &dyn Env,
+        lock: Box<dyn Lock>,
+        policy: Policy,
+        point: Option<Point>,
+        progress: &OnProgress,
+    ) -> Result<Plan> {
+        let mut found = look_closely(&disks, env.now(), progress)?;
+        let chosen = match point {
+            Some(point) => until::decide(&disks, &mut found, point, progress)?,
+            None => None,
+        };
+        let decision = match chosen {
+            Some(decision) => Ok(decision),
+            None => decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from),
+        };
+        Ok(Plan { disks, lock, found, policy, decision })
+    }
+
+    /// Looks at the store and decides, for verbs that make up for nothing.
+    ///
+    /// # Errors
+    /// As [`Plan::recover`]; a marker that is lost.
+    pub fn strict(disks: Disks, lock: Box<dyn Lock>, policy: Policy, progress: &OnProgress) -> Result<Plan> {
+        let found = look(&disks, progress)?;
+        let decision = decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from);
+        Ok(Plan { disks, lock, found, policy, decision })
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// What will be done.
+    ///
+    /// # Errors
+    /// Why nothing will be done.
+    pub fn decision(&self) -> Result<&Decision> {
+        self.decision.as_ref().map_err(Clone::clone)
+    }
+
+    /// Notes that this recovery was refused: the next start holds until one succeeds (row 31).
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remember_failure(&self, why: &StoreError) -> Result<()> {
+        super::set_failed_mark(&self.disks, &why.to_string())
+    }
+
+    /// The report as it would begin.
+    ///
+    /// # Errors
+    /// As [`Plan::decision`].
+    pub fn report(&self, env: &dyn Env) -> Result<Report> {
+        Ok(begin_report(&self.disks, &self.found, self.decision()?, env.now()))
+    }
+
+    /// True if nobody can say whether something came behind what will be taken.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.decision.as_ref().is_ok_and(|decision| self.found.is_doubtful(decision))
+    }
+
+    /// True if nothing needs to be done: the database alone is the store, and no file is bad.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        let clean = |d: &Decision| d.verdict == Verdict::Clean && !d.cut && !d.fork;
+        self.decision.as_ref().is_ok_and(clean) && !self.found.marker_lost
+    }
+
+    /// Shows the database file alone to `each`; not a byte of it changes.
+    ///
+    /// # Errors
+    /// If there is none that is good.
+    pub fn look_inside<T>(&self, options: &Options, each: impl FnOnce(&View) -> T) -> Result<T> {
+        let Some(Ok(examined)) = &self.found.live else {
+            return Err(StoreError::Refused {
+                message: format!("{} is not there, or no good", self.disks.db.display(DB_FILE)),
+                hint: "storedd recover --catastrophic".to_owned(),
+                exit: exit::DAMAGED,
+            });
+        };
+        // It must outlive its reader.
+        let db = examined.open_to_read(&self.disks.db, DB_FILE, options.database())?;
+        let reader = Arc::new(db.reader()?);
+        let base = Base { active: Arc::new(Overlay::sized(0)), frozen: None, db: reader, names: None };
+        Ok(each(&View { base: Arc::new(base), at: Lsn(u64::MAX) }))
+    }
+
+    /// Does it. `verb`: what the person typed, for the report.
+    ///
+    /// # Errors
+    /// As [`Plan::decision`]; those of the disks. After a crash the same command leads to the same end.
+    pub fn carry_out(
+        self,
+        env: Arc<dyn Env>,
+        options: Options,
+        verb: &'static str,
+        progress: &OnProgress,
+    ) -> Result<(Arc<Store>, Report)> {
+        let Plan { disks, lock, found, policy, decision } = self;
+        let decision = decision?;
+        let same = env.clone();
+        let clock = Phases::start(&*same);
+        act(Opening { disks, env, options, lock, policy, verb: Some(verb), progress }, &found, &decision, clock)
+    }
+}

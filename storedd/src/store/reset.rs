@@ -1,0 +1,68 @@
+//! A new log for a database that is good: `log reset`.
+//!
+//! # Operation
+//! The store is opened with everything that can be read of the old log, and stopped in order: the database then holds all of it. Then
+//! the log begins afresh: one new segment in a new epoch, whose first record names the epoch before, the LSN reached and its own, above
+//! every LSN that was ever used. Everything else goes to quarantine/; nothing is deleted, and the target of a link is not touched.
+//!
+//! # Invariants
+//! * The moment is the rename of the new segment: a crash before it leaves the store with its old log, behind it with the new one.
+//! * Marks of UIDVALIDITY and object ids stay as they are (I6).
+
+use super::commit::lock;
+use super::{Store, recovery};
+use crate::error::{Result, StoreError};
+use crate::lsn::Epoch;
+use crate::model::Table;
+use crate::planted::{self, Bug};
+use crate::wal::{self, Depth, Fork, Proof};
+use std::sync::Arc;
+
+/// What a reset did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogReset {
+    /// Where the new epoch leaves the old one.
+    pub fork: Fork,
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// The new log file.
+    pub file: String,
+    /// Where the old ones lie.
+    pub quarantined: Vec<String>,
+}
+
+impl Store {
+    /// Stops the store in order, and begins its log afresh. Nothing else may be done with it then.
+    ///
+    /// # Errors
+    /// As [`Store::close`]; a store that is held; those of the disks. Then the old log is in force, or the new one.
+    pub fn reset_log(self: Arc<Store>) -> Result<LogReset> {
+        if self.hold {
+            return Err(StoreError::Busy { why: "the store is held read-only".to_owned() });
+        }
+        if !planted::on(Bug::ResetBeforeCheckpoint) {
+            self.close()?;
+        }
+        let applied = self.checkpoint_lsn();
+        let state = self.control.state();
+        let proof = Proof { control: Some(state.clone()), applied_lsn: Some(applied) };
+        let disk = &self.disks.log;
+        let survey = wal::survey(&**disk, self.store_id, proof, Depth::From(applied))?;
+        let reach = survey.reach(state.epoch, applied);
+        assert_eq!(reach.lsn, applied, "I1: the database holds everything after a close");
+        let settings = recovery::settings(&self.options);
+        let log = wal::afresh(disk, &self.control, settings, &survey, &reach, self.env.now())?;
+        let fork = log.done.fork.ok_or_else(|| StoreError::Bug("a log without its fork".to_owned()))?;
+        // The fork record is synced, and nothing follows it: the database may say that it holds it.
+        let epoch = self.control.state().epoch;
+        let no_rows = std::iter::empty::<(Table, Vec<u8>, Option<Vec<u8>>)>();
+        lock(&self.db).apply(fork.first, epoch, no_rows)?;
+        self.control.update(|state| {
+            state.checkpoint_lsn = fork.first;
+            state.clean = true;
+        })?;
+        let file = log.segments.list().last().map(|s| disk.display(&s.file)).unwrap_or_default();
+        let quarantined = log.done.quarantined.iter().map(|file| disk.display(file)).collect();
+        Ok(LogReset { fork, epoch, file, quarantined })
+    }
+}

@@ -1,0 +1,221 @@
+//! What a person does to a stopped store (recover, catastrophic recovery, a point in time, a new log), crashed at every operation, in
+//! every way that a disk may behave, and once more in the second attempt: the store is as it was, or as it was to be. // row 35
+
+use super::driver::{Driver, Seen};
+use super::enumerate::{Crash, WAYS};
+use super::workload::{Generator, Mix, Step};
+use super::world::{self, Dump};
+use super::{number, random::mix_all, say};
+use std::sync::Arc;
+use storedd::disk::{Disk, Moment, SimDisk};
+use storedd::error::StoreError;
+use storedd::lsn::Lsn;
+use storedd::store::decision::Policy;
+use storedd::store::{self, OnProgress, Options, Plan, Point};
+
+/// Steps of the workload before.
+const STEPS: usize = 60;
+/// Of so many crashes of a verb one is followed by a second attempt that is crashed too.
+const AGAIN: u64 = 300;
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Recover,
+    Catastrophic,
+    Until(Lsn),
+    Reset,
+}
+
+/// A stopped store, and what it holds.
+struct Stopped {
+    seed: u64,
+    machine: SimDisk,
+    options: Options,
+    seen: Vec<Seen>,
+}
+
+/// Works for a while, without checkpoints in the second half if they are to stay away, and is killed.
+fn stopped(seed: u64) -> Stopped {
+    let options = Options { segment_size: 32 << 10, overlay_bytes_max: 8 << 20, ..world::options(seed) };
+    let mut driver = Driver::first_start(world::machine(), world::env(seed, 0), options.clone()).unwrap();
+    let mut generator = Generator::new(seed, Mix::of(seed));
+    let mut seen = Vec::new();
+    for nth in 0..STEPS {
+        let step = generator.step(&driver.now.model);
+        if nth > STEPS / 2 && matches!(step, Step::Checkpoint | Step::Reopen) {
+            continue;
+        }
+        let did = driver.act(&step).unwrap_or_else(|e| panic!("seed {seed}, {step:?}: {e}"));
+        seen.extend(did.seen);
+    }
+    driver.drop_store();
+    let machine = driver.machine.moment().killed();
+    Stopped { seed, machine, options, seen }
+}
+
+fn quiet() -> OnProgress {
+    Arc::new(|_| {})
+}
+
+/// Does what the verb does, from the lock to the end.
+fn run(verb: Verb, machine: &SimDisk, options: &Options, salt: u64) -> Result<(), StoreError> {
+    let disks = world::disks(machine);
+    let env = world::env(salt, 7200);
+    let lock = store::take_lock(&disks)?;
+    let (catastrophic, accept_loss) = (matches!(verb, Verb::Catastrophic), matches!(verb, Verb::Reset));
+    let policy = Policy { strict: true, catastrophic, accept_loss, ..Policy::default() };
+    let point = if let Verb::Until(lsn) = verb { Some(Point::Lsn(lsn)) } else { None };
+    let plan = match verb {
+        Verb::Reset => Plan::strict(disks, lock, policy, &quiet())?,
+        _ => Plan::recover(disks, &*env, lock, policy, point, &quiet())?,
+    };
+    plan.decision()?;
+    let (store, report) = plan.carry_out(env, options.clone(), "test", &quiet())?;
+    if let Some(lost) = report.lost {
+        return Err(StoreError::Bug(format!("something is lost: {lost:?}")));
+    }
+    match verb {
+        Verb::Reset => store.reset_log().map(drop),
+        _ => store.close(),
+    }
+}
+
+/// Starts the store as the daemon does; what it shows.
+fn show(machine: &SimDisk, options: &Options, salt: u64) -> Result<Dump, String> {
+    let (store, report) =
+        world::open(machine, &world::env(salt, 9000), options).map_err(|e| format!("no start: {e}"))?;
+    if report.lost.is_some() {
+        return Err(format!("the start says that something is lost: {report:?}"));
+    }
+    super::driver::check_store(&store)?;
+    world::dump(&store.view()).map_err(|e| e.to_string())
+}
+
+/// What a look at a verb has seen.
+#[derive(Debug, Default, Clone, Copy)]
+struct Looked {
+    operations: usize,
+    states: u64,
+    again: u64,
+    old: u64,
+    new: u64,
+}
+
+struct Trial<'a> {
+    of: &'a Stopped,
+    verb: Verb,
+    old: Dump,
+    new: Dump,
+    looked: Looked,
+}
+
+impl Trial<'_> {
+    /// The operations of the verb on this machine, which must come to its end.
+    fn moments(&self, machine: &SimDisk, salt: u64) -> Result<Vec<Moment>, String> {
+        machine.set_recording(true);
+        let ran = run(self.verb, machine, &self.of.options, salt);
+        let mut moments = machine.take_moments();
+        machine.set_recording(false);
+        ran.map_err(|e| format!("{:?} did not come to its end: {e}", self.verb))?;
+        moments.push(machine.moment());
+        Ok(moments)
+    }
+
+    /// Every crash of the verb.
+    fn all(&mut self, machine: &SimDisk) -> Result<(), String> {
+        let moments = self.moments(machine, self.of.seed)?;
+        self.looked.operations = moments.len() - 1;
+        let share = number("STOREDD_MANUAL_SHARE", 4).max(1);
+        for moment in &moments {
+            let half = moment.write_bytes() / 2;
+            for torn in [0, half].into_iter().take(1 + usize::from(half > 0)) {
+                let cut = moment.torn(torn);
+                let moment = if torn == 0 { moment } else { &cut };
+                for way in 0..if moment.unsynced() == 0 { 1 } else { WAYS } {
+                    let crash = Crash { n: moment.n, torn, way };
+                    let salt = crash.salt(self.of.seed);
+                    if way > 0 && !salt.is_multiple_of(share) {
+                        continue;
+                    }
+                    self.crash(crash, moment, salt)
+                        .map_err(|e| format!("{crash} at {:?} {}: {e}", moment.kind, moment.path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn image(&self, crash: Crash, moment: &Moment) -> SimDisk {
+        match crash.persist(self.of.seed) {
+            None => moment.killed(),
+            Some(persist) => moment.image(persist),
+        }
+    }
+
+    fn crash(&mut self, crash: Crash, moment: &Moment, salt: u64) -> Result<(), String> {
+        self.legal(&self.image(crash, moment), moment.kind.is_none(), salt)?;
+        self.looked.states += 1;
+        // The person types the same command again, and it is crashed again; then it comes to its end.
+        let image = self.image(crash, moment);
+        if !salt.is_multiple_of(AGAIN) {
+            run(self.verb, &image, &self.of.options, salt).map_err(|e| format!("the second attempt: {e}"))?;
+            return self.legal(&image, true, salt).map_err(|e| format!("behind the second attempt: {e}"));
+        }
+        let again = self.moments(&image, mix_all(&[salt, 1]))?;
+        for moment in &again {
+            for way in [0, 1 + (mix_all(&[salt, moment.n]) as usize) % (WAYS - 1)] {
+                let crash = Crash { n: moment.n, torn: 0, way };
+                self.looked.again += 1;
+                self.legal(&self.image(crash, moment), moment.kind.is_none(), salt)
+                    .map_err(|e| format!("and {crash} of the second attempt: {e}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Old or new, and new when all was done.
+    fn legal(&mut self, image: &SimDisk, done: bool, salt: u64) -> Result<(), String> {
+        let shown = show(image, &self.of.options, salt)?;
+        match (shown == self.new, shown == self.old && !done) {
+            (true, _) => self.looked.new += 1,
+            (_, true) => self.looked.old += 1,
+            (false, false) => return Err("neither what was nor what was to be".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// What was seen of one store, verb by verb; or what is wrong.
+pub(super) fn look_at(seed: u64) -> Result<Vec<String>, String> {
+    let of = stopped(seed);
+    let (full, middle) = (&of.seen[of.seen.len() - 1], &of.seen[of.seen.len() * 2 / 3]);
+    let mut said = Vec::new();
+    for verb in [Verb::Recover, Verb::Reset, Verb::Until(middle.lsn), Verb::Catastrophic] {
+        let machine = of.machine.moment().killed();
+        if let Verb::Catastrophic = verb {
+            // From creation on: only where no segment was retired.
+            if !machine.disk("log").list("").unwrap().iter().any(|e| e.name == "log.0000000001") {
+                continue;
+            }
+            machine.disk("db").erase("mboxlist.redb").unwrap();
+        }
+        let new = if let Verb::Until(_) = verb { middle.dump.clone() } else { full.dump.clone() };
+        let mut trial = Trial { of: &of, verb, old: full.dump.clone(), new, looked: Looked::default() };
+        trial.all(&machine).map_err(|e| format!("seed {seed}, {verb:?}: {e}"))?;
+        let looked = trial.looked;
+        assert!(looked.operations > 5 && looked.states > 10, "{verb:?}: {looked:?}");
+        if let Verb::Until(_) = verb {
+            assert!(looked.old > 0 && looked.new > 0, "{looked:?}");
+        }
+        said.push(format!("{verb:?} {looked:?}"));
+    }
+    Ok(said)
+}
+
+// row 35; log reset and a point in time are all or nothing
+#[test]
+fn what_a_person_does_is_all_or_nothing() {
+    let seeds = 1..=number("STOREDD_MANUAL_SEEDS", 2);
+    let said: Vec<String> = seeds.flat_map(|seed| look_at(seed).unwrap_or_else(|e| panic!("{e}"))).collect();
+    say(&format!("by hand, crashed: {}", said.join("; ")));
+}
