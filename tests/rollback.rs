@@ -215,3 +215,120 @@ fn a_rollback_that_lost_nothing_recommends_no_repair() {
     assert!(step.ends_with("snapshot verify --all") && daemon.log().contains(step), "{step}");
     typed(step).expect(0);
 }
+
+// rows 95, 49, 40: one command puts a snapshot in place; what was there is kept; nothing is lost, and a living daemon keeps it out
+#[test]
+fn a_snapshot_is_installed_by_one_command() {
+    let (store, daemon, [first, second]) = with_two();
+    let expected = mailboxes(&store);
+    let busy = store.ctl(&["snapshot", "install", id(&first), "--yes"]).expect(75);
+    assert!(busy.err.contains(&daemon.child.id().to_string()), "{busy:?}");
+    assert_eq!(daemon.stop(), 0);
+    let before = store.tree();
+    store.ctl(&["snapshot", "install", id(&first)]).expect(64);
+    store.ctl(&["snapshot", "install", "20200101T000000.000Z-1", "--yes"]).expect(68);
+    let plan = store.storedd(&["snapshot", "install", id(&first), "--dry-run", "--json"]).expect(0).json();
+    assert_eq!((&plan["decision"], &plan["base"]), (&"rollback".into(), &first["id"]), "{plan}");
+    assert_eq!((&plan["base_lsn"], &plan["lost"]), (&first["lsn"], &Value::Null), "{plan}");
+    assert!(store.tree() == before, "a dry run, and what is refused, change nothing");
+    let done = store.ctl(&["snapshot", "install", id(&first), "--yes"]).expect(0);
+    assert!(done.out.contains(id(&first)) && done.out.contains("removed/"), "{done:?}");
+    let daemon = store.start();
+    assert!(mailboxes(&store) == expected);
+    assert_eq!(daemon.stop(), 0);
+    // By its time, and over a database that nothing else would replace.
+    flip(&database(&store));
+    store.storedd(&["recover"]).expect(2);
+    let at = second["time"].as_str().unwrap();
+    let done = store.ctl(&["--json", "snapshot", "install", "--before", at, "--yes"]).expect(0).json();
+    assert_eq!((&done["base"], &done["lost"]), (&second["id"], &Value::Null), "{done}");
+    let daemon = store.start();
+    assert!(mailboxes(&store) == expected);
+    assert_eq!(daemon.stop(), 0);
+    // One that is no good is refused, and named.
+    flip(&PathBuf::from(first["path"].as_str().unwrap()).join("mboxlist.redb"));
+    let refused = store.ctl(&["snapshot", "install", id(&first), "--yes"]).expect(2);
+    assert!(refused.err.contains(id(&first)) && refused.err.contains("checksum"), "{refused:?}");
+}
+
+// rows 52, 95; I6: the log behind is left where a person says so; what was there once is not there again, and no number is given twice
+#[test]
+fn a_snapshot_is_installed_without_the_log_behind_it() {
+    let (store, daemon, [first, _]) = with_two();
+    let all = mailboxes(&store);
+    assert_eq!(daemon.stop(), 0);
+    let plan = store.storedd(&["snapshot", "install", id(&first), "--leave-log", "--dry-run"]).expect(0);
+    assert!(plan.out.contains("would set aside LSN"), "{plan:?}");
+    store.ctl(&["snapshot", "install", id(&first), "--leave-log", "--yes"]).expect(0);
+    let daemon = store.start();
+    let left = mailboxes(&store);
+    assert!(left.is_subset(&all) && left.iter().any(|m| m.0.contains("user/u4/")), "{left:?}");
+    assert!(!left.iter().any(|m| m.0.contains("user/u5/")), "{left:?}");
+    add(&store, 5..10);
+    let given = all.difference(&left).map(|m| m.2).collect::<BTreeSet<_>>();
+    let again = mailboxes(&store);
+    assert!(again.difference(&left).all(|m| !given.contains(&m.2)), "{again:?}");
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test"]).expect(0);
+}
+
+// row 52: the files of a snapshot directory, copied by hand in place of the database directory, give a store that starts
+#[test]
+fn the_files_of_a_snapshot_are_put_in_place_by_hand() {
+    let (store, daemon, [_, second]) = with_two();
+    let expected = mailboxes(&store);
+    assert_eq!(daemon.stop(), 0);
+    let from = PathBuf::from(second["path"].as_str().unwrap());
+    let copy = || {
+        for entry in std::fs::read_dir(&from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), store.data.join("mboxlist").join(entry.file_name())).unwrap();
+        }
+    };
+    copy();
+    let daemon = store.start();
+    assert_eq!(report(&store)["decision"], "replay");
+    assert!(mailboxes(&store) == expected, "with the log beside it nothing is lost");
+    assert_eq!(daemon.stop(), 0);
+    // The whole directory, log and all, gives way.
+    std::fs::rename(store.data.join("mboxlist"), store.beside("mboxlist.old")).unwrap();
+    std::fs::create_dir(store.data.join("mboxlist")).unwrap();
+    copy();
+    let _daemon = store.start();
+    store.ctl(&["user", "show", "u9"]).expect(0);
+    store.ctl(&["user", "show", "u10"]).expect(67);
+    let report = report(&store);
+    assert!(report["lost"].is_object() && repair_recommended(&store), "{report}");
+    store.ctl(&["user", "add", "new"]).expect(0);
+}
+
+// rows 19, 43: the program itself is killed while it goes back, again and again; the next one goes on, and nothing is lost
+#[test]
+fn a_rollback_that_is_killed_is_done_by_the_next_start() {
+    let (store, daemon, _) = with_two();
+    let expected = mailboxes(&store);
+    daemon.kill();
+    let (mut ready, mut killed) = (0, 0);
+    // Killed a little later each time, until some were killed before they were ready and some behind it.
+    for delay in 0..60 {
+        if ready >= 3 && killed >= 10 {
+            break;
+        }
+        let file = database(&store);
+        if file.exists() {
+            flip(&file);
+        }
+        let mut daemon = store.spawn(&[]);
+        std::thread::sleep(std::time::Duration::from_millis(delay * 2));
+        assert_eq!(daemon.child.try_wait().unwrap(), None, "{}", daemon.log());
+        let came_up = proto::Client::connect(&daemon.socket, "test", proto::client::Timeouts::default())
+            .is_ok_and(|client| client.hello().state == "ready");
+        *(if came_up { &mut ready } else { &mut killed }) += 1;
+        daemon.kill();
+    }
+    assert!(killed >= 3, "{killed} killed in time, {ready} too late");
+    let _daemon = store.start();
+    assert!(mailboxes(&store) == expected);
+    let reports = store.json(&["recover", "--report", "--last", "100"]);
+    assert!(reports.as_array().unwrap().iter().all(|report| report["lost"].is_null()), "{reports}");
+}

@@ -59,7 +59,7 @@ fn a_dry_run_promises_no_numbers() {
 fn planned_verbs_are_refused_with_a_next_step() {
     let store = TestStore::new();
     let _daemon = store.start();
-    for words in ["snapshot install x", "restore -f x", "user move joe"] {
+    for words in ["mailbox orphans", "restore -f x", "user move joe"] {
         let words: Vec<&str> = words.split(' ').collect();
         let refused = store.ctl(&words).expect(64);
         assert!(refused.out.is_empty() && refused.err.contains("is planned, and not in version"), "{refused:?}");

@@ -4,7 +4,7 @@ use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
     LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb,
-    ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
+    ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
@@ -48,6 +48,8 @@ pub enum Plan {
     RestoreDb(RestoreDbArgs),
     /// `log reset` on a stopped store.
     LogReset(LogResetArgs),
+    /// `snapshot install` on a stopped store.
+    SnapshotInstall(SnapshotInstallArgs),
     /// `log dump --follow`.
     Follow(LogDumpArgs),
     /// `batch`.
@@ -236,6 +238,9 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Restart => return refused("restart", "run it by itself: storectl restart"),
         Plan::Recover(_) => return refused("recover", "run it on a stopped store: storectl recover"),
         Plan::RestoreDb(_) => return refused("restore-db", "run it on a stopped store: storectl restore-db BACKUP"),
+        Plan::SnapshotInstall(_) => {
+            return refused("snapshot install", "run it on a stopped store: storectl snapshot install ID");
+        }
         Plan::LogReset(_) => return refused("log reset", "run it on a stopped store: storectl log reset"),
         Plan::Follow(_) => return refused("log dump --follow", "write: log dump"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
@@ -288,6 +293,7 @@ fn snapshot(verb: SnapshotVerb) -> Plan {
             let question = format!("delete the snapshot {}?", a.id);
             Plan::Ask(Ask::new(Request::SnapshotDelete { id: a.id }).question(!a.yes, || question).long())
         }
+        SnapshotVerb::Install(args) => Plan::SnapshotInstall(args),
     }
 }
 

@@ -9,7 +9,6 @@ const VERBS: &[(&str, &[&str])] = &[
     ("", &["drill", "message", "check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
     ("", &["prepare-upgrade", "upgrade", "downgrade"]),
-    ("snapshot", &["install"]),
     ("user", &["move"]),
     ("mailbox", &["expunge", "undelete", "orphans"]),
     ("import", &["maildir", "mbox"]),
@@ -53,7 +52,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_told_from_what_is_mistyped() {
-        for line in ["restore -f x", "snapshot install x", "user move joe"] {
+        for line in ["restore -f x", "mailbox orphans", "user move joe"] {
             let (what, hint) = told(line).unwrap_or_else(|| panic!("{line}"));
             assert!(line.starts_with(&what), "{line}: {what}");
             assert!(!hint.is_empty());

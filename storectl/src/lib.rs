@@ -121,6 +121,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
         Plan::RestoreDb(args) => Err(offline::run(&global, &offline::restore_db(&args)?)),
         Plan::Job(request) => job::run(&global, &environment, style, out, &request),
+        Plan::SnapshotInstall(args) => Err(offline::run(&global, &offline::snapshot_install(&args))),
         Plan::LogReset(args) => Err(offline::run(&global, &offline::log_reset(&args))),
         Plan::Follow(args) => follow::dump(&global, &environment, style, out, args),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),

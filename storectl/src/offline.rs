@@ -1,7 +1,7 @@
 //! Verbs on a stopped store: the `storedd` beside this program does them, with the same options. It holds the store's
 //! lock while it does, so a living daemon makes it refuse (75).
 
-use crate::cli::{Global, LogResetArgs, RecoverRun, RestoreDbArgs, TestArgs};
+use crate::cli::{Global, LogResetArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, TestArgs};
 use crate::confirm;
 use crate::exit::{Outcome, Stop};
 use proto::{Code, Report};
@@ -44,6 +44,24 @@ pub fn log_reset(args: &LogResetArgs) -> Vec<OsString> {
     words.extend(args.yes.then(|| "--yes".into()));
     words.extend(args.dry_run.then(|| "--dry-run".into()));
     words.extend(args.verbose.then(|| "--verbose".into()));
+    words
+}
+
+/// The words of `storedd snapshot install`.
+#[must_use]
+pub fn snapshot_install(args: &SnapshotInstallArgs) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["snapshot".into(), "install".into()];
+    let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
+    flag(args.leave_log, "--leave-log");
+    flag(args.accept_loss, "--accept-loss");
+    flag(args.yes, "--yes");
+    flag(args.dry_run, "--dry-run");
+    flag(args.verbose, "--verbose");
+    if let Some(before) = args.before {
+        words.extend(["--before".into(), rfc3339(before.micros(jiff::Timestamp::now())).into()]);
+    }
+    // Behind it nothing is an option.
+    words.extend(args.id.iter().flat_map(|id| ["--".into(), id.into()]));
     words
 }
 
@@ -172,6 +190,8 @@ mod tests {
         assert_eq!(recover(&run), words);
         assert_eq!(recover(&RecoverRun { until_lsn: Some(7), ..run })[2..4], ["--until-lsn", "7"]);
         assert_eq!(log_reset(&LogResetArgs { yes: true, ..LogResetArgs::default() }), ["log", "reset", "--yes"]);
+        let args = SnapshotInstallArgs { id: Some("s".into()), leave_log: true, dry_run: true, ..Default::default() };
+        assert_eq!(snapshot_install(&args), ["snapshot", "install", "--leave-log", "--dry-run", "--", "s"]);
         let args = TestArgs { deadlocks: true, recover: false, verbose: true };
         assert_eq!(test(&args), ["test", "--deadlocks", "--verbose"]);
         let global = Global { data_dir: Some("d".into()), json: true, ..Global::default() };

@@ -70,6 +70,48 @@ pub enum Verb {
     /// The log of a stopped store.
     #[command(subcommand)]
     Log(Log),
+    /// Snapshots of a stopped store.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Put a snapshot in place of the database, and replay the log behind it; needs --yes.
+    ///
+    /// The database that is there, be it what it may, goes to removed/. Refuses (2) when the log does not lead to the end, and
+    /// changes nothing then.
+    Install(SnapshotInstall),
+}
+
+/// `snapshot install`.
+#[derive(Debug, Args)]
+pub struct SnapshotInstall {
+    /// Which one, as `storectl snapshot list` shows it.
+    #[arg(value_name = "ID", required_unless_present = "before", conflicts_with = "before")]
+    pub id: Option<String>,
+    /// The newest one taken by this time (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub before: Option<Micros>,
+    /// Leave the log behind it: the store as it was when the snapshot was taken; what came later is set aside.
+    #[arg(long)]
+    pub leave_log: bool,
+    /// Replay as far as the log leads, and give the rest up.
+    #[arg(long, conflicts_with = "leave_log")]
+    pub accept_loss: bool,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Say what would be done and change no byte.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Say more: segments, phases.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `restore-db`.
@@ -180,7 +222,7 @@ pub struct Test {
 }
 
 /// Commands and options of the plan that this version does not have.
-const LATER: &[&str] = &["prepare-upgrade", "upgrade", "downgrade", "snapshot"];
+const LATER: &[&str] = &["prepare-upgrade", "upgrade", "downgrade"];
 
 /// RFC 3339, with or without a zone's offset.
 fn parse_time(text: &str) -> Result<Micros, String> {
@@ -243,6 +285,7 @@ fn run(cli: &Cli) -> u8 {
         Some(Verb::Test(args)) => offline::test(&loaded, args),
         Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
         Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, args),
+        Some(Verb::Snapshot(Snapshot::Install(args))) => offline::snapshot_install(&loaded, args),
         Some(Verb::Demo) => demo::run(),
     }
 }

@@ -10,7 +10,7 @@ use super::{number, say};
 use storedd::disk::{Disk, Moment, Persist, SimDisk};
 use storedd::env::{Env, SimEnv};
 use storedd::lsn::Micros;
-use storedd::store::{Options, Report};
+use storedd::store::{Behind, Options, Report};
 
 /// One in so many starts that came after a crash is crashed at each of its operations.
 const AGAIN: u64 = 150;
@@ -144,5 +144,53 @@ fn a_rollback_that_loses_something_is_stopped_anywhere() {
         assert!(reached > report.reached_lsn, "a new history counts above everything that was ever used");
     }
     say(&format!("lossy rollback: {starts} starts, 0 violations"));
+    assert!(starts > 100, "{starts}");
+}
+
+// rows 52, 95; I3, I6: a snapshot that a person puts in place, stopped anywhere: the store is as it was or as it was to be, and the same
+// command comes to the same end
+#[test]
+fn an_install_is_stopped_anywhere() {
+    let mut starts = 0;
+    for seed in 1..=number("STOREDD_ROLLBACK_SEEDS", 1) {
+        let (driver, options) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let base = driver.machine.moment().killed();
+        for behind in [Behind::Replayed { accept_loss: false }, Behind::Left] {
+            let install = |machine: &SimDisk, salt: u64| -> Result<Dump, String> {
+                let (store, report) =
+                    world::install(machine, &world::env(salt, 3600), &options, behind).map_err(|e| e.to_string())?;
+                check_store(&store)?;
+                match report.lost {
+                    Some(lost) => Err(format!("lost: {lost:?}")),
+                    None => world::dump(&store.view()).map_err(|e| e.to_string()),
+                }
+            };
+            let image = base.image(Persist::Nothing);
+            image.set_recording(true);
+            let new = install(&image, seed).unwrap_or_else(|e| panic!("seed {seed}, {behind:?}: {e}"));
+            assert_eq!(new == driver.now.dump, behind != Behind::Left, "seed {seed}, {behind:?}");
+            let mut moments = image.take_moments();
+            image.set_recording(false);
+            moments.push(image.moment());
+            for (nth, moment) in moments.iter().enumerate() {
+                for (crash, image) in images(moment, seed, WAYS) {
+                    let context =
+                        format!("seed {seed}, {behind:?}, crash {crash} at {:?} {}", moment.kind, moment.path);
+                    let salt = crash.salt(seed);
+                    let (shown, report, _) = start(&image, &options, salt).unwrap_or_else(|e| panic!("{context}: {e}"));
+                    assert_eq!(report.lost, None, "{context}");
+                    assert!(shown == new || shown == driver.now.dump, "{context}: between");
+                    assert!(shown == new || nth + 1 < moments.len(), "{context}: done, and not there");
+                    starts += 1;
+                    if salt.is_multiple_of(7) {
+                        let again = install(&moment.killed(), salt).unwrap_or_else(|e| panic!("{context}, again: {e}"));
+                        assert!(again == new, "{context}: another end");
+                        starts += 1;
+                    }
+                }
+            }
+        }
+    }
+    say(&format!("install: {starts} starts, 0 violations"));
     assert!(starts > 100, "{starts}");
 }

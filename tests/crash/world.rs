@@ -14,7 +14,7 @@ use storedd::model::{Rows, Table};
 use storedd::partition::{PartitionId, Roots};
 use storedd::store::decision::Policy;
 use storedd::store::plan::Limits;
-use storedd::store::{self, Disks, Options, Report, Store};
+use storedd::store::{self, Behind, Disks, Options, Plan, Report, Store, Wanted};
 
 /// The simulated clock starts here.
 pub(super) const SECONDS_AT_START: u32 = 1_700_000_000;
@@ -89,6 +89,20 @@ pub(super) fn open(
     let lock = store::take_lock(&disks)?;
     let policy = Policy::default();
     store::open(disks, env.clone(), options.clone(), lock, policy, &(Arc::new(|_| {}) as store::OnProgress))
+}
+
+/// Puts the best snapshot in place of the database.
+pub(super) fn install(
+    machine: &SimDisk,
+    env: &Arc<SimEnv>,
+    options: &Options,
+    behind: Behind,
+) -> Result<(Arc<Store>, Report), StoreError> {
+    let disks = disks(machine);
+    let lock = store::take_lock(&disks)?;
+    let progress: store::OnProgress = Arc::new(|_| {});
+    let plan = Plan::install(disks, lock, &Wanted::Any, behind, &progress)?;
+    plan.carry_out(env.clone(), options.clone(), "snapshot install", &progress)
 }
 
 /// The identity that a partition gets here.

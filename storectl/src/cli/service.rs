@@ -140,6 +140,40 @@ pub enum SnapshotVerb {
     Prune(SnapshotPruneArgs),
     /// Remove one
     Delete(SnapshotDeleteArgs),
+    /// On a stopped store: put one in place of the database, and replay the log behind it
+    Install(SnapshotInstallArgs),
+}
+
+/// `snapshot install`.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[command(after_help = "\
+The database that is there, be it what it may, goes to removed/. Exits 2, and changes
+nothing, when the log behind the snapshot does not lead to the end, unless the loss is
+accepted. Refused (75) while a daemon lives.
+
+Example: storectl --data-dir ./store snapshot install --before 2d --dry-run")]
+pub struct SnapshotInstallArgs {
+    /// Its name, as `snapshot list` shows it
+    #[arg(value_name = "ID", required_unless_present = "before", conflicts_with = "before")]
+    pub id: Option<String>,
+    /// The newest one taken by this time: RFC 3339, or a time ago (30m, 2h, 1d)
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub before: Option<Since>,
+    /// Leave the log behind it: the store as the snapshot has it; what came later is set aside
+    #[arg(long)]
+    pub leave_log: bool,
+    /// Replay as far as the log leads, and give the rest up
+    #[arg(long, conflicts_with = "leave_log")]
+    pub accept_loss: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Say what would be done, change no byte
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Say more: segments, phases
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// `snapshot take`.

@@ -1,6 +1,7 @@
 //! Verbs on a stopped store. They take the store's lock, so they refuse while a daemon lives, and they are strict: what a start
 //! would work around they refuse, name the files, and change nothing.
 
+mod install;
 mod narrate;
 mod recover;
 mod reset;
@@ -8,6 +9,7 @@ mod restore;
 mod show;
 mod test;
 
+pub use install::snapshot_install;
 pub use recover::recover;
 pub use reset::log_reset;
 pub use restore::restore_db;

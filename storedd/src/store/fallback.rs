@@ -19,7 +19,7 @@ use super::report::Finding;
 use crate::db::{self, Db};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
-use crate::snapshot::{DB_FILE, Depth, Manifest, Shelf, Snapshot};
+use crate::snapshot::{self, DB_FILE, Depth, Manifest, Shelf, Snapshot};
 use crate::wal::{Reach, Stop, Survey};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -29,6 +29,40 @@ use std::sync::Arc;
 struct Listed {
     shelf: Shelf,
     snapshot: Snapshot,
+}
+
+/// What a finding of a snapshot that is not taken says.
+pub(super) const PASSED_OVER: &str = "snapshot passed over";
+
+/// Which snapshots are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The best there is.
+    Any,
+    /// This one.
+    Id(String),
+    /// One taken by then.
+    Before(Micros),
+}
+
+impl Wanted {
+    pub(super) fn is(&self, manifest: &Manifest) -> bool {
+        match self {
+            Wanted::Any => true,
+            Wanted::Id(id) => *id == snapshot::id(manifest.time, manifest.lsn),
+            Wanted::Before(time) => manifest.time <= *time,
+        }
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wanted::Any => f.write_str("at all"),
+            Wanted::Id(id) => f.write_str(id),
+            Wanted::Before(time) => write!(f, "from before {}", super::rfc3339(*time)),
+        }
+    }
 }
 
 /// The snapshots there are, by their texts.
@@ -109,6 +143,12 @@ impl Snapshots {
         valid.filter_map(|l| l.snapshot.manifest.as_ref()).filter(|m| m.time <= time).map(|m| m.lsn).max()
     }
 
+    /// Name of the newest one of this program's schema that may be chosen by its texts.
+    pub(super) fn newest_of_this_schema(&self) -> Option<&str> {
+        let ours = |s: &&Snapshot| s.valid && s.manifest.as_ref().is_some_and(|m| m.schema == db::SCHEMA_VERSION);
+        self.listed.iter().map(|l| &l.snapshot).filter(ours).max_by_key(|s| s.time()).map(|s| s.id.as_str())
+    }
+
     /// The best one of those that are `wanted`: which leads furthest, and of these the newest.
     pub(super) fn choose(self, survey: &Survey, wanted: &dyn Fn(&Manifest) -> bool, progress: &OnProgress) -> Fallback {
         let Snapshots { listed, unreadable, findings } = self;
@@ -153,7 +193,7 @@ fn is_not_there(e: &StoreError) -> bool {
 }
 
 fn passed_over(path: &str, found: String, expected: String) -> Finding {
-    Finding { r#where: path.to_owned(), what: "snapshot passed over".to_owned(), expected, found }
+    Finding { r#where: path.to_owned(), what: PASSED_OVER.to_owned(), expected, found }
 }
 
 /// Why it is not one to be chosen, as found and expected.

@@ -2,14 +2,14 @@
 
 use super::Disks;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Problem, Verdict};
-use super::fallback::{Chosen, Fallback, Snapshots};
+use super::fallback::{Chosen, Fallback, Snapshots, Wanted};
 use super::identity::{self, Identity};
 use super::marker::Marker;
 use super::marks;
 use super::recovery::{DB_FILE, FAILED_MARK};
 use super::report::Finding;
 use crate::db::{self, Db};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::wal::{self, Control, ControlState, Depth, Reach, Stop, Survey};
 use std::collections::BTreeSet;
@@ -77,7 +77,15 @@ pub struct Found {
 /// # Errors
 /// What a start cannot work around: a marker that is lost, unreadable disks, foreign or newer files.
 pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
-    look_as(disks, Identity { marker: identity::read(disks)?, lost: None }, progress)
+    look_as(disks, Identity { marker: identity::read(disks)?, lost: None }, None, progress)
+}
+
+/// The same for a person who puts a snapshot in place: the database that is there is not looked at.
+///
+/// # Errors
+/// As [`look`], but for the database.
+pub(super) fn look_for(disks: &Disks, wanted: &Wanted, progress: &OnProgress) -> Result<Found> {
+    look_as(disks, Identity { marker: identity::read(disks)?, lost: None }, Some(wanted), progress)
 }
 
 /// The same for a person who recovers: a marker that is lost is deduced from the files themselves.
@@ -85,20 +93,28 @@ pub fn look(disks: &Disks, progress: &OnProgress) -> Result<Found> {
 /// # Errors
 /// As [`look`]; files that name no store or several.
 pub fn look_closely(disks: &Disks, now: Micros, progress: &OnProgress) -> Result<Found> {
-    look_as(disks, identity::read_or_deduce(disks, now)?, progress)
+    look_as(disks, identity::read_or_deduce(disks, now)?, None, progress)
 }
 
-fn look_as(disks: &Disks, identity: Identity, progress: &OnProgress) -> Result<Found> {
+/// `wanted`: which snapshot takes the place of the database, where that is decided already.
+fn look_as(disks: &Disks, identity: Identity, wanted: Option<&Wanted>, progress: &OnProgress) -> Result<Found> {
     let Identity { marker, lost } = identity;
     let loaded = Control::load(&*disks.data)?;
     let mut findings: Vec<Finding> = loaded.problems.iter().map(Finding::of).collect();
     let marker_lost = lost.is_some();
     findings.extend(lost);
     progress(Progress::of("database", 0.0));
-    let live = look_at_database(disks, marker.as_ref(), progress)?;
+    let live = match wanted {
+        Some(_) => None,
+        None => {
+            look_at_database(disks, marker.as_ref(), progress).map_err(|e| name_way_back(disks, marker.as_ref(), e))?
+        }
+    };
     match (&live, &marker) {
         (Some(Err(e)), _) => findings.push(Finding::of(e)),
-        (None, Some(_)) => findings.push(Finding::of(&StoreError::Missing { files: vec![disks.db.display(DB_FILE)] })),
+        (None, Some(_)) if wanted.is_none() => {
+            findings.push(Finding::of(&StoreError::Missing { files: vec![disks.db.display(DB_FILE)] }))
+        }
         _ => {}
     }
     progress(Progress::of("log", 0.0));
@@ -122,9 +138,21 @@ fn look_as(disks: &Disks, identity: Identity, progress: &OnProgress) -> Result<F
         failed_before,
     };
     if let Some(marker) = found.marker {
-        found.look_at_log(disks, marker.store_id, progress)?;
+        found.look_at_log(disks, marker.store_id, wanted.unwrap_or(&Wanted::Any), progress)?;
     }
     Ok(found)
+}
+
+/// A database of a newer program is neither opened nor replaced; where there is a snapshot of this one, that is a way back (row 53).
+fn name_way_back(disks: &Disks, marker: Option<&Marker>, e: StoreError) -> StoreError {
+    let (StoreError::Foreign { what: "schema version", .. }, Some(marker)) = (&e, marker) else { return e };
+    let snapshots = Snapshots::read(disks, marker.store_id);
+    let Some(id) = snapshots.newest_of_this_schema() else { return e };
+    StoreError::Refused {
+        message: format!("{e}; snapshot {id} is from before"),
+        hint: format!("use the program that wrote it, or go back: storedd snapshot install {id} --dry-run"),
+        exit: exit::BAD_INPUT,
+    }
 }
 
 fn look_at_database(
@@ -153,7 +181,7 @@ fn look_at_database(
 
 impl Found {
     /// Surveys the log; and, where the database and the log do not suffice, looks for a snapshot.
-    fn look_at_log(&mut self, disks: &Disks, store_id: StoreId, progress: &OnProgress) -> Result<()> {
+    fn look_at_log(&mut self, disks: &Disks, store_id: StoreId, wanted: &Wanted, progress: &OnProgress) -> Result<()> {
         marks::refuse_foreign(disks, self.control.as_ref(), store_id)?;
         let database = self.live_meta().map(|meta| (meta.epoch, meta.applied_lsn));
         // What a snapshot holds was durable: the survey is told before it judges an end of the log as torn.
@@ -180,7 +208,8 @@ impl Found {
         self.findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
         if let Some(snapshots) = snapshots {
             self.proven = snapshots.proven().unwrap_or_default();
-            let Fallback { chosen, unreadable, findings } = snapshots.choose(&survey, &|_| true, progress);
+            let Fallback { chosen, unreadable, findings } =
+                snapshots.choose(&survey, &|manifest| wanted.is(manifest), progress);
             (self.fallback, self.unreadable) = (chosen, unreadable);
             self.findings.extend(findings);
         }

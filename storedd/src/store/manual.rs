@@ -8,6 +8,8 @@
 
 use super::account::{Phases, begin_report};
 use super::decision::{self, Decision, Policy, Verdict};
+use super::fallback::Wanted;
+use super::install::{self, Behind};
 use super::look::{Found, OnProgress, look, look_closely};
 use super::overlay::Overlay;
 use super::recovery::{DB_FILE, Opening, act};
@@ -65,6 +67,23 @@ impl Plan {
         let found = look(&disks, progress)?;
         let decision = decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from);
         Ok(Plan { disks, lock, found, policy, decision })
+    }
+
+    /// Looks at the store, and decides to put this snapshot in place of its database.
+    ///
+    /// # Errors
+    /// No such snapshot, one that is no good, a loss that nobody has given up; unreadable disks, foreign or newer files.
+    pub fn install(
+        disks: Disks,
+        lock: Box<dyn Lock>,
+        wanted: &Wanted,
+        behind: Behind,
+        progress: &OnProgress,
+    ) -> Result<Plan> {
+        let (found, decision) = install::decide(&disks, wanted, behind, progress)?;
+        let accept_loss = behind == Behind::Replayed { accept_loss: true };
+        let policy = Policy { strict: true, accept_loss, ..Policy::default() };
+        Ok(Plan { disks, lock, found, policy, decision: Ok(decision) })
     }
 
     /// What was found.
