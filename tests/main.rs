@@ -46,6 +46,8 @@ mod service;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]
+mod stalls;
+#[cfg(test)]
 mod starts;
 #[cfg(test)]
 mod terminal;

@@ -5,7 +5,7 @@
 //! finds its number in the environment ([`LEASE`]); a `storectl` in it then acts for the holder.
 
 use crate::ask::connect;
-use crate::cli::{FreezeArgs, Global, LockHoldArgs};
+use crate::cli::{FreezeArgs, Global, HeldRun, LockHoldArgs};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
 use crate::socket::{self, Environment};
@@ -26,7 +26,7 @@ const LOOKS: u32 = 50;
 /// # Errors
 /// It was not granted; the command cannot be run; the lease ended before the command did (75).
 pub fn hold(global: &Global, environment: &Environment, args: LockHoldArgs) -> Outcome<u8> {
-    let LockHoldArgs { resource, length, wait, reason, command } = args;
+    let LockHoldArgs { resource, length, wait, run: HeldRun { reason, command } } = args;
     let request = Request::LockTake { resource, for_ms: length.map(millis), wait_ms: wait.map(millis), reason };
     let path = socket::path(global, environment)?;
     run(global, environment, &request, &command, |command, lock| {
@@ -39,8 +39,8 @@ pub fn hold(global: &Global, environment: &Environment, args: LockHoldArgs) -> O
 /// # Errors
 /// As [`hold`].
 pub fn freeze(global: &Global, environment: &Environment, args: &FreezeArgs) -> Outcome<u8> {
-    let request = Request::Freeze { for_ms: millis(args.length), reason: args.reason.clone() };
-    run(global, environment, &request, &args.command, |_, _| ())
+    let request = Request::Freeze { for_ms: millis(args.length), reason: args.run.reason.clone() };
+    run(global, environment, &request, &args.run.command, |_, _| ())
 }
 
 fn millis(time: Duration) -> u64 {

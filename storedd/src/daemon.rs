@@ -17,6 +17,7 @@
 use crate::config::Config;
 use crate::control::{Counters, Door, Limits, Listener};
 use crate::error::{StoreError, exit};
+use crate::metrics::textfile::Textfile;
 use crate::partition::PartitionId;
 use crate::place;
 use crate::service::watch::Watch;
@@ -51,6 +52,7 @@ pub fn run(config: Config) -> u8 {
     let named = place::named(&config);
     let handed = handed.map_err(|e| StoreError::io("take", "the socket of the service manager", e));
     let ended = handed.and_then(|handed| Ok((rise(config, &level, handed.as_ref())?, handed)));
+    let ended = ended.inspect(|_| level.flush());
     match ended {
         Ok((Exit::Status(status), _)) => status,
         Ok((Exit::Again { accept_loss }, handed)) => again(&program, accept_loss, handed.as_ref()),
@@ -58,6 +60,7 @@ pub fn run(config: Config) -> u8 {
             let hint = e.hint().map(|hint| proto::naming::complete(&hint, &named));
             tracing::error!(event = "start_failed", code = e.code(), hint, "{e}");
             systemd::stopping(&e.to_string());
+            level.flush();
             e.exit()
         }
     }
@@ -129,7 +132,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let socket = config.control.socket.display().to_string();
     let state = Arc::new(StateFile::new(disks.data.clone(), env.clone(), std::process::id(), &socket));
     told(state.set_state("recovering"));
-    publish_metrics(&config, &daemon, &runtime);
+    let textfile = publish_metrics(&config, &daemon, &runtime);
     tracing::info!(event = "listening", socket = %config.control.socket.display(), handed_over = handed.is_some());
 
     let on_progress = startup.on_progress();
@@ -163,11 +166,12 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     told(state.set_state(word));
     say_ready(word, &report);
     let ended = event_loop(&daemon, &store, &state, &threads, &inbox, &events)?;
+    textfile.into_iter().for_each(Textfile::end);
     fall(&daemon, &store, &state, (runtime, door), threads, ended)
 }
 
 /// Opens the ways out for the numbers. A listener or a file that cannot be had is said, and no reason to be without mail.
-fn publish_metrics(config: &Config, daemon: &Arc<Daemon>, runtime: &Runtime) {
+fn publish_metrics(config: &Config, daemon: &Arc<Daemon>, runtime: &Runtime) -> Option<Textfile> {
     let page = Handle(daemon.clone());
     let served = page.clone();
     if let Some(address) = config.metrics_address() {
@@ -178,9 +182,8 @@ fn publish_metrics(config: &Config, daemon: &Arc<Daemon>, runtime: &Runtime) {
     }
     let daemon = daemon.clone();
     let path = move || daemon.config().metrics.textfile.clone();
-    if let Err(e) = metrics::textfile::start(path, move || page.metrics()) {
-        tracing::error!(event = "metrics_textfile", error = %e);
-    }
+    let started = metrics::textfile::start(path, move || page.metrics());
+    started.inspect_err(|e| tracing::error!(event = "metrics_textfile", error = %e)).ok()
 }
 
 /// Files that the store itself may have open at a time, with room to spare.

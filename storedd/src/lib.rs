@@ -34,6 +34,7 @@ pub mod daemon;
 pub mod demo;
 pub mod logfile;
 pub mod logging;
+pub mod logsink;
 pub mod offline;
 pub mod place;
 pub mod reload;

@@ -15,6 +15,7 @@ use crate::config::options::MessageOptions;
 use crate::config::{Format, Level};
 use crate::env::{Env, RealEnv};
 use crate::logfile::LogFile;
+use crate::logsink::{Sink, Stderr};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
@@ -26,10 +27,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, reload};
 
+/// Longest wait for a reader of messages at the end of the process.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Changes the level while the daemon runs, and opens the message log anew.
 #[derive(Debug, Clone)]
 pub struct LevelHandle {
     level: reload::Handle<Targets, Registry>,
+    sink: Option<Sink>,
     file: Option<Arc<LogFile>>,
 }
 
@@ -38,6 +43,13 @@ impl LevelHandle {
     pub fn set(&self, level: Level) {
         // The subscriber lives as long as the process; without it there is nothing to set.
         let _ = self.level.reload(targets(level));
+    }
+
+    /// Waits a moment for messages that nobody has read yet; before the process ends.
+    pub fn flush(&self) {
+        if let Some(sink) = &self.sink {
+            sink.flush_within(LAST_WORDS);
+        }
     }
 
     /// Opens the message log by its name, which another program may have given to another file.
@@ -53,7 +65,10 @@ impl LevelHandle {
 #[must_use]
 pub fn start(options: &MessageOptions) -> LevelHandle {
     let file = LogFile::open(&options.directory, options.file_bytes, options.files).map(Arc::new);
-    let (subscriber, handle) = subscriber(options.format, options.level, std::io::stderr, file);
+    let format = options.format;
+    let sink = Sink::new(Stderr, move |count| dropped(format, count));
+    let (subscriber, mut handle) = subscriber(options.format, options.level, sink.clone(), file);
+    handle.sink = Some(sink);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -79,7 +94,25 @@ where
         tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(file)
     });
     // One filter for both: they say the same.
-    (Registry::default().with(lines.and_then(kept).with_filter(filter)), LevelHandle { level: handle, file })
+    (
+        Registry::default().with(lines.and_then(kept).with_filter(filter)),
+        LevelHandle { level: handle, sink: None, file },
+    )
+}
+
+/// The line that says how many messages nobody read in time.
+fn dropped(format: Format, count: u64) -> Vec<u8> {
+    let text = "messages were dropped: whoever reads them is too slow";
+    let line = match resolve(format) {
+        Format::Json => {
+            let (time, level, event) = (now(), "warn", "messages_dropped");
+            serde_json::json!({"time": time, "level": level, "event": event, "message": text, "count": count})
+                .to_string()
+        }
+        Format::Journal => format!("<4>event=messages_dropped count={count} message={}", quoted(text)),
+        _ => format!("{} warn event=messages_dropped count={count} message={}", now(), quoted(text)),
+    };
+    (line + "\n").into_bytes()
 }
 
 /// What `auto` means here: under the service manager, stderr is the journal.

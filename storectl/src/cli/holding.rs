@@ -55,6 +55,14 @@ pub struct LockHoldArgs {
     /// Wait so long for it [default: limits.wait of the configuration]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub wait: Option<Duration>,
+    /// What runs meanwhile, and why.
+    #[command(flatten)]
+    pub run: HeldRun,
+}
+
+/// What runs while something is held.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct HeldRun {
     /// Why; for `locks` and the journal
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
@@ -75,12 +83,9 @@ pub struct FreezeArgs {
     /// The freeze ends after so long, whatever the command does; at most 60s
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub length: Duration,
-    /// Why; for `locks` and the journal
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
-    /// What to run
-    #[arg(value_name = "COMMAND", last = true, required = true, num_args = 1..)]
-    pub command: Vec<OsString>,
+    /// What runs meanwhile, and why.
+    #[command(flatten)]
+    pub run: HeldRun,
 }
 
 /// `drain`.

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Time between two looks at one place.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// A place that has not answered for so long is not asked by others.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// Names of the places that the store itself needs, as alarms and metrics have them.
 const DATA: &str = "data";
 const DATABASE: &str = "database";
@@ -149,6 +152,14 @@ impl Prober {
         places.iter().filter_map(known).collect()
     }
 
+    /// True if a partition has not answered for some time.
+    #[must_use]
+    pub fn is_silent(&self, partition: &str) -> bool {
+        let now = self.env.uptime();
+        let seen = self.shared.places().get(&format!("{PARTITION}{partition}")).map(|seen| seen.at);
+        seen.is_some_and(|at| now.saturating_sub(at) > SILENT)
+    }
+
     /// Length of the database file when it was seen last.
     #[must_use]
     pub fn database_bytes(&self) -> u64 {
@@ -260,6 +271,8 @@ mod tests {
         until(|| seen("partition far").age > first + PERIOD);
         assert!(!prober.all_answered() && seen("partition far").trouble.is_none());
         until(|| seen("log").age < PERIOD);
+        until(|| prober.is_silent("far"));
+        assert!(!prober.is_silent("near"));
 
         mount.answer();
         until(|| seen("partition far").trouble.is_some());

@@ -157,15 +157,15 @@ options! {
     }
     /// When the database file catches up with the log.
     checkpoint: CheckpointOptions {
-        interval: Duration = Duration::from_secs(60), Limit::Millis(1_000, 86_400_000), Restart,
+        interval: Duration = Duration::from_secs(60), Limit::Millis(1_000, 86_400_000), Reload,
             "Longest time between two checkpoints while there are changes.";
-        overlay_bytes: u64 = 128 * MIB, Limit::Bytes(MIB, 64 * GIB), Restart,
+        overlay_bytes: u64 = 128 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
             "Memory of changes not yet in the database from which a checkpoint starts.";
-        overlay_bytes_max: u64 = 512 * MIB, Limit::Bytes(2 * MIB, 64 * GIB), Restart,
+        overlay_bytes_max: u64 = 512 * MIB, Limit::Bytes(2 * MIB, 64 * GIB), Reload,
             "Memory of changes not yet in the database at which further changes are refused as busy; they are slowed before.";
-        log_bytes: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Restart,
+        log_bytes: u64 = 256 * MIB, Limit::Bytes(MIB, 1024 * GIB), Reload,
             "Log since the last checkpoint from which a checkpoint starts.";
-        replay_target: Duration = Duration::from_secs(5), Limit::Millis(100, 3_600_000), Restart,
+        replay_target: Duration = Duration::from_secs(5), Limit::Millis(100, 3_600_000), Reload,
             "A checkpoint starts when replaying the log after a crash would take longer than this.";
     }
     /// What a start does after a crash.

@@ -27,7 +27,7 @@ pub(super) enum Item {
     /// The answer to a request that had to wait for others.
     Held { id: u64, answer: Result<Reply, Failure>, audit: Option<Audit> },
     /// A change whose partition is prepared, to be submitted now.
-    Prepared { id: u64, command: Result<Command, Failure>, audit: Option<Audit> },
+    Prepared { id: u64, verb: &'static str, command: Result<Command, Failure>, audit: Option<Audit> },
 }
 
 impl Item {
@@ -324,7 +324,7 @@ mod tests {
             late.answer(committed());
             let (id, command, audit) =
                 (1, Ok(Command::UserDelete { user: String::new() }), Audit::of(&request("never")));
-            outbox.push(Item::Prepared { id, command, audit });
+            outbox.push(Item::Prepared { id, verb: "user delete", command, audit });
         });
         let found: Vec<_> = text.lines().map(|line| line.split("target=").nth(1).unwrap()).collect();
         let done = |user| format!(r#""{user}" outcome="done" lsn=7"#);

@@ -136,7 +136,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// Asks whether a change may go now; if it must wait for others, what `later` gives is called when it may, or must not.
     /// Called in the order of the connection, and not again before the answer to the call before.
-    fn pass(&self, _peer: &Peer, _command: &Command, _later: &mut dyn FnMut() -> OnPassage) -> Passage {
+    fn pass(
+        &self,
+        _peer: &Peer,
+        _verb: &'static str,
+        _command: &Command,
+        _later: &mut dyn FnMut() -> OnPassage,
+    ) -> Passage {
         Passage::Open(None)
     }
 

@@ -71,9 +71,9 @@ impl Session {
             }
             Ok(Lane::Change) => {
                 self.in_flight += 1;
-                let audit = Audit::of(&request);
+                let (audit, verb) = (Audit::of(&request), request.verb());
                 let command = change(request, &mut |_, _| Err(Failure::new(Code::Bug, "a partition was not prepared")));
-                self.submit(id, command, audit);
+                self.submit(id, verb, command, audit);
             }
         }
     }
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Gives a change to the store, unless it has to wait for others first.
-    fn submit(&mut self, id: u64, command: Result<model::Command, Failure>, audit: Option<Audit>) {
+    fn submit(&mut self, id: u64, verb: &'static str, command: Result<model::Command, Failure>, audit: Option<Audit>) {
         let command = match command {
             Ok(command) => command,
             Err(failure) => return self.give(id, Err(failure), audit, None),
@@ -133,7 +133,7 @@ impl Session {
             let outbox = outbox.clone();
             Box::new(move |passed| outbox.push(Item::Passed(passed)))
         };
-        match self.door.service.pass(&self.peer, &command, &mut later) {
+        match self.door.service.pass(&self.peer, verb, &command, &mut later) {
             Passage::Open(pass) => self.give(id, Ok(command), audit, pass),
             Passage::Later => {
                 self.barrier = true;
@@ -216,9 +216,9 @@ impl Session {
                     }
                 }
             }
-            Item::Prepared { id, command, audit } => {
+            Item::Prepared { id, verb, command, audit } => {
                 self.barrier = false;
-                self.submit(id, command, audit);
+                self.submit(id, verb, command, audit);
                 self.next_slow();
             }
         }
@@ -276,9 +276,9 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
             service.dry_run(peer, command).map(convert::reply).map(convert::without_numbers)
         }),
         request @ (Request::Change { .. } | Request::Atomic { .. }) => {
-            let audit = Audit::of(&request);
+            let (audit, verb) = (Audit::of(&request), request.verb());
             let command = guarded(|| change(request, &mut |name, path| service.partition(name, path, false)));
-            return outbox.push(Item::Prepared { id, command, audit });
+            return outbox.push(Item::Prepared { id, verb, command, audit });
         }
         request => {
             let audit = Audit::of(&request);

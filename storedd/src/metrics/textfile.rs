@@ -4,6 +4,7 @@
 use crate::disk::outside;
 use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Time between two writings.
@@ -11,15 +12,35 @@ pub const PERIOD: Duration = Duration::from_secs(15);
 /// How soon another path is noticed.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Writes the file from now on, until the process ends; an empty path is no file now. A file that is no longer named is
-/// removed.
+/// Longest wait for the file to be removed at the end.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Who writes the file.
+#[derive(Debug)]
+pub struct Textfile {
+    stop: Sender<()>,
+    gone: Receiver<()>,
+}
+
+impl Textfile {
+    /// Removes the file: what nobody writes any more would be read as the numbers of now. A disk that does not answer is not
+    /// waited for.
+    pub fn end(self) {
+        drop(self.stop);
+        // Told or not, it ends.
+        let _ = self.gone.recv_timeout(LAST);
+    }
+}
+
+/// Writes the file from now on; an empty path is no file now. A file that is no longer named is removed.
 ///
 /// # Errors
 /// If no thread can be made.
 pub fn start(
     path: impl Fn() -> PathBuf + Send + 'static,
     page: impl Fn() -> String + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<Textfile> {
+    let ((stop, stopped), (ends, gone)) = (channel::<()>(), channel::<()>());
     let run = move || {
         let (mut last, mut age, mut failed) = (PathBuf::new(), Duration::ZERO, false);
         loop {
@@ -42,9 +63,18 @@ pub fn start(
             if due {
                 (last, age) = (path, Duration::ZERO);
             }
-            std::thread::sleep(STEP);
+            if stopped.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
             age += STEP;
         }
+        if !last.as_os_str().is_empty()
+            && let Err(e) = outside::remove(&last)
+        {
+            tracing::warn!(event = "metrics_textfile", path = %last.display(), error = %e, "not removed");
+        }
+        drop(ends);
     };
-    std::thread::Builder::new().name("textfile".to_owned()).spawn(run).map(drop)
+    std::thread::Builder::new().name("textfile".to_owned()).spawn(run)?;
+    Ok(Textfile { stop, gone })
 }

@@ -3,9 +3,10 @@
 use super::Daemon;
 use crate::control::convert::failure;
 use crate::control::{Answered, OnPassage, Passage, Peer};
-use crate::leases::{Blocked, Cut, Held, Scope, Waiting, Who, Wish};
+use crate::leases::{Blocked, Cut, Held, Pass, Scope, Waiting, Who, Wish};
 use crate::model::Command;
 use proto::{Code, Done, Failure, Lock, LockWait, Locks, Reply, Request};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +25,14 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Daemon {
     /// See [`crate::control::Service::pass`].
-    pub(super) fn pass(&self, peer: &Peer, command: &Command, later: &mut dyn FnMut() -> OnPassage) -> Passage {
-        let who = who(peer, word(command));
+    pub(super) fn pass(
+        &self,
+        peer: &Peer,
+        verb: &'static str,
+        command: &Command,
+        later: &mut dyn FnMut() -> OnPassage,
+    ) -> Passage {
+        let who = who(peer, verb);
         let wait = self.config().limits.wait;
         let later = || {
             let passed = later();
@@ -35,6 +42,30 @@ impl Daemon {
         match self.leases.pass(&who, || Scope::of(command), wait, later) {
             Some(pass) => Passage::Open(Some(pass)),
             None => Passage::Later,
+        }
+    }
+
+    /// Waits on this thread until a change may go that is made here for a client.
+    ///
+    /// # Errors
+    /// It may not: who is in the way stays there.
+    pub(super) fn pass_here(
+        &self,
+        peer: &Peer,
+        verb: &'static str,
+        command: &Command,
+    ) -> Result<Option<Pass>, Failure> {
+        let (tell, told) = channel();
+        let mut later = || -> OnPassage {
+            let tell = tell.clone();
+            Box::new(move |passed| drop(tell.send(passed)))
+        };
+        match self.pass(peer, verb, command, &mut later) {
+            Passage::Open(pass) => Ok(pass),
+            Passage::Later => {
+                drop(tell);
+                told.recv().map_err(|_| blocked(&Blocked::Closing))?.map(Some)
+            }
         }
     }
 
@@ -176,28 +207,6 @@ impl Daemon {
 fn who(peer: &Peer, verb: &'static str) -> Who {
     let Peer { connection, pid, uid, client, .. } = peer;
     Who { connection: *connection, pid: *pid, uid: *uid, client: client.clone(), verb }
-}
-
-/// The verb of a change.
-fn word(command: &Command) -> &'static str {
-    match command {
-        Command::UserAdd { .. } => "user add",
-        Command::UserDelete { .. } => "user delete",
-        Command::UserRename { .. } => "user rename",
-        Command::MailboxCreate { .. } => "mailbox create",
-        Command::MailboxDelete { .. } => "mailbox delete",
-        Command::MailboxRename { .. } => "mailbox rename",
-        Command::AclSet { .. } => "acl set",
-        Command::AclDelete { .. } => "acl delete",
-        Command::Subscribe { .. } => "subscribe",
-        Command::Unsubscribe { .. } => "unsubscribe",
-        Command::PartitionAdd { .. } => "partition add",
-        Command::PartitionRemove { .. } => "partition remove",
-        Command::ImportMailbox { .. } => "import cyrus-list",
-        Command::QuotaSet { .. } => "quota set",
-        Command::QuotaRecalc { .. } => "quota recalc",
-        Command::Atomic(_) => "batch --atomic",
-    }
 }
 
 fn granted(answer: Result<Held, Blocked>) -> Result<Reply, Failure> {

@@ -43,7 +43,8 @@ fn itself() -> Asker {
     Asker { pid, uid: rustix::process::geteuid().as_raw(), client: "storedd".to_owned() }
 }
 
-fn asker(peer: &Peer) -> Asker {
+/// A client as one who asks for a job.
+pub(super) fn asker(peer: &Peer) -> Asker {
     Asker { pid: peer.pid, uid: peer.uid, client: peer.client.clone() }
 }
 

@@ -9,11 +9,18 @@ use crate::model::name::{owner_of, user_prefix};
 use crate::model::pattern::Pattern;
 use crate::model::rows::{MailboxRow, MailboxView, PartitionRow, Row, UserRow, joined, quota_key};
 use crate::model::{MailboxName, Rows, Table, UserId, utf7};
-use crate::store::{View, rfc3339};
+use crate::partition::State;
+use crate::store::{Store, View, rfc3339};
 use proto::{Code, Failure, Reply};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Longest wait for a partition to say how it is.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where each partition lies, for the paths of a listing.
 pub(super) type Roots = BTreeMap<String, String>;
@@ -227,7 +234,7 @@ impl Daemon {
         let mut out = Vec::new();
         each_row(&view, Table::Partitions, &[], &mut |key, row| {
             let name = String::from_utf8_lossy(key).into_owned();
-            let state = store.partitions().state(&name);
+            let state = self.partition_state(store, &name);
             out.push(proto::Partition {
                 path: store.partitions().path(&name).map(|p| p.display().to_string()).unwrap_or_default(),
                 id: hex(&PartitionRow::decode(key, row).map_err(broken)?.id),
@@ -240,6 +247,22 @@ impl Daemon {
             Ok(())
         })?;
         Ok(Reply::Partitions(out))
+    }
+
+    /// How a partition is now; `missing` where its file system does not answer. At most one thread for each call waits for it,
+    /// and none once it is known not to answer.
+    fn partition_state(&self, store: &Arc<Store>, name: &str) -> State {
+        let silent = || State::Missing { why: "its file system does not answer".to_owned() };
+        if self.watch.get().is_some_and(|watch| watch.prober().is_silent(name)) {
+            return silent();
+        }
+        let (tell, told) = channel();
+        let (asked, wanted) = (store.clone(), name.to_owned());
+        let ask = move || drop(tell.send(asked.partitions().state(&wanted)));
+        match std::thread::Builder::new().name("partition".to_owned()).spawn(ask) {
+            Ok(_) => told.recv_timeout(PATIENCE).unwrap_or_else(|_| silent()),
+            Err(e) => State::Missing { why: format!("no thread can be started: {e}") },
+        }
     }
 
     pub(super) fn partition_show(&self, name: &str) -> Result<Reply, Failure> {

@@ -124,6 +124,7 @@ impl Daemon {
         // A reload during the recovery found no store to tell.
         let config = self.config();
         store.set_limits(crate::place::limits(&config));
+        store.set_triggers(crate::place::options(&config).triggers());
         store.set_snapshot_log(config.snapshot.log_bytes);
     }
 
@@ -179,11 +180,13 @@ impl Daemon {
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
         let (limits, snapshot_log) = (crate::place::limits(&config), config.snapshot.log_bytes);
+        let triggers = crate::place::options(&config).triggers();
         self.jobs.set_limits(Daemon::job_limits(&config));
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
         // After it: who opens a store meanwhile takes the limits from there.
         if let Some(store) = self.store.get() {
             store.set_limits(limits);
+            store.set_triggers(triggers);
             store.set_snapshot_log(snapshot_log);
         }
     }
@@ -294,8 +297,14 @@ impl Service for Handle {
         self.0.leases.gone(connection);
     }
 
-    fn pass(&self, peer: &Peer, command: &Command, later: &mut dyn FnMut() -> OnPassage) -> Passage {
-        self.0.pass(peer, command, later)
+    fn pass(
+        &self,
+        peer: &Peer,
+        verb: &'static str,
+        command: &Command,
+        later: &mut dyn FnMut() -> OnPassage,
+    ) -> Passage {
+        self.0.pass(peer, verb, command, later)
     }
 
     fn hold(&self, peer: &Peer, request: &Request, cut: Box<dyn Fn() + Send>, done: Answered) {
@@ -372,7 +381,7 @@ impl Service for Handle {
             Request::SubscriptionsMissing { user } => daemon.subscriptions_missing(user, parts),
             Request::QuotaList { pattern } => daemon.quota_list(pattern, parts),
             Request::QuotaReport { over } => daemon.quota_report(*over, parts),
-            Request::QuotaRecalc { dry_run } => daemon.quota_recalc(*dry_run, parts),
+            Request::QuotaRecalc { dry_run } => daemon.quota_recalc(peer, *dry_run, parts),
             Request::ConfigShow { defaults } => Ok(daemon.config_values(*defaults)),
             Request::Maintenance { window } => daemon.watch()?.set_maintenance(window, peer).map(Reply::Maintenance),
             Request::Metrics => Ok(Reply::Metrics(daemon.exposition(self.state()))),

@@ -3,7 +3,8 @@
 use super::Daemon;
 use super::lists::{broken, each_row, pattern, user_row};
 use crate::control::convert::{failure, recalculated, refusal};
-use crate::control::{Listing, Parts};
+use crate::control::{Listing, Parts, Peer};
+use crate::jobs::registry::{Context, Kind};
 use crate::lsn::Lsn;
 use crate::model::command::{Recalculated, RefusalKind};
 use crate::model::name::key_text;
@@ -13,6 +14,9 @@ use crate::model::{Command, Outcome, QuotaRoot, Refusal, Rows, Table};
 use crate::store::{CommitError, Committed, View};
 use proto::naming::quoted;
 use proto::{Code, Failure, Reply};
+
+/// Counting all roots again.
+const RECALC: Kind = Kind { verb: "quota recalc", lane: Some("quota") };
 
 impl Daemon {
     /// The root of a user, or the one in which a mailbox counts.
@@ -65,7 +69,19 @@ impl Daemon {
 
     /// Counts every root on one view, which stops nobody. What differs there is counted again by a command of its own, at
     /// the moment of that command: a message that came meanwhile is no difference.
-    pub(super) fn quota_recalc(&self, dry_run: bool, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+    pub(super) fn quota_recalc(&self, peer: &Peer, dry_run: bool, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        if dry_run {
+            return self.recalc(peer, true, &Context::idle(), parts);
+        }
+        // Goes on when nobody reads any more, as every job does.
+        let mut heard = |part| {
+            let _ = parts(part);
+            Ok(())
+        };
+        self.jobs.run(RECALC, super::jobs::asker(peer), |ctx| self.recalc(peer, false, ctx, &mut heard))
+    }
+
+    fn recalc(&self, peer: &Peer, dry_run: bool, ctx: &Context, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         let view = self.view()?;
         let mut listing = Listing::new(Reply::Recalculated, parts);
         let mut counted = |counted: Counted| {
@@ -73,11 +89,17 @@ impl Daemon {
             if dry_run {
                 return Ok(listing.push(recalculated(Lsn::ZERO, wrong))?);
             }
-            let (lsn, roots) = self.recalc_root(wrong.root)?;
+            let (lsn, roots) = self.recalc_root(peer, wrong.root)?;
             roots.into_iter().try_for_each(|root| Ok(listing.push(recalculated(lsn, root))?))
         };
         let (mut tally, mut closed) = (Tally::default(), Vec::new());
+        let mut rows = 0;
         each_row(&view, Table::Mailboxes, b"", &mut |key, row| {
+            rows += 1;
+            ctx.progress(rows, None, "mailboxes", "");
+            if ctx.cancelled() {
+                return Err(Failure::new(Code::Busy, "ended early"));
+            }
             let usage = MailboxView::decode(key, row).map_err(broken)?.usage();
             tally.add(&view, key, usage, &mut |root| closed.push(root)).map_err(broken)?;
             closed.drain(..).try_for_each(&mut counted)
@@ -87,10 +109,12 @@ impl Daemon {
         Ok(listing.finish())
     }
 
-    /// Counts one root again, as a change like any other.
-    fn recalc_root(&self, root: String) -> Result<(Lsn, Vec<Recalculated>), Failure> {
+    /// Counts one root again, as a change like any other: it waits for who holds it.
+    fn recalc_root(&self, peer: &Peer, root: String) -> Result<(Lsn, Vec<Recalculated>), Failure> {
         let gone = |why: &Refusal| [RefusalKind::NoUser, RefusalKind::NotFound].contains(&why.kind);
-        match self.store()?.commit(Command::QuotaRecalc { root }) {
+        let command = Command::QuotaRecalc { root };
+        let _pass = self.pass_here(peer, RECALC.verb, &command)?;
+        match self.store()?.commit(command) {
             Ok(Committed { lsn, outcome: Outcome::Recalculated(roots) }) => Ok((lsn, roots)),
             Ok(other) => Err(Failure::new(Code::Bug, format!("counting a quota root again gave {other:?}"))),
             Err(CommitError::Refused(why)) if gone(&why) => Ok((Lsn::ZERO, Vec::new())),

@@ -125,7 +125,7 @@ impl Store {
         self.logged_before.store(self.stats.log_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         let frozen = Frozen { overlay: base.active.clone(), upto: planner.last_lsn() };
         let next = Base {
-            active: Arc::new(Overlay::sized(self.options.overlay_bytes)),
+            active: Arc::new(Overlay::sized(self.triggers().overlay_bytes)),
             frozen: Some(frozen.clone()),
             db: base.db.clone(),
             names: base.names.clone(),
@@ -241,14 +241,14 @@ impl Store {
         }
         // What is frozen while somebody else is at it was not left by a failure.
         let Some(_idle) = try_lock(&self.db) else { return false };
-        let base = self.base.load();
+        let (base, triggers) = (self.base.load(), self.triggers());
         let age = self.env.uptime().saturating_sub(last);
         base.frozen.is_some()
-            || base.active.bytes() >= self.options.overlay_bytes
-            || base.active.entries() as u64 >= self.options.replay_records_max()
+            || base.active.bytes() >= triggers.overlay_bytes
+            || base.active.entries() as u64 >= triggers.replay_records_max()
             || self.stats.log_bytes.load(Ordering::Relaxed) - self.logged_before.load(Ordering::Relaxed)
-                >= self.options.checkpoint_log_bytes
-            || (age >= self.options.checkpoint_interval && !base.active.is_empty())
+                >= triggers.log_bytes
+            || (age >= triggers.interval && !base.active.is_empty())
     }
 
     /// After a start: learns which rows the database holds, so that lookups of others need not ask it.

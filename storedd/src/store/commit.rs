@@ -31,7 +31,7 @@ use super::plan::{self, PlanError};
 use super::queue::{Pending, Slot, Waiter};
 use super::stats::add;
 use super::view::View;
-use super::{Phase, Store};
+use super::{Phase, Store, Triggers};
 use crate::error::StoreError;
 use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Command, Outcome, Refusal, Table};
@@ -268,7 +268,7 @@ impl Store {
     /// limit, the longer each group waits, at most [`BRAKE_MAX`].
     fn brake(&self) {
         let base = self.base.load();
-        let (soft, hard) = (self.options.overlay_bytes, self.options.overlay_bytes_max);
+        let Triggers { overlay_bytes: soft, overlay_bytes_max: hard, .. } = self.triggers();
         let over = base.active.bytes().saturating_sub(soft);
         if over > 0 && base.frozen.is_some() {
             let room = hard.saturating_sub(soft).max(1);
@@ -362,7 +362,7 @@ impl Store {
             Phase::Poisoned => return Err(self.poison_error()),
             Phase::ReadOnly(why) => return Err(StoreError::Busy { why: format!("the store is read-only: {why}") }),
         }
-        if self.base.load().active.bytes() >= self.options.overlay_bytes_max {
+        if self.base.load().active.bytes() >= self.triggers().overlay_bytes_max {
             self.wake_checkpointer();
             return Err(StoreError::Busy { why: "changes come faster than the checkpoint writes them".to_owned() });
         }

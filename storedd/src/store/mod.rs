@@ -63,7 +63,7 @@ pub use look::{Found, OnProgress, Progress, look};
 pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use marks::keep_clear;
-pub use options::Options;
+pub use options::{Options, Triggers};
 pub use recovery::{exit_of, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
 pub use reset::LogReset;
@@ -165,6 +165,7 @@ pub struct Store {
     db: Mutex<Db>,
     base: ArcSwap<Base>,
     limits: ArcSwap<plan::Limits>,
+    triggers: ArcSwap<Triggers>,
     appended: AtomicU64,
     synced: AtomicU64,
     published: AtomicU64,
@@ -239,6 +240,7 @@ impl Store {
             db: Mutex::new(db),
             base: ArcSwap::from_pointee(base),
             limits: ArcSwap::from_pointee(options.limits),
+            triggers: ArcSwap::from_pointee(options.triggers()),
             appended: AtomicU64::new(last.0),
             synced: AtomicU64::new(last.0),
             published: AtomicU64::new(last.0),
@@ -291,6 +293,18 @@ impl Store {
     /// Puts other limits into effect. What was done under the old ones stays.
     pub fn set_limits(&self, limits: plan::Limits) {
         self.limits.store(Arc::new(limits));
+    }
+
+    /// Has checkpoints begin at other times from now on.
+    pub fn set_triggers(&self, triggers: Triggers) {
+        if **self.triggers.load() != triggers {
+            self.triggers.store(Arc::new(triggers));
+            self.wake_checkpointer();
+        }
+    }
+
+    pub(super) fn triggers(&self) -> Triggers {
+        **self.triggers.load()
     }
 
     /// Whether changes are taken.

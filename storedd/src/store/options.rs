@@ -18,7 +18,7 @@ pub struct Options {
     pub seal_idle: Duration,
     /// Commands that may wait in the queue; more are answered busy.
     pub queue_max: usize,
-    /// A checkpoint begins at this overlay size in bytes.
+    /// A checkpoint begins at this overlay size in bytes; [`super::Store::set_triggers`] changes it and the four behind it.
     pub overlay_bytes: usize,
     /// Changes are answered busy at this overlay size in bytes.
     pub overlay_bytes_max: usize,
@@ -42,6 +42,27 @@ pub struct Options {
     pub snapshot_log_bytes: u64,
     /// Limits at the start; [`Store::set_limits`] changes them.
     pub limits: plan::Limits,
+}
+
+/// When a checkpoint begins, and when changes wait for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Triggers {
+    /// See [`Options::overlay_bytes`].
+    pub overlay_bytes: usize,
+    /// See [`Options::overlay_bytes_max`].
+    pub overlay_bytes_max: usize,
+    /// See [`Options::checkpoint_interval`].
+    pub interval: Duration,
+    /// See [`Options::checkpoint_log_bytes`].
+    pub log_bytes: u64,
+    /// See [`Options::replay_target`].
+    pub replay_target: Duration,
+}
+
+impl Triggers {
+    pub(super) fn replay_records_max(&self) -> u64 {
+        (self.replay_target.as_millis() as u64).saturating_mul(REPLAY_RECORDS_PER_SECOND) / 1000
+    }
 }
 
 /// Records a start replays in a second, at the least, on the machines this was measured on.
@@ -83,11 +104,19 @@ impl Options {
         Blocks { object_ids: u64::from(self.id_block), uidvalidities: self.id_block }
     }
 
-    pub(super) fn database(&self) -> crate::db::Options {
-        crate::db::Options { cache_bytes: self.database_cache, pace: None }
+    /// When checkpoints begin, at the start.
+    #[must_use]
+    pub fn triggers(&self) -> Triggers {
+        Triggers {
+            overlay_bytes: self.overlay_bytes,
+            overlay_bytes_max: self.overlay_bytes_max,
+            interval: self.checkpoint_interval,
+            log_bytes: self.checkpoint_log_bytes,
+            replay_target: self.replay_target,
+        }
     }
 
-    pub(super) fn replay_records_max(&self) -> u64 {
-        (self.replay_target.as_millis() as u64).saturating_mul(REPLAY_RECORDS_PER_SECOND) / 1000
+    pub(super) fn database(&self) -> crate::db::Options {
+        crate::db::Options { cache_bytes: self.database_cache, pace: None }
     }
 }

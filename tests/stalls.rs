@@ -1,0 +1,343 @@
+//! What hangs: disks that do not answer for a while, readers of messages that stop reading, clients that dribble or take every
+//! connection there is.
+
+use crate::harness::{Daemon, PATIENCE, Run, TestStore};
+use proto::{Client, Request, Timeouts};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn alarm(store: &TestStore, name: &str) -> Option<Value> {
+    let status = store.json(&["status"]);
+    status["alarms"].as_array().unwrap().iter().find(|alarm| alarm["name"] == name).cloned()
+}
+
+fn raised(store: &TestStore, name: &str) -> Value {
+    until(&format!("{name} is raised"), || alarm(store, name))
+}
+
+fn cleared(store: &TestStore, name: &str) {
+    until(&format!("{name} is cleared"), || alarm(store, name).is_none().then_some(()));
+}
+
+fn start(store: &TestStore, text: &str) -> Daemon {
+    let config = store.beside("stalls.toml");
+    std::fs::write(&config, text).unwrap();
+    store.start_with(&["--config", config.to_str().unwrap()])
+}
+
+fn spawn(store: &TestStore, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
+    command.arg("--data-dir").arg(&store.data).args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn end(child: Child) -> Run {
+    let done = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+}
+
+/// A file system of its own whose writes can be held up, as by a disk that does not answer.
+struct Disk {
+    at: PathBuf,
+}
+
+impl Disk {
+    /// `None` where none can be mounted.
+    fn mount(store: &TestStore) -> Option<Disk> {
+        let (image, at) = (store.beside("disk.img"), store.beside("disk"));
+        std::fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        let ran = |program: &str, args: &[&str]| {
+            let ran = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            ran.is_ok_and(|status| status.success())
+        };
+        let (image, place) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let mounted = ran("mkfs.ext4", &["-q", image]) && ran("mount", &["-o", "loop", image, place]);
+        if !mounted || !ran("fsfreeze", &["-f", place]) || !ran("fsfreeze", &["-u", place]) {
+            eprintln!("skipped: this needs root, a loop device and fsfreeze");
+            return None;
+        }
+        Some(Disk { at })
+    }
+
+    fn hangs(&self, hangs: bool) {
+        let status = Command::new("fsfreeze").arg(if hangs { "-f" } else { "-u" }).arg(&self.at).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.at).stderr(Stdio::null()).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+    }
+}
+
+// rows 97, 109, 110, B7: a checkpoint that hangs, and changes that pile up in memory behind it, are alarms that name the cause;
+// `status` answers, and it goes on by itself.
+#[test]
+fn a_database_disk_that_does_not_answer() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount(&store) else { return };
+    let text = format!(
+        "[store]\ndb_dir = {:?}\n[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"1h\"\noverlay_bytes = \"1MiB\"\n\
+         overlay_bytes_max = \"4MiB\"\n[alarm]\ncheckpoint_duration = \"1s\"\nlog_bytes = \"4MiB\"\n",
+        disk.at.join("db")
+    );
+    let daemon = start(&store, &text);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    disk.hangs(true);
+    let checkpoint = spawn(&store, &["checkpoint"]);
+    let slow = raised(&store, "checkpoint_slow");
+    assert!(slow["cause"].as_str().unwrap().contains("does not answer"), "{slow}");
+    let begun = Instant::now();
+    store.ctl(&["status"]).expect(0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "row 109: {:?}", begun.elapsed());
+    let name = "x".repeat(200);
+    let lines: String = (0..20_000).map(|n| format!("mailbox create user/joe/{name}-{n}\n")).collect();
+    let refused = store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(1);
+    assert!(refused.out.contains("changes come faster than the checkpoint writes them"), "{:.300}", refused.out);
+    raised(&store, "overlay");
+    raised(&store, "log_bytes");
+    disk.hangs(false);
+    end(checkpoint).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    for name in ["checkpoint_slow", "overlay", "log_bytes"] {
+        cleared(&store, name);
+    }
+    store.ctl(&["mailbox", "create", "user/joe/again"]).expect(0);
+    assert_eq!(daemon.stop(), 0);
+}
+
+// rows 109, 110, 111, B7: a change that waits for the log's disk is an alarm, and is done when the disk is back.
+#[test]
+fn a_log_disk_that_does_not_answer() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount(&store) else { return };
+    let text = format!(
+        "[store]\nlog_dir = {:?}\n[log]\nsegment_size = \"1MiB\"\n[alarm]\nrequest_wait = \"1s\"\n",
+        disk.at.join("log")
+    );
+    let daemon = start(&store, &text);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    disk.hangs(true);
+    let change = spawn(&store, &["user", "add", "ann"]);
+    let stalled = raised(&store, "stalled_request");
+    assert_eq!(stalled["severity"], "critical", "{stalled}");
+    assert!(store.json(&["status"])["oldest_wait"].as_f64() > Some(1.0));
+    // Whoever does not want to wait need not, and nothing is lost by it.
+    store.ctl(&["--timeout", "1s", "user", "add", "eve"]).expect(69);
+    store.ctl(&["user", "list"]).expect(0);
+    disk.hangs(false);
+    end(change).expect(0);
+    cleared(&store, "stalled_request");
+    let users = store.json(&["user", "list"]).to_string();
+    assert!(users.contains("ann") && users.contains("eve"), "{users}");
+    assert_eq!(daemon.stop(), 0);
+}
+
+// B7
+#[test]
+fn a_store_that_somebody_closed_is_an_alarm() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["read-only", "on", "--reason", "an experiment"]).expect(0);
+    let found = raised(&store, "read_only");
+    assert!(found["cause"].as_str().unwrap().contains("an experiment"), "{found}");
+    store.ctl(&["read-only", "off"]).expect(0);
+    cleared(&store, "read_only");
+}
+
+/// A daemon whose messages nobody reads fills the pipe, and its commits go on.
+#[test]
+fn messages_that_nobody_reads_stop_no_commit() {
+    let store = TestStore::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_storedd"));
+    command.arg("--data-dir").arg(&store.data).env_remove("NOTIFY_SOCKET").env_remove("STOREDD_CONFIG");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut messages = child.stderr.take().unwrap();
+    let mut daemon = store.daemon(child);
+    daemon.wait_ready();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    // Each leaves an audit line of more than 100 bytes; a pipe takes 64 KiB.
+    let lines: String = (0..3000).map(|n| format!("mailbox create user/joe/{n:060}\n")).collect();
+    store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        messages.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(daemon.stop(), 0);
+    let text = reader.join().unwrap();
+    let audited = text.lines().filter(|line| line.contains("verb=\"mailbox create\"")).count();
+    assert_eq!(audited, 3000, "none was dropped: they fit the queue");
+    assert!(text.lines().last().unwrap().contains("event=stopped"), "in order, to the last");
+}
+
+/// Something that goes on until it is told to end.
+struct Dribble(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Drop for Dribble {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        self.1.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// So many clients that send one byte a second each, and come again when they are sent away.
+fn dribble(socket: &Path, count: usize) -> Dribble {
+    let mut hello = Vec::new();
+    let request = Request::Hello { version: proto::frame::VERSION, client: "dribble".to_owned() };
+    proto::codec::put(&mut hello, proto::frame::Kind::Request, 1, &request).unwrap();
+    let connect = {
+        let socket = socket.to_owned();
+        move || {
+            let stream = UnixStream::connect(&socket).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            (stream, 0)
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let ends = stop.clone();
+    let thread = std::thread::spawn(move || {
+        let mut clients: Vec<(UnixStream, usize)> = (0..count).map(|_| connect()).collect();
+        while !ends.load(Ordering::SeqCst) {
+            for client in &mut clients {
+                let byte = hello[client.1 % hello.len()];
+                match client.0.write_all(&[byte]) {
+                    Ok(()) => client.1 += 1,
+                    Err(_) => *client = connect(),
+                }
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    Dribble(stop, Some(thread))
+}
+
+/// The slowest and the middle of so many questions by a client that comes anew each time.
+fn asked(daemon: &Daemon, count: usize) -> (Duration, Duration) {
+    let mut times: Vec<Duration> = (0..count)
+        .map(|_| {
+            let begun = Instant::now();
+            let mut client = Client::connect(&daemon.socket, "good", Timeouts::default()).unwrap();
+            client.call(&Request::Health).unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    (times[count - 1], times[count / 2])
+}
+
+#[test]
+fn two_hundred_dribbling_clients_delay_a_good_one_by_less_than_a_tenth_of_a_second() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    let (slowest_alone, alone) = asked(&daemon, 200);
+    let dribble = dribble(&daemon.socket, 200);
+    std::thread::sleep(Duration::from_secs(3));
+    let (slowest, beside) = asked(&daemon, 200);
+    drop(dribble);
+    eprintln!("alone: middle {alone:?}, slowest {slowest_alone:?}; beside 200 that dribble: {beside:?}, {slowest:?}");
+    assert!(beside < alone + Duration::from_millis(100), "{alone:?} {beside:?}");
+}
+
+// Connections are files: whoever takes them all keeps others out for a while, and no file from the log.
+#[test]
+fn descriptors_that_run_out_hurt_nobody_who_is_there() {
+    let store = TestStore::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_storedd")]);
+    let mut daemon = store.spawn_by(command, &[]);
+    daemon.wait_ready();
+    let mut there = daemon.client();
+    let add = |name: &str| Request::Change {
+        command: proto::Command::UserAdd {
+            user: name.to_owned(),
+            partition: None,
+            quota_bytes: None,
+            quota_messages: None,
+        },
+        dry_run: false,
+    };
+    there.call(&add("joe")).unwrap();
+    let crowd: Vec<UnixStream> = (0..400).filter_map(|_| UnixStream::connect(&daemon.socket).ok()).collect();
+    assert!(crowd.len() >= 150, "{}", crowd.len());
+    for n in 0..50 {
+        there.call(&add(&format!("u{n}"))).unwrap();
+    }
+    // It needs files of its own: a new log segment, the database's.
+    there.call(&Request::Checkpoint).unwrap();
+    drop(crowd);
+    let begun = Instant::now();
+    while store.ctl(&["health"]).status != 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(store.json(&["user", "list"]).as_array().unwrap().len(), 51);
+    drop(there);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn counting_all_quotas_again_waits_for_who_holds_them() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe", "--quota", "1GiB"]).expect(0);
+    // Nothing is wrong, so nobody is waited for; and it is a job.
+    let held = spawn(&store, &["locks", "hold", "joe", "--", "sleep", "30"]);
+    until("held", || (!store.json(&["locks"])["held"].as_array().unwrap().is_empty()).then_some(()));
+    store.ctl(&["quota", "recalc"]).expect(0);
+    let jobs = store.json(&["jobs"]);
+    assert_eq!((&jobs[0]["verb"], &jobs[0]["state"]), (&"quota recalc".into(), &"done".into()), "{jobs}");
+    let mut held = held;
+    held.kill().unwrap();
+    held.wait().unwrap();
+}
+
+#[test]
+fn when_checkpoints_begin_can_be_changed_while_the_store_runs() {
+    let store = TestStore::new();
+    let text = |interval: &str| format!("[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"{interval}\"\n");
+    let daemon = start(&store, &text("1h"));
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let status = store.json(&["status"]);
+    assert_ne!(status["checkpoint_lsn"], status["applied_lsn"], "{status}");
+    std::fs::write(store.beside("stalls.toml"), text("1s")).unwrap();
+    let reloaded = store.json(&["config", "reload"]);
+    assert_eq!(reloaded["pending"], Value::Array(vec![]), "{reloaded}");
+    until("a checkpoint by itself", || {
+        let status = store.json(&["status"]);
+        (status["checkpoint_lsn"] == status["applied_lsn"]).then_some(())
+    });
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn numbers_that_nobody_writes_any_more_are_not_left_behind() {
+    let store = TestStore::new();
+    let file = store.beside("storedd.prom");
+    let daemon = start(&store, &format!("[log]\nsegment_size = \"1MiB\"\n[metrics]\ntextfile = {file:?}\n"));
+    until("the file", || file.exists().then_some(()));
+    assert_eq!(daemon.stop(), 0);
+    assert!(!file.exists());
+}
