@@ -23,7 +23,7 @@ fn faults_of(kind: OpKind) -> Vec<Fault> {
     let mut faults = vec![Fault::Eio, Fault::EioForever, Fault::NoSpace, Fault::NoSpaceForever, Fault::Eintr];
     match kind {
         OpKind::Write => faults.push(Fault::ShortWrite),
-        OpKind::SyncData => faults.push(Fault::SyncDropsData),
+        OpKind::SyncData | OpKind::SyncTree => faults.push(Fault::SyncDropsData),
         _ => {}
     }
     faults

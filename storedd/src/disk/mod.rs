@@ -12,6 +12,7 @@
 //! # Rules of durability (what callers may rely on, and no more)
 //! * Bytes written are durable after `sync_data` of that file returned; before, any part of them may survive.
 //! * A name (created, renamed, removed) is durable after `sync_dir` of its directory returned.
+//! * `sync_tree`, where there is one, is `sync_data` and `sync_dir` of everything in the tree.
 //! * A rename within a directory is atomic. After a rename between directories sync the new one first, then the old one:
 //!   in between a crash can leave both names.
 //! * A sync that failed is never repeated.
@@ -125,6 +126,8 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn create_dir(&self, dir: &str) -> io::Result<()>;
     /// Gives a file or directory another name, replacing a file there. Within this tree only.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name (a hard link). An existing name is `AlreadyExists`; a symbolic link or directory is refused.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file (or a symbolic link itself).
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Removes an empty directory.
@@ -201,6 +204,20 @@ pub fn replace(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()?;
     disk.rename(&candidate, path)?;
     disk.sync_dir(parent(path))
+}
+
+/// Makes `dir` and what is missing above it, without a sync.
+///
+/// # Errors
+/// Those of the disk.
+pub fn create_all(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    match disk.create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !parent(dir).is_empty() => {
+            create_all(disk, parent(dir))?;
+            disk.create_dir(dir)
+        }
+        done => done,
+    }
 }
 
 /// Refuses a path that is empty, has a component that is empty, `.`, `..`, longer than 255 bytes, or contains NUL.

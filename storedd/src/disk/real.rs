@@ -246,6 +246,16 @@ impl Disk for RealDisk {
         Ok(rustix::fs::renameat(&from_dir, from_name, &to_dir, to_name)?)
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from_dir, from_name) = self.place(from)?;
+        let (to_dir, to_name) = self.place(to)?;
+        // The system would give a symbolic link itself a second name.
+        if is_symlink(&from_dir, from_name) {
+            return Err(Errno::LOOP.into());
+        }
+        Ok(rustix::fs::linkat(&from_dir, from_name, &to_dir, to_name, AtFlags::empty())?)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let (dir, name) = self.place(path)?;
         Ok(rustix::fs::unlinkat(&dir, name, AtFlags::empty())?)

@@ -19,14 +19,23 @@
 //! * A directory of a user is made again whenever it is asked for; so none is ever lost for good.
 //! * A sync that failed is not repeated: the partition is missing until the next start.
 
+pub mod apply;
+pub mod bodies;
+pub mod frame;
 pub mod identity;
+pub mod index;
+pub mod journal;
+pub mod manifest;
+#[cfg(test)]
+mod messages_tests;
 pub mod places;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 
 pub use identity::{Identity, PartitionId};
 
-use crate::disk::{Disk, RealDisk, Space, parent};
+use crate::disk::{Disk, RealDisk, Space, create_all, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Micros, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -450,17 +459,6 @@ impl Inner {
                 self.pending.clear();
             }
         }
-    }
-}
-
-/// Makes `dir` and what is missing above it.
-fn create_all(disk: &dyn Disk, dir: &str) -> io::Result<()> {
-    match disk.create_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && !parent(dir).is_empty() => {
-            create_all(disk, parent(dir))?;
-            disk.create_dir(dir)
-        }
-        done => done,
     }
 }
 

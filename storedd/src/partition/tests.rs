@@ -169,6 +169,10 @@ impl Disk for Probed {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.0.rename(from, to)
     }
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.link(from, to)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         self.0.remove(path)
     }

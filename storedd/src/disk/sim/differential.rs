@@ -15,10 +15,12 @@ enum Step {
     Read(&'static str, u64, usize),
     SyncData(&'static str),
     Rename(&'static str, &'static str),
+    Link(&'static str, &'static str),
     Remove(&'static str),
     CreateDir(&'static str),
     RemoveDir(&'static str),
     SyncDir(&'static str),
+    SyncTree,
     List(&'static str),
     Stat(&'static str),
     Lock(&'static str),
@@ -39,7 +41,7 @@ impl Source {
 
     fn step(&mut self) -> Step {
         let path = self.path();
-        match self.below(28) {
+        match self.below(31) {
             0..4 => Step::Create(path),
             4..10 => {
                 let byte = self.below(4) as u8;
@@ -55,7 +57,11 @@ impl Source {
             24 => Step::RemoveDir(path),
             25 => Step::SyncDir(if self.below(3) == 0 { "" } else { path }),
             26 => [Step::List(path), Step::Stat(path)][self.below(2) as usize].clone(),
-            _ => Step::Lock(path),
+            27 => Step::Lock(path),
+            28..30 => Step::Link(path, self.path()),
+            // Seldom: on the system's disk it writes what strangers left there, too.
+            _ if path == "a" => Step::SyncTree,
+            _ => Step::Stat(path),
         }
     }
 }
@@ -75,7 +81,9 @@ fn run(disk: &dyn Disk, step: &Step) -> Result<String, String> {
         }),
         Step::SyncData(path) => disk.open(path, Access::Read).and_then(|f| f.sync_data()).map(done),
         Step::Rename(from, to) => disk.rename(from, to).map(done),
+        Step::Link(from, to) => disk.link(from, to).map(done),
         Step::Remove(path) => disk.remove(path).map(done),
+        Step::SyncTree => disk.sync_tree().map(done),
         Step::CreateDir(path) => disk.create_dir(path).map(done),
         Step::RemoveDir(path) => disk.remove_dir(path).map(done),
         Step::SyncDir(path) => disk.sync_dir(path).map(done),
@@ -197,10 +205,21 @@ impl Flat {
                     change_bytes(&mut self.files[*n], step);
                 }
             }
-            Step::Rename(from, to) if from != to => {
+            // Two names of one file: nothing is to be done.
+            Step::Rename(from, to) if self.names[LIVE].get(from) == self.names[LIVE].get(to) => {}
+            Step::Rename(from, to) => {
                 if let Some(n) = self.names[LIVE].remove(from) {
                     self.names[LIVE].insert(to, n);
                 }
+            }
+            Step::Link(from, to) if !self.names[LIVE].contains_key(to) => {
+                if let Some(n) = self.names[LIVE].get(from).copied() {
+                    self.names[LIVE].insert(to, n);
+                }
+            }
+            Step::SyncTree => {
+                self.files.iter_mut().for_each(|file| file[DURABLE] = file[LIVE].clone());
+                self.names[DURABLE] = self.names[LIVE].clone();
             }
             Step::Remove(path) => drop(self.names[LIVE].remove(path)),
             Step::SyncDir(_) => self.names[DURABLE] = self.names[LIVE].clone(),
@@ -239,6 +258,8 @@ fn images_are_what_an_oracle_says() {
                 Step::Write(_, offset, bytes) => Step::Write(name(&mut source), offset, bytes),
                 Step::SetLen(_, len) => Step::SetLen(name(&mut source), len),
                 Step::Rename(..) => Step::Rename(name(&mut source), name(&mut source)),
+                Step::Link(..) => Step::Link(name(&mut source), name(&mut source)),
+                Step::SyncTree => Step::SyncTree,
                 Step::Remove(_) => Step::Remove(name(&mut source)),
                 Step::SyncData(_) | Step::CreateDir(_) => Step::SyncData(name(&mut source)),
                 _ => Step::SyncDir(""),

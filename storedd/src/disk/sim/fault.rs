@@ -18,7 +18,7 @@ pub enum Fault {
     NoSpaceForever,
     /// A write ends with EIO after its first half. Other operations are not touched.
     ShortWrite,
-    /// A `sync_data` answers EIO and what was to be synced is dropped: it still reads back, it counts as clean, and a
+    /// A `sync_data` or `sync_tree` answers EIO and what was to be synced is dropped: it still reads back, it counts as clean, and a
     /// second sync answers "done" without having written it (as Linux does). Other operations are not touched.
     SyncDropsData,
     /// EINTR; nothing is done. `RealDisk` repeats interrupted writes itself, so this is what an interrupted sync says.
@@ -46,6 +46,10 @@ pub enum OpKind {
     RemoveDir,
     /// `sync_dir`.
     SyncDir,
+    /// `link`.
+    Link,
+    /// `sync_tree`.
+    SyncTree,
 }
 
 /// How an operation that was let through is to be done.
@@ -56,6 +60,15 @@ pub(super) enum Way {
     Part(Share, io::Error),
     /// Forget what was to be synced, then this error.
     Drop(io::Error),
+}
+
+impl Way {
+    pub(super) fn result(self) -> io::Result<()> {
+        match self {
+            Way::Whole => Ok(()),
+            Way::Part(_, e) | Way::Drop(e) => Err(e),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,17 +125,16 @@ impl Gate {
             Some(Fault::EioForever) => Err(self.forever.insert(Errno::IO).to_owned().into()),
             Some(Fault::NoSpaceForever) => Err(self.forever.insert(Errno::NOSPC).to_owned().into()),
             Some(Fault::ShortWrite) if kind == OpKind::Write => Ok(Way::Part(Share::Half, Errno::IO.into())),
-            Some(Fault::SyncDropsData) if kind == OpKind::SyncData => Ok(Way::Drop(Errno::IO.into())),
+            Some(Fault::SyncDropsData) if matches!(kind, OpKind::SyncData | OpKind::SyncTree) => {
+                Ok(Way::Drop(Errno::IO.into()))
+            }
             Some(Fault::ShortWrite | Fault::SyncDropsData) => Ok(Way::Whole),
         }
     }
 
     /// The same for an operation that has no parts.
     pub(super) fn pass_whole(&mut self, kind: OpKind, path: impl FnOnce() -> String) -> io::Result<()> {
-        match self.pass(kind, path)? {
-            Way::Whole => Ok(()),
-            Way::Part(_, e) | Way::Drop(e) => Err(e),
-        }
+        self.pass(kind, path)?.result()
     }
 
     /// Ends the faults that last.

@@ -21,7 +21,7 @@
 //! * After a crash every call on the old machine fails; locks are gone.
 //!
 //! Operations (of all disks of the machine together) are numbered from 1: create, write, `set_len`, `sync_data`, rename,
-//! remove, `create_dir`, `remove_dir`, `sync_dir`. A call that is refused for an ordinary reason (no such name, read-only
+//! link, remove, `create_dir`, `remove_dir`, `sync_dir`, `sync_tree`. A call that is refused for an ordinary reason (no such name, read-only
 //! disk), or has nothing to do, is not counted.
 
 mod content;
@@ -229,6 +229,22 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.gate.alive()?;
+        let (old, new) = (state.find(self.disk, from)?, state.find(self.disk, to)?);
+        let id = old.node.ok_or(Errno::NOENT)?;
+        match state.nodes.get(&id).map(|n| &n.body) {
+            Some(Body::Symlink(_)) => return Err(Errno::LOOP.into()),
+            _ if new.node.is_some() => return Err(Errno::EXIST.into()),
+            Some(Body::Dir(_)) => return Err(Errno::PERM.into()),
+            Some(Body::File(_)) | None => {}
+        }
+        state.writable(self.disk)?;
+        state.pass(self.disk, OpKind::Link, &format!("{from} -> {to}"))?;
+        state.add_name(new.dir, &new.name, id)
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
         state.gate.alive()?;
@@ -265,6 +281,15 @@ impl Disk for SimDisk {
         state.promote_names(id)?;
         state.sweep();
         Ok(())
+    }
+
+    fn sync_tree(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.gate.alive()?;
+        state.remember(self.disk, OpKind::SyncTree, "", None);
+        let State { gate, disks, .. } = &mut *state;
+        let way = gate.pass(OpKind::SyncTree, || format!("sim:{}/", disks[self.disk].name))?;
+        state.sync_disk(self.disk, way)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -416,19 +441,8 @@ impl DiskFile for SimFile {
         let mut state = self.machine.state();
         state.gate.alive()?;
         let way = self.pass(&mut state, OpKind::SyncData, None)?;
-        let file = state.file(self.id)?;
-        match way {
-            Way::Whole => {
-                file.promote();
-                Ok(())
-            }
-            Way::Drop(e) => {
-                file.dropped |= !file.pending.is_empty();
-                file.pending.clear();
-                Err(e)
-            }
-            Way::Part(_, e) => Err(e),
-        }
+        state.file(self.id)?.sync(&way);
+        way.result()
     }
 
     fn len(&self) -> io::Result<u64> {

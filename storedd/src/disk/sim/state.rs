@@ -1,7 +1,7 @@
 //! The machine: nodes, names, and what of both is not synced yet.
 
 use super::content::{Content, is_zero};
-use super::fault::Gate;
+use super::fault::{Gate, Way};
 use super::moment::Moment;
 use crate::disk::{check_path, parent};
 use rustix::io::Errno;
@@ -83,8 +83,20 @@ impl File {
         self.pending.push(DataOp { seq, change: DataChange::SetLen(len) });
     }
 
+    /// What a sync does that goes this way.
+    pub(super) fn sync(&mut self, way: &Way) {
+        match way {
+            Way::Whole => self.promote(),
+            Way::Drop(_) => {
+                self.dropped |= !self.pending.is_empty();
+                self.pending.clear();
+            }
+            Way::Part(..) => {}
+        }
+    }
+
     /// Makes all changes durable.
-    pub(super) fn promote(&mut self) {
+    fn promote(&mut self) {
         let durable = self.durable.len();
         let cuts = self.pending.iter().any(|op| matches!(op.change, DataChange::SetLen(len) if len < durable));
         for op in std::mem::take(&mut self.pending) {
@@ -308,6 +320,22 @@ impl State {
                 dir.pending = pending;
             }
         }
+        Ok(())
+    }
+
+    /// A sync of all bytes and names of a disk.
+    pub(super) fn sync_disk(&mut self, disk: usize, way: Way) -> io::Result<()> {
+        let mut dirs = Vec::new();
+        for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.disk == disk) {
+            match &mut node.body {
+                Body::File(file) => file.sync(&way),
+                Body::Dir(dir) if !dir.pending.is_empty() => dirs.push(*id),
+                Body::Dir(_) | Body::Symlink(_) => {}
+            }
+        }
+        way.result()?;
+        dirs.into_iter().try_for_each(|dir| self.promote_names(dir))?;
+        self.sweep();
         Ok(())
     }
 

@@ -288,3 +288,52 @@ fn lengths_are_unsynced_changes_too() {
     let after = found(&disk, Persist::Nothing, "f").unwrap();
     assert!(after[..50] == [1; 50] && after[50..60] == [0; 10] && after[60..] == [7; 10]);
 }
+
+// row B19
+#[test]
+fn a_second_name_needs_its_own_sync_and_is_the_same_file() {
+    let disk = SimDisk::new();
+    disk.create_dir("d").unwrap();
+    disk.sync_dir("").unwrap();
+    let file = settled(&disk, "f", b"bytes");
+    disk.link("f", "d/g").unwrap();
+    assert_eq!(disk.link("f", "d/g").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(disk.link("none", "d/h").unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(found(&disk, Persist::Nothing, "d/g"), None);
+    disk.sync_dir("d").unwrap();
+    assert_eq!(found(&disk, Persist::Nothing, "d/g").unwrap(), b"bytes");
+    file.write_at(0, b"B").unwrap();
+    file.sync_data().unwrap();
+    disk.remove("f").unwrap();
+    disk.sync_dir("").unwrap();
+    assert_eq!(found(&disk, Persist::Nothing, "d/g").unwrap(), b"Bytes");
+    assert_eq!(found(&disk, Persist::Everything, "f"), None);
+}
+
+// row B19
+#[test]
+fn a_sync_of_the_tree_is_a_sync_of_all_in_it() {
+    let disk = SimDisk::new().disk("one");
+    let other = disk.disk("other");
+    let write = |disk: &SimDisk| {
+        disk.create_dir("d").unwrap();
+        disk.open("d/f", Access::CreateNew).unwrap().write_at(0, b"bytes").unwrap();
+        disk.link("d/f", "g").unwrap();
+    };
+    write(&disk);
+    write(&other);
+    disk.fail_at(disk.ops() + 1, Fault::Eio);
+    assert!(disk.sync_tree().is_err());
+    assert_eq!(found(&disk, Persist::Nothing, "g"), None);
+    disk.sync_tree().unwrap();
+    for persist in Persist::all(3) {
+        assert_eq!(found(&disk, persist, "d/f").unwrap(), b"bytes", "{persist:?}");
+        assert_eq!(found(&disk, persist, "g").unwrap(), b"bytes", "{persist:?}");
+    }
+    assert_eq!(found(&other, Persist::Nothing, "g"), None, "another disk is not touched");
+    disk.open("g", Access::Write).unwrap().write_at(0, b"B").unwrap();
+    disk.fail_at(disk.ops() + 1, Fault::SyncDropsData);
+    assert!(disk.sync_tree().is_err());
+    disk.sync_tree().unwrap();
+    assert_eq!(found(&disk, Persist::Everything, "d/f").unwrap(), b"bytes", "what a failed sync dropped stays so");
+}

@@ -1,0 +1,320 @@
+//! What a checkpoint does to one home: message files, indexes, manifest.
+//!
+//! # Operation
+//! [`apply`] makes files and appends frames, without a sync. The caller then syncs the tree, once for all homes, commits what
+//! it applied, and only then calls [`finish`], which takes away what nobody needs any more. A crash before the commit finds all
+//! that `apply` is made from in the log; doing it again is harmless (I5).
+//!
+//! An index or manifest that was lost or is damaged is made anew before it takes anything ([`Applied::repaired`]), from itself,
+//! its twin, and what is being applied.
+//!
+//! # Invariants
+//! * No file is taken away before the commit: a copy that is applied again needs its source.
+//! * Damaged journals are kept in the quarantine before they are replaced.
+
+use super::bodies::{self, Body, Made};
+use super::index::{self, Head, History, Index, Run, Stamped};
+use super::journal::{AppendError, Reading, Size};
+use super::manifest::{self, Entries, Manifest, MirroredRows};
+use super::tree::{self, Home, Place, QUARANTINE};
+use crate::disk::{Disk, create_all};
+use crate::error::{Result, StoreError};
+use crate::lsn::{Lsn, StoreId};
+use crate::model::message::{Message, State};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// Where the bytes of a message come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// From whoever knows where they are in the log: [`Supply::body`].
+    Log,
+    /// From the staged file with this number.
+    Staged(u64),
+    /// From another mailbox of the same partition.
+    Twin(Place, u32),
+}
+
+/// What changed in one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxRun {
+    /// Which.
+    pub place: Place,
+    /// It was made since the last checkpoint: that it has no index is no loss.
+    pub is_new: bool,
+    /// Its head and messages.
+    pub run: Run,
+    /// Messages whose files are to be made, by UID.
+    pub sources: BTreeMap<u32, Source>,
+}
+
+/// What changed in one home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeRun {
+    /// Which.
+    pub home: Home,
+    /// It was made since the last checkpoint.
+    pub is_new: bool,
+    /// Its mailboxes; twins stand behind what they are twins of.
+    pub mailboxes: Vec<MailboxRun>,
+    /// Rows of the database that belong to it.
+    pub rows: MirroredRows,
+    /// Mailboxes that are gone for good: their directories go with all that is in them.
+    pub gone: Vec<Stamped<u64>>,
+}
+
+/// What [`apply`] asks for.
+pub trait Supply {
+    /// The bytes of a message that came through the log.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn body(&self, place: &Place, message: &Message) -> Result<Vec<u8>>;
+    /// What the database knows of a mailbox; `None` if it is gone.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn head(&self, place: &Place) -> Result<Option<Stamped<Head>>>;
+    /// All rows of the database that belong to a home.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn rows(&self, home: &Home) -> Result<MirroredRows>;
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Message files made.
+    pub files: u64,
+    /// Message files with other bytes than theirs, made again.
+    pub replaced: u64,
+    /// Frames written to indexes.
+    pub frames: u64,
+    /// Indexes and manifests that were lost or damaged and made anew.
+    pub repaired: Vec<String>,
+    /// Journals that were made anew because they had grown.
+    pub compacted: u64,
+}
+
+impl Applied {
+    fn made(&mut self, made: Made) {
+        self.files += u64::from(made == Made::New);
+        self.replaced += u64::from(made == Made::Replaced);
+    }
+}
+
+/// Where to apply.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'d> {
+    /// The partition.
+    pub disk: &'d dyn Disk,
+    /// Whose.
+    pub store: StoreId,
+    /// The oldest moment that anybody still looks at.
+    pub keep_from: Lsn,
+    /// Everything up to here was committed.
+    pub durable: Lsn,
+    /// What is applied was in the log when the store started: a crash may have found it half applied.
+    pub is_replay: bool,
+}
+
+/// Applies what changed in one home.
+///
+/// # Errors
+/// Those of the disk and of `supply`. What was done is harmless, and done again.
+pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<Applied> {
+    let mut applied = Applied::default();
+    let mut entries = Entries::default();
+    for ((table, key), row) in &home.rows {
+        entries.row(*table, key, row)?;
+    }
+    for mailbox in &home.mailboxes {
+        for (uid, source) in &mailbox.sources {
+            let messages = mailbox.run.messages.iter().map(|m| &m.value);
+            if let Some(message) = messages.rev().find(|m| m.uid == *uid && m.state != State::Purged) {
+                applied.made(target.body(&mailbox.place, message, source, supply)?);
+            }
+        }
+        if !mailbox.run.is_empty() {
+            target.index(mailbox, supply, &mut applied)?;
+            entries.run(mailbox.place.id, &mailbox.run)?;
+        }
+    }
+    home.gone.iter().for_each(|gone| entries.gone(gone.clone()));
+    if !entries.is_empty() {
+        target.manifest(home, &entries, supply, &mut applied)?;
+    }
+    Ok(applied)
+}
+
+/// After the commit of what was applied: takes the files of purged messages away, those that were staged, and the directories
+/// of mailboxes that are gone.
+///
+/// # Errors
+/// Those of the disk; what is left is taken away by a later check.
+pub fn finish(target: Target<'_>, home: &HomeRun) -> Result<()> {
+    for mailbox in &home.mailboxes {
+        for message in mailbox.run.messages.iter().filter(|m| m.value.state == State::Purged) {
+            bodies::remove(target.disk, &mailbox.place, message.value.uid)?;
+        }
+    }
+    for source in home.mailboxes.iter().flat_map(|m| m.sources.values()) {
+        if let Source::Staged(number) = source {
+            bodies::unstage(target.disk, *number)?;
+        }
+    }
+    home.gone.iter().try_for_each(|gone| remove_mailbox(target.disk, &home.home.mailbox(gone.value)))
+}
+
+/// Takes the directory of a mailbox away, its index last: as long as that is there, what lies beside it is known.
+fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
+    place.uids(disk)?.into_iter().try_for_each(|uid| bodies::remove(disk, place, uid))?;
+    let path = place.path();
+    let io = |e| StoreError::io("remove", disk.display(&path), e);
+    let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    let groups = match disk.list(&path) {
+        Ok(entries) => entries,
+        Err(e) if missing(&e) => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    for group in groups.iter().filter(|e| e.kind == crate::disk::Kind::Dir) {
+        match disk.remove_dir(&format!("{path}/{}", group.name)) {
+            // Something that is no message of this mailbox: it stays, and the directory with it.
+            Err(e) if !missing(&e) && e.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(io(e)),
+            _ => {}
+        }
+    }
+    match disk.remove(&place.index()) {
+        Err(e) if !missing(&e) => return Err(io(e)),
+        _ => {}
+    }
+    match disk.remove_dir(&path) {
+        Err(e) if !missing(&e) && e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io(e)),
+        _ => Ok(()),
+    }
+}
+
+impl Target<'_> {
+    fn body(self, place: &Place, message: &Message, source: &Source, supply: &dyn Supply) -> Result<Made> {
+        let body = Body { size: message.size, digest: message.digest };
+        match source {
+            Source::Log => bodies::put(self.disk, place, message.uid, &supply.body(place, message)?, body),
+            Source::Staged(number) => bodies::settle(self.disk, *number, place, message.uid, body),
+            Source::Twin(from, uid) => bodies::twin(self.disk, (from, *uid), (place, message.uid), body),
+        }
+    }
+
+    fn index(self, mailbox: &MailboxRun, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
+        let MailboxRun { place, is_new, run, .. } = mailbox;
+        let index = Index::new(self.disk, self.store, place);
+        if self.is_replay && !self.may_append(&index.reading()?, *is_new) {
+            applied.repaired.push(index.display());
+            return self.repair(place, run, supply);
+        }
+        let done = if *is_new { index.write_new(run) } else { index.write(run) };
+        applied.frames += run.messages.len() as u64 + u64::from(run.head.is_some());
+        let size = match done {
+            Ok(size) => size,
+            Err(AppendError::Missing | AppendError::Unsound(_)) => {
+                applied.repaired.push(index.display());
+                return self.repair(place, run, supply);
+            }
+            Err(AppendError::Failed(e)) => return Err(e),
+        };
+        if size.is_overgrown(index::OVERGROWN_BYTES) {
+            let history = index.read()?;
+            if !history.reading.is_whole() {
+                applied.repaired.push(index.display());
+                return self.repair(place, run, supply);
+            }
+            applied.compacted += 1;
+            self.rewrite(place, &history)?;
+        }
+        Ok(())
+    }
+
+    /// True for a journal that is whole; one that is not there is no loss if what it is about is new.
+    fn may_append(self, reading: &Reading, is_new: bool) -> bool {
+        reading.is_whole() || (is_new && !reading.is_there)
+    }
+
+    fn rewrite(self, place: &Place, history: &History) -> Result<Size> {
+        let has_file = |uid| bodies::is_there(self.disk, place, uid);
+        Index::new(self.disk, self.store, place).rewrite(history, self.keep_from, &has_file)
+    }
+
+    /// Makes an index anew from itself, its mirror and what comes on top.
+    fn repair(self, place: &Place, run: &Run, supply: &dyn Supply) -> Result<()> {
+        let index = Index::new(self.disk, self.store, place);
+        let mut history = index.read()?;
+        if history.reading.is_damaged(self.durable) {
+            let name = format!("{}-{}-{}", place.id, tree::INDEX, history.reading.last_lsn);
+            self.set_aside(&place.index(), &name)?;
+        }
+        history.merge(Manifest::new(self.disk, self.store, &place.home).mailbox(place.id)?);
+        let Run { head, messages } = run.clone();
+        history.merge(History { head, messages, ..History::default() });
+        if history.head.is_none() {
+            history.head = supply.head(place)?;
+        }
+        self.rewrite(place, &history).map(drop)
+    }
+
+    /// Gives a damaged file a name in the quarantine; one of that name is there if this was done before.
+    fn set_aside(self, path: &str, name: &str) -> Result<()> {
+        let kept = format!("{QUARANTINE}/{name}");
+        let io = |e| StoreError::io("set aside", self.disk.display(path), e);
+        create_all(self.disk, QUARANTINE).map_err(io)?;
+        match self.disk.link(path, &kept) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io(e)),
+            _ => self.disk.sync_dir(QUARANTINE).and_then(|()| self.disk.sync_dir("")).map_err(io),
+        }
+    }
+
+    fn manifest(self, home: &HomeRun, entries: &Entries, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
+        let manifest = Manifest::new(self.disk, self.store, &home.home);
+        if self.is_replay && !self.may_append(&manifest.reading()?, home.is_new) {
+            applied.repaired.push(manifest.display());
+            return self.rebuild(home, &manifest, supply);
+        }
+        let done = if home.is_new { manifest.append_new(entries) } else { manifest.append(entries) };
+        match done {
+            Ok(size) if size.is_overgrown(manifest::OVERGROWN_BYTES) => applied.compacted += 1,
+            Ok(_) => return Ok(()),
+            Err(AppendError::Missing | AppendError::Unsound(_)) => applied.repaired.push(manifest.display()),
+            Err(AppendError::Failed(e)) => return Err(e),
+        }
+        self.rebuild(home, &manifest, supply)
+    }
+
+    /// Makes a manifest anew from the indexes below it and the rows of the database, one mailbox at a time. The indexes hold what
+    /// is being applied; where one of them is not whole, what the manifest knew of it is added.
+    fn rebuild(self, home: &HomeRun, manifest: &Manifest<'_>, supply: &dyn Supply) -> Result<()> {
+        let (mut rows, reading) = manifest.rows()?;
+        if reading.is_damaged(self.durable) {
+            let name = format!("{}-{}-{}", home.home.number(), tree::MANIFEST, reading.last_lsn);
+            self.set_aside(&home.home.manifest(), &name)?;
+        }
+        for (key, row) in supply.rows(&home.home)?.into_iter().chain(home.rows.clone()) {
+            if rows.get(&key).is_none_or(|known| known.lsn <= row.lsn) {
+                rows.insert(key, row);
+            }
+        }
+        let gone: BTreeSet<u64> = home.gone.iter().map(|gone| gone.value).collect();
+        let known = manifest.mailboxes()?;
+        let found = tree::mailboxes(self.disk, &home.home)?.into_iter().map(|place| place.id);
+        let all: BTreeSet<u64> = known.into_iter().chain(found).filter(|id| !gone.contains(id)).collect();
+        manifest.rewrite(&rows, &mut |mirror| {
+            for id in &all {
+                let mut history = Index::new(self.disk, self.store, &home.home.mailbox(*id)).read()?;
+                if !history.reading.is_whole() {
+                    history.merge(manifest.mailbox(*id)?);
+                }
+                mirror.put(*id, &history)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}

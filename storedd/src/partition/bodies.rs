@@ -1,0 +1,310 @@
+//! The bytes of messages: one plain file each, which any tool can read.
+//!
+//! # Operation
+//! Files are made by a checkpoint, from bytes that the log holds ([`put`]), from a staged file ([`settle`]), or as a second
+//! name of one that is there ([`twin`]); all are durable after the next sync of the tree. Each is harmless when done twice: a
+//! file that is there is compared, and replaced if it is not what belongs there, for the log or the staged file still has the
+//! bytes. [`read`] compares the digest on every read.
+//!
+//! A message too long for the log is staged first ([`stage`]), and durable before its record is written.
+//!
+//! # Invariants
+//! * Nothing is given out whose digest was not compared.
+//! * A file is made under its name, never changed, and removed only by [`remove`] or where its bytes are wrong.
+
+use super::tree::{self, Place};
+use crate::disk::{Access, Disk, DiskFile, create_all, parent};
+use crate::error::{Result, StoreError};
+use crate::model::message::Digest;
+use std::collections::BTreeSet;
+use std::io;
+
+/// Bytes read at once to compare a file.
+const CHUNK: usize = 256 << 10;
+
+/// What identifies the bytes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Body {
+    /// How many.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub digest: Digest,
+}
+
+/// The digest of a message being computed. The only file that names `blake3`.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(blake3::Hasher, u64);
+
+impl Hasher {
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+        self.1 += bytes.len() as u64;
+    }
+
+    /// What was added.
+    #[must_use]
+    pub fn body(&self) -> Body {
+        Body { size: self.1, digest: Digest(*self.0.finalize().as_bytes()) }
+    }
+}
+
+impl Body {
+    /// That of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Body {
+        let mut hasher = Hasher::default();
+        hasher.add(bytes);
+        hasher.body()
+    }
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It is new.
+    New,
+    /// It was there.
+    Found,
+    /// Other bytes were there.
+    Replaced,
+}
+
+fn failed<'a>(op: &'static str, disk: &'a dyn Disk, path: &'a str) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |e| StoreError::io(op, disk.display(path), e)
+}
+
+fn is(e: &io::Error, kind: io::ErrorKind) -> bool {
+    e.kind() == kind
+}
+
+/// Makes a name by `make`, and the directories above it if they are not there; a name that holds `body` already stays, one
+/// that holds anything else is taken away first.
+fn make(disk: &dyn Disk, path: &str, body: Body, make: &dyn Fn() -> io::Result<()>) -> Result<Made> {
+    let mut done = make();
+    if done.as_ref().is_err_and(|e| is(e, io::ErrorKind::NotFound)) {
+        create_all(disk, parent(path)).map_err(failed("make the directory of", disk, path))?;
+        done = make();
+    }
+    match done {
+        Ok(()) => Ok(Made::New),
+        Err(e) if is(&e, io::ErrorKind::AlreadyExists) => {
+            if holds(disk, path, body)? {
+                return Ok(Made::Found);
+            }
+            disk.remove(path).map_err(failed("remove", disk, path))?;
+            make().map_err(failed("write", disk, path))?;
+            Ok(Made::Replaced)
+        }
+        Err(e) => Err(failed("write", disk, path)(e)),
+    }
+}
+
+/// Makes the file of a message from its bytes, whose digest is `body`.
+///
+/// # Errors
+/// Those of the disk. A file that was begun stays, and is replaced by the next attempt.
+pub fn put(disk: &dyn Disk, place: &Place, uid: u32, bytes: &[u8], body: Body) -> Result<Made> {
+    let path = place.message(uid);
+    make(disk, &path, body, &|| disk.open(&path, Access::CreateNew)?.write_at(0, bytes))
+}
+
+/// Gives a message that is there a name in another mailbox of the same partition. Where the file system allows no more names of
+/// one file, it is copied.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the bytes that are there are not `body`, those of the disk.
+pub fn twin(disk: &dyn Disk, from: (&Place, u32), to: (&Place, u32), body: Body) -> Result<Made> {
+    let (source, path) = (from.0.message(from.1), to.0.message(to.1));
+    let link = || disk.link(&source, &path);
+    match make(disk, &path, body, &link) {
+        // The source may be gone since a former attempt: it was purged after that one was done.
+        Err(StoreError::Io { source: e, .. }) if is(&e, io::ErrorKind::NotFound) && holds(disk, &path, body)? => {
+            Ok(Made::Found)
+        }
+        Err(StoreError::Io { source: e, .. }) if is(&e, io::ErrorKind::TooManyLinks) => {
+            let bytes = read(disk, from.0, from.1, body)?;
+            put(disk, to.0, to.1, &bytes, body)
+        }
+        done => done,
+    }
+}
+
+/// Gives a staged message its name.
+///
+/// # Errors
+/// Those of the disk; `NotFound` if it is neither staged nor there.
+pub fn settle(disk: &dyn Disk, number: u64, place: &Place, uid: u32, body: Body) -> Result<Made> {
+    let (staged, path) = (tree::staged(number), place.message(uid));
+    match make(disk, &path, body, &|| disk.link(&staged, &path)) {
+        Err(StoreError::Io { source: e, .. }) if is(&e, io::ErrorKind::NotFound) && holds(disk, &path, body)? => {
+            Ok(Made::Found)
+        }
+        done => done,
+    }
+}
+
+/// True if the file is there with these bytes.
+fn holds(disk: &dyn Disk, path: &str, body: Body) -> Result<bool> {
+    let file = match disk.open(path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if is(&e, io::ErrorKind::NotFound) => return Ok(false),
+        Err(e) => return Err(failed("open", disk, path)(e)),
+    };
+    let found = digest(&*file, body.size).map_err(failed("read", disk, path))?;
+    Ok(found == Some(body))
+}
+
+/// What a file of `size` bytes holds; `None` if it is shorter or longer.
+fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Option<Body>> {
+    if file.len()? != size {
+        return Ok(None);
+    }
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+    while hasher.1 < size {
+        let part = buffer.len().min(usize::try_from(size - hasher.1).unwrap_or(CHUNK));
+        file.read_at(hasher.1, &mut buffer[..part])?;
+        hasher.add(&buffer[..part]);
+    }
+    Ok(Some(hasher.body()))
+}
+
+/// The bytes of a message. Needs memory for all of them; what a message may have at most is decided when it comes in.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if they are not what its index says, [`StoreError::Io`] of kind `NotFound` if there is no file.
+pub fn read(disk: &dyn Disk, place: &Place, uid: u32, body: Body) -> Result<Vec<u8>> {
+    let path = place.message(uid);
+    let corrupt = |what: &str, found: String, expected: String| StoreError::Corrupt {
+        file: disk.display(&path),
+        offset: 0,
+        what: what.to_owned(),
+        found,
+        expected,
+    };
+    let file = disk.open(&path, Access::Read).map_err(failed("open", disk, &path))?;
+    let len = file.len().map_err(failed("read", disk, &path))?;
+    if len != body.size {
+        return Err(corrupt("length of a message", len.to_string(), body.size.to_string()));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_at(0, &mut bytes).map_err(failed("read", disk, &path))?;
+    let found = Body::of(&bytes);
+    if found != body {
+        return Err(corrupt("digest of a message", found.digest.to_string(), body.digest.to_string()));
+    }
+    Ok(bytes)
+}
+
+/// True if the message has a file.
+///
+/// # Errors
+/// Those of the disk.
+pub fn is_there(disk: &dyn Disk, place: &Place, uid: u32) -> Result<bool> {
+    let path = place.message(uid);
+    Ok(disk.stat(&path).map_err(failed("look at", disk, &path))?.is_some())
+}
+
+/// Takes the file of a purged message away; one that is gone is fine.
+///
+/// # Errors
+/// Those of the disk.
+pub fn remove(disk: &dyn Disk, place: &Place, uid: u32) -> Result<()> {
+    unlink(disk, &place.message(uid))
+}
+
+fn unlink(disk: &dyn Disk, path: &str) -> Result<()> {
+    match disk.remove(path) {
+        Err(e) if !is(&e, io::ErrorKind::NotFound) => Err(failed("remove", disk, path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// A message on its way in, too long for the log. Dropped before [`Staging::finish`], it takes its file along.
+#[derive(Debug)]
+pub struct Staging<'d> {
+    disk: &'d dyn Disk,
+    number: u64,
+    file: std::sync::Arc<dyn DiskFile>,
+    hasher: Hasher,
+    done: bool,
+}
+
+/// Begins to stage a message. Numbers are never used twice.
+///
+/// # Errors
+/// Those of the disk.
+pub fn stage(disk: &dyn Disk, number: u64) -> Result<Staging<'_>> {
+    let path = tree::staged(number);
+    let open = || disk.open(&path, Access::CreateNew);
+    let file = match open() {
+        Err(e) if is(&e, io::ErrorKind::NotFound) => {
+            create_all(disk, tree::STAGING).and_then(|()| disk.sync_dir("")).map_err(failed(
+                "make",
+                disk,
+                tree::STAGING,
+            ))?;
+            open()
+        }
+        done => done,
+    };
+    let file = file.map_err(failed("create", disk, &path))?;
+    Ok(Staging { disk, number, file, hasher: Hasher::default(), done: false })
+}
+
+impl Staging<'_> {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        let at = self.hasher.1;
+        self.file.write_at(at, bytes).map_err(failed("write", self.disk, &tree::staged(self.number)))?;
+        self.hasher.add(bytes);
+        Ok(())
+    }
+
+    /// Makes it durable; only then may a record name it.
+    ///
+    /// # Errors
+    /// Those of the disk; the file is then taken away.
+    pub fn finish(mut self) -> Result<Body> {
+        let path = tree::staged(self.number);
+        self.file.sync_data().map_err(failed("sync", self.disk, &path))?;
+        self.disk.sync_dir(tree::STAGING).map_err(failed("sync", self.disk, tree::STAGING))?;
+        self.done = true;
+        Ok(self.hasher.body())
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            // What stays is taken away by the next start.
+            let _ = self.disk.remove(&tree::staged(self.number));
+        }
+    }
+}
+
+/// Takes staged messages away that no record names: those of `wanted` stay. For a start, when the whole log is known, and for what a
+/// checkpoint has settled. Gives how many.
+///
+/// # Errors
+/// Those of the disk.
+pub fn clear_staging(disk: &dyn Disk, wanted: &BTreeSet<u64>) -> Result<u64> {
+    let mut cleared = 0;
+    for number in tree::staged_numbers(disk)?.into_iter().filter(|number| !wanted.contains(number)) {
+        unlink(disk, &tree::staged(number))?;
+        cleared += 1;
+    }
+    Ok(cleared)
+}
+
+/// Takes one staged message away that has its place.
+///
+/// # Errors
+/// Those of the disk.
+pub fn unstage(disk: &dyn Disk, number: u64) -> Result<()> {
+    unlink(disk, &tree::staged(number))
+}

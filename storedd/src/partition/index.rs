@@ -1,0 +1,324 @@
+//! `store.idx`: what a mailbox is and the state of every message in it.
+//!
+//! # Purpose
+//! With it, a partition can give back a mailbox of which the database knows nothing: names, rights, UIDs, flags, dates and
+//! deletions.
+//!
+//! # Format
+//! A journal ([`super::journal`]) with the magic `SdIndex1`, whose subject is the mailbox id. Its frames:
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 | [`Head`]: what the database knows of the mailbox |
+//! | 2 | `model::message::Message`: the state of one message from now on |
+//!
+//! A head is, little-endian: version (1) and three zero bytes, when the mailbox was deleted (8 bytes, microseconds since
+//! 1970, 0: it is not), then five texts, each a length in 4 bytes and that many bytes: key of the name, directory of the
+//! owner, key of the quota root (empty: none), the mailbox's row (`model::rows`), and its keywords, each a length in one byte
+//! and its text.
+//!
+//! # Operation
+//! A checkpoint appends one run to each index, made of the newest state of what changed ([`Index::write`]). A state is taken in
+//! full, so a frame that comes twice is harmless (I5). [`Index::read`] gives the [`History`]: all frames that are there, of
+//! which [`History::at`] shows one moment. Two histories of one mailbox, from the index and from its mirror, are merged
+//! frame by frame, because a frame is right or it is not.
+//!
+//! # Invariants
+//! * Of two states of a message the one with the higher LSN counts.
+//! * [`Index::rewrite`] keeps what any moment from `keep_from` on shows. A purged message is left out once its file is gone; that
+//!   its UID is never given again is the head's matter (UIDNEXT).
+
+use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size};
+use super::tree::Place;
+use crate::disk::Disk;
+use crate::error::{Result, StoreError};
+use crate::lsn::{Epoch, Lsn, StoreId};
+use crate::model::message::{Message, State, check_keyword};
+use crate::model::rows::{MailboxRow, Row};
+use crate::model::user::SHARED_DIRECTORY;
+
+const FORMAT: Format = Format { magic: b"SdIndex1", version: 1 };
+pub(super) const KIND_HEAD: u8 = 1;
+pub(super) const KIND_MESSAGE: u8 = 2;
+const HEAD_VERSION: u8 = 1;
+/// An index that has grown by less is not written anew.
+pub const OVERGROWN_BYTES: u64 = 64 << 10;
+
+/// What the database knows of a mailbox, as its partition repeats it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Key of its name, as last known.
+    pub name: Vec<u8>,
+    /// Directory of its owner, [`SHARED_DIRECTORY`] for none.
+    pub owner: String,
+    /// Key of the quota root it counts in; empty: none.
+    pub quota_root: Vec<u8>,
+    /// When it was deleted, microseconds since 1970; 0: it is not.
+    pub deleted_us: u64,
+    /// Keywords in use.
+    pub keywords: Vec<String>,
+    /// Its row: id, partition, UIDVALIDITY, UIDNEXT, highest modseq, counts, rights.
+    pub row: MailboxRow,
+}
+
+impl Head {
+    /// The encoded head.
+    ///
+    /// # Errors
+    /// [`StoreError::Bug`] if the row cannot be encoded.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut keywords = Vec::new();
+        for keyword in self.keywords.iter().filter(|k| check_keyword(k).is_ok()) {
+            keywords.push(u8::try_from(keyword.len()).unwrap_or(u8::MAX));
+            keywords.extend_from_slice(keyword.as_bytes());
+        }
+        let row = self.row.encode()?;
+        let mut out = vec![HEAD_VERSION, 0, 0, 0];
+        out.extend_from_slice(&self.deleted_us.to_le_bytes());
+        for text in [&self.name[..], self.owner.as_bytes(), &self.quota_root, &row, &keywords] {
+            out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend_from_slice(text);
+        }
+        Ok(out)
+    }
+
+    /// Reads an encoded head; every byte must be used.
+    ///
+    /// # Errors
+    /// What was found, as text.
+    pub fn decode(bytes: &[u8]) -> Result<Head, String> {
+        let fixed = bytes.first_chunk::<12>().ok_or_else(|| format!("a head of {} bytes", bytes.len()))?;
+        if fixed[..4] != [HEAD_VERSION, 0, 0, 0] {
+            return Err(format!("version {:02x?} of a head", &fixed[..4]));
+        }
+        let mut rest = &bytes[12..];
+        let mut text = || {
+            let (len, more) = rest.split_first_chunk::<4>()?;
+            let (text, more) = more.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+            rest = more;
+            Some(text)
+        };
+        let texts = [text(), text(), text(), text(), text()];
+        let ([Some(name), Some(owner), Some(root), Some(row), Some(mut words)], []) = (texts, rest) else {
+            return Err(format!("a head with {} bytes behind it", rest.len()));
+        };
+        let owner = std::str::from_utf8(owner).map_err(|e| e.to_string())?.to_owned();
+        let row = MailboxRow::decode(name, row).map_err(|e| e.to_string())?;
+        let mut keywords = Vec::new();
+        while let Some((len, more)) = words.split_first() {
+            let (word, more) = more.split_at_checked(usize::from(*len)).ok_or("a keyword that ends too early")?;
+            let word = std::str::from_utf8(word).ok().filter(|w| check_keyword(w).is_ok()).ok_or("a bad keyword")?;
+            keywords.push(word.to_owned());
+            words = more;
+        }
+        let deleted_us = u64::from_le_bytes(std::array::from_fn(|n| fixed[4 + n]));
+        Ok(Head { name: name.to_vec(), owner, quota_root: root.to_vec(), deleted_us, keywords, row })
+    }
+
+    /// True if it belongs to no user.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.owner == SHARED_DIRECTORY
+    }
+}
+
+/// Something, and the record that made it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamped<T> {
+    /// LSN of the record.
+    pub lsn: Lsn,
+    /// Epoch of that LSN.
+    pub epoch: Epoch,
+    /// What.
+    pub value: T,
+}
+
+/// What a checkpoint writes to one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Run {
+    /// What it is, if that changed.
+    pub head: Option<Stamped<Head>>,
+    /// Messages that changed.
+    pub messages: Vec<Stamped<Message>>,
+}
+
+impl Run {
+    /// True if there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.head.is_none() && self.messages.is_empty()
+    }
+
+    fn frames(&self) -> Result<Vec<NewFrame>> {
+        let head = self.head.as_ref().map(head_frame);
+        head.into_iter().chain(self.messages.iter().map(message_frame)).collect()
+    }
+}
+
+fn head_frame(head: &Stamped<Head>) -> Result<NewFrame> {
+    Ok(NewFrame { kind: KIND_HEAD, lsn: head.lsn, epoch: head.epoch, payload: head.value.encode()? })
+}
+
+fn message_frame(message: &Stamped<Message>) -> Result<NewFrame> {
+    let mut payload = Vec::new();
+    message.value.put(&mut payload)?;
+    Ok(NewFrame { kind: KIND_MESSAGE, lsn: message.lsn, epoch: message.epoch, payload })
+}
+
+/// Every state of a mailbox that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// The newest head.
+    pub head: Option<Stamped<Head>>,
+    /// By UID and LSN, no two with the same ones.
+    pub messages: Vec<Stamped<Message>>,
+    /// How well it could be read.
+    pub reading: Reading,
+}
+
+impl History {
+    pub(super) fn take_head(&mut self, head: Stamped<Head>) {
+        if self.head.as_ref().is_none_or(|known| known.lsn <= head.lsn) {
+            self.head = Some(head);
+        }
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.messages.sort_by_key(|m| (m.value.uid, m.lsn));
+        // Of frames written twice the later one stays.
+        self.messages.dedup_by(|later, earlier| {
+            let same = (later.value.uid, later.lsn) == (earlier.value.uid, earlier.lsn);
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+    }
+
+    /// Adds what another one knows; how this one was read stays.
+    pub fn merge(&mut self, other: History) {
+        other.head.into_iter().for_each(|head| self.take_head(head));
+        self.messages.extend(other.messages);
+        self.sort();
+    }
+
+    /// The messages at one moment, by UID: of each the newest state at or below `upto`, expunged and purged ones too.
+    pub fn at(&self, upto: Lsn) -> impl Iterator<Item = &Stamped<Message>> {
+        let groups = self.messages.chunk_by(|a, b| a.value.uid == b.value.uid);
+        groups.filter_map(move |states| states.iter().rev().find(|m| m.lsn <= upto))
+    }
+
+    /// Highest modseq of any message at or below `upto`; 0 if there is none. A mailbox whose row says more has lost changes.
+    #[must_use]
+    pub fn highest_modseq(&self, upto: Lsn) -> u64 {
+        self.at(upto).map(|m| m.value.modseq).max().unwrap_or(0)
+    }
+}
+
+/// The index of one mailbox.
+#[derive(Debug, Clone)]
+pub struct Index<'d> {
+    journal: Journal<'d>,
+}
+
+impl<'d> Index<'d> {
+    /// That of the mailbox at `place`; nothing is opened.
+    #[must_use]
+    pub fn new(disk: &'d dyn Disk, store: StoreId, place: &Place) -> Index<'d> {
+        Index { journal: Journal::new(disk, place.index(), FORMAT, store, place.id) }
+    }
+
+    /// Its path as a person would type it.
+    #[must_use]
+    pub fn display(&self) -> String {
+        self.journal.display()
+    }
+
+    /// Appends a run; durable after the next sync of the tree.
+    ///
+    /// # Errors
+    /// [`AppendError`]; all but [`AppendError::Failed`] ask for a [`Index::rewrite`]. A part of the run may have been written.
+    pub fn write(&self, run: &Run) -> Result<Size, AppendError> {
+        self.journal.append(&run.frames()?)
+    }
+
+    /// [`Index::write`] for a mailbox that may have no index yet: then it is made.
+    ///
+    /// # Errors
+    /// As [`Index::write`].
+    pub fn write_new(&self, run: &Run) -> Result<Size, AppendError> {
+        self.journal.append_new(&run.frames()?)
+    }
+
+    /// How well it can be read, its content not looked at.
+    ///
+    /// # Errors
+    /// Those of the disk, [`StoreError::Foreign`] for a newer version or another store's.
+    pub fn reading(&self) -> Result<Reading> {
+        self.journal.read(&mut |_| Ok(()))
+    }
+
+    /// Reads all of it. An index that is not there is an empty history without a generation.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] for a newer version or another store's, [`StoreError::Corrupt`] for a good frame that this program
+    /// does not understand, those of the disk.
+    pub fn read(&self) -> Result<History> {
+        let mut history = History::default();
+        let reading = self.journal.read(&mut |frame| {
+            let (lsn, epoch) = (frame.lsn, frame.epoch);
+            let strange = |found: String| strange(&self.display(), lsn, found);
+            match frame.kind {
+                KIND_HEAD => {
+                    let value = Head::decode(frame.payload).map_err(strange)?;
+                    history.take_head(Stamped { lsn, epoch, value });
+                }
+                KIND_MESSAGE => {
+                    let value = Message::decode(frame.payload).map_err(strange)?;
+                    history.messages.push(Stamped { lsn, epoch, value });
+                }
+                other => return Err(strange(format!("kind {other}"))),
+            }
+            Ok(())
+        })?;
+        history.reading = reading;
+        history.sort();
+        Ok(history)
+    }
+
+    /// Makes the index anew from a history: durable when it returns. Every moment from `keep_from` on shows what it showed, but for
+    /// purged messages of which `has_file` says that the file is gone.
+    ///
+    /// # Errors
+    /// Those of the disk and of `has_file`; the old index is then still there unless the rename was done.
+    pub fn rewrite(&self, history: &History, keep_from: Lsn, has_file: &dyn Fn(u32) -> Result<bool>) -> Result<Size> {
+        self.journal.rewrite(&mut |writer| {
+            if let Some(head) = &history.head {
+                writer.put(&head_frame(head)?)?;
+            }
+            for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
+                let kept = &states[states.iter().rposition(|m| m.lsn <= keep_from).unwrap_or(0)..];
+                if let [only] = kept
+                    && only.value.state == State::Purged
+                    && only.lsn <= keep_from
+                    && !has_file(only.value.uid)?
+                {
+                    continue;
+                }
+                kept.iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A frame whose checksums are right and whose content is not understood: a newer program wrote it.
+pub(super) fn strange(file: &str, lsn: Lsn, found: String) -> StoreError {
+    StoreError::Corrupt {
+        file: file.to_owned(),
+        offset: 0,
+        what: format!("frame of LSN {lsn}"),
+        found,
+        expected: "what this program knows".to_owned(),
+    }
+}

@@ -1,0 +1,485 @@
+//! A journal: a file of frames that is appended to, and from time to time written anew. `store.idx` ([`super::index`]) and
+//! `manifest` ([`super::manifest`]) are journals.
+//!
+//! # Format
+//! 64 bytes of file header, then frames ([`super::frame`]). Little-endian:
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | magic: which kind of journal |
+//! | 8 | 4 | version |
+//! | 12 | 4 | zero |
+//! | 16 | 16 | store id |
+//! | 32 | 8 | subject: what it is about (mailbox id, user number) |
+//! | 40 | 8 | generation: plus one with each writing anew |
+//! | 48 | 8 | length of the file when it was written anew |
+//! | 56 | 4 | zero |
+//! | 60 | 4 | CRC-32 of the bytes before |
+//!
+//! # Operation
+//! [`Journal::append`] writes one run of frames behind the last one, without a sync: the checkpoint that calls it syncs
+//! the tree once for thousands of files. [`Journal::rewrite`] makes a new file beside the old one, syncs and renames it.
+//! [`Journal::read`] judges each frame alone: behind bad bytes it looks for the next place where a good frame stands.
+//!
+//! # Damage
+//! Sequence numbers tell what is missing. A run that a crash found unsynced may have lost any part of it, its last frame left
+//! standing: bad bytes, and gaps in the numbers, are *damage* only if a good frame right behind them was durable, which the
+//! caller knows from its LSN ([`Reading::is_damaged`]); else they are *torn*. A journal that ends with anything but a good
+//! frame takes no more ([`AppendError::Unsound`]) until it was written anew from what is known, its twin and the log included.
+//! After a crash a caller reads what it appends to ([`Journal::read`]), because a torn run may end well. Whether the end is
+//! missing without a trace is for him to find out, who knows the newest change of what it is about.
+//!
+//! # Invariants
+//! * A frame is never changed once written; a run is one write.
+//! * A newer version is refused and left as it is.
+
+use super::frame::{self, ALIGN, Frame, HEADER_BYTES, Header, MAGIC, PAYLOAD_BYTES_MAX, Seed};
+use crate::checksum::Crc;
+use crate::disk::{Access, Disk, DiskFile, create_all, parent};
+use crate::error::{Result, StoreError};
+use crate::lsn::{Epoch, Lsn, StoreId};
+use std::io;
+use std::sync::Arc;
+
+/// Bytes of the file header.
+pub const FILE_HEADER_BYTES: usize = 64;
+/// Bytes read at once.
+const WINDOW: usize = 256 << 10;
+/// What is read first to find the last frame.
+const TAIL: u64 = 4096;
+/// Bytes collected before they are written, when a journal is written anew.
+const BUFFER: usize = 1 << 20;
+/// Bad places that are kept one by one; further ones are counted.
+const BAD_KEPT: usize = 100;
+
+/// One kind of journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// First bytes of its files.
+    pub magic: &'static [u8; 8],
+    /// Version written, and the newest that is read.
+    pub version: u32,
+}
+
+/// A journal of a tree; nothing is open.
+#[derive(Debug, Clone)]
+pub struct Journal<'d> {
+    disk: &'d dyn Disk,
+    path: String,
+    format: Format,
+    store: StoreId,
+    subject: u64,
+}
+
+/// A frame to be written; its sequence number is the journal's matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFrame {
+    /// What it is.
+    pub kind: u8,
+    /// LSN that makes it.
+    pub lsn: Lsn,
+    /// Epoch of that LSN.
+    pub epoch: Epoch,
+    /// Its content.
+    pub payload: Vec<u8>,
+}
+
+/// How a journal stands after it was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its length when it was last written anew.
+    pub base: u64,
+    /// Its generation.
+    pub generation: u64,
+}
+
+impl Size {
+    /// True if writing it anew is worth it: it has doubled, and grown by at least `floor` bytes.
+    #[must_use]
+    pub fn is_overgrown(&self, floor: u64) -> bool {
+        self.len > self.base.saturating_mul(2).saturating_add(floor)
+    }
+}
+
+/// Why frames could not be appended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// There is no such file.
+    #[error("no journal")]
+    Missing,
+    /// Its header or its end is not as written: it has to be written anew from what is known.
+    #[error("unsound: {0}")]
+    Unsound(String),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// Bytes that are no frame, `from` included, `to` not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bad {
+    /// Where they begin.
+    pub from: u64,
+    /// Where they end.
+    pub to: u64,
+}
+
+/// What a pass over a journal found beside the frames.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// The file is there.
+    pub is_there: bool,
+    /// Generation; `None` if the header is damaged.
+    pub generation: Option<u64>,
+    /// Good frames.
+    pub frames: u64,
+    /// Highest LSN of them.
+    pub last_lsn: Lsn,
+    /// Bytes that are no frame: the first hundred places.
+    pub bad: Vec<Bad>,
+    /// How many such places there are.
+    pub bad_places: u64,
+    /// It ends with such bytes.
+    pub bad_end: bool,
+    /// Frames that are missing before the last good one.
+    pub missing: u64,
+    /// Lowest LSN of a good frame right behind bad bytes or a gap.
+    pub behind: Option<Lsn>,
+}
+
+impl Reading {
+    /// True if everything up to its end is as written. The end itself may be missing, see the page.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.generation.is_some() && self.bad_places == 0 && self.missing == 0
+    }
+
+    /// True if something is gone that was durable, where everything up to `durable` was.
+    #[must_use]
+    pub fn is_damaged(&self, durable: Lsn) -> bool {
+        self.behind.is_some_and(|lsn| lsn <= durable)
+    }
+
+    fn bad(&mut self, bad: Bad) {
+        self.bad_places += 1;
+        if self.bad.len() < BAD_KEPT {
+            self.bad.push(bad);
+        }
+    }
+}
+
+/// What a good file header says.
+#[derive(Debug, Clone, Copy)]
+struct FileHeader {
+    generation: u64,
+    base: u64,
+}
+
+type Each<'e> = &'e mut dyn FnMut(&Frame<'_>) -> Result<()>;
+
+impl<'d> Journal<'d> {
+    /// The journal at `path`.
+    #[must_use]
+    pub fn new(disk: &'d dyn Disk, path: String, format: Format, store: StoreId, subject: u64) -> Journal<'d> {
+        Journal { disk, path, format, store, subject }
+    }
+
+    /// Its path as a person would type it.
+    #[must_use]
+    pub fn display(&self) -> String {
+        self.disk.display(&self.path)
+    }
+
+    fn seed(&self) -> Seed {
+        Seed::new(self.format.magic, self.store, self.subject)
+    }
+
+    fn io(&self, op: &'static str) -> impl Fn(io::Error) -> StoreError + '_ {
+        move |e| StoreError::io(op, self.display(), e)
+    }
+
+    /// Writes frames behind the last one, as one write; durable after the next sync of the tree.
+    ///
+    /// # Errors
+    /// [`AppendError`]; a part of the run may have been written.
+    pub fn append(&self, frames: &[NewFrame]) -> Result<Size, AppendError> {
+        let file = match self.disk.open(&self.path, Access::Write) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(AppendError::Missing),
+            Err(e) => return Err(self.io("open")(e).into()),
+        };
+        let len = file.len().map_err(self.io("read"))?;
+        let unsound = |why: &str| AppendError::Unsound(format!("{}: {why}", self.display()));
+        let mut bytes = vec![0; FILE_HEADER_BYTES.min(usize::try_from(len).unwrap_or(FILE_HEADER_BYTES))];
+        file.read_at(0, &mut bytes).map_err(self.io("read"))?;
+        let header = self.header(&bytes)?.ok_or_else(|| unsound("its header is damaged"))?;
+        let last = self.last(&*file, len)?.ok_or_else(|| unsound("it ends with bytes that are no frame"))?;
+        let mut out = Vec::with_capacity(frames.iter().map(|f| HEADER_BYTES + frame::padded(f.payload.len())).sum());
+        self.encode(len, last + 1, frames, &mut out)?;
+        file.write_at(len, &out).map_err(self.io("write"))?;
+        Ok(Size { len: len + out.len() as u64, base: header.base, generation: header.generation })
+    }
+
+    /// Sequence number of the frame with which the file ends; 0 if it holds none. `None` if it ends with anything else.
+    fn last(&self, file: &dyn DiskFile, len: u64) -> Result<Option<u64>> {
+        let start = FILE_HEADER_BYTES as u64;
+        if len == start || !len.is_multiple_of(ALIGN as u64) {
+            return Ok((len == start).then_some(0));
+        }
+        let mut back = TAIL;
+        loop {
+            // Frames begin at multiples of 8, as the header ends at one.
+            let from = len.saturating_sub(back).max(start);
+            let mut bytes = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(0)];
+            file.read_at(from, &mut bytes).map_err(self.io("read"))?;
+            let seed = self.seed();
+            for at in (0..bytes.len()).step_by(ALIGN).rev().filter(|at| bytes[*at..].starts_with(&MAGIC)) {
+                let found = Header::read(seed, from + at as u64, &bytes[at..]);
+                if let Some(found) = found.filter(|h| at + h.frame_bytes() == bytes.len()) {
+                    return Ok(found.frame(seed, &bytes[at..]).map(|f| f.seq));
+                }
+            }
+            if from == start || back > (PAYLOAD_BYTES_MAX + HEADER_BYTES) as u64 {
+                return Ok(None);
+            }
+            back *= 16;
+        }
+    }
+
+    fn encode(&self, at: u64, seq: u64, frames: &[NewFrame], out: &mut Vec<u8>) -> Result<()> {
+        let (seed, start) = (self.seed(), out.len());
+        for (NewFrame { kind, lsn, epoch, payload }, seq) in frames.iter().zip(seq..) {
+            if payload.len() > PAYLOAD_BYTES_MAX {
+                return Err(StoreError::Bug(format!("{}: a frame of {} bytes", self.display(), payload.len())));
+            }
+            let offset = at + (out.len() - start) as u64;
+            frame::put(seed, offset, &Frame { kind: *kind, lsn: *lsn, epoch: *epoch, seq, payload }, out);
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every good frame, in order. A file that is not there has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] for a newer version or another store, those of the disk and of `each`.
+    pub fn read(&self, each: Each<'_>) -> Result<Reading> {
+        let mut reading = Reading::default();
+        let file = match self.disk.open(&self.path, Access::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(reading),
+            Err(e) => return Err(self.io("open")(e)),
+        };
+        reading.is_there = true;
+        let len = file.len().map_err(self.io("read"))?;
+        let mut window = Window { file, len, at: 0, bytes: Vec::new() };
+        let header = window.get(0, FILE_HEADER_BYTES).map_err(self.io("read"))?;
+        reading.generation = self.header(header)?.map(|h| h.generation);
+        self.frames(&mut window, &mut reading, each)?;
+        Ok(reading)
+    }
+
+    fn frames(&self, window: &mut Window, reading: &mut Reading, each: Each<'_>) -> Result<()> {
+        let seed = self.seed();
+        let (mut at, mut bad_from, mut last_seq) = (FILE_HEADER_BYTES as u64, None, 0);
+        while at < window.len {
+            let bytes = window.get(at, HEADER_BYTES).map_err(self.io("read"))?;
+            let header = Header::read(seed, at, bytes);
+            let frame = match header {
+                Some(header) => {
+                    let bytes = window.get(at, header.frame_bytes()).map_err(self.io("read"))?;
+                    header.frame(seed, bytes).map(|frame| (frame, header.frame_bytes()))
+                }
+                None => None,
+            };
+            let Some((frame, bytes)) = frame else {
+                bad_from.get_or_insert(at);
+                at += ALIGN as u64;
+                continue;
+            };
+            // The first frame of a generation has number 1.
+            let gap = frame.seq.saturating_sub(last_seq + 1);
+            if bad_from.is_some() || gap > 0 {
+                reading.behind = Some(reading.behind.map_or(frame.lsn, |lowest| lowest.min(frame.lsn)));
+            }
+            if let Some(from) = bad_from.take() {
+                reading.bad(Bad { from, to: at });
+            }
+            reading.missing += gap;
+            last_seq = frame.seq;
+            reading.frames += 1;
+            reading.last_lsn = reading.last_lsn.max(frame.lsn);
+            each(&frame)?;
+            at += bytes as u64;
+        }
+        reading.bad_end = bad_from.is_some();
+        bad_from.into_iter().for_each(|from| reading.bad(Bad { from, to: window.len }));
+        Ok(())
+    }
+
+    /// Makes the journal anew from what `fill` writes: a new generation beside the old file, synced, renamed. Who has the
+    /// old one open goes on reading it. Needs memory for one buffer.
+    ///
+    /// # Errors
+    /// Those of the disk and of `fill`; the old file is then still there unless the rename was done.
+    pub fn rewrite(&self, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<Size> {
+        let generation = self.generation()?.map_or(1, |before| before + 1);
+        let candidate = format!("{}.new", self.path);
+        match self.disk.remove(&candidate) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                create_all(self.disk, parent(&self.path)).map_err(self.io("make the directory of"))?;
+            }
+            Err(e) => return Err(self.io("remove")(e)),
+        }
+        let file = self.disk.open(&candidate, Access::CreateNew).map_err(self.io("create"))?;
+        let mut writer = Writer { journal: self, file, at: FILE_HEADER_BYTES as u64, seq: 1, buffer: Vec::new() };
+        fill(&mut writer)?;
+        writer.flush()?;
+        let len = writer.at;
+        let header = self.encode_header(FileHeader { generation, base: len });
+        writer.file.write_at(0, &header).map_err(self.io("write"))?;
+        writer.file.sync_data().map_err(self.io("sync"))?;
+        self.disk.rename(&candidate, &self.path).map_err(self.io("rename"))?;
+        self.disk.sync_dir(parent(&self.path)).map_err(self.io("sync the directory of"))?;
+        Ok(Size { len, base: len, generation })
+    }
+
+    /// [`Journal::append`] to a journal that may not be there yet: then it is made, with its directory.
+    ///
+    /// # Errors
+    /// As [`Journal::append`]. A crash can leave a new one in part; it then counts as unsound.
+    pub fn append_new(&self, frames: &[NewFrame]) -> Result<Size, AppendError> {
+        match self.append(frames) {
+            Err(AppendError::Missing) => Ok(self.create(frames)?),
+            done => done,
+        }
+    }
+
+    fn create(&self, frames: &[NewFrame]) -> Result<Size> {
+        let mut out = vec![0; FILE_HEADER_BYTES];
+        self.encode(FILE_HEADER_BYTES as u64, 1, frames, &mut out)?;
+        let size = Size { len: out.len() as u64, base: out.len() as u64, generation: 1 };
+        out[..FILE_HEADER_BYTES].copy_from_slice(&self.encode_header(FileHeader { generation: 1, base: size.len }));
+        let file = match self.disk.open(&self.path, Access::CreateNew) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                create_all(self.disk, parent(&self.path)).map_err(self.io("make the directory of"))?;
+                self.disk.open(&self.path, Access::CreateNew)
+            }
+            done => done,
+        };
+        file.map_err(self.io("create"))?.write_at(0, &out).map_err(self.io("write"))?;
+        Ok(size)
+    }
+
+    /// Its generation; `None` if it is not there or its header is damaged.
+    fn generation(&self) -> Result<Option<u64>> {
+        let file = match self.disk.open(&self.path, Access::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.io("open")(e)),
+        };
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        match file.read_at(0, &mut bytes) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(self.io("read")(e)),
+            Ok(()) => Ok(self.header(&bytes)?.map(|h| h.generation)),
+        }
+    }
+
+    fn encode_header(&self, header: FileHeader) -> [u8; FILE_HEADER_BYTES] {
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        bytes[..8].copy_from_slice(self.format.magic);
+        bytes[8..12].copy_from_slice(&self.format.version.to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.store.0);
+        for (at, n) in [(32, self.subject), (40, header.generation), (48, header.base)] {
+            bytes[at..at + 8].copy_from_slice(&n.to_le_bytes());
+        }
+        let crc = self.header_crc(&bytes);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn header_crc(&self, bytes: &[u8]) -> u32 {
+        Crc::seeded(self.format.magic).add(&bytes[..60]).value()
+    }
+
+    /// `None`: damaged. The frames can be read all the same.
+    fn header(&self, bytes: &[u8]) -> Result<Option<FileHeader>> {
+        let Some(bytes) = bytes.first_chunk::<FILE_HEADER_BYTES>() else { return Ok(None) };
+        let eight = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
+        let four = |at: usize| u32::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
+        if bytes[..8] != *self.format.magic || four(60) != self.header_crc(bytes) {
+            return Ok(None);
+        }
+        let foreign = |what, found: String, expected: String| {
+            Err(StoreError::Foreign { file: self.display(), what, found, expected })
+        };
+        let (version, store) = (four(8), StoreId(std::array::from_fn(|n| bytes[16 + n])));
+        match () {
+            () if version != self.format.version => {
+                foreign("format version", version.to_string(), self.format.version.to_string())
+            }
+            () if store != self.store => foreign("store id", store.to_string(), self.store.to_string()),
+            () if eight(32) != self.subject => foreign("subject", eight(32).to_string(), self.subject.to_string()),
+            () => Ok(Some(FileHeader { generation: eight(40), base: eight(48) })),
+        }
+    }
+}
+
+/// Takes the frames of a journal that is written anew.
+#[derive(Debug)]
+pub struct Writer<'j> {
+    journal: &'j Journal<'j>,
+    file: Arc<dyn DiskFile>,
+    /// Where the buffer belongs.
+    at: u64,
+    seq: u64,
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_> {
+    /// Adds a frame.
+    ///
+    /// # Errors
+    /// Those of the disk; a payload longer than [`PAYLOAD_BYTES_MAX`].
+    pub fn put(&mut self, frame: &NewFrame) -> Result<()> {
+        let at = self.at + self.buffer.len() as u64;
+        self.journal.encode(at, self.seq, std::slice::from_ref(frame), &mut self.buffer)?;
+        self.seq += 1;
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_at(self.at, &self.buffer).map_err(self.journal.io("write"))?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// A piece of a file in memory.
+struct Window {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    /// Where `bytes` begins.
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// Up to `want` bytes at `at`; fewer where the file ends. Never goes back.
+    fn get(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        let want = want.min(usize::try_from(self.len - at.min(self.len)).unwrap_or(want));
+        let skip = usize::try_from(at - self.at).unwrap_or(usize::MAX);
+        if skip.checked_add(want).is_none_or(|end| end > self.bytes.len()) {
+            let more = want.max(WINDOW).min(usize::try_from(self.len - at.min(self.len)).unwrap_or(want));
+            self.bytes.resize(more, 0);
+            self.file.read_at(at, &mut self.bytes)?;
+            self.at = at;
+            return Ok(&self.bytes[..want]);
+        }
+        Ok(&self.bytes[skip..skip + want])
+    }
+}
