@@ -48,6 +48,10 @@ impl Disk for Below {
         self.disk.rename(&self.at(from), &self.at(to))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.link(&self.at(from), &self.at(to))
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         self.disk.remove(&self.at(path))
     }

@@ -93,6 +93,8 @@ pub struct Applied {
     pub frames: u64,
     /// Indexes and manifests that were lost or damaged and made anew.
     pub repaired: Vec<String>,
+    /// Mailboxes whose index, made anew, does not hold as many messages as the database says: a reconstruct is due (I8).
+    pub incomplete: Vec<Place>,
     /// Journals that were made anew because they had grown.
     pub compacted: u64,
 }
@@ -131,8 +133,8 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
     }
     for mailbox in &home.mailboxes {
         for (uid, source) in &mailbox.sources {
-            let messages = mailbox.run.messages.iter().map(|m| &m.value);
-            if let Some(message) = messages.rev().find(|m| m.uid == *uid && m.state != State::Purged) {
+            let newest = mailbox.run.messages.iter().rev().map(|m| &m.value).find(|m| m.uid == *uid);
+            if let Some(message) = newest.filter(|m| m.state != State::Purged) {
                 applied.made(target.body(&mailbox.place, message, source, supply)?);
             }
         }
@@ -185,9 +187,11 @@ fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
             _ => {}
         }
     }
-    match disk.remove(&place.index()) {
-        Err(e) if !missing(&e) => return Err(io(e)),
-        _ => {}
+    for index in [format!("{}.new", place.index()), place.index()] {
+        match disk.remove(&index) {
+            Err(e) if !missing(&e) => return Err(io(e)),
+            _ => {}
+        }
     }
     match disk.remove_dir(&path) {
         Err(e) if !missing(&e) && e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io(e)),
@@ -210,7 +214,7 @@ impl Target<'_> {
         let index = Index::new(self.disk, self.store, place);
         if self.is_replay && !self.may_append(&index.reading()?, *is_new) {
             applied.repaired.push(index.display());
-            return self.repair(place, run, supply);
+            return self.repair(place, run, supply, applied);
         }
         let done = if *is_new { index.write_new(run) } else { index.write(run) };
         applied.frames += run.messages.len() as u64 + u64::from(run.head.is_some());
@@ -218,7 +222,7 @@ impl Target<'_> {
             Ok(size) => size,
             Err(AppendError::Missing | AppendError::Unsound(_)) => {
                 applied.repaired.push(index.display());
-                return self.repair(place, run, supply);
+                return self.repair(place, run, supply, applied);
             }
             Err(AppendError::Failed(e)) => return Err(e),
         };
@@ -226,7 +230,7 @@ impl Target<'_> {
             let history = index.read()?;
             if !history.reading.is_whole() {
                 applied.repaired.push(index.display());
-                return self.repair(place, run, supply);
+                return self.repair(place, run, supply, applied);
             }
             applied.compacted += 1;
             self.rewrite(place, &history)?;
@@ -245,7 +249,7 @@ impl Target<'_> {
     }
 
     /// Makes an index anew from itself, its mirror and what comes on top.
-    fn repair(self, place: &Place, run: &Run, supply: &dyn Supply) -> Result<()> {
+    fn repair(self, place: &Place, run: &Run, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
         let index = Index::new(self.disk, self.store, place);
         let mut history = index.read()?;
         if history.reading.is_damaged(self.durable) {
@@ -255,8 +259,13 @@ impl Target<'_> {
         history.merge(Manifest::new(self.disk, self.store, &place.home).mailbox(place.id)?);
         let Run { head, messages } = run.clone();
         history.merge(History { head, messages, ..History::default() });
-        if history.head.is_none() {
-            history.head = supply.head(place)?;
+        if let Some(head) = supply.head(place)? {
+            let live = || history.at(head.lsn).map(|m| &m.value).filter(|m| m.is_live());
+            let (messages, bytes) = (live().count() as u64, live().map(|m| m.size).sum::<u64>());
+            if (messages, bytes) != (head.value.row.messages, head.value.row.bytes) {
+                applied.incomplete.push(place.clone());
+            }
+            history.take_head(head);
         }
         self.rewrite(place, &history).map(drop)
     }
@@ -301,12 +310,19 @@ impl Target<'_> {
                 rows.insert(key, row);
             }
         }
-        let gone: BTreeSet<u64> = home.gone.iter().map(|gone| gone.value).collect();
-        let known = manifest.mailboxes()?;
-        let found = tree::mailboxes(self.disk, &home.home)?.into_iter().map(|place| place.id);
-        let all: BTreeSet<u64> = known.into_iter().chain(found).filter(|id| !gone.contains(id)).collect();
+        let mut known = manifest.mailboxes()?;
+        known.extend(home.gone.iter().map(|gone| (gone.value, Some(gone.clone()))));
+        let found: BTreeSet<u64> = tree::mailboxes(self.disk, &home.home)?.into_iter().map(|place| place.id).collect();
+        found.iter().for_each(|id| drop(known.entry(*id).or_insert(None)));
         manifest.rewrite(&rows, &mut |mirror| {
-            for id in &all {
+            for (id, gone) in &known {
+                if let Some(gone) = gone {
+                    // For as long as there is a directory that could be taken for a mailbox.
+                    if found.contains(id) {
+                        mirror.gone(gone)?;
+                    }
+                    continue;
+                }
                 let mut history = Index::new(self.disk, self.store, &home.home.mailbox(*id)).read()?;
                 if !history.reading.is_whole() {
                     history.merge(manifest.mailbox(*id)?);

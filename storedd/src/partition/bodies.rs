@@ -13,7 +13,7 @@
 //! * A file is made under its name, never changed, and removed only by [`remove`] or where its bytes are wrong.
 
 use super::tree::{self, Place};
-use crate::disk::{Access, Disk, DiskFile, create_all, parent};
+use crate::disk::{Access, Disk, DiskFile, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
 use crate::model::message::Digest;
 use std::collections::BTreeSet;
@@ -144,8 +144,12 @@ pub fn settle(disk: &dyn Disk, number: u64, place: &Place, uid: u32, body: Body)
     }
 }
 
-/// True if the file is there with these bytes.
+/// True if a file is there with these bytes. A symbolic link is no file, wherever it leads.
 fn holds(disk: &dyn Disk, path: &str, body: Body) -> Result<bool> {
+    let found = disk.stat(path).map_err(failed("look at", disk, path))?;
+    if found.is_none_or(|entry| entry.kind != Kind::File) {
+        return Ok(false);
+    }
     let file = match disk.open(path, Access::Read) {
         Ok(file) => file,
         Err(e) if is(&e, io::ErrorKind::NotFound) => return Ok(false),

@@ -41,6 +41,8 @@ const FORMAT: Format = Format { magic: b"SdIndex1", version: 1 };
 pub(super) const KIND_HEAD: u8 = 1;
 pub(super) const KIND_MESSAGE: u8 = 2;
 const HEAD_VERSION: u8 = 1;
+/// Most bytes of keywords in a head.
+pub const HEAD_KEYWORD_BYTES_MAX: usize = 32 << 10;
 /// An index that has grown by less is not written anew.
 pub const OVERGROWN_BYTES: u64 = 64 << 10;
 
@@ -55,7 +57,7 @@ pub struct Head {
     pub quota_root: Vec<u8>,
     /// When it was deleted, microseconds since 1970; 0: it is not.
     pub deleted_us: u64,
-    /// Keywords in use.
+    /// Keywords in use, as many as fit [`HEAD_KEYWORD_BYTES_MAX`]: what a message has stands in its own frame.
     pub keywords: Vec<String>,
     /// Its row: id, partition, UIDVALIDITY, UIDNEXT, highest modseq, counts, rights.
     pub row: MailboxRow,
@@ -69,6 +71,9 @@ impl Head {
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut keywords = Vec::new();
         for keyword in self.keywords.iter().filter(|k| check_keyword(k).is_ok()) {
+            if keywords.len() + keyword.len() >= HEAD_KEYWORD_BYTES_MAX {
+                break;
+            }
             keywords.push(u8::try_from(keyword.len()).unwrap_or(u8::MAX));
             keywords.extend_from_slice(keyword.as_bytes());
         }

@@ -34,7 +34,7 @@ use crate::lsn::{Lsn, StoreId};
 use crate::model::Table;
 use crate::model::message::Message;
 use crate::model::table::KEY_BYTES_MAX;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const FORMAT: Format = Format { magic: b"SdManif1", version: 1 };
 const KIND_ROW: u8 = 3;
@@ -79,8 +79,7 @@ impl Entries {
 
     /// Adds that a mailbox is gone for good.
     pub fn gone(&mut self, mailbox: Stamped<u64>) {
-        let Stamped { lsn, epoch, value } = mailbox;
-        self.0.push(NewFrame { kind: KIND_GONE, lsn, epoch, payload: value.to_le_bytes().to_vec() });
+        self.0.push(gone_frame(&mailbox));
     }
 
     /// True if there is nothing in it.
@@ -99,6 +98,11 @@ fn message_frame(mailbox: u64, message: &Stamped<Message>) -> Result<NewFrame> {
     let mut payload = mailbox.to_le_bytes().to_vec();
     message.value.put(&mut payload)?;
     Ok(NewFrame { kind: KIND_MESSAGE, lsn: message.lsn, epoch: message.epoch, payload })
+}
+
+fn gone_frame(mailbox: &Stamped<u64>) -> NewFrame {
+    let payload = mailbox.value.to_le_bytes().to_vec();
+    NewFrame { kind: KIND_GONE, lsn: mailbox.lsn, epoch: mailbox.epoch, payload }
 }
 
 fn row_frame(table: Table, key: &[u8], row: &Stamped<Option<Vec<u8>>>) -> Result<NewFrame> {
@@ -207,22 +211,22 @@ impl<'d> Manifest<'d> {
         Ok(history)
     }
 
-    /// The mailboxes it knows of that are not gone.
+    /// The mailboxes it knows of; of those that are gone, since when.
     ///
     /// # Errors
     /// As `Index::read`.
-    pub fn mailboxes(&self) -> Result<BTreeSet<u64>> {
+    pub fn mailboxes(&self) -> Result<BTreeMap<u64, Option<Stamped<u64>>>> {
         let mut found = BTreeMap::new();
-        self.each(&mut |Stamped { lsn, value, .. }| {
+        self.each(&mut |Stamped { lsn, epoch, value }| {
             if let About::Mailbox(id, kind, _) = value {
-                let known = found.entry(id).or_insert((lsn, kind));
+                let known = found.entry(id).or_insert((lsn, None));
                 if known.0 <= lsn {
-                    *known = (lsn, kind);
+                    *known = (lsn, (kind == KIND_GONE).then_some(Stamped { lsn, epoch, value: id }));
                 }
             }
             Ok(())
         })?;
-        Ok(found.into_iter().filter(|(_, (_, kind))| *kind != KIND_GONE).map(|(id, _)| id).collect())
+        Ok(found.into_iter().map(|(id, (_, gone))| (id, gone)).collect())
     }
 
     /// The newest state of every row it knows of, and how well it could be read.
@@ -278,5 +282,13 @@ impl Mirror<'_, '_> {
             self.writer.put(&head_frame(mailbox, head)?)?;
         }
         history.at(Lsn(u64::MAX)).try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))
+    }
+
+    /// Writes that a mailbox is gone for good.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn gone(&mut self, mailbox: &Stamped<u64>) -> Result<()> {
+        self.writer.put(&gone_frame(mailbox))
     }
 }

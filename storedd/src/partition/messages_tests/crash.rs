@@ -8,6 +8,8 @@ use crate::partition::apply;
 #[derive(Debug, Default, Clone)]
 struct Known {
     bodies: BTreeMap<(u64, u32), Vec<u8>>,
+    /// Messages and bytes of every mailbox.
+    counts: (u64, u64),
 }
 
 impl Supply for Known {
@@ -16,7 +18,9 @@ impl Supply for Known {
     }
 
     fn head(&self, place: &Place) -> Result<Option<Stamped<Head>>> {
-        Ok(Some(stamped(1, head(place.id, "supplied"))))
+        let mut head = head(place.id, "supplied");
+        (head.row.messages, head.row.bytes) = self.counts;
+        Ok(Some(stamped(1000, head)))
     }
 
     fn rows(&self, _: &Home) -> Result<MirroredRows> {
@@ -86,7 +90,7 @@ fn rounds() -> Vec<Round> {
 
 fn known() -> Known {
     let at = |id, uid, n| ((id, uid), text(n));
-    Known { bodies: [at(5, 1, 1), at(5, 2, 2), at(5, 4, 4), at(5, 5, 5)].into() }
+    Known { counts: (0, 0), bodies: [at(5, 1, 1), at(5, 2, 2), at(5, 4, 4), at(5, 5, 5)].into() }
 }
 
 fn target(disk: &SimDisk) -> Target<'_> {
@@ -186,7 +190,8 @@ fn check_all(disk: &SimDisk, rounds: &[Round], begun: usize, what: &str) {
     }
     let there = tree::mailboxes(disk, &home()).unwrap().into_iter().map(|place| place.id);
     assert_eq!(there.collect::<Vec<_>>(), expected.keys().copied().collect::<Vec<_>>(), "{what}");
-    assert_eq!(manifest(disk).mailboxes().unwrap(), expected.keys().copied().collect(), "{what}");
+    let known = manifest(disk).mailboxes().unwrap().into_iter().filter(|(_, gone)| gone.is_none()).map(|(id, _)| id);
+    assert_eq!(known.collect::<Vec<_>>(), expected.keys().copied().collect::<Vec<_>>(), "{what}");
     let (rows, reading) = manifest(disk).rows().unwrap();
     assert!(reading.is_whole() && rows[&(Table::Users, b"crowe".to_vec())].value.is_some(), "{what}");
 }
@@ -283,6 +288,29 @@ fn what_is_lost_is_made_anew_from_its_twin() {
             assert_eq!(uids, [1, 2, 3, 9], "{lost} {damage:?}");
             assert_eq!((states[0].1, states[1].2), (20, State::Purged), "{lost} {damage:?}");
         }
+    }
+}
+
+// I8: what neither twin has is not passed over: the mailbox is named
+#[test]
+fn what_both_twins_lost_is_said() {
+    for both in [false, true] {
+        let (disk, rounds) = (SimDisk::new(), rounds());
+        play(&disk, &rounds[..1], &mut Ledger::default()).unwrap();
+        disk.erase(&place(5).index()).unwrap();
+        if both {
+            disk.erase(&home().manifest()).unwrap();
+        }
+        let mut known = known();
+        known.bodies.insert((5, 9), text(4));
+        let bytes = [1, 2, 4].map(|n| text(n).len() as u64).iter().sum();
+        known.counts = (3, bytes);
+        let last = round(vec![mailbox(5, false, vec![(900, message(9, 4, 900))], &[(9, Source::Log)])]);
+        let applied = apply::apply(target(&disk), &last.run, &known).unwrap();
+        assert_eq!(applied.incomplete, if both { vec![place(5)] } else { Vec::new() });
+        let found = index(&disk, 5).read().unwrap();
+        assert_eq!((found.reading.is_whole(), states(&found).len()), (true, if both { 1 } else { 3 }));
+        assert_eq!(found.head.unwrap().value.name, b"supplied");
     }
 }
 

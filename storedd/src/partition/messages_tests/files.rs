@@ -77,7 +77,12 @@ fn links_are_not_followed() {
     let wrong = Body::of(&text(4));
     assert!(bodies::read(&disk, &place(5), 4, wrong).is_err());
     assert!(bodies::twin(&disk, (&place(5), 4), (&place(5), 6), wrong).is_err());
-    assert!(bodies::put(&disk, &place(5), 4, &text(4), wrong).is_err());
+    assert_eq!(
+        bodies::put(&disk, &place(5), 4, &text(5), Body::of(&text(5))).unwrap(),
+        Made::Replaced,
+        "the link goes"
+    );
+    assert_eq!(bodies::read(&disk, &place(5), 4, Body::of(&text(5))).unwrap(), text(5));
     link(outside.path(), &place(7).path());
     assert!(bodies::put(&disk, &place(7), 1, &text(3), body).is_err());
     assert!(Index::new(&disk, STORE, &place(7)).write_new(&run(7, 1)).is_err());

@@ -233,7 +233,7 @@ fn a_manifest_knows_rows_and_mailboxes() {
     more.row(Table::Subscriptions, b"crowe\x02b", &stamped(20, None)).unwrap();
     more.gone(stamped(21, 6));
     manifest(&disk).append(&more).unwrap();
-    assert_eq!(manifest(&disk).mailboxes().unwrap(), [5].into());
+    assert_eq!(manifest(&disk).mailboxes().unwrap(), [(5, None), (6, Some(stamped(21, 6)))].into());
     let gone = manifest(&disk).mailbox(6).unwrap();
     assert!(gone.messages.is_empty() && gone.head.is_none());
     assert_eq!(states(&manifest(&disk).mailbox(5).unwrap()).len(), 3);
