@@ -313,7 +313,9 @@ impl Target<'_> {
         let mut known = manifest.mailboxes()?;
         known.extend(home.gone.iter().map(|gone| (gone.value, Some(gone.clone()))));
         let found: BTreeSet<u64> = tree::mailboxes(self.disk, &home.home)?.into_iter().map(|place| place.id).collect();
-        found.iter().for_each(|id| drop(known.entry(*id).or_insert(None)));
+        for id in &found {
+            known.entry(*id).or_insert(None);
+        }
         manifest.rewrite(&rows, &mut |mirror| {
             for (id, gone) in &known {
                 if let Some(gone) = gone {

@@ -156,13 +156,24 @@ fn holds(disk: &dyn Disk, path: &str, body: Body) -> Result<bool> {
         Err(e) => return Err(failed("open", disk, path)(e)),
     };
     let found = digest(&*file, body.size).map_err(failed("read", disk, path))?;
-    Ok(found == Some(body))
+    Ok(found == body)
 }
 
-/// What a file of `size` bytes holds; `None` if it is shorter or longer.
-fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Option<Body>> {
-    if file.len()? != size {
-        return Ok(None);
+/// What the file of a message holds, read piece by piece. Of a file that has not the size of `body` only the size is looked at.
+///
+/// # Errors
+/// Those of the disk.
+pub fn compare(disk: &dyn Disk, place: &Place, uid: u32, body: Body) -> Result<Body> {
+    let path = place.message(uid);
+    let file = disk.open(&path, Access::Read).map_err(failed("open", disk, &path))?;
+    digest(&*file, body.size).map_err(failed("read", disk, &path))
+}
+
+/// What a file of `size` bytes holds; if it is shorter or longer, its size and no digest.
+fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Body> {
+    let len = file.len()?;
+    if len != size {
+        return Ok(Body { size: len, digest: Digest::default() });
     }
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
@@ -171,7 +182,7 @@ fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Option<Body>> {
         file.read_at(hasher.1, &mut buffer[..part])?;
         hasher.add(&buffer[..part]);
     }
-    Ok(Some(hasher.body()))
+    Ok(hasher.body())
 }
 
 /// The bytes of a message. Needs memory for all of them; what a message may have at most is decided when it comes in.

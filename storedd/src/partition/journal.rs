@@ -156,6 +156,15 @@ impl Reading {
         self.generation.is_some() && self.bad_places == 0 && self.missing == 0
     }
 
+    /// What is wrong with it, as text.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        let header = if self.generation.is_none() { "a damaged header, " } else { "" };
+        let first = self.bad.first().map(|bad| format!(" (the first from byte {} to {})", bad.from, bad.to));
+        let (places, missing) = (self.bad_places, self.missing);
+        format!("{header}{places} bad places{}, {missing} frames missing", first.unwrap_or_default())
+    }
+
     /// True if something is gone that was durable, where everything up to `durable` was.
     #[must_use]
     pub fn is_damaged(&self, durable: Lsn) -> bool {

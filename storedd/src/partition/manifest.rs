@@ -34,7 +34,7 @@ use crate::lsn::{Lsn, StoreId};
 use crate::model::Table;
 use crate::model::message::Message;
 use crate::model::table::KEY_BYTES_MAX;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FORMAT: Format = Format { magic: b"SdManif1", version: 1 };
 const KIND_ROW: u8 = 3;
@@ -189,26 +189,33 @@ impl<'d> Manifest<'d> {
     /// # Errors
     /// As `Index::read`.
     pub fn mailbox(&self, id: u64) -> Result<History> {
-        let mut history = History::default();
+        Ok(self.histories(&[id].into())?.remove(&id).unwrap_or_default())
+    }
+
+    /// What it knows of some mailboxes, in one pass: a history for each.
+    ///
+    /// # Errors
+    /// As `Index::read`.
+    pub fn histories(&self, ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, History>> {
+        let mut found: BTreeMap<u64, History> = ids.iter().map(|id| (*id, History::default())).collect();
         let reading = self.each(&mut |Stamped { lsn, epoch, value }| {
-            match value {
-                About::Mailbox(found, KIND_HEAD, bytes) if found == id => {
-                    history.take_head(Stamped { lsn, epoch, value: Head::decode(bytes)? });
-                }
-                About::Mailbox(found, KIND_MESSAGE, bytes) if found == id => {
-                    history.messages.push(Stamped { lsn, epoch, value: Message::decode(bytes)? });
-                }
-                About::Mailbox(found, KIND_GONE, _) if found == id => {
+            let About::Mailbox(id, kind, bytes) = value else { return Ok(()) };
+            let Some(history) = found.get_mut(&id) else { return Ok(()) };
+            match kind {
+                KIND_HEAD => history.take_head(Stamped { lsn, epoch, value: Head::decode(bytes)? }),
+                KIND_MESSAGE => history.messages.push(Stamped { lsn, epoch, value: Message::decode(bytes)? }),
+                _ => {
                     history.messages.retain(|m| m.lsn > lsn);
                     history.head = history.head.take().filter(|head| head.lsn > lsn);
                 }
-                About::Mailbox(..) | About::Row(..) => {}
             }
             Ok(())
         })?;
-        history.reading = reading;
-        history.sort();
-        Ok(history)
+        for history in found.values_mut() {
+            history.reading = reading.clone();
+            history.sort();
+        }
+        Ok(found)
     }
 
     /// The mailboxes it knows of; of those that are gone, since when.

@@ -6,13 +6,15 @@
 //!
 //! # Format
 //! The identity file: [`identity`]. Paths added at run time: [`places`]. Below the root lie `=user/<xx>/<yy>/=<token>/`,
-//! one directory for each user; the path is made by the model and never changes.
+//! one directory for each user; the path is made by the model and never changes. What lies in it: [`tree`]; the bytes of messages:
+//! [`bodies`]; what is known of them: [`index`], and its twin [`manifest`], both of them journals ([`journal`], [`frame`]).
 //!
 //! # Operation
 //! [`Partitions::add`] makes a name known and touches nothing. [`Partitions::prepare`] makes the root and its identity;
 //! it is for a partition that no row of the database names yet, because a known partition without its identity file is
 //! *missing* (its disk is not mounted), never empty. [`Partitions::ensure_user_dir`] makes a directory without a sync;
-//! [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them.
+//! [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them. What a
+//! checkpoint writes to one home stands in [`apply`], what is to be found there in [`survey`].
 //!
 //! # Invariants
 //! * Nothing is written to a root whose identity was not read and found to be that of this store and partition.
@@ -29,6 +31,7 @@ pub mod manifest;
 #[cfg(test)]
 mod messages_tests;
 pub mod places;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod tree;

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod crash;
 mod files;
 mod journals;
+mod surveys;
 
 const STORE: StoreId = StoreId([7; 16]);
 const EPOCH: Epoch = Epoch(1);
