@@ -189,10 +189,8 @@ impl Disk for DelayDisk {
         Ok(())
     }
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.segments().link(from, to);
         self.disk.link(from, to)
     }
-
     fn remove(&self, path: &str) -> io::Result<()> {
         self.segments().remove(path);
         self.disk.remove(path)
