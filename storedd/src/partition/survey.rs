@@ -44,7 +44,7 @@ pub enum What {
     IndexBad,
     /// The mirror in the manifest does.
     MirrorBad,
-    /// Index and mirror differ in a message or in what the mailbox is.
+    /// Index and mirror say different things of a message.
     TwinsDiffer,
     /// A message has no file.
     FileMissing,
