@@ -100,6 +100,9 @@ fn missing_logs_are_named_and_nothing_is_changed() {
             let before = tables_and_logs(&store);
             let refused = store.storedd(&[verb, &["--json"]].concat()).expect(2);
             names_exactly(&refused, &files.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+            // On stderr neither.
+            let named = |n: &u64| refused.err.contains(&format!("log.{n:010}"));
+            assert!((1..=last).all(|n| named(&n) == gone.contains(&n)), "{gone:?}: {refused:?}");
             assert_eq!(tables_and_logs(&store), before, "{verb:?} {gone:?}");
             for file in &files {
                 std::fs::rename(away.join(file.file_name().unwrap()), file).unwrap();

@@ -41,8 +41,18 @@ pub(super) fn narrator(verbose: bool) -> store::OnProgress {
     })
 }
 
-/// Everything noticed, on stderr.
+/// What was noticed, on stderr. Files that are missing are left to the refusal, which names those that are needed and no others
+/// (row 29).
 pub(super) fn tell_findings(findings: &[Finding]) {
+    tell(findings.iter().filter(|finding| !finding.is_missing()));
+}
+
+/// Files that are missing and were not needed.
+pub(super) fn tell_missing(findings: &[Finding]) {
+    tell(findings.iter().filter(|finding| finding.is_missing()));
+}
+
+fn tell<'f>(findings: impl Iterator<Item = &'f Finding>) {
     for Finding { r#where, what, expected, found } in findings {
         eprintln!("storedd: found: {}: {what}: found {found}, expected {expected}", r#where);
     }

@@ -1,6 +1,6 @@
 //! `storedd recover`: makes a stopped store consistent from the files present, or refuses and names what is missing.
 
-use super::narrate::{narrator, tell_findings};
+use super::narrate::{narrator, tell_findings, tell_missing};
 use super::show::{self, describe};
 use super::{Ended, complain, confirmed, interruptible, survive_file_limit};
 use crate::cli::Recover;
@@ -70,6 +70,7 @@ fn plan(config: &Config, args: &Recover) -> Result<(Plan, store::OnProgress), En
 fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
     let (plan, _) = plan(config, args)?;
     let decision = plan.decision()?;
+    tell_missing(plan.found().findings());
     let report = plan.report(&*place::env())?;
     if args.json {
         println!("{}", show::plan_json(decision, &report));
@@ -95,6 +96,7 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
             return Err(e.into());
         }
     };
+    tell_missing(plan.found().findings());
     if !consented {
         show::plan(&decision, &plan.report(&*place::env())?);
         if !confirmed("Go on? [y/N] ") {

@@ -1,6 +1,6 @@
 //! `storedd log reset`: goes on from a good database with a new log (row 39).
 
-use super::narrate::{narrator, tell_findings};
+use super::narrate::{narrator, tell_findings, tell_missing};
 use super::show::describe;
 use super::test::problems_of;
 use super::{Ended, complain, confirmed, interruptible, is_terminal, survive_file_limit};
@@ -38,6 +38,7 @@ fn reset(config: &Config, args: &LogReset) -> Result<u8, Ended> {
     }
     tell_findings(plan.found().findings());
     let decision = plan.decision()?.clone();
+    tell_missing(plan.found().findings());
     narrate(Progress::of("verify", 0.0));
     verify(&plan, config, &decision)?;
     let report = Report { possible_loss: plan.is_doubtful(), ..plan.report(&*place::env())? };

@@ -38,7 +38,16 @@ pub struct Finding {
     pub found: String,
 }
 
+/// What a finding says of a file that is not there.
+const MISSING: &str = "missing";
+
 impl Finding {
+    /// True if it names files that are not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.what == MISSING
+    }
+
     /// What an error says.
     pub(super) fn of(e: &StoreError) -> Finding {
         match e {
@@ -50,7 +59,7 @@ impl Finding {
             },
             StoreError::Missing { files } => Finding {
                 r#where: files.join(", "),
-                what: "missing".to_owned(),
+                what: MISSING.to_owned(),
                 expected: "a file".to_owned(),
                 found: "nothing".to_owned(),
             },
