@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages for administrators.
-const PAGES: [&str; 6] =
-    ["install.md", "first-day.md", "operations.md", "recovery.md", "alarms.md", "monitoring/README.md"];
+const PAGES: [&str; 7] =
+    ["install.md", "first-day.md", "operations.md", "recovery.md", "backup.md", "alarms.md", "monitoring/README.md"];
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
@@ -61,6 +61,12 @@ fn the_store_is_operated_as_told() {
     let store = TestStore::new();
     let _daemon = store.start();
     follow(&store, "operations.md");
+}
+
+// rows 82, 83, 85: what an administrator types for a backup, and to put it back
+#[test]
+fn the_store_is_backed_up_and_restored_as_told() {
+    follow(&TestStore::new(), "backup.md");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod alarms;
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod backup_db;
 #[cfg(test)]
 mod crash;
@@ -11,6 +13,8 @@ mod crash;
 mod damage;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod drill;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

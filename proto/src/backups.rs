@@ -1,4 +1,4 @@
-//! Answers about backups of the database.
+//! Answers about backups of the database, and drills with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,4 +25,50 @@ pub struct BackedUp {
     pub removed: Vec<String>,
     /// What was done, in order.
     pub steps: Vec<String>,
+}
+
+/// `drill`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Drilled {
+    /// `good`, or `bad`: see the findings.
+    pub verdict: String,
+    /// When it was begun; RFC 3339, UTC.
+    pub time: String,
+    /// The snapshot or backup that was restored.
+    pub source: String,
+    /// LSN of its database.
+    pub base_lsn: u64,
+    /// LSN to which the log led.
+    pub reached_lsn: u64,
+    /// LSN at which the live store was read.
+    pub live_lsn: u64,
+    /// The restored store was held against the live one at that LSN.
+    pub compared: bool,
+    /// Log records replayed.
+    pub replayed: u64,
+    /// Rows read.
+    pub rows: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Seconds of changes that would have been lost.
+    pub rpo_seconds: f64,
+    /// Seconds from the beginning of the copy to a store that was ready.
+    pub rto_seconds: f64,
+    /// Seconds that it took in all.
+    pub duration: f64,
+    /// What is wrong.
+    pub findings: Vec<DrillFinding>,
+}
+
+/// Something that a drill found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillFinding {
+    /// The file.
+    pub file: String,
+    /// What was looked at.
+    pub what: String,
+    /// What should be there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
 }

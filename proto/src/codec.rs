@@ -230,6 +230,7 @@ mod tests {
             Request::JobShow { id: 1 },
             Request::JobCancel { id: 2 },
             Request::JobFollow { id: 3 },
+            Request::Drill,
         ]
     }
 
@@ -315,6 +316,7 @@ mod tests {
         "340000000100000000000000",
         "350000000200000000000000",
         "360000000300000000000000",
+        "37000000",
     ];
 
     const GOLDEN_COMMANDS: [&str; 15] = [
@@ -362,6 +364,7 @@ mod tests {
             (Work::SnapshotVerify { id: None, all: true }, "010000000001"),
             (Work::SnapshotPrune, "02000000"),
             (Work::BackupDb { dir: s("/b") }, "0300000002000000000000002f62"),
+            (Work::Drill, "04000000"),
         ];
         for (work, golden) in works {
             assert_eq!(Work::of(&work.request()).as_ref(), Some(&work));

@@ -26,6 +26,8 @@ pub enum Work {
         /// Absolute path on the daemon's host of the directory in which it is made.
         dir: String,
     },
+    /// As [`Request::Drill`].
+    Drill,
 }
 
 impl Work {
@@ -37,6 +39,7 @@ impl Work {
             Work::SnapshotVerify { id, all } => Request::SnapshotVerify { id, all },
             Work::SnapshotPrune => Request::SnapshotPrune,
             Work::BackupDb { dir } => Request::BackupDb { dir },
+            Work::Drill => Request::Drill,
         }
     }
 
@@ -49,6 +52,7 @@ impl Work {
             Request::SnapshotVerify { id, all } => Work::SnapshotVerify { id, all },
             Request::SnapshotPrune => Work::SnapshotPrune,
             Request::BackupDb { dir } => Work::BackupDb { dir },
+            Request::Drill => Work::Drill,
             _ => return None,
         })
     }

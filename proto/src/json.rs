@@ -49,6 +49,7 @@ impl Reply {
             Reply::BackedUp(x) => value(x),
             Reply::Jobs(x) => value(x),
             Reply::Job(x) => value(x),
+            Reply::Drilled(x) => value(x),
         }
     }
 }

@@ -95,11 +95,13 @@ pub enum Reply {
     Jobs(Vec<Job>),
     /// A job: how it is.
     Job(Box<Job>),
+    /// `drill`.
+    Drilled(Box<Drilled>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 39;
+    pub const COUNT: u32 = 40;
 
     /// Adds the next part of the same answer behind this one.
     ///

@@ -28,7 +28,9 @@ fn replies() -> Vec<Reply> {
             "data_dir": "d", "epoch": 5, "applied_lsn": 6, "synced_lsn": 7, "checkpoint_lsn": 8, "checkpoint_age": 9.0,
             "log_cleanup_age": 10.0, "snapshot_age": 11.0, "peruser_age": 12.0, "expire_age": 13.0, "log_segments": 14,
             "replay_bytes": 15, "connections": 16, "users": 18, "mailboxes": 19, "tables": {"t": 17}, "repair_recommended": true, "alarms": [alarm],
-            "maintenance": maintenance, "oldest_wait": 20.0, "last_start": "e"}}),
+            "maintenance": maintenance, "oldest_wait": 20.0, "last_start": "e", "backup_age": 21.0, "drill_age": 22.0,
+            "drill": {"verdict": "g", "rpo_seconds": 23.0, "rto_seconds": 24.0},
+            "archive": {"archived_lsn": 25, "lag_lsns": 26, "lag_seconds": 27.0, "failure": "f"}}}),
         json!({"Stats": {"begun": 1, "committed": 2, "aborted": 3, "refused": 4, "unchanged": 5, "groups": 6, "group_max": 7,
             "group_mean": 8.0, "group_sizes": {"9": 10}, "sync": histogram(100), "commit": histogram(200),
             "plan": histogram(300), "log_bytes": 11, "log_payload_bytes": 12, "overlay_bytes": 13, "overlay_entries": 14,
@@ -88,6 +90,9 @@ fn replies() -> Vec<Reply> {
             "duration": 4.0, "removed": ["r"], "steps": ["s"]}}),
         json!({"Jobs": [job]}),
         json!({"Job": job}),
+        json!({"Drilled": {"verdict": "v", "time": "t", "source": "s", "base_lsn": 1, "reached_lsn": 2, "live_lsn": 3,
+            "compared": true, "replayed": 4, "rows": 5, "bytes": 6, "rpo_seconds": 7.0, "rto_seconds": 8.0, "duration": 9.0,
+            "findings": [{"file": "f", "what": "w", "expected": "e", "found": "g"}]}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -98,7 +103,7 @@ fn replies() -> Vec<Reply> {
 const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (24, 0xb43482da),
     (5, 0x76fe67fb),
-    (368, 0x9a46b89c),
+    (447, 0xf7b5a336),
     (507, 0xb225a11c),
     (37, 0x75fff744),
     (81, 0x92efc803),
@@ -135,6 +140,7 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (114, 0x790705af),
     (141, 0x186cf2cd),
     (133, 0x2e387f03),
+    (148, 0xcbf6ae13),
 ];
 
 #[test]

@@ -307,11 +307,13 @@ pub enum Request {
         /// Number of the job.
         id: u64,
     },
+    /// `drill`: answers when the store in the scratch directory was looked at and removed.
+    Drill,
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 55;
+    pub const COUNT: u32 = 56;
 
     /// Wire number.
     #[must_use]
@@ -372,6 +374,7 @@ impl Request {
             Request::JobShow { .. } => 52,
             Request::JobCancel { .. } => 53,
             Request::JobFollow { .. } => 54,
+            Request::Drill => 55,
         }
     }
 
@@ -442,5 +445,6 @@ impl Request {
         "jobs show",
         "jobs cancel",
         "jobs follow",
+        "drill",
     ];
 }

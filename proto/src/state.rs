@@ -62,6 +62,38 @@ pub struct Status {
     pub oldest_wait: Option<f64>,
     /// What the last start found and did, in one line.
     pub last_start: String,
+    /// Seconds since the newest backup was begun; null while none is known.
+    pub backup_age: Option<f64>,
+    /// Seconds since the last good drill was begun; null while there is none.
+    pub drill_age: Option<f64>,
+    /// What the last drill came to; null while there is none.
+    pub drill: Option<DrillState>,
+    /// The log archive; null if there is none.
+    pub archive: Option<ArchiveState>,
+}
+
+/// What the last drill came to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DrillState {
+    /// `good` or `bad`.
+    pub verdict: String,
+    /// Seconds of changes that would have been lost.
+    pub rpo_seconds: f64,
+    /// Seconds that the restore took.
+    pub rto_seconds: f64,
+}
+
+/// How far the log archive is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ArchiveState {
+    /// Every sealed log file up to this LSN is archived.
+    pub archived_lsn: u64,
+    /// LSNs that only the store has.
+    pub lag_lsns: u64,
+    /// Seconds that the oldest sealed log file has been waiting.
+    pub lag_seconds: f64,
+    /// Why the last one could not be archived.
+    pub failure: Option<String>,
 }
 
 /// A condition that wants attention.

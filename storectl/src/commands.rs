@@ -158,6 +158,7 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Log(LogVerb::Verify) => Ask::new(Request::LogVerify).long(),
         Verb::Log(LogVerb::List(args)) => list(args),
         Verb::RestoreDb(args) => return Ok(Plan::RestoreDb(args)),
+        Verb::Drill(a) => return Ok(job(Work::Drill, a.detach, None, Form::Plain)),
         Verb::BackupDb(a) => {
             let dir = absolute(&a.dir.to_string_lossy(), "storectl backup-db /PATH")?;
             let form = if a.verbose { Form::Steps } else { Form::Plain };

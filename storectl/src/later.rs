@@ -6,7 +6,7 @@ use proto::{Code, Failure};
 
 /// Verbs by the verb they stand under.
 const VERBS: &[(&str, &[&str])] = &[
-    ("", &["drill", "message", "check", "reconstruct"]),
+    ("", &["message", "check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
     ("", &["prepare-upgrade", "upgrade", "downgrade"]),
     ("user", &["move"]),
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_lines_of_a_batch_are_told_the_same() {
-        for (line, expected) in [("drill", "drill"), ("user move joe", "user move")] {
+        for (line, expected) in [("purge", "purge"), ("user move joe", "user move")] {
             let error = Line::try_parse_from(line.split(' ')).unwrap_err();
             assert!(failure(&error).unwrap().message.starts_with(&format!("{expected} is planned")), "{line}");
         }

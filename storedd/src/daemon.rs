@@ -154,7 +154,10 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let keeper = Arc::new(jobs::snapshots::Keeper::new(store.clone(), env.clone())?);
     threads.keep(&keeper, &daemon)?;
     daemon.set_keeper(keeper);
-    daemon.set_backups(Arc::new(jobs::backups::Backups::new(store.clone(), env.clone())?));
+    let copies = Arc::new(jobs::copies::Copies::new(&store, &env)?);
+    threads.copy(&copies, &daemon)?;
+    watch.set_copies(copies.clone());
+    daemon.set_copies(copies);
     threads.sweep(daemon.leases())?;
     if !store.is_held() {
         daemon.jobs().remember_in(store.disks().data.clone());

@@ -4,9 +4,9 @@ use crate::config::{Config, OnLoss};
 use crate::disk::{Disk, RealDisk, outside};
 use crate::env::{Env, RealEnv};
 use crate::error::{Result, StoreError, exit};
-use crate::jobs::backups;
 use crate::jobs::restore::{self, Spot, Target};
 use crate::jobs::snapshots::Settings;
+use crate::jobs::{archive, backups, drill};
 use crate::partition::RealRoots;
 use crate::snapshot::{self, Backup};
 use crate::store::decision::Policy;
@@ -46,6 +46,7 @@ pub fn options(config: &Config) -> Options {
         default_partition: config.store.default_partition.clone(),
         named: named(config),
         snapshot_log_bytes: config.snapshot.log_bytes,
+        archive_log_bytes: archive_settings(config).path.map(|_| config.archive.log_bytes),
         limits: limits(config),
         ..Options::default()
     }
@@ -216,7 +217,30 @@ pub fn backup_settings(config: &Config) -> backups::Settings {
         keep: options.keep as usize,
         pace: options.pace,
         log_bytes: options.log_bytes,
+        keep_free: config.disk.bulk_reserve,
         config: config.render(),
+    }
+}
+
+/// How the configuration wants the log archived; a reload changes it.
+#[must_use]
+pub fn archive_settings(config: &Config) -> archive::Settings {
+    let options = &config.archive;
+    let path = (!options.path.as_os_str().is_empty()).then(|| options.path.clone());
+    archive::Settings { path, pace: options.pace, log_bytes: options.log_bytes }
+}
+
+/// How the configuration wants drills made; a reload changes it.
+#[must_use]
+pub fn drill_settings(config: &Config) -> drill::Settings {
+    let some = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_path_buf());
+    drill::Settings {
+        directory: some(&config.drill.directory),
+        interval: config.drill.interval,
+        pace: config.drill.pace,
+        log_bytes: config.backup.log_bytes,
+        keep_free: config.disk.bulk_reserve,
+        backups: some(&config.backup.directory),
     }
 }
 

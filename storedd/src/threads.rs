@@ -1,6 +1,8 @@
 //! The threads that work for a store: started after recovery, ended and waited for before the store is closed.
 
 use crate::error::StoreError;
+use crate::jobs::copies::Copies;
+use crate::jobs::registry::Context;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::service::watch::{Excess, Watch};
@@ -56,13 +58,34 @@ impl Threads {
         self.spawn("snapshots", move || {
             while !stop.load(Ordering::Acquire) {
                 daemon.keep_snapshots(&keeper);
-                for _ in 0..20 {
-                    if !stop.load(Ordering::Acquire) {
-                        std::thread::sleep(Duration::from_millis(50));
-                    }
-                }
+                pause(&stop);
             }
         })
+    }
+
+    /// Starts the threads that take backups and make drills when they are due, and that archive the log.
+    pub(crate) fn copy(&mut self, copies: &Arc<Copies>, daemon: &Arc<Daemon>) -> Result<(), StoreError> {
+        let (due, daemon_of, stop) = (copies.clone(), daemon.clone(), self.stop.clone());
+        self.spawn("copies", move || {
+            while !stop.load(Ordering::Acquire) {
+                daemon_of.keep_copies(&due);
+                pause(&stop);
+            }
+        })?;
+        let (archiver, daemon) = (Arc::downgrade(&copies.archiver), Arc::downgrade(daemon));
+        let stop = self.stop.clone();
+        // Nobody waits for it, and it holds nothing that a stop needs: the archive may hang.
+        let archive = move || {
+            while !stop.load(Ordering::Acquire) {
+                let settings = daemon.upgrade().map(|daemon| crate::place::archive_settings(&daemon.config()));
+                let (Some(archiver), Some(settings)) = (archiver.upgrade(), settings) else { return };
+                archiver.tick(&settings, &Context::idle());
+                drop(archiver);
+                pause(&stop);
+            }
+        };
+        let spawned = std::thread::Builder::new().name("archive".to_owned()).spawn(archive);
+        spawned.map(drop).map_err(|e| StoreError::io("start", "thread archive", e))
     }
 
     /// Starts the thread that ends leases at their deadline and waits at their limit.
@@ -95,6 +118,15 @@ impl Threads {
             if handle.join().is_err() {
                 tracing::error!(event = "thread_panicked");
             }
+        }
+    }
+}
+
+/// About a second, unless all is to stop.
+fn pause(stop: &AtomicBool) {
+    for _ in 0..20 {
+        if !stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Verbs about backups of the database: `backup-db`, `restore-db`.
+//! Verbs about copies of the store: `backup-db`, `restore-db`, `drill`.
 
 use super::jobs::Detach;
 use clap::Args;
@@ -51,4 +51,20 @@ pub struct RestoreDbArgs {
     /// Say more: files, phases
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+/// `drill`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+The live store goes on and is not touched. The daemon makes drills by itself, as
+drill.interval says; status and metrics tell the age of the last good one.
+
+rpo_seconds: changes of so many seconds would have been lost
+rto_seconds: from the beginning of the copy to a store that was ready
+
+Example: storectl drill")]
+pub struct DrillArgs {
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }

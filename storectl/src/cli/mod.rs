@@ -86,6 +86,8 @@ pub enum Verb {
     BackupDb(BackupDbArgs),
     /// Put a backup in the place of a stopped store, and recover it
     RestoreDb(RestoreDbArgs),
+    /// Restore the newest snapshot or backup into a scratch directory, and hold it against the live store; exits 1 if it is bad
+    Drill(DrillArgs),
     /// Recover a stopped store, or show what the last start did (--report)
     Recover(RecoverArgs),
     /// Open, check and close a stopped store: 0 good, 1 bad

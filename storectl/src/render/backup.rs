@@ -1,8 +1,8 @@
-//! Backups of the database, for people.
+//! Backups of the database, and drills with them, for people.
 
 use super::table::pairs;
 use super::words::{bytes, duration, printable};
-use proto::BackedUp;
+use proto::{BackedUp, Drilled};
 use std::io::{self, Write};
 
 /// `backup-db`; with `steps`, what was done, in order.
@@ -26,4 +26,36 @@ pub fn backed_up(out: &mut dyn Write, b: &BackedUp, steps: bool) -> io::Result<(
         ("logs removed", removed),
     ];
     pairs(out, &lines)
+}
+
+/// `drill`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn drilled(out: &mut dyn Write, d: &Drilled) -> io::Result<()> {
+    let against = match d.compared {
+        true => format!("the live store at LSN {}", d.live_lsn),
+        false => "its own manifest: the log does not lead from it to the present".to_owned(),
+    };
+    let lines = [
+        ("verdict", d.verdict.clone()),
+        ("time", d.time.clone()),
+        ("source", d.source.clone()),
+        ("reached lsn", d.reached_lsn.to_string()),
+        ("held against", against),
+        ("rows", d.rows.to_string()),
+        ("copied", bytes(d.bytes)),
+        ("rpo", duration(d.rpo_seconds)),
+        ("rto", duration(d.rto_seconds)),
+        ("duration", duration(d.duration)),
+    ];
+    pairs(out, &lines)?;
+    for f in &d.findings {
+        writeln!(
+            out,
+            "  {}",
+            printable(&format!("{}: {}: found {}, expected {}", f.file, f.what, f.found, f.expected))
+        )?;
+    }
+    Ok(())
 }

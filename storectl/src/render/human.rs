@@ -209,6 +209,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Verified(x) => verified(out, &x, tty),
         Reply::Job(x) => jobs::job(out, &x),
         Reply::SnapshotTaken(x) => snapshot::taken(out, &x),
+        Reply::Drilled(x) => backup::drilled(out, &x),
         Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
         Reply::SnapshotsRemoved(x) if x.removed.is_empty() => writeln!(out, "nothing to remove"),

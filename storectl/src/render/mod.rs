@@ -147,6 +147,7 @@ fn code(request: &Request, reply: &Reply) -> u8 {
         Reply::Verified(verified) if !verified.findings.is_empty() => PARTLY,
         Reply::SnapshotsVerified(all) if all.iter().any(|snapshot| !snapshot.ok) => PARTLY,
         Reply::SnapshotTaken(taken) if !taken.findings.is_empty() => PARTLY,
+        Reply::Drilled(drilled) if drilled.verdict != "good" => PARTLY,
         Reply::Locks(found) if locks::is_overdue(found) => PARTLY,
         Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,
         _ => DONE,

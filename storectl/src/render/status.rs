@@ -31,6 +31,9 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last checkpoint", age(s.checkpoint_age)),
         ("last log clean-up", age(s.log_cleanup_age)),
         ("last snapshot", age(s.snapshot_age)),
+        ("last backup", age(s.backup_age)),
+        ("last good drill", drill(s)),
+        ("log archive", s.archive.as_ref().map(archive).unwrap_or_default()),
         ("last peruser", age(s.peruser_age)),
         ("last expire", age(s.expire_age)),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
@@ -47,6 +50,20 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)?;
     s.alarms.iter().try_for_each(|alarm| self::alarm(out, alarm))
+}
+
+fn drill(s: &Status) -> String {
+    match &s.drill {
+        Some(d) if d.verdict != "good" => format!("{}; the last one was {}", age(s.drill_age), printable(&d.verdict)),
+        Some(d) => format!("{}, restored in {}", age(s.drill_age), duration(d.rto_seconds)),
+        None => age(s.drill_age),
+    }
+}
+
+fn archive(a: &proto::ArchiveState) -> String {
+    let waits = if a.lag_seconds > 0.0 { format!(", waits {}", duration(a.lag_seconds)) } else { String::new() };
+    let failure = a.failure.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
+    format!("up to LSN {}, {} behind{waits}{failure}", a.archived_lsn, a.lag_lsns)
 }
 
 /// One alarm: what, why, how long there is, what to do.

@@ -31,6 +31,8 @@ pub struct Facts {
     pub oldest_wait: Option<Duration>,
     /// Bulk work of the last minute.
     pub bulk: Option<Bulk>,
+    /// Backups, drills, archive.
+    pub copies: CopyFacts,
     /// Why a repair is recommended.
     pub repair: Option<String>,
     /// The snapshots that a rollback may choose.
@@ -72,6 +74,25 @@ pub struct CheckpointFacts {
     pub failures: u64,
     /// Why the last of them failed.
     pub error: Option<String>,
+}
+
+/// Copies of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyFacts {
+    /// When the store was made.
+    pub created: Micros,
+    /// When the newest backup was taken.
+    pub backup: Option<Micros>,
+    /// Why the last backup failed.
+    pub backup_failure: Option<String>,
+    /// When the last good drill was made.
+    pub drill: Option<Micros>,
+    /// What the last drill found; `None` if it was good.
+    pub drill_problem: Option<String>,
+    /// How long the oldest sealed log file has been waiting for the archive; `None` if there is none.
+    pub archive_waits: Option<Duration>,
+    /// Why the last one could not be archived.
+    pub archive_failure: Option<String>,
 }
 
 /// A disk or a partition, as it was seen last.
@@ -132,6 +153,12 @@ pub struct Limits {
     pub request_wait: Duration,
     /// Age of the newest snapshot.
     pub snapshot_age: Duration,
+    /// Age of the newest backup; `None`: nobody expects any.
+    pub backup_age: Option<Duration>,
+    /// Age of the last good drill; `None`: nobody expects any.
+    pub drill_age: Option<Duration>,
+    /// Time that a sealed log file may wait for the archive.
+    pub archive_wait: Duration,
     /// An excess of log that does not shrink for so long ends the daemon; `None`: never.
     pub restart_after: Option<Duration>,
 }
@@ -164,6 +191,9 @@ impl Limits {
             reserve: config.disk.reserve,
             request_wait: alarm.request_wait,
             snapshot_age: config.snapshot.interval.saturating_mul(2),
+            backup_age: (!config.backup.directory.as_os_str().is_empty()).then_some(config.backup.max_age),
+            drill_age: (!config.drill.interval.is_zero()).then_some(config.drill.max_age),
+            archive_wait: config.archive.max_lag,
             restart_after: alarm.restart_on_excess.then_some(alarm.restart_after),
         }
     }

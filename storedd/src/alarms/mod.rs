@@ -26,7 +26,7 @@ mod tests;
 pub mod trend;
 
 pub use board::{Board, Change, Maintenance, Verdict};
-pub use facts::{Bulk, CheckpointFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp};
+pub use facts::{Bulk, CheckpointFacts, CopyFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp};
 pub use probe::Prober;
 
 use crate::lsn::Micros;
@@ -58,6 +58,14 @@ pub enum Name {
     StaleStamp,
     /// A change waits too long for its answer.
     StalledRequest,
+    /// The newest backup is too old.
+    BackupAge,
+    /// The last drill came to a store that is not what it should be.
+    DrillBad,
+    /// The last good drill is too old.
+    DrillAge,
+    /// A sealed log file waits too long for the archive.
+    ArchiveLag,
     /// The last start lost or replaced something that a person should look at.
     RepairRecommended,
     /// No snapshot that a rollback may choose is young enough.
@@ -68,7 +76,7 @@ pub enum Name {
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 15] = [
+    pub const ALL: [Name; 19] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -80,6 +88,10 @@ impl Name {
         Name::LogBytes,
         Name::CheckpointAge,
         Name::CheckpointSlow,
+        Name::DrillBad,
+        Name::ArchiveLag,
+        Name::BackupAge,
+        Name::DrillAge,
         Name::StaleStamp,
         Name::RepairRecommended,
         Name::SnapshotAge,
@@ -102,6 +114,10 @@ impl Name {
             Name::Overlay => "overlay",
             Name::StaleStamp => "stale_stamp",
             Name::StalledRequest => "stalled_request",
+            Name::BackupAge => "backup_age",
+            Name::DrillBad => "drill_bad",
+            Name::DrillAge => "drill_age",
+            Name::ArchiveLag => "archive_lag",
             Name::RepairRecommended => "repair_recommended",
             Name::SnapshotAge => "snapshot_age",
             Name::SnapshotLog => "snapshot_log",

@@ -3,6 +3,7 @@
 use super::facts::{Facts, Limits, PlaceFacts, SnapshotFacts};
 use super::trend::{Trend, time_left};
 use super::{Name, Severity};
+use crate::lsn::Micros;
 use crate::partition::FULL_BELOW;
 use crate::store::Phase;
 use std::collections::BTreeMap;
@@ -149,6 +150,7 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out.extend(facts.stamps.iter().map(stamp));
     out.push(waiting(facts, limits));
     out.extend(snapshots(facts, limits));
+    out.extend(copies(facts, limits));
     out.extend(facts.repair.as_ref().map(|why| Reading {
         severity: Severity::Warning,
         ..Reading::flag(
@@ -348,6 +350,47 @@ fn snapshots(facts: &Facts, limits: &Limits) -> Vec<Reading> {
         let reading = Reading::flag(Name::SnapshotLog, message, cause.to_owned(), "storectl log list");
         Reading { severity: Severity::Warning, ..reading }.subject(id)
     }));
+    out
+}
+
+/// Copies of the store: backups, drills, archive.
+fn copies(facts: &Facts, limits: &Limits) -> Vec<Reading> {
+    let known = &facts.copies;
+    let age = |at: Option<Micros>| {
+        Duration::from_micros(facts.now.0.saturating_sub(at.unwrap_or(known.created).0)).as_secs_f64()
+    };
+    let never = |at: Option<Micros>, what: &str| match at {
+        Some(_) => format!("there was no {what} since"),
+        None => format!("there is no {what} yet"),
+    };
+    let mut out = Vec::new();
+    if let Some(limit) = limits.backup_age {
+        let old = age(known.backup);
+        out.push(Reading::ceiling(Name::BackupAge, old, limit.as_secs_f64(), "seconds").says(
+            format!("the newest backup is {old:.0} seconds old"),
+            known.backup_failure.clone().unwrap_or_else(|| never(known.backup, "backup")),
+            "storectl backup-db DIR",
+        ));
+    }
+    if let Some(problem) = known.drill_problem.clone() {
+        let message = "a restore of the newest snapshot or backup would not succeed".to_owned();
+        out.push(Reading::flag(Name::DrillBad, message, problem, "storectl drill"));
+    }
+    if let Some(limit) = limits.drill_age {
+        let old = age(known.drill);
+        out.push(Reading::ceiling(Name::DrillAge, old, limit.as_secs_f64(), "seconds").says(
+            format!("the last good drill is {old:.0} seconds old"),
+            known.drill_problem.clone().unwrap_or_else(|| never(known.drill, "good drill")),
+            "storectl drill",
+        ));
+    }
+    if let Some(waits) = known.archive_waits.map(|waits| waits.as_secs_f64()) {
+        out.push(Reading::ceiling(Name::ArchiveLag, waits, limits.archive_wait.as_secs_f64(), "seconds").says(
+            format!("a sealed log file has been waiting for the archive for {waits:.0} seconds"),
+            known.archive_failure.clone().unwrap_or_else(|| "the archive is slow or does not answer".to_owned()),
+            "storectl status",
+        ));
+    }
     out
 }
 

@@ -24,6 +24,9 @@ fn limits() -> Limits {
         reserve: 64 * MIB,
         request_wait: seconds(30),
         snapshot_age: seconds(2 * 86_400),
+        backup_age: Some(seconds(100_000)),
+        drill_age: Some(seconds(200_000)),
+        archive_wait: seconds(100),
         restart_after: None,
     }
 }
@@ -60,6 +63,7 @@ impl Bench {
             stamps: Vec::new(),
             oldest_wait: None,
             bulk: None,
+            copies: CopyFacts { created: Micros(1_700_000_000_000_000), ..CopyFacts::default() },
             repair: None,
             snapshots: SnapshotFacts { newest: Some("s1".to_owned()), age: seconds(3600), without_log: Vec::new() },
         };
@@ -106,7 +110,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 16] = [
+    let sick: [Sickness; 20] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -119,6 +123,10 @@ fn every_alarm_is_raised_and_cleared() {
         (|f| f.overlay_bytes = 410 * MIB, "overlay"),
         (|f| f.stamps = vec![Stamp { file: "stored.ckp", owed: seconds(5) }], "stale_stamp stored.ckp"),
         (|f| f.oldest_wait = Some(seconds(30)), "stalled_request"),
+        (|f| (f.copies.created, f.copies.drill) = (Micros(0), Some(f.now)), "backup_age"),
+        (|f| (f.copies.drill, f.copies.backup) = (Some(Micros(5)), Some(f.now)), "drill_age"),
+        (|f| f.copies.drill_problem = Some("log.0000000002: missing".to_owned()), "drill_bad"),
+        (|f| f.copies.archive_waits = Some(seconds(100)), "archive_lag"),
         (|f| f.repair = Some("a rollback".to_owned()), "repair_recommended"),
         (|f| f.snapshots.age = seconds(2 * 86_400), "snapshot_age"),
         (

@@ -209,6 +209,30 @@ options! {
             "Bytes that a backup writes in a second, at the most, so that the disks are left to the store.";
         log_bytes: u64 = 4 * GIB, Limit::Bytes(2 * MIB, 1024 * GIB), Reload,
             "Log that is kept for a backup or a drill that runs; one that would need more is ended, so that a medium that hangs does not fill the store's disk.";
+        max_age: Duration = Duration::from_secs(172_800), Limit::Millis(60_000, 31_536_000_000), Reload,
+            "A newest backup that is older raises an alarm, if directory is set.";
+    }
+    /// The log archive: every sealed log file copied to another disk.
+    archive: ArchiveOptions {
+        path: PathBuf = "".into(), Limit::Any, Reload,
+            "Where to, in a directory named by the store's id; an absolute path, another disk; empty: there is none.";
+        pace: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
+            "Bytes that are archived in a second, at the most.";
+        log_bytes: u64 = 4 * GIB, Limit::Bytes(2 * MIB, 1024 * GIB), Reload,
+            "Log that is kept because it is not archived yet; beyond it the oldest goes, and the archive has a gap.";
+        max_lag: Duration = Duration::from_secs(900), Limit::Millis(1_000, 31_536_000_000), Reload,
+            "A sealed log file that waits longer for the archive raises an alarm.";
+    }
+    /// Fire drills: the newest snapshot or backup restored into a scratch directory and held against the live store.
+    drill: DrillOptions {
+        directory: PathBuf = "".into(), Limit::Any, Reload,
+            "The scratch directory, emptied after each drill; an absolute path; empty: dbdata/drill in data_dir.";
+        interval: Duration = Duration::from_secs(604_800), Limit::Millis(0, 31_536_000_000), Reload,
+            "Time between two drills that the daemon makes by itself; 0: none.";
+        pace: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Reload,
+            "Bytes that a drill writes in a second, at the most; it counts in the time to restore that it tells.";
+        max_age: Duration = Duration::from_secs(1_296_000), Limit::Millis(60_000, 31_536_000_000), Reload,
+            "A last good drill that is older raises an alarm, unless interval is 0.";
     }
     /// The control socket.
     control: ControlOptions {

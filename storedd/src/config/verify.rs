@@ -58,6 +58,8 @@ fn outlets(config: &Config, problem: &mut dyn FnMut(&str, String)) {
         ("alarm.command", &config.alarm.command),
         ("metrics.textfile", &config.metrics.textfile),
         ("backup.directory", &config.backup.directory),
+        ("drill.directory", &config.drill.directory),
+        ("archive.path", &config.archive.path),
     ] {
         if !path.as_os_str().is_empty() && !path.is_absolute() {
             problem(option, format!("found {}, expected an absolute path", path.display()));

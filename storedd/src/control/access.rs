@@ -92,6 +92,8 @@ pub fn least(request: &Request) -> Role {
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::QuotaRecalc { .. } => Role::Admin,
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
+        // It fills disk and time of the store; what it tells are sums.
+        Request::Drill => Role::Admin,
         // It writes everything the store knows to where the client says, with the daemon's rights.
         Request::BackupDb { .. } => Role::Owner,
         Request::JobStart { work, .. } => least(&work.request()),

@@ -33,6 +33,7 @@ impl Audit {
             | Request::Maintenance { window: proto::Window::Start { .. } | proto::Window::Stop }
             | Request::SnapshotTake { .. }
             | Request::SnapshotPrune
+            | Request::Drill
             | Request::ConfigReload { dry_run: false }
             | Request::Freeze { .. }
             | Request::Drain { .. }

@@ -64,7 +64,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
         Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
         Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
-        Request::SnapshotTake { .. } | Request::BackupDb { .. } => (Lane::Job, Needs::Writing),
+        Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill => (Lane::Job, Needs::Writing),
         Request::Checkpoint => (Lane::Slow, Needs::Writing),
         Request::JobStart { work, .. } => row(&work.request()),
         Request::Jobs | Request::JobShow { .. } => (Lane::Quick, Needs::Nothing),

@@ -55,7 +55,7 @@ pub use check::{Finding, Report, check};
 pub use copy::copy;
 pub use guard::catching;
 pub use read::{DbRange, DbReader, DbRow};
-pub use schema::{Meta, SCHEMA_VERSION, TableMeta};
+pub use schema::{Meta, SCHEMA_VERSION, TableMeta, digest as row_digest};
 
 use crate::disk::{Access, Disk, DiskFile, Kind, parent};
 use crate::error::{Result, StoreError, exit};

@@ -48,6 +48,11 @@ pub struct TableMeta {
 }
 
 impl TableMeta {
+    /// One more row, with this digest.
+    pub fn count(&mut self, digest: u128) {
+        self.add(digest);
+    }
+
     pub(super) fn add(&mut self, digest: u128) {
         self.rows += 1;
         self.digest = self.digest.wrapping_add(digest);
@@ -157,7 +162,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// The digest of one row; `scratch` spares an allocation.
-pub(super) fn digest(table: Table, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) -> u128 {
+pub fn digest(table: Table, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) -> u128 {
     scratch.clear();
     scratch.push(table as u8);
     scratch.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes());

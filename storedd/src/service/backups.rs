@@ -1,18 +1,20 @@
-//! `backup-db`.
+//! `backup-db`, `drill`.
 
 use super::Daemon;
 use crate::control::convert::failure;
-use crate::jobs::backups::{Backups, Done};
+use crate::jobs::backups::Done;
+use crate::jobs::copies::Copies;
+use crate::jobs::drill::{Drilled, Problem};
 use crate::jobs::registry::Context;
 use crate::place;
 use crate::store::rfc3339;
-use proto::{BackedUp, Code, Failure, Reply};
+use proto::{BackedUp, Code, DrillFinding, Failure, Reply};
 use std::path::Path;
 use std::sync::Arc;
 
 impl Daemon {
-    pub(super) fn backups(&self) -> Result<&Arc<Backups>, Failure> {
-        self.backups.get().ok_or_else(|| Failure::new(Code::Unavailable, "recovering"))
+    pub(super) fn copies(&self) -> Result<&Arc<Copies>, Failure> {
+        self.copies.get().ok_or_else(|| Failure::new(Code::Unavailable, "recovering"))
     }
 
     pub(super) fn backup_db(&self, dir: &str, context: &Context) -> Result<Reply, Failure> {
@@ -22,7 +24,8 @@ impl Daemon {
             return Err(Failure::new(Code::BadInput, text).with_hint("storectl backup-db /PATH"));
         }
         place::expect_outside(&config, dir).map_err(|e| failure(&e))?;
-        let done = self.backups()?.take(dir, &place::backup_settings(&config), context).map_err(|e| failure(&e))?;
+        let done =
+            self.copies()?.backups.take(dir, &place::backup_settings(&config), context).map_err(|e| failure(&e))?;
         let Done { path, manifest, duration, removed, steps } = done;
         let logs = manifest.files.iter().map(|file| file.name.clone()).filter(|name| name.starts_with("log."));
         Ok(Reply::BackedUp(Box::new(BackedUp {
@@ -37,5 +40,31 @@ impl Daemon {
             removed,
             steps,
         })))
+    }
+
+    pub(super) fn drill(&self, context: &Context) -> Result<Reply, Failure> {
+        let settings = place::drill_settings(&self.config());
+        let drilled = self.copies()?.driller.drill(&settings, context).map_err(|e| failure(&e))?;
+        Ok(Reply::Drilled(Box::new(wire(drilled))))
+    }
+}
+
+fn wire(d: Drilled) -> proto::Drilled {
+    let finding = |Problem { file, what, found, expected }| DrillFinding { file, what, expected, found };
+    proto::Drilled {
+        verdict: if d.good { "good" } else { "bad" }.to_owned(),
+        time: d.begun,
+        source: d.source,
+        base_lsn: d.base_lsn,
+        reached_lsn: d.reached_lsn,
+        live_lsn: d.live_lsn,
+        compared: d.compared,
+        replayed: d.replayed,
+        rows: d.rows,
+        bytes: d.bytes,
+        rpo_seconds: d.rpo,
+        rto_seconds: d.rto,
+        duration: d.duration,
+        findings: d.problems.into_iter().map(finding).collect(),
     }
 }

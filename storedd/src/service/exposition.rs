@@ -5,7 +5,9 @@ use super::Daemon;
 use super::watch::Watch;
 use crate::alarms::{Name, PlaceFacts};
 use crate::control::State;
+use crate::jobs::copies::Known;
 use crate::jobs::registry::{Job, State as JobState};
+use crate::lsn::Micros;
 use crate::metrics::text::{Kind, Text};
 use crate::model::Table;
 use crate::store::{Histogram, Store};
@@ -28,6 +30,7 @@ impl Daemon {
             checkpoint(&mut text, store, watch, self.env.uptime());
             database(&mut text, store, watch);
             places(&mut text, watch);
+            copies(&mut text, &watch.copies());
             alarms(&mut text, watch);
         }
         text.finish()
@@ -203,6 +206,39 @@ fn database(text: &mut Text, store: &Store, watch: &Watch) {
     for (table, count) in tables {
         rows.sample(&[("table", table.name())], count as f64);
     }
+}
+
+fn copies(text: &mut Text, known: &Known) {
+    let at = |at: Option<Micros>| at.map(|at| at.0 as f64 / 1e6);
+    text.known(
+        "storedd_backup_timestamp_seconds",
+        "When the newest backup was begun, in seconds since 1970.",
+        at(known.backup),
+    );
+    text.known(
+        "storedd_drill_good_timestamp_seconds",
+        "When the last good drill was begun, in seconds since 1970.",
+        at(known.drill),
+    );
+    let drilled = known.drilled;
+    text.known(
+        "storedd_drill_good",
+        "1 if the last drill was good, 0 if it was not.",
+        drilled.map(|d| f64::from(u8::from(d.0))),
+    );
+    text.known(
+        "storedd_drill_rpo_seconds",
+        "Seconds of changes that the last drill would have lost.",
+        drilled.map(|d| d.1),
+    );
+    text.known("storedd_drill_rto_seconds", "Seconds that the last drill took to restore.", drilled.map(|d| d.2));
+    let archive = Some(&known.archive).filter(|archive| archive.on);
+    text.known("storedd_archive_lag_lsns", "LSNs that are not in the log archive.", archive.map(|a| a.lag as f64));
+    text.known(
+        "storedd_archive_lag_seconds",
+        "How long the oldest sealed log file has been waiting for the archive.",
+        archive.map(|a| a.waiting.as_secs_f64()),
+    );
 }
 
 fn places(text: &mut Text, watch: &Watch) {

@@ -4,8 +4,10 @@ use super::Daemon;
 use crate::control::access::Role;
 use crate::control::convert::failure;
 use crate::control::{Answered, Events, Peer};
+use crate::jobs::copies::Copies;
 use crate::jobs::registry::{Asker, Context, Cut, Job, Kind, Limits, Refused, State, Unknown, Watcher};
 use crate::jobs::snapshots::Keeper;
+use crate::place;
 use crate::store::rfc3339;
 use proto::{Code, Done, Failure, Reply, Request, Work};
 use std::sync::Arc;
@@ -19,6 +21,11 @@ const ITEM_CHARS: usize = 200;
 const WAITING: usize = 16;
 /// They use the place where snapshots lie, or read and write the same one.
 const SNAPSHOTS: Option<&str> = Some("snapshots");
+
+/// They hold log, and write to the same media.
+const BACKUPS: Option<&str> = Some("backups");
+/// They use the same scratch directory.
+const DRILLS: Option<&str> = Some("drills");
 
 impl From<Cut> for Failure {
     fn from(cut: Cut) -> Failure {
@@ -52,7 +59,8 @@ pub(super) fn asker(peer: &Peer) -> Asker {
 fn kind(work: &Work) -> Kind {
     let lane = match work {
         Work::SnapshotTake { .. } | Work::SnapshotVerify { .. } | Work::SnapshotPrune => SNAPSHOTS,
-        Work::BackupDb { .. } => Some("backups"),
+        Work::BackupDb { .. } => BACKUPS,
+        Work::Drill => DRILLS,
     };
     Kind { verb: work.request().verb(), lane }
 }
@@ -111,6 +119,7 @@ impl Daemon {
             Work::SnapshotVerify { id, all } => self.snapshot_verify(id.as_deref(), *all, ctx),
             Work::SnapshotPrune => self.snapshot_prune(),
             Work::BackupDb { dir } => self.backup_db(dir, ctx),
+            Work::Drill => self.drill(ctx),
         }
     }
 
@@ -128,6 +137,27 @@ impl Daemon {
         };
         // How it ended is in the log, and with the job.
         drop(self.jobs.run(kind, itself(), work));
+    }
+
+    /// Takes a backup, and makes a drill, if one is due, each as a job.
+    pub fn keep_copies(&self, copies: &Copies) {
+        if self.modes.is_leaving() {
+            return;
+        }
+        let config = self.config();
+        let (backups, drills) = (place::backup_settings(&config), place::drill_settings(&config));
+        let done = || Ok(Reply::Done(Done { done: true }));
+        // How they ended is in the log, and with the job.
+        if let Some(dir) = copies.backups.due(&backups) {
+            let work = |ctx: &Context| {
+                copies.backups.attend(&dir, &backups, ctx).map_err(|e| failure(&e)).and_then(|_| done())
+            };
+            drop(self.jobs.run(Kind { verb: "backup-db", lane: BACKUPS }, itself(), work));
+        }
+        if copies.driller.is_due(&drills) {
+            let work = |ctx: &Context| copies.driller.drill(&drills, ctx).map_err(|e| failure(&e)).and_then(|_| done());
+            drop(self.jobs.run(Kind { verb: "drill", lane: DRILLS }, itself(), work));
+        }
     }
 
     /// `jobs list`.

@@ -23,7 +23,7 @@ use crate::control::{
     Answered, Committed, Completion, Counters, Events, OnPassage, Parts, Passage, Peer, Service, State,
 };
 use crate::env::Env;
-use crate::jobs::backups::Backups;
+use crate::jobs::copies::Copies;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::lsn::Lsn;
@@ -68,7 +68,7 @@ pub struct Daemon {
     store: OnceLock<Arc<Store>>,
     watch: OnceLock<Arc<Watch>>,
     keeper: OnceLock<Arc<Keeper>>,
-    backups: OnceLock<Arc<Backups>>,
+    copies: OnceLock<Arc<Copies>>,
     /// Seconds that the start took, and the records it replayed.
     started_with: OnceLock<(f64, u64)>,
     progress: Mutex<Progress>,
@@ -101,7 +101,7 @@ impl Daemon {
             store: OnceLock::new(),
             watch: OnceLock::new(),
             keeper: OnceLock::new(),
-            backups: OnceLock::new(),
+            copies: OnceLock::new(),
             started_with: OnceLock::new(),
             progress: Mutex::new(Progress::of("start", 0.0)),
             draining: AtomicBool::new(false),
@@ -140,10 +140,10 @@ impl Daemon {
         assert!(first, "a store has one keeper of its snapshots");
     }
 
-    /// Who takes backups; to be called before [`Daemon::set_store`].
-    pub fn set_backups(&self, backups: Arc<Backups>) {
-        let first = self.backups.set(backups).is_ok();
-        assert!(first, "a store is backed up by one");
+    /// Who makes copies of the store; to be called before [`Daemon::set_store`].
+    pub fn set_copies(&self, copies: Arc<Copies>) {
+        let first = self.copies.set(copies).is_ok();
+        assert!(first, "copies of a store are made by one");
     }
 
     /// Refuses new changes from now on, and those that wait for others.
@@ -409,6 +409,7 @@ impl Service for Handle {
             | Request::SnapshotVerify { .. }
             | Request::SnapshotPrune
             | Request::BackupDb { .. }
+            | Request::Drill
             | Request::JobStart { .. }
             | Request::JobCancel { .. }
             | Request::JobFollow { .. } => Err(Failure::new(Code::Bug, "this is no query")),

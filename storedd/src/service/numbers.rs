@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use crate::control::State;
+use crate::jobs::copies::Known;
 use crate::lsn::Micros;
 use crate::store::{self, Histogram, Store};
 use std::collections::BTreeMap;
@@ -38,6 +39,23 @@ impl Daemon {
         }
     }
 
+    fn fill_copies(&self, status: &mut proto::Status, known: &Known, now: Micros) {
+        let age = |at: Option<Micros>| at.map(|at| now.0.saturating_sub(at.0) as f64 / 1e6);
+        (status.backup_age, status.drill_age) = (age(known.backup), age(known.drill));
+        status.drill = known.drilled.map(|(good, rpo_seconds, rto_seconds)| proto::DrillState {
+            verdict: if good { "good" } else { "bad" }.to_owned(),
+            rpo_seconds,
+            rto_seconds,
+        });
+        let archive = &known.archive;
+        status.archive = archive.on.then(|| proto::ArchiveState {
+            archived_lsn: archive.upto.0,
+            lag_lsns: archive.lag,
+            lag_seconds: archive.waiting.as_secs_f64(),
+            failure: archive.failure.clone(),
+        });
+    }
+
     fn fill_status(&self, status: &mut proto::Status, store: &Store, now: Micros) {
         let age = |at: Option<Micros>| at.map(|at| now.0.saturating_sub(at.0) as f64 / 1e6);
         let (checkpoint, clean_up) = store.last_times();
@@ -49,6 +67,9 @@ impl Daemon {
         status.checkpoint_age = age(checkpoint).or(Some(status.uptime));
         status.log_cleanup_age = age(clean_up);
         status.snapshot_age = age(self.keeper.get().and_then(|keeper| keeper.ages().newest));
+        if let Some(copies) = self.copies.get() {
+            self.fill_copies(status, &copies.known(), now);
+        }
         status.replay_bytes = store.overlay_bytes() as u64;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         status.users = store.counts().map(|c| count(c.users));

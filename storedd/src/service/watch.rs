@@ -11,11 +11,14 @@
 //! second or two after there is room again.
 
 use crate::alarms::command::{Caller, GRACE};
-use crate::alarms::{Alarm, Board, Bulk, Change, CheckpointFacts, Facts, Limits, LogFacts, Maintenance, PlaceFacts};
+use crate::alarms::{
+    Alarm, Board, Bulk, Change, CheckpointFacts, CopyFacts, Facts, Limits, LogFacts, Maintenance, PlaceFacts,
+};
 use crate::alarms::{Prober, Severity, SnapshotFacts, Stamp, Verdict};
 use crate::config::Config;
 use crate::control::Peer;
 use crate::env::Env;
+use crate::jobs::copies::{Copies, Known};
 use crate::lsn::Micros;
 use crate::model::Command;
 use crate::statefile::StateFile;
@@ -23,7 +26,7 @@ use crate::store::{Marker, Store, rfc3339};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{Code, Failure};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Time between two looks.
@@ -71,6 +74,7 @@ pub struct Watch {
     caller: Caller,
     /// When the store was made.
     created: Micros,
+    copies: OnceLock<Arc<Copies>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,7 +97,22 @@ impl Watch {
             short: ArcSwapOption::empty(),
             bulk: Mutex::default(),
             caller: Caller::default(),
+            copies: OnceLock::new(),
         }
+    }
+
+    /// Has the copies of the store watched, too.
+    pub fn set_copies(&self, copies: Arc<Copies>) {
+        // A second one is of the same store.
+        let _ = self.copies.set(copies);
+    }
+
+    /// What is known of the copies of the store.
+    #[must_use]
+    pub fn copies(&self) -> Known {
+        // Before there are any nothing is late.
+        let now = || Known { created: self.env.now(), ..Known::default() };
+        self.copies.get().map_or_else(now, |copies| copies.known())
     }
 
     /// Looks for the first time, so that whoever asks the ready daemon hears what is wrong. Disks have a second to answer;
@@ -172,6 +191,7 @@ impl Watch {
             stamps: self.state.late().into_iter().map(|(file, owed)| Stamp { file, owed }).collect(),
             oldest_wait: store.oldest_wait(),
             bulk: self.bulk_now(),
+            copies: copies(self.copies()),
             repair: store.repair_recommended(),
             snapshots: self.snapshots(),
         }
@@ -351,6 +371,21 @@ fn wire(alarm: Alarm) -> proto::Alarm {
         rate: alarm.rate,
         time_to_full: alarm.time_to_full,
         next: Some(alarm.next.to_owned()),
+    }
+}
+
+/// What the alarms are told of the copies of the store.
+fn copies(known: Known) -> CopyFacts {
+    let bad = known.drilled.is_some_and(|(good, ..)| !good);
+    let archive = known.archive;
+    CopyFacts {
+        created: known.created,
+        backup: known.backup,
+        backup_failure: known.backup_failure,
+        drill: known.drill,
+        drill_problem: known.drill_problem.filter(|_| bad),
+        archive_waits: archive.on.then_some(archive.waiting),
+        archive_failure: archive.failure,
     }
 }
 

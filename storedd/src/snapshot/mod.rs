@@ -172,6 +172,14 @@ impl Shelf {
         Ok(snapshot)
     }
 
+    /// What the manifest of a snapshot says, whatever else is wrong with the snapshot.
+    ///
+    /// # Errors
+    /// If it is not there, or not what was written.
+    pub fn manifest(&self, id: &str) -> Result<Manifest> {
+        Manifest::decode(&self.text(id, MANIFEST)?, &self.shown(id, MANIFEST))
+    }
+
     /// Reads the texts; true if the mark is there and speaks of them. `None` if they cannot all be read.
     fn texts(&self, id: &str, snapshot: &mut Snapshot) -> Option<bool> {
         let mut problem = |e: StoreError| snapshot.problems.push(e);

@@ -258,7 +258,7 @@ impl Store {
             still: AtomicBool::new(false),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
-            holds: Arc::new(retention::Holds::new(options.snapshot_log_bytes)),
+            holds: Arc::new(retention::Holds::new(options.snapshot_log_bytes, options.archive_log_bytes)),
             health: health::Health::default(),
             stats: Stats::default(),
             counter: counts::Counter::default(),

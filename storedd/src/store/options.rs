@@ -40,6 +40,8 @@ pub struct Options {
     pub named: String,
     /// Bytes of log that may be kept for snapshots; [`Store::set_snapshot_log`] changes them.
     pub snapshot_log_bytes: u64,
+    /// Bytes of log that may be kept for the archive until it was looked at; `None`: there is none. [`super::Store::keep_for_archive`] changes them.
+    pub archive_log_bytes: Option<u64>,
     /// Limits at the start; [`Store::set_limits`] changes them.
     pub limits: plan::Limits,
 }
@@ -87,6 +89,7 @@ impl Default for Options {
             default_partition: "primary".to_owned(),
             named: String::new(),
             snapshot_log_bytes: 1 << 30,
+            archive_log_bytes: None,
             limits: plan::Limits::default(),
         }
     }

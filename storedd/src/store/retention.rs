@@ -2,6 +2,7 @@
 //!
 //! * A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the
 //!   budget goes: where it does not, the oldest snapshots go without, never the newest.
+//! * What is not in the log archive yet, if there is one, within a budget: beyond it the oldest goes all the same.
 //! * A backup or a drill that runs reads the log behind the database that it copied: [`Store::hold_log`]. A hold that would keep more than
 //!   its budget is broken, so that no job that hangs fills the disk; whoever has it is told when he asks.
 
@@ -53,18 +54,47 @@ pub(super) struct Holds {
     budget: AtomicU64,
     at_work: Mutex<Vec<AtWork>>,
     next: AtomicU64,
+    archive: Mutex<Option<Archive>>,
+}
+
+/// What an archive wants of the log.
+#[derive(Debug, Clone, Copy)]
+struct Archive {
+    /// Everything up to here is there.
+    upto: Lsn,
+    /// Bytes that may be kept for it.
+    budget: u64,
+}
+
+impl Archive {
+    /// The LSN behind which log is kept: that of the archive, or a later one where the budget does not suffice.
+    fn behind(self, segments: &[SegmentInfo]) -> Lsn {
+        let mut bytes = 0u64;
+        let waiting = segments.iter().rev().filter(|s| s.last_lsn.is_some_and(|last| last > self.upto));
+        for segment in waiting {
+            bytes = bytes.saturating_add(segment.bytes);
+            if bytes > self.budget {
+                return segment.last_lsn.unwrap_or(self.upto);
+            }
+        }
+        self.upto
+    }
 }
 
 impl Holds {
-    pub(super) fn new(budget: u64) -> Holds {
+    pub(super) fn new(budget: u64, archive: Option<u64>) -> Holds {
         let (wanted, at_work, next) = Default::default();
-        Holds { wanted, budget: AtomicU64::new(budget), at_work, next }
+        // Nothing goes before the archive was looked at.
+        let archive = Mutex::new(archive.map(|budget| Archive { upto: Lsn::ZERO, budget }));
+        Holds { wanted, budget: AtomicU64::new(budget), at_work, next, archive }
     }
 
     /// For whom log is kept, the oldest log first.
     pub(super) fn held(&self, segments: &[SegmentInfo]) -> Vec<Hold> {
         let mut held: Vec<Hold> = self.snapshots(segments).iter().map(Choosable::hold).collect();
         held.extend(lock(&self.at_work).iter().filter(|work| !work.broken).map(|work| work.hold.clone()));
+        let archive = lock(&self.archive).map(|archive| archive.behind(segments));
+        held.extend(archive.map(|lsn| Hold { why: "archive: not archived yet".to_owned(), lsn }));
         held.sort_by_key(|hold| hold.lsn);
         held
     }
@@ -76,6 +106,15 @@ impl Holds {
 
     /// Breaks the holds that keep more than they may; to be asked before log is given up.
     pub(super) fn settle(&self, segments: &[SegmentInfo]) {
+        if let Some(archive) = *lock(&self.archive)
+            && archive.behind(segments) > archive.upto
+        {
+            tracing::error!(
+                event = "archive_gap",
+                archived = archive.upto.0,
+                "log goes that is not archived: there is too much of it"
+            );
+        }
         for work in lock(&self.at_work).iter_mut().filter(|work| !work.broken) {
             work.broken = bytes_behind(segments, work.hold.lsn) > work.budget;
             if work.broken {
@@ -157,10 +196,16 @@ impl Store {
     /// `why` is for `log list`.
     #[must_use]
     pub fn hold_log(&self, why: &str, budget: u64) -> LogHold {
+        self.hold_log_behind(Lsn(u64::MAX), why, budget)
+    }
+
+    /// As [`Store::hold_log`], from an earlier LSN on, as far as that log is still there.
+    #[must_use]
+    pub fn hold_log_behind(&self, lsn: Lsn, why: &str, budget: u64) -> LogHold {
         let number = self.holds.next.fetch_add(1, Ordering::Relaxed);
         let mut at_work = lock(&self.holds.at_work);
         // Under the lock: what was retired before it was asked for lies before this checkpoint.
-        let hold = Hold { why: why.to_owned(), lsn: self.checkpoint_lsn() };
+        let hold = Hold { why: why.to_owned(), lsn: lsn.min(self.checkpoint_lsn()) };
         at_work.push(AtWork { number, hold, budget, broken: false });
         LogHold { holds: self.holds.clone(), number }
     }
@@ -178,6 +223,11 @@ impl Store {
         let kept = self.holds.snapshots(&running.segments.list());
         let wanted = lock(&self.holds.wanted);
         wanted.iter().filter(|snapshot| !kept.contains(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
+    }
+
+    /// Keeps what lies behind an LSN for the archive, at most so many bytes; `None`: there is no archive.
+    pub fn keep_for_archive(&self, behind: Option<(Lsn, u64)>) {
+        *lock(&self.holds.archive) = behind.map(|(upto, budget)| Archive { upto, budget });
     }
 
     /// How many bytes of log may be kept for snapshots from now on.

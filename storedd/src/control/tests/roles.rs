@@ -76,6 +76,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::SnapshotList, Role::Reader),
         (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
         (Request::BackupDb { dir: s("/b") }, Role::Owner),
+        (Request::Drill, Role::Admin),
         (Request::SnapshotPrune, Role::Owner),
         (Request::SnapshotDelete { id: s("i") }, Role::Owner),
         (Request::JobStart { work: Work::SnapshotTake { verify: true }, detach: true }, Role::Admin),

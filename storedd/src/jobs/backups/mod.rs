@@ -55,6 +55,8 @@ pub struct Settings {
     pub pace: u64,
     /// Bytes of log that may be kept for one that runs.
     pub log_bytes: u64,
+    /// Bytes that stay free on a disk of the store, if one is made there.
+    pub keep_free: u64,
     /// The configuration in effect, as text.
     pub config: String,
 }
@@ -194,6 +196,7 @@ impl Backups {
     fn take_now(&self, dir: &Path, settings: &Settings, context: &Context, each: &mut dyn FnMut(&str)) -> Result<Done> {
         let target = self.store.disks().roots.make(dir);
         let target = target.map_err(|e| StoreError::io("make directory", dir.display().to_string(), e))?;
+        self.expect_room(&*target, settings.keep_free)?;
         let (_, identity) = self.marker.file();
         Backup::clear(&target, &identity)?;
         let hold = self.store.hold_log(&format!("backup: one to {} is being taken", dir.display()), settings.log_bytes);
@@ -235,6 +238,29 @@ impl Backups {
         Ok(Done { path: backup.shown(), manifest, duration: Duration::ZERO, removed, steps })
     }
 
+    /// A backup must not take the room that the store needs to go on.
+    fn expect_room(&self, target: &dyn Disk, keep_free: u64) -> Result<()> {
+        let space = |disk: &dyn Disk| disk.space().map_err(|e| StoreError::io("stat", disk.display(""), e));
+        let there = space(target)?;
+        let disks = self.store.disks();
+        let mut shared = false;
+        for disk in [&disks.data, &disks.db, &disks.log] {
+            shared |= there.id != 0 && space(&**disk)?.id == there.id;
+        }
+        let log: u64 = self.store.segments().iter().map(|line| line.segment.bytes).sum();
+        let wanted = self.store.database_bytes().saturating_add(log);
+        let kept = if shared { there.at_most(keep_free, 10) } else { 0 };
+        if there.free >= wanted.saturating_add(kept) {
+            return Ok(());
+        }
+        let what = format!(
+            "a backup in {}: it wants up to {wanted} bytes, {} are free, {kept} are kept",
+            target.display(""),
+            there.free
+        );
+        Err(StoreError::NoSpace { what })
+    }
+
     /// Where the next scheduled one is to go, if it is to be taken now; to be asked about once a second.
     #[must_use]
     pub fn due(&self, settings: &Settings) -> Option<PathBuf> {
@@ -272,8 +298,11 @@ impl Backups {
     /// # Errors
     /// Those of the disk.
     pub fn ours(&self, dir: &Path) -> Result<Vec<(Backup, BackupManifest)>> {
-        let target = self.store.disks().roots.open(dir);
-        let target = target.map_err(|e| StoreError::io("open", dir.display().to_string(), e))?;
+        let target = match self.store.disks().roots.open(dir) {
+            // Nothing was ever put there.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            target => target.map_err(|e| StoreError::io("open", dir.display().to_string(), e))?,
+        };
         let all = Backup::list(&*target)?.into_iter().map(|name| Backup::at(target.clone(), &name));
         let known = all.filter_map(|backup| backup.manifest().ok().map(|manifest| (backup, manifest)));
         let mut ours: Vec<_> = known.filter(|(_, manifest)| manifest.store_id == self.store.store_id()).collect();

@@ -33,7 +33,7 @@
 
 mod swap;
 #[cfg(test)]
-mod tests;
+pub(in crate::jobs) mod tests;
 
 pub use swap::{JOURNAL, finish, is_pending};
 
@@ -298,7 +298,8 @@ pub fn verify(backup: &Backup) -> Result<BackupManifest> {
     Ok(look(backup)?.0)
 }
 
-fn look(backup: &Backup) -> Result<(BackupManifest, ControlState, Vec<Part>)> {
+/// As [`verify`]; with the control file and the log files that lead to its end.
+pub(super) fn look(backup: &Backup) -> Result<(BackupManifest, ControlState, Vec<Part>)> {
     let (manifest, disk) = (backup.read()?, backup.as_disk());
     let control = Control::load(&*disk)?.state.filter(|state| state.store_id == manifest.store_id);
     let control = control.ok_or_else(|| missing(&*disk, wal::CONTROL_FILE))?;

@@ -30,7 +30,7 @@ impl Roots for SimRoots {
     }
 }
 
-fn env(second: u64) -> Arc<SimEnv> {
+pub(in crate::jobs) fn env(second: u64) -> Arc<SimEnv> {
     Arc::new(SimEnv::new(Micros(1_800_000_000_000_000 + second * 1_000_000), second + 7))
 }
 
@@ -58,7 +58,7 @@ fn disks(machine: &SimDisk, apart: bool) -> Disks {
 }
 
 /// A start as the daemon's.
-fn start(machine: &SimDisk, apart: bool, second: u64) -> Result<(Arc<Store>, store::Report)> {
+pub(in crate::jobs) fn start(machine: &SimDisk, apart: bool, second: u64) -> Result<(Arc<Store>, store::Report)> {
     finish(&target(machine, apart))?;
     let disks = disks(machine, apart);
     let options =
@@ -69,13 +69,13 @@ fn start(machine: &SimDisk, apart: bool, second: u64) -> Result<(Arc<Store>, sto
     store::open(disks, env(second), options, lock, policy, &progress)
 }
 
-fn add(store: &Store, name: &str) {
+pub(in crate::jobs) fn add(store: &Store, name: &str) {
     let mut id = [0; 16];
     id[..name.len()].copy_from_slice(name.as_bytes());
     store.commit(Command::PartitionAdd { name: name.to_owned(), id }).unwrap();
 }
 
-fn users(store: &Store, names: std::ops::Range<u32>) {
+pub(in crate::jobs) fn users(store: &Store, names: std::ops::Range<u32>) {
     for n in names {
         let user = format!("u{n}@example.org");
         store
@@ -104,6 +104,7 @@ fn settings() -> backups::Settings {
         keep: 2,
         pace: 1 << 40,
         log_bytes: 1 << 30,
+        keep_free: 0,
         config: "# nothing\n".to_owned(),
     }
 }
@@ -425,4 +426,42 @@ fn a_hold_on_the_log_is_broken_before_it_fills_the_disk() {
     assert!(store.segments().len() > 3);
     drop(hold);
     assert!(!store.clean_log().unwrap().is_empty());
+}
+
+/// Which fault the child process plants.
+#[cfg(feature = "planted-bugs")]
+const WHICH: &str = "STOREDD_PLANT_BACKUP";
+
+// The test of the tests: a manifest that is named before the sync, and log that is let go before its copies are there, are caught.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_faults_of_backups_are_caught() {
+    use crate::planted::Bug;
+    for (bug, test) in [
+        (Bug::BackupNamedBeforeSync, "a_backup_stopped_at_every_operation"),
+        (Bug::BackupReleasesLogEarly, "a_full_medium_gives_up_nothing"),
+    ] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["jobs::restore::tests::one_planted_fault", "--exact", "--ignored"]);
+        let done = child.env(WHICH, format!("{bug:?}")).output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success() && text.contains("1 failed"), "{bug:?} is not caught by {test}:\n{text}");
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+#[ignore = "a planted fault is on for its whole process: planted_faults_of_backups_are_caught runs it, and it fails"]
+fn one_planted_fault() {
+    use crate::planted::{Bug, plant};
+    match std::env::var(WHICH).unwrap().as_str() {
+        "BackupNamedBeforeSync" => {
+            plant(Some(Bug::BackupNamedBeforeSync));
+            a_backup_stopped_at_every_operation();
+        }
+        _ => {
+            plant(Some(Bug::BackupReleasesLogEarly));
+            a_full_medium_gives_up_nothing();
+        }
+    }
 }
