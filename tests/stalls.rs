@@ -103,6 +103,7 @@ fn a_database_disk_that_does_not_answer() {
         disk.at.join("db")
     );
     let daemon = start(&store, &text);
+    let disk = disk;
     store.ctl(&["user", "add", "joe"]).expect(0);
     disk.hangs(true);
     let checkpoint = spawn(&store, &["checkpoint"]);
@@ -137,7 +138,11 @@ fn a_log_disk_that_does_not_answer() {
         disk.at.join("log")
     );
     let daemon = start(&store, &text);
+    // Answers again before the daemon is ended, also when this fails: a process that waits for a disk does not end.
+    let disk = disk;
     store.ctl(&["user", "add", "joe"]).expect(0);
+    // The log has come to rest, and is sealed.
+    std::thread::sleep(Duration::from_millis(500));
     disk.hangs(true);
     let change = spawn(&store, &["user", "add", "ann"]);
     let stalled = raised(&store, "stalled_request");
