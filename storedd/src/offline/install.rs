@@ -7,7 +7,7 @@ use crate::cli::SnapshotInstall;
 use crate::config::Config;
 use crate::error::exit;
 use crate::place;
-use crate::store::{self, Behind, Plan, Progress, Wanted};
+use crate::store::{self, Behind, Plan, Progress, Report, Wanted};
 use serde_json::json;
 
 /// `storedd snapshot install`; the exit status.
@@ -41,13 +41,16 @@ fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
     tell_findings(plan.found().findings());
     let decision = plan.decision()?.clone();
     let report = plan.report(&*place::env())?;
+    // Suspected is no success either: without the control file nobody knows what came last.
+    let doubtful = plan.is_doubtful();
+    let status = |report: &Report| if doubtful { exit::DAMAGED } else { store::exit_of(report) };
     if args.dry_run {
         if args.json {
             println!("{}", show::plan_json(&decision, &report));
         } else {
             show::plan(&decision, &report);
         }
-        return Ok(store::exit_of(&report));
+        return Ok(status(&report));
     }
     if !args.yes {
         show::plan(&decision, &report);
@@ -66,7 +69,7 @@ fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
             println!("kept for analysis: {file}");
         }
     }
-    Ok(store::exit_of(&report))
+    Ok(status(&report))
 }
 
 fn unconsented() -> Ended {
