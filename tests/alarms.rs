@@ -1,7 +1,8 @@
 //! Alarms and numbers as an administrator meets them: raised and cleared, told to a command, the journal, `status` and
 //! Prometheus; disks that run full and are worked off.
 
-use crate::harness::{Daemon, PATIENCE, TestStore};
+use crate::harness::alarms::{cleared, raised};
+use crate::harness::{Daemon, PATIENCE, TestStore, until};
 use crate::hostile::SmallDisk;
 use proto::{Command, Request};
 use serde_json::Value;
@@ -9,31 +10,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// Waits until `found` gives something.
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn alarm(store: &TestStore, name: &str) -> Option<Value> {
-    let status = store.json(&["status"]);
-    status["alarms"].as_array().unwrap().iter().find(|alarm| alarm["name"] == name).cloned()
-}
-
-fn raised(store: &TestStore, name: &str) -> Value {
-    until(&format!("{name} is raised"), || alarm(store, name))
-}
-
-fn cleared(store: &TestStore, name: &str) {
-    until(&format!("{name} is cleared"), || alarm(store, name).is_none().then_some(()));
-}
 
 fn configured(store: &TestStore, text: &str) -> String {
     let config = store.beside("storedd.toml");

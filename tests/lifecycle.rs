@@ -120,7 +120,7 @@ fn a_kill_costs_nothing_and_is_reported() {
     assert_eq!(all.as_array().unwrap().len(), 2, "one report for each start: {all}");
 }
 
-// row 24, row 26, row 55, row 56, row 60: recover and test on a stopped store.
+// row 24, row 26, row 55, row 56, row 59, row 60, row 61: recover and test on a stopped store.
 #[test]
 fn recover_and_test_on_a_stopped_store() {
     let store = TestStore::new();
@@ -136,8 +136,16 @@ fn recover_and_test_on_a_stopped_store() {
     let done = store.storedd(&["recover", "--final"]).expect(0);
     assert!(done.out.lines().filter(|l| l.ends_with("... done")).count() >= 3, "{done:?}");
     assert!(store.ctl(&["recover", "-v"]).expect(0).out.contains("nothing lost"));
+    let daemon = store.start();
+    store.ctl(&["user", "add", "eve"]).expect(0);
+    daemon.kill();
     let tested = store.storedd(&["test", "-rlv", "--json"]).expect(0).json();
     assert_eq!(tested["ok"], true);
+    assert_eq!(
+        store.storedd(&["recover", "--dry-run", "--json"]).expect(0).json()["decision"],
+        "clean",
+        "it recovered"
+    );
 }
 
 // row 29, row 30, row 31, row 57: a missing file is named, nothing is changed, and putting it back heals.

@@ -332,3 +332,15 @@ fn a_rollback_that_is_killed_is_done_by_the_next_start() {
     let reports = store.json(&["recover", "--report", "--last", "100"]);
     assert!(reports.as_array().unwrap().iter().all(|report| report["lost"].is_null()), "{reports}");
 }
+
+// row 28, row 95: without the control file nobody knows what came last, so putting a snapshot in place is no plain success
+#[test]
+fn an_install_that_may_have_lost_something_is_no_success() {
+    let (store, daemon, [_, second]) = with_two();
+    daemon.kill();
+    let install = ["snapshot", "install", second["id"].as_str().unwrap(), "--yes"];
+    store.storedd(&[&install[..], &["--dry-run"]].concat()).expect(0);
+    std::fs::remove_file(store.data.join("CONTROL")).unwrap();
+    store.storedd(&[&install[..], &["--dry-run"]].concat()).expect(2);
+    store.storedd(&install).expect(2);
+}

@@ -1,7 +1,8 @@
 //! What hangs: disks that do not answer for a while, readers of messages that stop reading, clients that dribble or take every
 //! connection there is.
 
-use crate::harness::{Daemon, PATIENCE, Run, TestStore};
+use crate::harness::alarms::{cleared, raised};
+use crate::harness::{Daemon, PATIENCE, Run, TestStore, until};
 use proto::{Client, Request, Timeouts};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -11,30 +12,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn alarm(store: &TestStore, name: &str) -> Option<Value> {
-    let status = store.json(&["status"]);
-    status["alarms"].as_array().unwrap().iter().find(|alarm| alarm["name"] == name).cloned()
-}
-
-fn raised(store: &TestStore, name: &str) -> Value {
-    until(&format!("{name} is raised"), || alarm(store, name))
-}
-
-fn cleared(store: &TestStore, name: &str) {
-    until(&format!("{name} is cleared"), || alarm(store, name).is_none().then_some(()));
-}
 
 fn start(store: &TestStore, text: &str) -> Daemon {
     let config = store.beside("stalls.toml");

@@ -1,5 +1,7 @@
 //! What every theme uses: a store in a temporary directory, the real daemon, `storectl`.
 
+pub mod alarms;
+
 use proto::client::{Client, Timeouts};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -9,6 +11,18 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `found` gives something.
+pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// A data directory and what was started on it. On failure the directory is kept and its path printed.
 pub struct TestStore {
