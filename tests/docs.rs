@@ -10,8 +10,17 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages for administrators.
-const PAGES: [&str; 7] =
-    ["install.md", "first-day.md", "operations.md", "recovery.md", "backup.md", "alarms.md", "monitoring/README.md"];
+const PAGES: [&str; 9] = [
+    "install.md",
+    "first-day.md",
+    "operations.md",
+    "recovery.md",
+    "backup.md",
+    "alarms.md",
+    "upgrade.md",
+    "formats.md",
+    "monitoring/README.md",
+];
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);

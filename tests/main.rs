@@ -56,4 +56,6 @@ mod starts;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod words;

@@ -36,7 +36,7 @@ fn with_snapshot() -> (TestStore, crate::harness::Daemon, Value) {
 #[test]
 fn a_snapshot_is_taken_verified_and_listed() {
     let (store, _daemon, taken) = with_snapshot();
-    assert_eq!((&taken["verified"], &taken["schema_version"]), (&true.into(), &1.into()), "{taken}");
+    assert_eq!((&taken["verified"], &taken["schema_version"]), (&true.into(), &2.into()), "{taken}");
     let dir = dir(&taken);
     assert!(dir.starts_with(store.data.join("dbdata/snapshots")), "{taken}");
     for file in ["mboxlist.redb", "MANIFEST", ".snaptime", ".verified"] {

@@ -52,6 +52,8 @@ pub enum Plan {
     SnapshotInstall(SnapshotInstallArgs),
     /// `log dump --follow`.
     Follow(LogDumpArgs),
+    /// `storedd` with these words.
+    Offline(Vec<std::ffi::OsString>),
     /// `batch`.
     Batch(BatchArgs),
     /// `import cyrus-list`.
@@ -142,6 +144,9 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         }
         Verb::Restart => return Ok(Plan::Restart),
         Verb::Test(args) => return Ok(Plan::Test(args)),
+        Verb::PrepareUpgrade(args) => return Ok(Plan::Offline(args.words())),
+        Verb::Upgrade(args) => return Ok(Plan::Offline(args.words())),
+        Verb::Downgrade(verb) => return Ok(Plan::Offline(verb.words())),
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
         Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
         Verb::Status(args) if args.watch => return Ok(Plan::Watch),
@@ -245,6 +250,10 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::LogReset(_) => return refused("log reset", "run it on a stopped store: storectl log reset"),
         Plan::Follow(_) => return refused("log dump --follow", "write: log dump"),
         Plan::Test(_) => return refused("test", "run it on a stopped store: storectl test"),
+        Plan::Offline(words) => {
+            let verb = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+            return refused(&verb, &format!("run it on a stopped store: storectl {verb}"));
+        }
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
         Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
@@ -342,9 +351,9 @@ fn mailbox(verb: MailboxVerb) -> Ask {
             };
             Ask::new(request).form(if a.long { Form::Long } else { Form::Plain })
         }
-        MailboxVerb::Show(a) => Ask::new(match a.viewer {
-            Some(user) => Request::MailboxShowAs { user, name: a.name },
-            None => Request::MailboxShow { name: a.name },
+        MailboxVerb::Show(a) => Ask::new(match a.viewer.clone() {
+            Some(user) => Request::MailboxShowAs { user, name: a.wanted() },
+            None => Request::MailboxShow { name: a.wanted() },
         }),
     }
 }

@@ -8,7 +8,6 @@ use proto::{Code, Failure};
 const VERBS: &[(&str, &[&str])] = &[
     ("", &["message", "check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
-    ("", &["prepare-upgrade", "upgrade", "downgrade"]),
     ("user", &["move"]),
     ("mailbox", &["expunge", "undelete", "orphans"]),
     ("import", &["maildir", "mbox"]),

@@ -124,6 +124,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::SnapshotInstall(args) => Err(offline::run(&global, &offline::snapshot_install(&args))),
         Plan::LogReset(args) => Err(offline::run(&global, &offline::log_reset(&args))),
         Plan::Follow(args) => follow::dump(&global, &environment, style, out, args),
+        Plan::Offline(words) => Err(offline::run(&global, &words)),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),

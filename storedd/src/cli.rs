@@ -1,10 +1,13 @@
 //! The command line of `storedd`; the contract stands in README.md and in `--help`.
 
+mod upgrade;
+
+pub use upgrade::{Downgrade, DowngradeVerb, PrepareUpgrade, Upgrade};
+
 use crate::config::{self, Config, Problem};
 use crate::error::exit;
 use crate::lsn::Micros;
 use crate::{daemon, demo, offline};
-use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -73,6 +76,17 @@ pub enum Verb {
     /// Snapshots of a stopped store.
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Make a stopped store ready for the next version of this program; twice is harmless.
+    ///
+    /// What the log holds comes into the database, and nothing temporary is left. Run it with the version to be replaced.
+    PrepareUpgrade(PrepareUpgrade),
+    /// Bring a stopped store of an older version to this one: copy, upgrade, validate, put in place.
+    ///
+    /// It is recovered first, and a verified snapshot of it is kept as the way back. Stopped anywhere, the old or the new one is
+    /// whole, and the same command goes on.
+    Upgrade(Upgrade),
+    /// Make a stopped store one that the version before this one opens, or take that back.
+    Downgrade(Downgrade),
 }
 
 /// `snapshot`.
@@ -221,22 +235,11 @@ pub struct Test {
     pub json: bool,
 }
 
-/// Commands and options of the plan that this version does not have.
-const LATER: &[&str] = &["prepare-upgrade", "upgrade", "downgrade"];
-
 /// RFC 3339, with or without a zone's offset.
 fn parse_time(text: &str) -> Result<Micros, String> {
     let time: jiff::Timestamp =
         text.parse().map_err(|_| format!("{text:?} is not a time; write RFC 3339: 2026-11-22T10:00:00Z"))?;
     u64::try_from(time.as_microsecond()).map(Micros).map_err(|_| format!("{text:?} lies before 1970"))
-}
-
-/// The command or option of the plan that was asked for too early.
-fn later(error: &clap::Error) -> Option<String> {
-    let found = error.get(ContextKind::InvalidSubcommand).or_else(|| error.get(ContextKind::InvalidArg));
-    let Some(ContextValue::String(found)) = found else { return None };
-    let found = found.split(['=', ' ']).next().unwrap_or_default();
-    LATER.contains(&found).then(|| found.to_owned())
 }
 
 /// Does what the command line asks for; the exit status of the program.
@@ -245,11 +248,6 @@ pub fn main() -> u8 {
     match Cli::try_parse() {
         Ok(cli) => run(&cli),
         Err(e) => {
-            if let Some(found) = later(&e) {
-                eprintln!("storedd: {found} is planned, and not in version {}", env!("CARGO_PKG_VERSION"));
-                eprintln!("  next: storedd --help lists what there is; README.md, \"What is coming\"");
-                return exit::USAGE;
-            }
             // Help and version go to stdout and are no failure; clap knows which is which.
             let wrong = e.use_stderr();
             drop(e.print());
@@ -286,6 +284,9 @@ fn run(cli: &Cli) -> u8 {
         Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
         Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, args),
         Some(Verb::Snapshot(Snapshot::Install(args))) => offline::snapshot_install(&loaded, args),
+        Some(Verb::PrepareUpgrade(args)) => offline::prepare(&loaded, args),
+        Some(Verb::Upgrade(args)) => offline::upgrade(&loaded, args),
+        Some(Verb::Downgrade(args)) => offline::downgrade(&loaded, args),
         Some(Verb::Demo) => demo::run(),
     }
 }

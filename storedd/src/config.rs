@@ -21,7 +21,7 @@ mod tests;
 pub mod value;
 mod verify;
 
-pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, SECTIONS, Sections};
+pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, SECTIONS, Sections, Upgrade};
 pub use verify::check;
 
 use std::collections::BTreeMap;

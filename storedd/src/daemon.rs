@@ -23,7 +23,7 @@ use crate::place;
 use crate::service::watch::Watch;
 use crate::service::{Daemon, Event, Handle};
 use crate::signals::{self, Signal};
-use crate::startup::{MORE_TIME, Startup};
+use crate::startup::{self, MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
 use crate::store::{self, Phase, Store};
 use crate::threads::Threads;
@@ -137,6 +137,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
 
     let on_progress = startup.on_progress();
     let policy = store::decision::Policy { accept_loss: loss_is_accepted(), ..place::policy(&config) };
+    let lock = startup::upgraded(&config, &disks, &env, lock, &on_progress)?;
     let (store, report) = store::open(disks, env.clone(), place::options(&config), lock, policy, &on_progress)?;
     jobs::partitions::register_configured(&store, || PartitionId(env.random()), env.now()).or_else(|e| match e {
         // A store that is held read-only registers nothing.

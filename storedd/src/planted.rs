@@ -30,10 +30,14 @@ pub enum Bug {
     SetAsideBeforeFork = 1024,
     /// A log is begun afresh before the database holds everything.
     ResetBeforeCheckpoint = 512,
+    /// A database of another schema takes the old one's place without having been looked at.
+    CopyNotValidated = 2048,
+    /// The old database is removed before the new one has its name.
+    OldRemovedBeforeNew = 4096,
 }
 
 impl Bug {
-    /// Every bug.
+    /// Those that a workload and its crashes must show.
     pub const ALL: [Bug; 9] = [
         Bug::SyncSkipped,
         Bug::AckBeforeSync,
@@ -45,6 +49,9 @@ impl Bug {
         Bug::SetAsideBeforeFork,
         Bug::ResetBeforeCheckpoint,
     ];
+
+    /// Those that a change of the schema, and its crashes, must show.
+    pub const OF_UPGRADES: [Bug; 2] = [Bug::CopyNotValidated, Bug::OldRemovedBeforeNew];
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -6,12 +6,17 @@
 //! configuration the process ends with an error that names the phase, so that whoever started it hears of it, also
 //! without a service manager (row 4).
 
+use crate::config::{Config, Upgrade};
+use crate::db::SCHEMA_VERSION;
+use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{StoreError, exit};
+use crate::jobs::upgrade::{Asked, change_schema};
 use crate::service::{Daemon, percent};
 use crate::signals::StopFlag;
-use crate::store::{OnProgress, Progress};
-use crate::systemd;
+use crate::store::upgrade::{Standing, schema_of};
+use crate::store::{self, Disks, OnProgress, Progress};
+use crate::{place, systemd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +131,32 @@ fn give_up(progress: &Progress, still: Duration) {
     tracing::error!(event = "start_stalled", phase, percent, seconds, hint, "the start makes no progress");
     systemd::stopping(&format!("no progress for {seconds} s in phase {phase}"));
     std::process::exit(i32::from(exit::IO));
+}
+
+/// With `upgrade = "automatic"` brings a store of an older version to this one. One that was made ready for the version before is left to
+/// whoever did that.
+///
+/// # Errors
+/// As [`change_schema`]; the store is then as it was.
+pub fn upgraded(
+    config: &Config,
+    disks: &Disks,
+    env: &Arc<dyn Env>,
+    lock: Box<dyn Lock>,
+    on_progress: &OnProgress,
+) -> Result<Box<dyn Lock>, StoreError> {
+    let schema = schema_of(disks).filter(|_| config.recovery.upgrade == Upgrade::Automatic);
+    let standing = schema.map(|schema| Standing::of(disks, schema)).transpose()?;
+    let Some(Standing::Older(from)) = standing else { return Ok(lock) };
+    tracing::info!(event = "upgrade", from, to = SCHEMA_VERSION, "the store is of an older version; it is upgraded");
+    let each = |done| {
+        on_progress(Progress::of("upgrade", done));
+        true
+    };
+    let settings = place::snapshot_settings(config);
+    let asked = Asked { to: Some(SCHEMA_VERSION), snapshot: true, settings, told: &mut |_| {}, each: &each };
+    change_schema(disks, env, place::options(config), lock, asked, on_progress)?;
+    store::take_lock(disks)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod rebuilt;
 mod record;
 mod recover;
 mod rollback;
+mod schema;
 mod tally;
 mod workload;
 mod world;

@@ -114,6 +114,14 @@ pub(super) fn partition_id(name: &str) -> PartitionId {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Dump(Vec<(Table, Vec<u8>, Vec<u8>)>);
 
+impl Dump {
+    /// Without the tables whose rows follow from others.
+    pub(super) fn logged(mut self) -> Dump {
+        self.0.retain(|(table, ..)| table.is_logged());
+        self
+    }
+}
+
 /// Everything that can be read.
 pub(super) fn dump(rows: &dyn Rows) -> Result<Dump, StoreError> {
     let mut dump = Dump::default();

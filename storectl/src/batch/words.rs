@@ -99,7 +99,7 @@ fn harmless(words: &[&str]) -> Option<Verb> {
             Verb::Mailbox(MailboxVerb::Rename(MailboxRenameArgs { from: own(from), to: own(to), dry }))
         }
         ["mailbox", "show", name] => {
-            Verb::Mailbox(MailboxVerb::Show(MailboxShowArgs { name: own(name), viewer: None }))
+            Verb::Mailbox(MailboxVerb::Show(MailboxShowArgs { name: Some(own(name)), id: None, viewer: None }))
         }
         ["user", "add", user] => Verb::User(UserVerb::Add(UserAddArgs {
             user: own(user),

@@ -8,6 +8,7 @@ mod jobs;
 mod objects;
 mod service;
 mod values;
+mod version;
 
 pub use backups::*;
 pub use holding::*;
@@ -15,6 +16,7 @@ pub use jobs::*;
 pub use objects::*;
 pub use service::*;
 pub use values::*;
+pub use version::*;
 
 use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -92,6 +94,13 @@ pub enum Verb {
     Recover(RecoverArgs),
     /// Open, check and close a stopped store: 0 good, 1 bad
     Test(TestArgs),
+    /// Make a stopped store ready for the next version: everything in the database, nothing temporary left
+    PrepareUpgrade(PrepareUpgradeArgs),
+    /// Bring a stopped store of an older version to this one
+    Upgrade(UpgradeArgs),
+    /// Make a stopped store ready for the version before, or take that back
+    #[command(subcommand)]
+    Downgrade(DowngradeVerb),
     /// Users
     #[command(subcommand)]
     User(UserVerb),

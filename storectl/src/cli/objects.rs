@@ -126,11 +126,22 @@ pub struct MailboxName {
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct MailboxShowArgs {
     /// Full name, as user/joe@example.org/Projects
-    #[arg(value_name = "MAILBOX")]
-    pub name: String,
+    #[arg(value_name = "MAILBOX", required_unless_present = "id")]
+    pub name: Option<String>,
+    /// By its number, as the names of directories have it
+    #[arg(long, value_name = "N", conflicts_with = "name")]
+    pub id: Option<u64>,
     /// Only if this user may see it; anonymous: who has not said who he is
     #[arg(long = "as", value_name = "USER")]
     pub viewer: Option<String>,
+}
+
+impl MailboxShowArgs {
+    /// The mailbox as a request names it.
+    #[must_use]
+    pub fn wanted(self) -> String {
+        self.name.or(self.id.map(|id| format!("id:{id}"))).unwrap_or_default()
+    }
 }
 
 /// `mailbox create`.

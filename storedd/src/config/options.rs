@@ -18,6 +18,16 @@ choice! {
 }
 
 choice! {
+    /// What a start does with a store of an older version.
+    Upgrade {
+        /// End with status 78 and name the command.
+        ByHand = "by-hand",
+        /// What `storedd upgrade` does, then go on.
+        Automatic = "automatic",
+    }
+}
+
+choice! {
     /// How much is said.
     Level {
         /// What needs a person.
@@ -174,6 +184,8 @@ options! {
             "When something acknowledged is lost: `continue` and say so, or `hold`: start read-only and wait for `storectl recover --accept-loss`.";
         reports: u32 = 100, Limit::Count(1, 100_000), Restart,
             "How many start-up reports are kept.";
+        upgrade: Upgrade = Upgrade::ByHand, Limit::Any, Restart,
+            "When the store is of an older version: `by-hand`: do not start and name the command, or `automatic`: upgrade it, which keeps a snapshot as the way back.";
         stall_limit: Duration = Duration::from_secs(900), Limit::Millis(10_000, 86_400_000), Restart,
             "A start that makes no progress for so long ends with an error, instead of waiting for a disk that does not answer.";
     }

@@ -42,8 +42,8 @@ pub struct Applied {
 type Change<K, R> = (Table, K, Option<R>);
 
 impl Db {
-    /// Brings the database to the LSN `applied`: writes the given rows, sorted by table and key, each key once, and
-    /// states LSN, epoch, counts and digests in the same durable commit (I5). Doing it twice is harmless.
+    /// Brings the database to the LSN `applied`: writes the given rows, sorted by table and key, each key once, those of
+    /// tables that its schema does not have left out, and states LSN, epoch, counts and digests in the same durable commit (I5). Doing it twice is harmless.
     ///
     /// # Errors
     /// Any: the commit is then **undecided**, and the database takes and gives nothing until [`Db::reopen`]. [`StoreError::Bug`] if the rows are
@@ -66,7 +66,7 @@ impl Db {
     ) -> Result<Applied> {
         let db = self.usable()?;
         let before = self.health.written();
-        let mut source = Source { rows, inside: false, last: None };
+        let mut source = Source { rows, inside: false, last: None, tables: &Table::ALL };
         let outcome = match caught(|| write(db, &self.health, applied, epoch, &mut source)) {
             Ok(outcome) => outcome.map_err(|failed| self.health.explain("checkpoint", failed)),
             // The iterator is the caller's: its panic is not the database's.
@@ -101,6 +101,7 @@ fn write<'a, K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K,
         return Err(StoreError::Bug(text).into());
     }
     (meta.applied_lsn, meta.epoch) = (applied, epoch);
+    source.tables = meta.all();
     let mut work = Work { meta, put: 0, removed: 0, health, value: Vec::new(), scratch: Vec::new() };
     let mut next = source.next()?;
     while let Some(first) = next {
@@ -245,12 +246,16 @@ struct Source<I> {
     /// The caller's code runs.
     inside: bool,
     last: Option<(Table, Vec<u8>)>,
+    /// Those of the database.
+    tables: &'static [Table],
 }
 
 impl<K: AsRef<[u8]>, R: AsRef<[u8]>, I: Iterator<Item = Result<Change<K, R>>>> Source<I> {
     fn next(&mut self) -> Result<Option<Change<K, R>>, StoreError> {
+        let tables = self.tables;
         self.inside = true;
-        let change = self.rows.next();
+        // A table that an older schema does not have follows from the others, and is made when it is upgraded.
+        let change = self.rows.find(|change| change.as_ref().map_or(true, |(table, ..)| tables.contains(table)));
         self.inside = false;
         let change = change.transpose()?;
         let Some((table, key, row)) = &change else { return Ok(None) };

@@ -1,9 +1,9 @@
-//! A database copied row by row into a new file: for snapshots, and to give unused space back.
+//! A database copied row by row into a new file: for snapshots, to give unused space back, and as one of another schema.
 //!
 //! The live file is never copied as bytes: under a writer such a copy is torn. A read transaction is one moment, and its rows arrive
 //! sorted, which is the fastest load there is; the copy is about half as long as a file that has lived.
 
-use super::{Db, DbReader, Meta, Options, corrupt};
+use super::{Db, DbReader, Meta, Options, SCHEMA_OLDEST, SCHEMA_VERSION, TableMeta, corrupt, derive};
 use crate::disk::{Disk, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn};
@@ -25,6 +25,25 @@ pub fn copy(
     options: Options,
     each: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Meta> {
+    convert(reader, reader.meta().schema, disk, path, options, each)
+}
+
+/// [`copy`] as a database of the schema `schema`: a table that it has and the source has not is made from the others, one that it has not
+/// is left out. All else is the same, row for row.
+///
+/// # Errors
+/// As [`copy`]; [`StoreError::Bug`] for a schema that is not known.
+pub fn convert(
+    reader: &DbReader,
+    schema: u32,
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    options: Options,
+    each: &mut dyn FnMut(u64) -> bool,
+) -> Result<Meta> {
+    if !(SCHEMA_OLDEST..=SCHEMA_VERSION).contains(&schema) {
+        return Err(StoreError::Bug(format!("a database of schema {schema} was asked for")));
+    }
     let io = |op| move |e| StoreError::io(op, disk.display(path), e);
     if disk.stat(path).map_err(io("stat"))?.is_some() {
         return Err(StoreError::Refused {
@@ -39,7 +58,7 @@ pub fn copy(
         None => Ok(()),
     };
     clear()?;
-    let meta = match fill(reader, disk, &candidate, options, each) {
+    let meta = match fill(reader, schema, disk, &candidate, options, each) {
         Ok(meta) => meta,
         Err(e) => {
             // The first error is the one to tell.
@@ -54,6 +73,7 @@ pub fn copy(
 
 fn fill(
     reader: &DbReader,
+    schema: u32,
     disk: &Arc<dyn Disk>,
     path: &str,
     options: Options,
@@ -61,10 +81,12 @@ fn fill(
 ) -> Result<Meta> {
     let source = reader.meta();
     // Until its one commit the copy says of itself that it holds nothing.
-    Db::create(disk, path, source.store_id, Epoch(0), Lsn::ZERO)?;
+    let empty = Meta::empty(schema, source.store_id, Epoch(0), Lsn::ZERO);
+    Db::create_as(disk, path, &empty)?;
     let db = Db::open(disk, path, options)?;
-    let mut rows = 0u64;
-    let all = Table::ALL.into_iter().flat_map(|table| {
+    let made = if empty.has(Table::Ids) && !reader.has(Table::Ids) { derive::ids(reader, &db, each)? } else { 0 };
+    let mut rows = made;
+    let all = source.all().iter().flat_map(|&table| {
         let (range, failed) = match reader.range(table, Bound::Unbounded, Bound::Unbounded) {
             Ok(range) => (Some(range), None),
             Err(e) => (None, Some(Err(e))),
@@ -83,10 +105,21 @@ fn fill(
         }
     });
     let copied = db.apply_read(source.applied_lsn, source.epoch, counted)?.meta;
-    if copied != *source {
+    let expected = Meta { schema, tables: expected(source, &copied, made), ..source.clone() };
+    if copied != expected {
         let found = format!("{} rows, or others", copied.rows());
         return Err(corrupt(reader.file(), "rows of all tables", found, &format!("{} rows", source.rows())));
     }
     db.close()?;
     Ok(copied)
+}
+
+/// What the tables of the copy must hold: those of the source what they held there; the table that was made so many rows, whatever
+/// their digest.
+fn expected(source: &Meta, copied: &Meta, made: u64) -> [TableMeta; Table::ALL.len()] {
+    Table::ALL.map(|table| match (copied.has(table), source.has(table)) {
+        (false, _) => TableMeta::default(),
+        (true, true) => *source.table(table),
+        (true, false) => TableMeta { rows: made, digest: copied.table(table).digest },
+    })
 }

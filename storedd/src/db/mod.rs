@@ -5,7 +5,7 @@
 //! checkpoint writes it, so it may be thrown away and made again from a snapshot and the log.
 //!
 //! # Format
-//! A [redb](https://docs.rs/redb) 4.5 file (file format 3). Inside it eight tables, all `&[u8] -> &[u8]`, so that another
+//! A [redb](https://docs.rs/redb) 4.5 file (file format 3). Inside it nine tables, all `&[u8] -> &[u8]`, so that another
 //! version of redb, or another engine, is a plain copy of keys and values:
 //!
 //! * one for each [`Table`], named by [`Table::name`]: key -> value envelope (see `envelope.rs`);
@@ -40,6 +40,7 @@ mod apply;
 mod backend;
 mod check;
 mod copy;
+mod derive;
 mod envelope;
 mod guard;
 mod read;
@@ -47,15 +48,15 @@ mod schema;
 mod shadow;
 mod sums;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use apply::Applied;
 pub use backend::Pace;
 pub use check::{Finding, Report, check};
-pub use copy::copy;
+pub use copy::{convert, copy};
 pub use guard::catching;
 pub use read::{DbRange, DbReader, DbRow};
-pub use schema::{Meta, SCHEMA_VERSION, TableMeta, digest as row_digest};
+pub use schema::{Meta, SCHEMA, SCHEMA_OLDEST, SCHEMA_VERSION, TableMeta, digest as row_digest};
 
 use crate::disk::{Access, Disk, DiskFile, Kind, parent};
 use crate::error::{Result, StoreError, exit};
@@ -119,6 +120,11 @@ impl Db {
     /// # Errors
     /// [`StoreError::Refused`] if something is at `path`; those of the disk.
     pub fn create(disk: &Arc<dyn Disk>, path: &str, store_id: StoreId, epoch: Epoch, applied: Lsn) -> Result<()> {
+        Db::create_as(disk, path, &Meta::empty(SCHEMA_VERSION, store_id, epoch, applied))
+    }
+
+    /// Makes an empty database of any schema that is known.
+    fn create_as(disk: &Arc<dyn Disk>, path: &str, meta: &Meta) -> Result<()> {
         let io = |op| move |e| StoreError::io(op, disk.display(path), e);
         if disk.stat(path).map_err(io("stat"))?.is_some() {
             return Err(StoreError::Refused {
@@ -136,7 +142,7 @@ impl Db {
         let backend = FileBackend::new(Arc::clone(&file), Arc::clone(&health), Arc::default(), None);
         health.run("create", || {
             let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
-            schema::write_empty(&db, &Meta::empty(store_id, epoch, applied))?;
+            schema::write_empty(&db, meta)?;
             db.close()?;
             Ok(())
         })?;
@@ -188,6 +194,17 @@ impl Db {
         })?;
         meta.expect_store(store, health.file())?;
         Ok(Examined { meta, sums })
+    }
+
+    /// The schema that the database at `path` names, without a look at the rest of it; `None` if nothing there says one. Changes
+    /// nothing (I7).
+    #[must_use]
+    pub fn schema_at(disk: &Arc<dyn Disk>, path: &str) -> Option<u32> {
+        let options = Options { cache_bytes: 1 << 20, pace: None };
+        let (redb, health) = open_to_read(disk, path, &options, Arc::default()).ok()?;
+        let meta = health.run("open", || schema::read(&redb.begin_read()?, &health));
+        let_go(redb);
+        meta.ok().map(|meta| meta.schema)
     }
 
     /// Opens the database at `path` for reading and for [`Db::apply`]. Never creates. Call [`Db::examine`] first, or better

@@ -15,6 +15,7 @@ type Guard = AccessGuard<'static, &'static [u8]>;
 /// The database as it was at one commit. Every row that leaves it has passed its checksum.
 pub struct DbReader {
     meta: Meta,
+    /// Those of its schema, in the order of their numbers.
     tables: Vec<Opened>,
     health: Arc<Health>,
 }
@@ -28,9 +29,9 @@ impl std::fmt::Debug for DbReader {
 impl DbReader {
     pub(super) fn new(txn: &ReadTransaction, health: &Arc<Health>) -> Result<DbReader, Failed> {
         let meta = schema::read(txn, health)?;
-        let mut tables = Vec::with_capacity(Table::ALL.len());
-        for table in Table::ALL {
-            tables.push(txn.open_table(definition(table))?);
+        let mut tables = Vec::with_capacity(meta.all().len());
+        for table in meta.all() {
+            tables.push(txn.open_table(definition(*table))?);
         }
         Ok(DbReader { meta, tables, health: Arc::clone(health) })
     }
@@ -47,7 +48,8 @@ impl DbReader {
     /// [`StoreError::Corrupt`] if it is not what was stored; [`StoreError::Io`]; [`StoreError::Busy`] if the
     /// database was closed or opened anew since.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.health.run("get", || match self.tables[slot(table)].get(key)? {
+        let Some(opened) = self.tables.get(slot(table)) else { return Ok(None) };
+        self.health.run("get", || match opened.get(key)? {
             Some(value) => Ok(Some(self.open(table, key, value.value())?.to_vec())),
             None => Ok(None),
         })
@@ -58,7 +60,8 @@ impl DbReader {
     /// # Errors
     /// As [`DbReader::get`].
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
-        self.health.run("get", || Ok(self.tables[slot(table)].get(key)?.is_some()))
+        let Some(opened) = self.tables.get(slot(table)) else { return Ok(false) };
+        self.health.run("get", || Ok(opened.get(key)?.is_some()))
     }
 
     /// The rows with keys between the bounds, in key order.
@@ -70,11 +73,16 @@ impl DbReader {
             (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a > b,
             _ => false,
         };
-        let range = match empty {
-            true => None,
-            false => Some(self.health.run("range", || Ok(self.tables[slot(table)].range::<&[u8]>((start, end))?))?),
-        };
+        let opened = self.tables.get(slot(table)).filter(|_| !empty);
+        let range = opened.map(|opened| self.health.run("range", || Ok(opened.range::<&[u8]>((start, end))?)));
+        let range = range.transpose()?;
         Ok(DbRange { reader: self, table, range })
+    }
+
+    /// Whether its schema has this table; one that it does not have is empty.
+    #[must_use]
+    pub fn has(&self, table: Table) -> bool {
+        self.meta.has(table)
     }
 
     pub(super) fn file(&self) -> &str {
@@ -108,6 +116,10 @@ impl Rows for DbReader {
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         DbReader::contains(self, table, key)
+    }
+
+    fn has(&self, table: Table) -> bool {
+        DbReader::has(self, table)
     }
 }
 

@@ -4,10 +4,17 @@
 //! # Format
 //! The record under key `state` of table `meta`, inside a value envelope (table number 0), little-endian:
 //! ```text
-//! schema u32 | store id 16 bytes | epoch u64 | applied LSN u64 | 7 x ( rows u64 | digest u128 )
+//! schema u32 | store id 16 bytes | epoch u64 | applied LSN u64 | for each table ( rows u64 | digest u128 )
 //! ```
 //! The tables stand in the order of their numbers. `schema` comes first in every version to come, so that an older program
-//! can say which version it met.
+//! can say which version it met. Versions:
+//!
+//! | schema | tables |
+//! |---|---|
+//! | 1 | numbers 1 to 7 |
+//! | 2 | and `ids`, whose rows follow from the others |
+//!
+//! A database keeps its schema; [`super::convert()`] makes one of another schema from it.
 
 use super::backend::{Failed, Health};
 use super::envelope;
@@ -20,8 +27,12 @@ use redb::{
     WriteTransaction,
 };
 
-/// Version of what stands inside the database; a higher one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of what stands inside a new database; a higher one is refused.
+pub const SCHEMA_VERSION: u32 = 2;
+/// What [`StoreError::Foreign`] calls it.
+pub const SCHEMA: &str = "schema version";
+/// The oldest version that can be read.
+pub const SCHEMA_OLDEST: u32 = 1;
 
 /// Every table is this.
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -32,6 +43,12 @@ const META_KEY: &[u8] = b"state";
 const META_TABLE: u8 = 0;
 const TABLES: usize = Table::ALL.len();
 const META_BYTES: usize = 4 + 16 + 8 + 8 + TABLES * 24;
+
+/// The tables of a schema, in the order of their numbers.
+pub(super) fn tables(schema: u32) -> &'static [Table] {
+    const ALL: &[Table] = &Table::ALL;
+    if schema < 2 { &ALL[..7] } else { ALL }
+}
 
 /// The redb table that holds `table`.
 pub(super) fn definition(table: Table) -> Definition {
@@ -83,11 +100,29 @@ pub struct Meta {
 }
 
 impl Meta {
-    pub(super) fn empty(store_id: StoreId, epoch: Epoch, applied_lsn: Lsn) -> Meta {
-        Meta { schema: SCHEMA_VERSION, store_id, epoch, applied_lsn, tables: [TableMeta::default(); TABLES] }
+    pub(super) fn empty(schema: u32, store_id: StoreId, epoch: Epoch, applied_lsn: Lsn) -> Meta {
+        Meta { schema, store_id, epoch, applied_lsn, tables: [TableMeta::default(); TABLES] }
     }
 
-    /// Rows and digest of one table.
+    /// The tables that a database of this schema has, in the order of their numbers.
+    #[must_use]
+    pub fn all(&self) -> &'static [Table] {
+        tables(self.schema)
+    }
+
+    /// Whether it has this table.
+    #[must_use]
+    pub fn has(&self, table: Table) -> bool {
+        self.all().contains(&table)
+    }
+
+    /// True if a newer schema is known here.
+    #[must_use]
+    pub fn is_older(&self) -> bool {
+        self.schema < SCHEMA_VERSION
+    }
+
+    /// Rows and digest of one table; none of one that it does not have.
     #[must_use]
     pub fn table(&self, table: Table) -> &TableMeta {
         &self.tables[slot(table)]
@@ -121,7 +156,7 @@ impl Meta {
         out.extend_from_slice(&self.store_id.0);
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.applied_lsn.0.to_le_bytes());
-        for table in &self.tables {
+        for table in self.all().iter().map(|table| self.table(*table)) {
             out.extend_from_slice(&table.rows.to_le_bytes());
             out.extend_from_slice(&table.digest.to_le_bytes());
         }
@@ -130,22 +165,24 @@ impl Meta {
 
     fn decode(bytes: &[u8], file: &str) -> Result<Meta> {
         let mut rest = bytes;
-        let short = || super::corrupt(file, "record of the tables", format!("{} bytes", bytes.len()), "184 or more");
+        let short =
+            || super::corrupt(file, "record of the tables", format!("{} bytes", bytes.len()), "a record of its schema");
         let schema = u32::from_le_bytes(take(&mut rest).ok_or_else(short)?);
-        if schema != SCHEMA_VERSION {
+        if !(SCHEMA_OLDEST..=SCHEMA_VERSION).contains(&schema) {
             return Err(StoreError::Foreign {
                 file: file.to_owned(),
-                what: "schema version",
+                what: SCHEMA,
                 found: schema.to_string(),
-                expected: SCHEMA_VERSION.to_string(),
+                expected: format!("{SCHEMA_OLDEST} to {SCHEMA_VERSION}"),
             });
         }
         let meta = (|| {
             let store_id = StoreId(take(&mut rest)?);
             let epoch = Epoch(u64::from_le_bytes(take(&mut rest)?));
             let applied_lsn = Lsn(u64::from_le_bytes(take(&mut rest)?));
-            let mut meta = Meta::empty(store_id, epoch, applied_lsn);
-            for table in &mut meta.tables {
+            let mut meta = Meta::empty(schema, store_id, epoch, applied_lsn);
+            for table in tables(schema) {
+                let table = meta.table_mut(*table);
                 table.rows = u64::from_le_bytes(take(&mut rest)?);
                 table.digest = u128::from_le_bytes(take(&mut rest)?);
             }
@@ -171,12 +208,12 @@ pub fn digest(table: Table, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) -> u1
     twox_hash::XxHash3_128::oneshot(scratch)
 }
 
-/// Makes every table, and the record.
+/// Makes every table of its schema, and the record.
 pub(super) fn write_empty(db: &Database, meta: &Meta) -> Result<(), Failed> {
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);
-    for table in Table::ALL {
-        txn.open_table(definition(table))?;
+    for table in meta.all() {
+        txn.open_table(definition(*table))?;
     }
     write_meta(&txn, meta)?;
     Ok(txn.commit()?)
@@ -204,12 +241,12 @@ pub(super) fn read(txn: &ReadTransaction, health: &Health) -> Result<Meta, Faile
 pub(super) fn read_whole(db: &Database, health: &Health) -> Result<Meta, Failed> {
     let txn = db.begin_read()?;
     let meta = read(&txn, health)?;
-    let known = |name: &str| name == META.name() || Table::ALL.iter().any(|t| t.name() == name);
+    let known = |name: &str| name == META.name() || meta.all().iter().any(|t| t.name() == name);
     if let Some(table) = txn.list_tables()?.find(|t| !known(t.name())) {
         let found: String = table.name().escape_debug().take(80).collect();
         return Err(super::corrupt(health.file(), "list of tables", found, "no such table").into());
     }
-    for table in Table::ALL {
+    for table in meta.all().iter().copied() {
         let (found, expected) = (txn.open_table(definition(table))?.len()?, meta.table(table).rows);
         if found != expected {
             let what = format!("number of rows of table {}", table.name());
@@ -234,22 +271,28 @@ mod tests {
     use super::*;
 
     fn sample() -> Meta {
-        let mut meta = Meta::empty(StoreId([0xab; 16]), Epoch(3), Lsn(0x0102));
-        meta.tables[6] = TableMeta { rows: 5, digest: 0x0f0e };
+        sample_of(SCHEMA_VERSION)
+    }
+
+    fn sample_of(schema: u32) -> Meta {
+        let mut meta = Meta::empty(schema, StoreId([0xab; 16]), Epoch(3), Lsn(0x0102));
+        *meta.table_mut(*meta.all().last().unwrap()) = TableMeta { rows: 5, digest: 0x0f0e };
         meta
     }
 
     #[test]
     fn golden_bytes() {
-        let bytes = sample().encode();
-        let mut expected = vec![1, 0, 0, 0];
-        expected.extend_from_slice(&[0xab; 16]);
-        expected.extend_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
-        expected.extend_from_slice(&[0; 6 * 24]);
-        expected.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0x0e, 0x0f]);
-        expected.extend_from_slice(&[0; 14]);
-        assert_eq!(bytes, expected);
-        assert_eq!(Meta::decode(&bytes, "f").unwrap(), sample());
+        for (schema, tables) in [(1, 7), (2, 8)] {
+            let bytes = sample_of(schema).encode();
+            let mut expected = vec![schema as u8, 0, 0, 0];
+            expected.extend_from_slice(&[0xab; 16]);
+            expected.extend_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+            expected.resize(36 + (tables - 1) * 24, 0);
+            expected.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 0x0e, 0x0f]);
+            expected.extend_from_slice(&[0; 14]);
+            assert_eq!(bytes, expected);
+            assert_eq!(Meta::decode(&bytes, "f").unwrap(), sample_of(schema));
+        }
     }
 
     #[test]
@@ -271,7 +314,9 @@ mod tests {
     // row 53
     #[test]
     fn a_newer_schema_is_named_whatever_follows() {
-        let e = Meta::decode(&[2, 0, 0, 0, 9, 9], "f").unwrap_err();
-        assert!(matches!(&e, StoreError::Foreign { what: "schema version", found, .. } if found == "2"), "{e}");
+        let e = Meta::decode(&[3, 0, 0, 0, 9, 9], "f").unwrap_err();
+        assert!(matches!(&e, StoreError::Foreign { what: "schema version", found, .. } if found == "3"), "{e}");
+        let e = Meta::decode(&[0; 40], "f").unwrap_err();
+        assert!(matches!(&e, StoreError::Foreign { found, .. } if found == "0"), "{e}");
     }
 }

@@ -10,3 +10,4 @@ pub mod partitions;
 pub mod registry;
 pub mod restore;
 pub mod snapshots;
+pub mod upgrade;

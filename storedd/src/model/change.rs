@@ -30,5 +30,15 @@ pub enum Change<'a> {
     },
 }
 
+impl Change<'_> {
+    /// The table of its row.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        match self {
+            Change::Put { table, .. } | Change::Remove { table, .. } => *table,
+        }
+    }
+}
+
 /// The changes of one command, all or nothing.
 pub type Transaction = Vec<Change<'static>>;

@@ -13,14 +13,15 @@
 //! * A mailbox's UIDVALIDITY is above what its name had before, or it is the same mailbox with the same one (I6).
 //! * A quota root is a user or a mailbox that is there, a mailbox only with a limit; its usage is the sum over the
 //!   mailboxes that count in it (I9).
+//! * The table of ids names the row of every mailbox and every deleted mailbox, and no other.
 //! * A subscription belongs to a user. Its mailbox need not be there (RFC 9051 6.3.7).
 
 use super::name::{MailboxName, owner_of};
 use super::quota::{Counted, QuotaRoot, Tally};
 use super::rights;
 use super::rows::{
-    MailboxView, PartitionRow, PastRow, QuotaRow, RightsRow, Row, SubscriptionRow, TombstoneRow, UserView, joined,
-    quota_key, readable_key, split,
+    IdRow, MailboxView, PartitionRow, PastRow, QuotaRow, RightsRow, Row, SubscriptionRow, TombstoneRow, UserView,
+    id_key, joined, quota_key, readable_key, split,
 };
 use super::table::{Rows, Table};
 use super::user::check_user;
@@ -73,6 +74,7 @@ pub fn check(rows: &dyn Rows) -> Result<Report> {
         partitions: BTreeSet::new(),
         ids: Vec::new(),
         rights_found: 0,
+        ids_found: 0,
         owner: None,
         tally: Tally::default(),
     };
@@ -84,6 +86,7 @@ pub fn check(rows: &dyn Rows) -> Result<Report> {
     checker.each(Table::Quotas, Checker::quota)?;
     checker.each(Table::Subscriptions, Checker::subscription)?;
     checker.rights()?;
+    checker.other_ids()?;
     checker.numbers();
     Ok(checker.report)
 }
@@ -96,6 +99,8 @@ struct Checker<'a> {
     ids: Vec<u64>,
     /// Rows of the table of rights that a mailbox's row asks for.
     rights_found: u64,
+    /// Rows of the table of ids that mailboxes and tombstones ask for.
+    ids_found: u64,
     /// The owner of the mailbox looked at, and whether he is there.
     owner: Option<(String, bool)>,
     tally: Tally,
@@ -192,6 +197,7 @@ impl Checker<'_> {
         self.charge(key, &row)?;
         self.owner(key, owner)?;
         self.ids.push(row.id);
+        self.id(key, row.id)?;
         self.partition(TABLE, key, row.partition);
         if row.uidvalidity == 0 || row.uidnext == 0 {
             let found = format!("UIDVALIDITY {}, UIDNEXT {}", row.uidvalidity, row.uidnext);
@@ -293,6 +299,7 @@ impl Checker<'_> {
         };
         let tombstone = TombstoneRow::decode(key, row)?;
         self.ids.push(tombstone.mailbox.id);
+        self.id(key, tombstone.mailbox.id)?;
         self.partition(TABLE, key, &tombstone.mailbox.partition);
         if id != format!("{:016x}", tombstone.mailbox.id).as_bytes() {
             self.add(TABLE, key, "number", tombstone.mailbox.id, "that of its key");
@@ -358,6 +365,54 @@ impl Checker<'_> {
         let due = owner_of(name) != Some(who) && row.is_some_and(|row| row.acl.iter().any(|(w, _)| *w == who));
         if !due {
             self.add(Table::Rights, key, "rights", "an entry", "none, as in the mailbox's row");
+        }
+        Ok(())
+    }
+
+    /// The table of ids names this row for the mailbox.
+    fn id(&mut self, key: &[u8], id: u64) -> Result<()> {
+        if !self.rows.has(Table::Ids) {
+            return Ok(());
+        }
+        let id = id_key(id);
+        let row = self.rows.get(Table::Ids, &id)?;
+        self.ids_found += u64::from(row.is_some());
+        // A row that cannot be decoded is a finding where the mailbox's own is looked at: it is found from there only.
+        let found = row.map(|row| IdRow::decode(&id, &row)).transpose()?.map(|row| row.key);
+        if found.as_deref().map(str::as_bytes) != Some(key) {
+            let found = found.map_or_else(|| "none".to_owned(), |key| super::name::key_text(key.as_bytes()));
+            self.add(Table::Ids, &id, "key", found, &super::name::key_text(key));
+        }
+        Ok(())
+    }
+
+    /// Those that a mailbox or a tombstone asks for were looked at; there are others only if there are more.
+    fn other_ids(&mut self) -> Result<()> {
+        if !self.rows.has(Table::Ids) {
+            return Ok(());
+        }
+        let mut count = 0;
+        self.rows.scan(Table::Ids, Bound::Unbounded, &mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        if count == self.ids_found {
+            self.report.rows += count;
+            return Ok(());
+        }
+        self.each(Table::Ids, Checker::other_id)
+    }
+
+    fn other_id(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+        let named = IdRow::decode(key, row)?;
+        let (table, named) = (named.table(), named.key.into_bytes());
+        let due = match (self.rows.get(table, &named)?, table) {
+            (Some(row), Table::Mailboxes) => id_key(MailboxView::decode(&named, &row)?.id) == key,
+            (Some(_), _) => split(&named).is_some_and(|(_, id)| id == key),
+            (None, _) => false,
+        };
+        if !due {
+            self.add(Table::Ids, key, "key", super::name::key_text(&named), "none: no mailbox has this number");
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod change;
 pub mod check;
 pub mod command;
+pub mod ids;
 pub mod message;
 pub mod name;
 pub mod pattern;

@@ -20,6 +20,7 @@
 //! | Subscriptions | user id, 0x02, mailbox key | [`SubscriptionRow`] |
 //! | Rights | identifier, 0x02, mailbox key | [`RightsRow`] |
 //! | Partitions | partition name | [`PartitionRow`] |
+//! | Ids | mailbox id in 16 hexadecimal digits | [`IdRow`]; in no log record, see [`super::ids`] |
 //!
 //! # Operation
 //! Decoding has a size limit, checks the version and that every byte was used; it never panics. A row of another
@@ -194,6 +195,13 @@ pub struct PartitionRow {
     pub created_us: u64,
 }
 
+/// Where the row lies that speaks of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRow {
+    /// Its key: in `Mailboxes`, or, of a mailbox that was deleted, in `Past`.
+    pub key: String,
+}
+
 mod hex16 {
     //! Sixteen bytes: as they are in rows, as 32 hexadecimal digits for people.
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -290,6 +298,26 @@ impl Row for PartitionRow {
     const TYPICAL_BYTES: usize = 26;
 }
 
+impl Row for IdRow {
+    const TABLE: Table = Table::Ids;
+    const TYPICAL_BYTES: usize = 48;
+}
+
+impl IdRow {
+    /// The row that names this key.
+    #[must_use]
+    pub fn of(key: &[u8]) -> IdRow {
+        // Keys are text; one that is not comes from a damaged row, which the check of the tables names.
+        IdRow { key: String::from_utf8_lossy(key).into_owned() }
+    }
+
+    /// The table of the row.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        if split(self.key.as_bytes()).is_some() { Table::Past } else { Table::Mailboxes }
+    }
+}
+
 impl<'a> UserView<'a> {
     /// [`Row::decode`] without copying text.
     ///
@@ -315,6 +343,18 @@ impl<'a> MailboxView<'a> {
     pub fn decode(key: &[u8], bytes: &'a [u8]) -> Result<MailboxView<'a>> {
         let body = check_version(Table::Mailboxes, key, bytes)?;
         whole(Table::Mailboxes, key, body, bincode::serde::borrow_decode_from_slice(body, config()))
+    }
+}
+
+/// The number of the mailbox whose row this is: the first thing in it.
+///
+/// # Errors
+/// As [`Row::decode`], as far as it looks.
+pub fn mailbox_id(key: &[u8], bytes: &[u8]) -> Result<u64> {
+    let body = check_version(Table::Mailboxes, key, bytes)?;
+    match bincode::serde::decode_from_slice(body, config()) {
+        Ok((id, _)) => Ok(id),
+        Err(e) => Err(corrupt(Table::Mailboxes, key, e.to_string())),
     }
 }
 
@@ -371,7 +411,20 @@ fn corrupt(table: Table, key: &[u8], found: String) -> StoreError {
 /// The key of a tombstone.
 #[must_use]
 pub fn tombstone_key(mailbox: &[u8], id: u64) -> Vec<u8> {
-    joined(mailbox, format!("{id:016x}").as_bytes())
+    joined(mailbox, &id_key(id))
+}
+
+/// The key of a mailbox in the table of ids.
+#[must_use]
+pub fn id_key(id: u64) -> Vec<u8> {
+    format!("{id:016x}").into_bytes()
+}
+
+/// The mailbox id that a key of the table of ids, or the second part of a tombstone's, stands for.
+#[must_use]
+pub fn id_of(key: &[u8]) -> Option<u64> {
+    let id = u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok()?;
+    (id_key(id) == key).then_some(id)
 }
 
 /// The key of a subscription (`who` a user id) or of a row of rights (`who` an identifier).
@@ -403,10 +456,10 @@ pub fn quota_key(user: &str) -> Vec<u8> {
 pub fn readable_key(table: Table, key: &[u8]) -> String {
     match (table, split(key)) {
         (Table::Past, Some((name, id))) => {
-            let digits = std::str::from_utf8(id).unwrap_or_default();
-            let id = u64::from_str_radix(digits, 16).map_or_else(|_| digits.to_owned(), |n| n.to_string());
-            format!("{}: deleted mailbox {id}", key_text(name))
+            let digits = || String::from_utf8_lossy(id).into_owned();
+            format!("{}: deleted mailbox {}", key_text(name), id_of(id).map_or_else(digits, |id| id.to_string()))
         }
+        (Table::Ids, _) => id_of(key).map_or_else(|| key_text(key), |id| format!("mailbox {id}")),
         (_, Some((who, name))) => format!("{}: {}", key_text(who), key_text(name)),
         (_, None) => key_text(key),
     }
@@ -430,6 +483,7 @@ pub fn json(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
         Table::Subscriptions => of::<SubscriptionRow>(key, bytes),
         Table::Rights => of::<RightsRow>(key, bytes),
         Table::Partitions => of::<PartitionRow>(key, bytes),
+        Table::Ids => of::<IdRow>(key, bytes),
     }
 }
 
@@ -443,7 +497,7 @@ pub fn subjects(table: Table, key: &[u8]) -> (Option<&[u8]>, Option<&str>) {
             None if key.starts_with(b"user\x01") => (None, key.strip_prefix(b"user\x01").and_then(text)),
             owner => (Some(key), owner),
         },
-        (Table::Partitions, _) => (None, None),
+        (Table::Partitions | Table::Ids, _) => (None, None),
         (Table::Past, Some((name, _))) => (Some(name), super::name::owner_of(name)),
         (Table::Mailboxes | Table::Past, _) => (Some(key), super::name::owner_of(key)),
         (Table::Subscriptions | Table::Rights, Some((who, name))) => (Some(name), text(who)),

@@ -23,11 +23,14 @@ pub enum Table {
     Rights = 6,
     /// Partition name -> `PartitionRow`.
     Partitions = 7,
+    /// Mailbox id in 16 hexadecimal digits -> `IdRow`: which row speaks of the mailbox. Follows from the others, see
+    /// [`super::ids`]: it stands in no log record.
+    Ids = 8,
 }
 
 impl Table {
     /// Every table, in key order of the overlay and of a checkpoint.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 8] = [
         Table::Users,
         Table::Mailboxes,
         Table::Past,
@@ -35,7 +38,14 @@ impl Table {
         Table::Subscriptions,
         Table::Rights,
         Table::Partitions,
+        Table::Ids,
     ];
+
+    /// Whether log records hold its rows; those of the others follow from them.
+    #[must_use]
+    pub fn is_logged(self) -> bool {
+        self != Table::Ids
+    }
 
     /// The table with this number.
     #[must_use]
@@ -54,6 +64,7 @@ impl Table {
             Table::Subscriptions => "subscriptions",
             Table::Rights => "rights",
             Table::Partitions => "partitions",
+            Table::Ids => "ids",
         }
     }
 }
@@ -92,6 +103,11 @@ pub trait Rows {
     /// As [`Rows::get`].
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         Ok(self.get(table, key)?.is_some())
+    }
+
+    /// False if the implementation has no such table: that of a database of an older schema, which is not upgraded yet.
+    fn has(&self, _table: Table) -> bool {
+        true
     }
 
     /// How many mailboxes a user has. Bounded by their number; an implementation may know it without counting.

@@ -8,12 +8,14 @@ mod reset;
 mod restore;
 mod show;
 mod test;
+mod upgrade;
 
 pub use install::snapshot_install;
 pub use recover::recover;
 pub use reset::log_reset;
 pub use restore::restore_db;
 pub use test::test;
+pub use upgrade::{downgrade, prepare, upgrade};
 
 use crate::config::Config;
 use crate::error::StoreError;

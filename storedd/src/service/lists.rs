@@ -7,7 +7,9 @@ use crate::error::StoreError;
 use crate::lsn::Micros;
 use crate::model::name::{owner_of, user_prefix};
 use crate::model::pattern::Pattern;
-use crate::model::rows::{MailboxRow, MailboxView, PartitionRow, Row, UserRow, joined, quota_key};
+use crate::model::rows::{
+    IdRow, MailboxRow, MailboxView, PartitionRow, Row, UserRow, id_key, joined, quota_key, readable_key,
+};
 use crate::model::{MailboxName, Rows, Table, UserId, utf7};
 use crate::partition::State;
 use crate::store::{Store, View, rfc3339};
@@ -126,6 +128,28 @@ pub(super) fn no_mailbox(name: &MailboxName) -> Failure {
     Failure::new(Code::NotFound, format!("no such mailbox: {name}")).with_hint("storectl mailbox list")
 }
 
+/// Stands for a mailbox name where its number is known: `id:42`. A name never begins so.
+const BY_ID: &str = "id:";
+
+/// The name of the mailbox with this number, as directories and messages of the daemon have it.
+fn name_of(view: &View, id: &str) -> Result<MailboxName, Failure> {
+    let wrong = || Failure::new(Code::BadInput, format!("{id:?} is no number of a mailbox"));
+    let id: u64 = id.parse().map_err(|_| wrong())?;
+    let key = id_key(id);
+    let Some(row) = view.get(Table::Ids, &key).map_err(broken)? else {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("no mailbox ever had the number {id}, or nothing is left of it"),
+        ));
+    };
+    let place = IdRow::decode(&key, &row).map_err(broken)?;
+    if place.table() == Table::Past {
+        let place = readable_key(Table::Past, place.key.as_bytes());
+        return Err(Failure::new(Code::NotFound, format!("that mailbox was deleted: {place}")));
+    }
+    MailboxName::from_key(place.key.as_bytes()).ok_or_else(wrong)
+}
+
 impl Daemon {
     pub(super) fn roots(&self) -> Result<Roots, Failure> {
         Ok(self.store()?.partitions().list().into_iter().map(|(n, p)| (n, p.display().to_string())).collect())
@@ -182,7 +206,10 @@ impl Daemon {
     }
 
     pub(super) fn mailbox_row(&self, view: &View, text: &str) -> Result<(MailboxName, MailboxRow), Failure> {
-        let name = mailbox_name(text)?;
+        let name = match text.strip_prefix(BY_ID) {
+            Some(id) => name_of(view, id)?,
+            None => mailbox_name(text)?,
+        };
         let Some(row) = view.get(Table::Mailboxes, name.key()).map_err(broken)? else {
             if let Some(owner) = name.owner() {
                 user_row(view, &user_id(owner)?)?;

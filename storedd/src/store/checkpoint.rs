@@ -291,7 +291,7 @@ impl Store {
 
 /// The names of all rows of the database; `None` if they cannot all be read, which those who need one will hear of.
 fn learn_names(reader: &DbReader) -> Option<Arc<Names>> {
-    let rows: u64 = Table::ALL.iter().map(|table| reader.meta().table(*table).rows).sum();
+    let rows = reader.meta().rows();
     let names = Names::sized(usize::try_from(rows).unwrap_or(usize::MAX).saturating_add(1 << 16));
     for table in Table::ALL {
         for row in reader.range(table, Bound::Unbounded, Bound::Unbounded).ok()? {

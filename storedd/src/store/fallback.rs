@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //! * A snapshot is chosen only if it has both its marks, every byte is as it was when it was verified, it opens (through a layer that
-//!   keeps writes in memory), and it is of this store, of this schema, and of a history that was not given up.
+//!   keeps writes in memory), and it is of this store, of a schema that this program reads, and of a history that was not given up.
 //! * What a manifest says was durable was durable, also if its snapshot cannot be taken: a start that ends before that LSN has
 //!   lost something.
 //! * Looking changes nothing (I7).
@@ -175,6 +175,13 @@ impl Snapshots {
     }
 }
 
+/// The newest valid snapshot of a schema that this program reads: for who meets a database that a newer program wrote (row 53).
+pub(super) fn newest_readable(disks: &Disks, store_id: StoreId) -> Option<Snapshot> {
+    let readable = |m: &Manifest| (db::SCHEMA_OLDEST..=db::SCHEMA_VERSION).contains(&m.schema);
+    let all = Snapshots::read(disks, store_id).listed.into_iter().map(|listed| listed.snapshot);
+    all.filter(|s| s.valid && s.manifest.as_ref().is_some_and(readable)).max_by_key(Snapshot::time)
+}
+
 impl Fallback {
     fn pass_over(&mut self, snapshot: &Snapshot, e: &StoreError) {
         if let StoreError::Io { .. } = e {
@@ -209,9 +216,10 @@ fn may_be_chosen<'s>(snapshot: &'s Snapshot, survey: &Survey) -> Result<(&'s Man
     let Some(manifest) = snapshot.manifest.as_ref().filter(|_| snapshot.valid) else {
         return Err(not_this("it has not passed a verification", "a .verified that speaks of this MANIFEST"));
     };
-    if manifest.schema != db::SCHEMA_VERSION {
+    let (oldest, newest) = (db::SCHEMA_OLDEST, db::SCHEMA_VERSION);
+    if !(oldest..=newest).contains(&manifest.schema) {
         let found = format!("schema version {}", manifest.schema);
-        return Err(not_this(&found, &format!("schema version {}", db::SCHEMA_VERSION)));
+        return Err(not_this(&found, &format!("schema version {oldest} to {newest}")));
     }
     let reach = survey.reach(manifest.epoch, manifest.lsn);
     if reach.stop == Stop::OtherHistory {

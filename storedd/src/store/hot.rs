@@ -132,6 +132,10 @@ impl Rows for Hot<'_> {
         Ok(count)
     }
 
+    fn has(&self, table: Table) -> bool {
+        self.view.has(table)
+    }
+
     fn may_lie_below(&self, mailbox: &[u8]) -> bool {
         self.view.may_lie_below(mailbox)
     }

@@ -8,6 +8,7 @@ use super::marker::Marker;
 use super::marks;
 use super::recovery::{DB_FILE, FAILED_MARK};
 use super::report::Finding;
+use super::upgrade;
 use crate::db::{self, Db};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
@@ -174,6 +175,9 @@ fn look_at_database(
     let examined = Db::examine_for_open(&disks.db, DB_FILE, marker.map(|m| m.store_id), Some(told));
     match examined {
         // A start does not work around these: the file is fine, it is the disk, the program or the place that is not.
+        Err(StoreError::Foreign { file, what, found, expected }) if what == db::SCHEMA => {
+            Err(upgrade::newer(disks, marker, &file, &found, &expected))
+        }
         Err(e @ (StoreError::Io { .. } | StoreError::Foreign { .. })) => Err(e),
         examined => Ok(Some(examined)),
     }

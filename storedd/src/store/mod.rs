@@ -50,6 +50,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 mod until;
+pub mod upgrade;
 mod view;
 
 pub use checkpoint::CheckpointDone;
@@ -468,7 +469,8 @@ impl Store {
     #[must_use]
     pub fn database_rows(&self) -> Vec<(Table, u64)> {
         let base = self.base.load();
-        Table::ALL.into_iter().map(|t| (t, base.db.meta().table(t).rows)).collect()
+        let meta = base.db.meta();
+        meta.all().iter().map(|&table| (table, meta.table(table).rows)).collect()
     }
 
     /// Length of the database file in bytes.

@@ -90,6 +90,9 @@ pub fn open(
     let found = look(&disks, progress)?;
     let clock = clock.mark("look");
     let decision = decision::decide(&found.evidence(&disks), policy)?;
+    if !policy.strict {
+        found.expect_schema(&disks)?;
+    }
     let clock = clock.mark("decide");
     act(Opening { disks, env: env.clone(), options, lock, policy, verb: None, progress }, &found, &decision, clock)
 }

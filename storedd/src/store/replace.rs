@@ -49,6 +49,9 @@ pub(super) fn with_snapshot(
     let candidate = format!("{DB_FILE}.new");
     let fail = |op, e| StoreError::io(op, disks.db.display(&candidate), e);
     remove_if_there(disks, &candidate)?;
+    if chosen.examined.meta.is_older() {
+        return with_older(disks, chosen, &candidate, now, options);
+    }
     let to = disks.db.open(&candidate, Access::CreateNew).map_err(|e| fail("create", e))?;
     if let Err(e) = copy(chosen, &*to, progress).and_then(|()| to.sync_data().map_err(|e| fail("sync", e))) {
         // Best effort: half a copy only takes room, and the next start removes it first of all.
@@ -59,6 +62,27 @@ pub(super) fn with_snapshot(
     disks.db.rename(&candidate, DB_FILE).map_err(|e| fail("rename", e))?;
     disks.db.sync_dir("").map_err(|e| fail("sync the directory of", e))?;
     Ok((chosen.examined.open(&disks.db, DB_FILE, options)?, aside))
+}
+
+/// The same of a snapshot of an older schema, which becomes one of this program's: what puts it in place of a bad database is a start,
+/// and a start that cannot go on with it would be of no use. The snapshot stays what it is.
+fn with_older(
+    disks: &Disks,
+    chosen: &Chosen,
+    candidate: &str,
+    now: Micros,
+    options: db::Options,
+) -> Result<(Db, Aside)> {
+    let (from, path) = (chosen.shelf.disk(), chosen.shelf.path(&chosen.id, snapshot::DB_FILE));
+    let source = chosen.examined.open_to_read(from, &path, options.clone())?;
+    let schema = db::SCHEMA_VERSION;
+    db::convert(&source.reader()?, schema, &disks.db, candidate, options.clone(), &mut |_| true)?;
+    let examined = Db::examine_for_open(&disks.db, candidate, Some(chosen.manifest.store_id), None)?;
+    tracing::info!(event = "snapshot_upgraded", id = chosen.id, from = chosen.manifest.schema, to = schema);
+    let aside = put_aside(disks, now)?;
+    disks.db.rename(candidate, DB_FILE).map_err(|e| StoreError::io("rename", disks.db.display(candidate), e))?;
+    disks.db.sync_dir("").map_err(|e| StoreError::io("sync the directory of", disks.db.display(DB_FILE), e))?;
+    Ok((examined.open(&disks.db, DB_FILE, options)?, aside))
 }
 
 fn copy(chosen: &Chosen, to: &dyn DiskFile, progress: &OnProgress) -> Result<()> {

@@ -6,8 +6,9 @@ use super::overlay::Overlay;
 use super::sorted::Sorter;
 use crate::db::Db;
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros};
+use crate::model::ids::Derived;
 use crate::model::{Change, Table};
 use crate::partition::Partitions;
 use crate::wal::{self, Kind, ReplayStats, Survey};
@@ -54,7 +55,8 @@ impl Replay<'_> {
         let (epoch, from) = self.from;
         std::thread::scope(|scope| {
             let sorter = Sorter::new(scope, overlay.names());
-            let mut pass = Pass { of: &self, sorter, checkpoint: from, used: Used::default(), oldest: None };
+            let (used, derived) = (Used::default(), Derived::default());
+            let mut pass = Pass { of: &self, sorter, checkpoint: from, used, derived, oldest: None };
             let each = &mut |record: &wal::RecordRef<'_>| pass.record(record);
             let stats = wal::replay(self.disk, self.survey, epoch, from, self.reach, each)?;
             Ok((stats, pass.sorter.finish()?, pass.checkpoint, pass.used, pass.oldest))
@@ -72,6 +74,7 @@ struct Pass<'a, 'scope, 'env> {
     sorter: Sorter<'scope, 'env>,
     checkpoint: Lsn,
     used: Used,
+    derived: Derived,
     oldest: Option<Micros>,
 }
 
@@ -81,6 +84,7 @@ impl Pass<'_, '_, '_> {
         if record.kind == Kind::Transaction {
             self.oldest.get_or_insert(record.time);
         }
+        self.derived.begin();
         record.for_each_change(&mut |change| self.change(&change))?;
         if record.lsn.0.is_multiple_of(4096) {
             let whole = self.of.reach.0.saturating_sub(self.checkpoint.0);
@@ -106,6 +110,13 @@ impl Pass<'_, '_, '_> {
 
     fn change(&mut self, change: &Change<'_>) -> Result<()> {
         self.used.change(change);
+        match self.derived.follow(change) {
+            Ok(Some((id, row))) => self.sorter.put(Table::Ids, &id, row.as_deref())?,
+            Ok(None) => {}
+            Err(e @ StoreError::Foreign { .. }) => return Err(e),
+            // The checksums covered what the planner wrote; the check of the tables names such a row, and no start ends here.
+            Err(e) => tracing::error!(event = "mailbox_row_undecodable", error = %e),
+        }
         match change {
             Change::Put { table, key, row } => {
                 if let (Table::Users, Some(partitions)) = (table, self.of.partitions) {

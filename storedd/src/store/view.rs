@@ -138,6 +138,10 @@ impl Rows for View {
         Ok(self.base.database_may_hold(table, hash) && self.base.db.contains(table, key)?)
     }
 
+    fn has(&self, table: Table) -> bool {
+        self.base.db.has(table)
+    }
+
     fn may_lie_below(&self, mailbox: &[u8]) -> bool {
         let hash = names::below(mailbox);
         self.base.database_may_hold(Table::Mailboxes, hash) || self.overlays().any(|o| o.names().maybe(hash))

@@ -14,7 +14,7 @@
 //!
 //! # Invariants
 //! * Decoding is bounded by the payload: nothing is allocated by a length that was read, and every byte must be used.
-//! * An unknown variant or table is an error, never skipped.
+//! * An unknown variant or table is an error, never skipped; so is a table whose rows follow from others and are not logged.
 
 use super::record::NUMBER_MAX;
 use crate::error::{Result, StoreError};
@@ -75,8 +75,10 @@ fn problem(what: &'static str, found: impl ToString, expected: impl ToString) ->
 /// # Errors
 /// [`StoreError::Bug`] if a change cannot be encoded; `out` then holds a part of it.
 pub fn put_transaction(changes: &[Change<'_>], out: &mut Vec<u8>) -> Result<()> {
-    put(&(changes.len() as u64), out)?;
-    changes.iter().try_for_each(|change| match change {
+    // What follows from the rest is derived again when the record is replayed.
+    let logged = || changes.iter().filter(|change| change.table().is_logged());
+    put(&(logged().count() as u64), out)?;
+    logged().try_for_each(|change| match change {
         Change::Put { table, key, row } => put(&DiskChange::Put { table: *table as u8, key, row }, out),
         Change::Remove { table, key } => put(&DiskChange::Remove { table: *table as u8, key }, out),
     })
@@ -168,7 +170,9 @@ impl<'a> Iterator for Changes<'a> {
 }
 
 fn known(table: u8) -> Result<Table, PayloadProblem> {
-    Table::from_number(table).ok_or_else(|| problem("table number", table, "a table that this program knows"))
+    Table::from_number(table)
+        .filter(|table| table.is_logged())
+        .ok_or_else(|| problem("table number", table, "a table that this program knows"))
 }
 
 fn sound(key: &[u8]) -> Result<Cow<'_, [u8]>, PayloadProblem> {
@@ -244,6 +248,13 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_follow_from_others_are_not_logged() {
+        let id = Change::Put { table: Table::Ids, key: b"1".as_slice().into(), row: b"row".as_slice().into() };
+        assert_eq!(encoded(&[sample(), vec![id.clone()]].concat()), encoded(&sample()));
+        assert_eq!(encoded(&[id]), [0]);
+    }
+
+    #[test]
     fn changes_come_back_borrowed() {
         let payload = encoded(&sample());
         let back = decoded(&payload).unwrap();
@@ -265,6 +276,7 @@ mod tests {
         assert!(decoded(&[0, 0]).is_err());
         assert_eq!(decoded(&[0]), Ok(vec![]));
         assert_eq!(decoded(b"\x01\x00\x63\x01k\x00").unwrap_err().what, "table number");
+        assert_eq!(decoded(b"\x01\x00\x08\x01k\x00").unwrap_err().what, "table number", "one that is not logged");
         assert_eq!(decoded(b"\x01\x00\x01\x00\x00").unwrap_err().what, "key length");
         assert!(decoded(b"\x01\x02\x01\x01k").is_err(), "unknown variant");
         assert!(decoded(&[0xfd, 255, 255, 255, 255, 255, 255, 255, 255]).is_err(), "bogus count");

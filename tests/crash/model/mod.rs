@@ -119,8 +119,8 @@ impl Tables {
                 let (user, mailbox) = split(key).unwrap_or((key, b"?"));
                 self.subscriptions.insert((key_text(user), key_text(mailbox)));
             }
-            // The cross-check holds it equal to the rights in the mailboxes' rows.
-            Table::Rights => {}
+            // The cross-check holds them equal to what the mailboxes' rows say.
+            Table::Rights | Table::Ids => {}
             Table::Partitions => {
                 self.partitions.insert(text(), PartitionRow::decode(key, row)?.id);
             }

@@ -54,7 +54,7 @@ fn digests_depend_on_no_order_and_vanish_with_the_rows() {
     }
     assert_eq!(a.reader().unwrap().meta(), b.reader().unwrap().meta());
     let gone = b.apply(Lsn(51), Epoch(0), keys.iter().map(|k| (Table::Past, k.clone(), None::<Vec<u8>>))).unwrap();
-    assert_eq!(gone.meta.tables, [TableMeta::default(); 7]);
+    assert_eq!(gone.meta.tables, [TableMeta::default(); Table::ALL.len()]);
 }
 
 #[test]

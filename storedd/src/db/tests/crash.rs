@@ -87,7 +87,7 @@ fn a_crash_at_every_operation_of_create() {
                 Db::create(&disk, FILE, STORE, Epoch(2), Lsn(5)).unwrap_or_else(|e| panic!("{case}: {e}"));
             }
             let meta = Db::examine(&disk, FILE, Some(STORE), None).unwrap_or_else(|e| panic!("{case}: {e}"));
-            assert_eq!(meta, Meta::empty(STORE, Epoch(2), Lsn(5)), "{case}");
+            assert_eq!(meta, Meta::empty(SCHEMA_VERSION, STORE, Epoch(2), Lsn(5)), "{case}");
         }
         if done {
             break;

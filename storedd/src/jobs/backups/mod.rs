@@ -23,7 +23,6 @@ use crate::disk::copy::{self, From};
 use crate::env::Env;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
-use crate::model::Table;
 use crate::partition::places;
 use crate::planted::{self, Bug};
 use crate::snapshot::{Backup, BackupManifest, DB_FILE, TableSum};
@@ -445,7 +444,7 @@ pub(super) fn control_of(state: &ControlState, parts: &[Part], applied: Lsn, rea
 }
 
 fn manifest(meta: &db::Meta, time: Micros, reached: Lsn, until: Micros) -> BackupManifest {
-    let tables = Table::ALL.into_iter().map(|table| {
+    let tables = meta.all().iter().map(|&table| {
         let db::TableMeta { rows, digest } = *meta.table(table);
         TableSum { name: table.name().to_owned(), rows, digest }
     });
@@ -468,7 +467,7 @@ fn manifest(meta: &db::Meta, time: Micros, reached: Lsn, until: Micros) -> Backu
 /// What is wrong with it.
 pub(super) fn prove(backup: &Backup, manifest: &BackupManifest, control: &ControlState) -> Result<()> {
     let meta = Db::examine(backup.disk(), &backup.path(DB_FILE), Some(manifest.store_id), None)?;
-    let said = manifest.tables.iter().zip(Table::ALL);
+    let said = manifest.tables.iter().zip(meta.all().iter().copied());
     let differs = said.into_iter().any(|(said, table)| {
         let held = meta.table(table);
         (said.name.as_str(), said.rows, said.digest) != (table.name(), held.rows, held.digest)

@@ -12,7 +12,7 @@
 //! * A failure leaves the older snapshots and the store as they were.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 
 pub use verify::{Finding, Verified};
@@ -23,7 +23,6 @@ use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::jobs::registry::Context;
 use crate::lsn::Micros;
-use crate::model::Table;
 use crate::snapshot::{self, Depth, Manifest, Shelf, Snapshot, TableSum};
 use crate::store::{Marker, Phase, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +33,8 @@ use std::time::Duration;
 const FIRST_AFTER: Duration = Duration::from_secs(600);
 /// After a failure it is tried again so much later, or at the next interval if that is sooner.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// A snapshot from before an upgrade is kept so long, whatever the number of snapshots to be kept.
+const WAY_BACK_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Cache of a database that is written or looked at, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
 /// A file that nobody has written to for so long shows by its times whether somebody does.
@@ -242,7 +243,7 @@ impl Keeper {
         };
         let copied = db::copy(reader, shelf.disk(), &path, paced(settings.pace, ctx), &mut each);
         drop(view);
-        let tables = Table::ALL.into_iter().map(|table| {
+        let tables = meta.all().iter().map(|&table| {
             let db::TableMeta { rows, digest } = *meta.table(table);
             TableSum { name: table.name().to_owned(), rows, digest }
         });
@@ -324,6 +325,7 @@ impl Keeper {
         // Not verified, but with nothing known against it; and one that is bad, for whoever wants to know why.
         kept.extend(of(&|s| !s.valid && s.problems.is_empty() && !lock(&self.memory).bad.contains(&s.id), keep));
         kept.extend(of(&|s| !s.problems.is_empty() || lock(&self.memory).bad.contains(&s.id), 1));
+        kept.extend(self.way_back_kept(&all));
         for (shelf, snapshot) in all.iter().rev().filter(|(_, s)| s.valid) {
             if self.read(shelf, &snapshot.id, Depth::Bytes)?.valid {
                 kept.insert(snapshot.id.clone());
@@ -337,6 +339,17 @@ impl Keeper {
             removed.push(snapshot.id.clone());
         }
         Ok(removed)
+    }
+
+    /// The newest valid snapshot of an older schema: the way back from an upgrade, until there is a valid one of the schema in use and
+    /// some time has passed.
+    fn way_back_kept(&self, all: &[(Shelf, Snapshot)]) -> Option<String> {
+        let schema = self.store.schema();
+        let is_older = |s: &Snapshot| s.manifest.as_ref().is_some_and(|m| m.schema < schema);
+        let (_, before) = all.iter().rev().find(|(_, s)| s.valid && is_older(s))?;
+        let since = Duration::from_micros(self.env.now().0.saturating_sub(before.time().0));
+        let replaced = all.iter().any(|(_, s)| s.valid && !is_older(s));
+        (!replaced || since < WAY_BACK_KEPT).then(|| before.id.clone())
     }
 
     /// Removes one.
@@ -437,7 +450,7 @@ fn paced(pace: u64, ctx: &Context) -> db::Options {
 
 /// Rows of a database.
 fn rows(meta: &db::Meta) -> u64 {
-    Table::ALL.into_iter().map(|table| meta.table(table).rows).sum()
+    meta.rows()
 }
 
 fn none() -> StoreError {

@@ -10,7 +10,8 @@ use crate::store::{Disks, OnProgress, Options};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const SETTINGS: Settings = Settings { interval: Duration::from_secs(86_400), keep: 2, verify: true, pace: 1 << 40 };
+pub(crate) const SETTINGS: Settings =
+    Settings { interval: Duration::from_secs(86_400), keep: 2, verify: true, pace: 1 << 40 };
 
 #[derive(Debug)]
 struct SimRoots(SimDisk);
@@ -26,7 +27,7 @@ impl Roots for SimRoots {
 }
 
 /// Starts the store of this machine at a second of its life.
-fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
+pub(crate) fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
     let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(machine.disk(name)) };
     let disks = Disks {
         data: disk("data"),
@@ -53,7 +54,7 @@ fn tick(keeper: &Keeper, settings: &Settings) {
     }
 }
 
-fn change(store: &Store, name: &str) -> bool {
+pub(crate) fn change(store: &Store, name: &str) -> bool {
     let mut id = [0; 16];
     id[..name.len()].copy_from_slice(name.as_bytes());
     store.commit(Command::PartitionAdd { name: name.to_owned(), id }).is_ok()

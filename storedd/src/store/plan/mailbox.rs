@@ -4,7 +4,9 @@ use super::draft::Pair;
 use super::{Plan, Planner, refuse};
 use crate::model::name::{key_text, owner_of, subtree_end};
 use crate::model::rights::{Acl, OWNER_RIGHTS, Rights};
-use crate::model::rows::{MailboxRow, PastRow, RightsRow, Row, TombstoneRow, UserView, joined, tombstone_key};
+use crate::model::rows::{
+    IdRow, MailboxRow, PastRow, RightsRow, Row, TombstoneRow, UserView, id_key, joined, tombstone_key,
+};
 use crate::model::user::SHARED_DIRECTORY;
 use crate::model::{MailboxName, Outcome, Table, Usage};
 
@@ -176,6 +178,7 @@ impl Planner<'_> {
         self.turn_rights(key, &Acl::new(), &row.acl, owner)?;
         self.charge(key, &row, Usage::plus)?;
         self.draft.put(key.to_vec(), &row)?;
+        self.draft.put(id_key(row.id), &IdRow::of(key))?;
         self.count(owner, 1);
         Ok(row.uidvalidity)
     }
@@ -199,7 +202,9 @@ impl Planner<'_> {
         self.leave(key, row, owner.user.as_deref())?;
         let directory = row.directory(Some(&owner.directory));
         let tombstone = TombstoneRow { deleted_us: self.now.0, directory, mailbox: row.clone() };
-        self.draft.put(tombstone_key(key, row.id), &tombstone)
+        let place = tombstone_key(key, row.id);
+        self.draft.put(id_key(row.id), &IdRow::of(&place))?;
+        self.draft.put(place, &tombstone)
     }
 
     fn count(&mut self, owner: Option<&str>, by: i64) {

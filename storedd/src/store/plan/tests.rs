@@ -12,12 +12,14 @@ use super::{Counts, Ids, Limits, PlanError, Planned, Policy, plan_with};
 use crate::error::Result;
 use crate::lsn::Micros;
 use crate::model::command::RefusalKind;
+use crate::model::ids::Derived;
 use crate::model::name::MailboxName;
 use crate::model::quota::{Usage, roots_above};
 use crate::model::rights::Acl;
 use crate::model::rows::{MailboxRow, PartitionRow, QuotaRow, Row, UserRow, quota_key};
 use crate::model::table::MapRows;
 use crate::model::{Change, Command, Outcome, Refusal, Rows, Table, check};
+use crate::wal::payload;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
@@ -58,6 +60,26 @@ pub(super) struct World {
     limits: Limits,
     /// Whether every change is followed by a check of all rules.
     checked: bool,
+}
+
+/// The rows once the log record of these changes was replayed, twice as after a crash in a recovery.
+fn replayed(mut rows: MapRows, changes: &[Change<'_>]) -> MapRows {
+    let mut record = Vec::new();
+    payload::put_transaction(changes, &mut record).unwrap();
+    let mut derived = Derived::default();
+    for _ in 0..2 {
+        derived.begin();
+        for change in payload::changes(&record).unwrap() {
+            let change = change.unwrap();
+            let id = derived.follow(&change).unwrap().map(|(key, row)| match row {
+                Some(row) => Change::Put { table: Table::Ids, key: key.into(), row: row.into() },
+                None => Change::Remove { table: Table::Ids, key: key.into() },
+            });
+            rows.apply(&[change]);
+            rows.apply(id.as_slice());
+        }
+    }
+    rows
 }
 
 impl World {
@@ -111,8 +133,14 @@ impl World {
                 assert_eq!(of(&after) - of(&self.rows), by, "{command:?}: {user}");
             }
         }
+        let before = self.rows.clone();
         self.rows.apply(&changes);
         if self.checked {
+            assert_eq!(
+                replayed(before, &changes),
+                self.rows,
+                "{command:?}: a replay of its record gives the same rows"
+            );
             let once = self.rows.clone();
             self.rows.apply(&changes);
             assert_eq!(once, self.rows, "applying twice is harmless"); // I5

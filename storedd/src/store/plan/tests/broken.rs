@@ -1,7 +1,7 @@
 //! The checker finds what is planted. (That it finds nothing else is part of every other test.)
 
 use super::*;
-use crate::model::rows::{PastRow, RightsRow, SubscriptionRow, TombstoneRow, joined, tombstone_key};
+use crate::model::rows::{IdRow, PastRow, RightsRow, SubscriptionRow, TombstoneRow, id_key, joined, tombstone_key};
 
 fn store() -> World {
     let mut world = World::with_users();
@@ -146,6 +146,11 @@ fn every_broken_rule_is_found() {
             }),
             "table mailboxes, user/joe/x: row: ",
         ),
+        (findings(|w| w.put(id_key(5), &IdRow::of(&key("user/joe/y")))), "table ids, mailbox 5: key: user/joe/y"),
+        (findings(|w| remove(w, Table::Ids, id_key(5))), "table ids, mailbox 5: key: none"),
+        (findings(|w| remove(w, Table::Ids, id_key(6))), "table ids, mailbox 6: key: none"),
+        (findings(|w| w.put(id_key(77), &IdRow::of(&x()))), "table ids, mailbox 77: key: user/joe/x"),
+        (findings(|w| w.put(id_key(77), &IdRow::of(b"?"))), "table ids, mailbox 77: key: ?"),
     ];
     for (found, expected) in cases {
         assert!(found.iter().any(|f| f.starts_with(expected)), "expected {expected}\nfound {found:#?}");
