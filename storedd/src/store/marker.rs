@@ -17,7 +17,8 @@
 //! Written once, by the first start, as its *last* step: a first start that was interrupted begins again from nothing.
 //!
 //! # Invariants
-//! A newer layout is refused and nothing is touched.
+//! A newer layout, or one whose numbers are turned round, is refused and nothing is touched. A marker that is damaged says nothing, and
+//! can be made again (`identity.rs`).
 
 use crate::checksum::Crc;
 use crate::disk::{self, Disk};
@@ -45,6 +46,13 @@ fn crc(bytes: &[u8]) -> u32 {
     Crc::seeded(b"STORE").add(bytes).value()
 }
 
+/// True of a marker as a machine would leave it that writes numbers the other way round: with its sum as such a machine writes it, or
+/// with the magic itself taken for a number. Neither is damage, so the marker is not made again over it.
+fn is_turned_round(bytes: &[u8; BYTES]) -> bool {
+    let sum = u32::from_be_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]);
+    bytes[..8].iter().rev().eq(MAGIC) || (&bytes[..8] == MAGIC && bytes[8] == 0 && sum == crc(&bytes[..60]))
+}
+
 impl Marker {
     fn encode(&self) -> [u8; BYTES] {
         let mut out = [0u8; BYTES];
@@ -69,6 +77,14 @@ impl Marker {
             return Err(corrupt("length", format!("{} bytes", bytes.len()), format!("{BYTES} bytes")));
         };
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        if is_turned_round(bytes) {
+            return Err(StoreError::Foreign {
+                file: shown.to_owned(),
+                what: "byte order",
+                found: "big-endian".to_owned(),
+                expected: "little-endian".to_owned(),
+            });
+        }
         if &bytes[..8] != MAGIC {
             return Err(corrupt("magic", format!("{:02x?}", &bytes[..8]), format!("{MAGIC:02x?}")));
         }
@@ -144,5 +160,22 @@ mod tests {
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         let e = Marker::decode(&bytes, "STORE").unwrap_err();
         assert!(matches!(e, StoreError::Foreign { what: "layout version", .. }), "{e}");
+    }
+
+    // row 159
+    #[test]
+    fn numbers_of_another_byte_order_are_no_damage() {
+        let good = Marker { store_id: StoreId([7; 16]), created: Micros(0x0102_0304) }.encode();
+        let mut turned = good;
+        turned[8..12].reverse();
+        turned[28..36].reverse();
+        let sum = crc(&turned[..60]);
+        turned[60..].copy_from_slice(&sum.to_be_bytes());
+        let mut magic = good;
+        magic[..8].reverse();
+        for bytes in [turned, magic] {
+            let e = Marker::decode(&bytes, "STORE").unwrap_err();
+            assert!(matches!(e, StoreError::Foreign { what: "byte order", .. }), "{e}");
+        }
     }
 }
