@@ -68,8 +68,17 @@ pub struct Report {
 /// # Errors
 /// If rows cannot be read at all. A row that cannot be decoded is a finding.
 pub fn check(rows: &dyn Rows) -> Result<Report> {
+    check_while(rows, &mut |_| true)
+}
+
+/// As [`check`]. `each` is called now and then with the rows looked at so far; an answer of `false` ends it.
+///
+/// # Errors
+/// As [`check`], and [`StoreError::Busy`] if `each` ended it.
+pub fn check_while(rows: &dyn Rows, each: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
     let mut checker = Checker {
         rows,
+        goes_on: each,
         report: Report::default(),
         partitions: BTreeSet::new(),
         ids: Vec::new(),
@@ -93,6 +102,8 @@ pub fn check(rows: &dyn Rows) -> Result<Report> {
 
 struct Checker<'a> {
     rows: &'a dyn Rows,
+    /// Told of the rows so far; `false` ends the check.
+    goes_on: &'a mut dyn FnMut(u64) -> bool,
     report: Report,
     partitions: BTreeSet<String>,
     /// Every number given to a user, a mailbox or a deleted mailbox.
@@ -125,6 +136,10 @@ impl Checker<'_> {
         let mut ended = Ok(());
         rows.scan(table, Bound::Unbounded, &mut |key, row| {
             self.report.rows += 1;
+            if self.report.rows.is_multiple_of(1024) && !(self.goes_on)(self.report.rows) {
+                ended = Err(StoreError::Busy { why: "the check was ended".to_owned() });
+                return ControlFlow::Break(());
+            }
             match look(self, key, row) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(e @ (StoreError::Corrupt { .. } | StoreError::Foreign { .. })) => {

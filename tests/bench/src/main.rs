@@ -20,6 +20,7 @@ mod report;
 mod restart;
 mod settings;
 mod shape;
+mod snapshots;
 mod socket;
 mod sustained;
 
@@ -119,6 +120,10 @@ fn on_device(
             if let Some(storedd) = runs.get("storedd") {
                 goals::sustained(report, device, storedd, runs.get("raw"));
             }
+        }
+        if let Some(storedd) = engines.storedd.as_ref().filter(|_| settings.section("snapshots")) {
+            println!("  {device}: snapshots");
+            snapshots::run(report, device, storedd, dir, settings)?;
         }
         Arc::clone(&engines.shape)
     };

@@ -31,7 +31,7 @@ pub struct Settings {
     #[arg(long, value_delimiter = ',', value_parser = ["storedd", "raw", "sqlite", "lmdb", "fjall", "redb"])]
     pub engines: Vec<String>,
     /// Sections, all if absent.
-    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "restart"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "snapshots", "restart"])]
     pub sections: Vec<String>,
     /// What clients of the section `commits` do, all if absent.
     #[arg(long, value_delimiter = ',', value_parser = ["mix", "create", "acl", "rename"])]

@@ -108,12 +108,16 @@ fn look_inside(
     compare(shelf, id, manifest, &examined.meta, findings);
     let total = Some(super::rows(&examined.meta));
     let database = examined.open_to_read(shelf.disk(), &path, db::Options { cache_bytes: CACHE_BYTES, pace: None })?;
-    let reader = database.reader()?;
+    let (reader, beside) = (database.reader()?, database.reader()?);
     let mut each = |rows| {
         ctx.progress(rows, total, "rows", id);
         !ctx.cancelled()
     };
-    let rows = db::check(&reader, &mut each);
+    // The rows one by one, and the rules between them, which take longer: at the same time.
+    let (rows, rules) = std::thread::scope(|scope| {
+        let rules = scope.spawn(|| model::check::check_while(&beside, &mut |_| !ctx.cancelled()));
+        (db::check(&reader, &mut each), rules.join())
+    });
     if ctx.cancelled() {
         return Err(StoreError::Busy { why: "the verification was ended".to_owned() });
     }
@@ -126,7 +130,8 @@ fn look_inside(
         expected: f.expected,
     }));
     let file = shelf.disk().display(&path);
-    findings.extend(model::check::check(&reader)?.findings.into_iter().map(|f| {
+    let rules = rules.unwrap_or_else(|_| Err(StoreError::Bug("the check of the rules panicked".to_owned())))?;
+    findings.extend(rules.findings.into_iter().map(|f| {
         let (table, key) = f.place.strip_prefix("table ").and_then(|p| p.split_once(", ")).unwrap_or(("", &f.place));
         Finding {
             file: file.clone(),
