@@ -5,7 +5,7 @@ use super::overlay::Overlay;
 use super::recovery::{DB_FILE, partitions, settings};
 use super::view::Base;
 use super::{Disks, Options, Parts};
-use crate::db::Db;
+use crate::db::{Db, SCHEMA_VERSION};
 use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
@@ -26,7 +26,7 @@ pub(super) fn first_start(
     let store_id = StoreId(env.random());
     let control = Arc::new(Control::create(&*disks.data, ControlState::new(store_id))?);
     Db::create(&disks.db, DB_FILE, store_id, Epoch(0), Lsn::ZERO)?;
-    let log = wal::create(&disks.log, &control, settings(options), env.now())?;
+    let log = wal::create(&disks.log, &control, settings(options, SCHEMA_VERSION), env.now())?;
     Marker { store_id, created: env.now() }.write(&*disks.data)?;
     let db = Db::open(&disks.db, DB_FILE, options.database())?;
     let reader = Arc::new(db.reader()?);

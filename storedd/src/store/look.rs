@@ -335,6 +335,20 @@ impl Found {
         }
     }
 
+    /// Says of each log file of an older version whether it is read (row 151).
+    pub(super) fn tell_historic(&self, base: Lsn) {
+        for historic in self.survey.iter().flat_map(|survey| survey.historic(base)) {
+            let wal::Historic { file, version, is_read } = historic;
+            let what = if is_read { "reading" } else { "skipping" };
+            tracing::info!(
+                event = "historic_log",
+                file,
+                version,
+                "{what} log file {file}: historic log version {version}"
+            );
+        }
+    }
+
     /// Everything noticed.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {

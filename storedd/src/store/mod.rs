@@ -65,7 +65,7 @@ pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use marks::keep_clear;
 pub use options::{Options, Triggers};
-pub use recovery::{exit_of, open, set_failed_mark, take_lock, take_lock_in};
+pub use recovery::{exit_of, log_version, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
 pub use reset::LogReset;
 pub use retention::{Choosable, LogHold};

@@ -93,6 +93,7 @@ pub fn open(
     if !policy.strict {
         found.expect_schema(&disks)?;
     }
+    found.tell_historic(decision.candidate.base_lsn);
     let clock = clock.mark("decide");
     act(Opening { disks, env: env.clone(), options, lock, policy, verb: None, progress }, &found, &decision, clock)
 }
@@ -178,8 +179,16 @@ pub(super) fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partiti
     Ok(Arc::new(partitions))
 }
 
-pub(super) fn settings(options: &Options) -> Settings {
-    Settings { segment_bytes: options.segment_size, spares: options.spares, reserve: options.reserve }
+/// Format version of the log segments that a store of this schema makes: one of an older schema is one for an older program.
+#[must_use]
+pub fn log_version(schema: u32) -> u32 {
+    if schema < 2 { 1 } else { wal::VERSION }
+}
+
+/// How the log goes on behind a database of this schema.
+pub(super) fn settings(options: &Options, schema: u32) -> Settings {
+    let version = log_version(schema);
+    Settings { segment_bytes: options.segment_size, spares: options.spares, reserve: options.reserve, version }
 }
 
 /// Every start but the first.
@@ -239,6 +248,7 @@ fn restart(
     report.possible_loss =
         found.is_doubtful(decision) || (reach.stop == Stop::Torn && decision.verdict != Verdict::Until);
     let reader = Arc::new(db.reader()?);
+    let schema = reader.meta().schema;
     let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
     let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used)?;
     let control = Arc::new(control);
@@ -250,8 +260,8 @@ fn restart(
     }
     let log = match (hold, decision.fork) {
         (true, _) => None,
-        (false, false) => Some(wal::resume(&disks.log, &control, settings(options), survey, &reach)?),
-        (false, true) => Some(wal::fork(&disks.log, &control, settings(options), survey, &reach, env.now())?),
+        (false, false) => Some(wal::resume(&disks.log, &control, settings(options, schema), survey, &reach)?),
+        (false, true) => Some(wal::fork(&disks.log, &control, settings(options, schema), survey, &reach, env.now())?),
     };
     if let Some(log) = &log {
         report.cut_bytes = log.done.cut.as_ref().map_or(0, |c| c.bytes);

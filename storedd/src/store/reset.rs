@@ -50,7 +50,7 @@ impl Store {
         let survey = wal::survey(&**disk, self.store_id, proof, Depth::From(applied))?;
         let reach = survey.reach(state.epoch, applied);
         assert_eq!(reach.lsn, applied, "I1: the database holds everything after a close");
-        let settings = recovery::settings(&self.options);
+        let settings = recovery::settings(&self.options, self.schema());
         let log = wal::afresh(disk, &self.control, settings, &survey, &reach, self.env.now())?;
         let fork = log.done.fork.ok_or_else(|| StoreError::Bug("a log without its fork".to_owned()))?;
         // The fork record is synced, and nothing follows it: the database may say that it holds it.

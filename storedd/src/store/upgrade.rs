@@ -7,8 +7,9 @@
 //! one rename. For an older program the log begins anew before that, so that it meets no record which it does not know, and a
 //! mark is left that says how the store stood then ([`Standing`]).
 //!
-//! The format of the log is the same for both schemas: rows that a schema has and another has not follow from the others, and stand
-//! in no record.
+//! Records are the same for both schemas: rows that a schema has and another has not follow from the others, and stand in no record.
+//! Segments are not: a store of schema 2 appends to none of version 1, so that an older program refuses such a log by its name; one of
+//! schema 1, whoever opens it, writes none of version 2.
 //!
 //! # Invariants
 //! * Until the rename the database is byte for byte what it was; a crash anywhere leaves the old one or the new one under its name.
@@ -274,7 +275,7 @@ fn begin_log_anew(store: &Store, meta: &Meta) -> Result<u64> {
     if reach.lsn != meta.applied_lsn || !reach.whole() {
         return Err(StoreError::Bug(format!("the log of a closed store leads on to LSN {}", reach.lsn)));
     }
-    let sizes = settings(&Options { spares: 0, ..store.options.clone() });
+    let sizes = settings(&Options { spares: 0, ..store.options.clone() }, meta.schema);
     let mut log = wal::afresh(&store.disks.log, &store.control, sizes, &survey, &reach, store.env.now())?;
     let durable = log.writer.sync()?.lsn();
     store.control.update(|state| {

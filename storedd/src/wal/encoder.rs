@@ -13,6 +13,8 @@ pub struct Identity {
     pub store_id: StoreId,
     /// The epoch.
     pub epoch: Epoch,
+    /// Format version of the segments that are made.
+    pub version: u32,
 }
 
 /// Bytes for one segment, without a gap. The first piece of a segment begins at offset 0, with the header page.
@@ -157,6 +159,7 @@ impl Encoder {
     /// Begins the next segment: gives its first piece, with the header page only.
     fn roll(&mut self, now: Micros) -> Piece {
         let header = Header {
+            version: self.identity.version,
             store_id: self.identity.store_id,
             epoch: self.identity.epoch,
             number: self.next_segment,

@@ -30,6 +30,7 @@ impl Before {
     /// What to read a segment by whose header and first record are gone: its records still carry their own proof.
     fn guess(&self, store: StoreId, evidence: &SegmentEvidence) -> Header {
         Header {
+            version: super::segment::VERSION,
             store_id: store,
             epoch: self.epoch,
             number: evidence.number,
@@ -62,7 +63,7 @@ pub(super) fn judge(
             evidence.end = End::Damaged;
             return Ok(());
         }
-        (Err(HeaderProblem::Newer { .. } | HeaderProblem::Foreign { .. }), _) => return Ok(()),
+        (Err(HeaderProblem::Unknown { .. } | HeaderProblem::Foreign { .. }), _) => return Ok(()),
     };
     let target = match after {
         After::Segment { lsn, checksum, .. } => Some((*lsn, *checksum)),

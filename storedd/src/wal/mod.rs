@@ -15,7 +15,7 @@
 //! | at | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `STORELOG` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2; 1 is read, and not appended to but by a store of schema 1 |
 //! | 12 | 4 | checksum of the last record before this segment; 0 if there is none or if it is not known |
 //! | 16 | 16 | store id |
 //! | 32 | 8 | epoch |
@@ -96,13 +96,14 @@ pub use control::{CONTROL_FILE, Control, ControlState, Loaded};
 pub use encoder::{Encoder, Identity, Piece, payload_bytes_max};
 pub use owner::{Owner, owners};
 pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
-pub use reach::{Part, Reach, Stop, accept};
+pub use reach::{Historic, Part, Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
 pub use replay::{RecordRef, ReplayStats, reach_until, records, replay, salvage};
 pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, afresh, create, fork, resume};
 pub use scan::{Run, UnknownKind};
 pub use segment::{
-    Header, HeaderProblem, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, file_name, file_number,
+    Header, HeaderProblem, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, VERSION, VERSION_OLDEST,
+    file_name, file_number,
 };
 pub use segments::{SegmentInfo, Segments};
 pub use spares::Spares;

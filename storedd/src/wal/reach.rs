@@ -85,6 +85,17 @@ pub struct Part {
     pub end: Option<u64>,
 }
 
+/// A segment of an older format version than is written now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Historic<'s> {
+    /// Its file.
+    pub file: &'s str,
+    /// Its version.
+    pub version: u32,
+    /// It holds records that a replay needs.
+    pub is_read: bool,
+}
+
 /// A run and the index of its segment.
 pub(super) type Place<'s> = (usize, &'s Run);
 
@@ -101,8 +112,9 @@ impl Survey {
         self.segments.iter().find_map(|s| {
             let file = s.file.clone();
             let (what, found, expected) = match (&s.header, &s.end) {
-                (Err(HeaderProblem::Newer { found, expected }), _) => {
-                    ("format version", found.to_string(), expected.to_string())
+                (Err(HeaderProblem::Unknown { found }), _) => {
+                    let expected = format!("{} to {}", segment::VERSION_OLDEST, segment::VERSION);
+                    ("format version", found.to_string(), expected)
                 }
                 (Err(HeaderProblem::Foreign { found, expected }), _) => {
                     ("store id", found.to_string(), expected.to_string())
@@ -121,6 +133,19 @@ impl Survey {
         let missing = (!missing.is_empty()).then_some(StoreError::Missing { files: missing });
         let damages = self.segments.iter().flat_map(|s| s.damages.iter().map(|d| d.error(&s.file)));
         missing.into_iter().chain(self.refusal()).chain(damages).collect()
+    }
+
+    /// Segments of an older format version than is written now; a replay goes on from `lsn`.
+    #[must_use]
+    pub fn historic(&self, lsn: Lsn) -> Vec<Historic<'_>> {
+        let older = self.segments.iter().filter(|s| s.live()).filter_map(|s| {
+            let version = s.known()?.version;
+            (version < segment::VERSION).then(|| {
+                let is_read = s.runs.last().is_some_and(|run| run.last_lsn > lsn);
+                Historic { file: &s.file, version, is_read }
+            })
+        });
+        older.collect()
     }
 
     /// Highest LSN that any evidence names: a fork begins above it.

@@ -50,6 +50,8 @@ pub struct Settings {
     pub spares: usize,
     /// Bytes that stay free on the log's disk when a spare is made ahead; at most a 20th of the disk.
     pub reserve: u64,
+    /// Format version of new segments; records are appended to no segment of another one.
+    pub version: u32,
 }
 
 /// A log that can be appended to.
@@ -108,7 +110,7 @@ pub fn create(disk: &Arc<dyn Disk>, control: &Arc<Control>, settings: Settings, 
         };
     }
     let parts = parts(disk, control, settings)?;
-    let identity = Identity { store_id: state.store_id, epoch: state.epoch };
+    let identity = Identity { store_id: state.store_id, epoch: state.epoch, version: settings.version };
     let start = Position { segment: 0, offset: 0, lsn: Lsn::ZERO, checksum: 0, time: Micros::default() };
     let mut encoder = Encoder::roll_first(identity, start, 1, settings.segment_bytes);
     let mut writer = Writer::new(&parts, &encoder, None);
@@ -145,12 +147,14 @@ pub fn resume(
         return Err(cannot(reach));
     }
     let parts = parts(disk, control, settings)?;
-    let identity = Identity { store_id: survey.store_id, epoch: reach.epoch };
+    let identity = Identity { store_id: survey.store_id, epoch: reach.epoch, version: settings.version };
     let checksum = reach.checksum.unwrap_or_default();
     let at = Position { segment, offset, lsn: reach.lsn, checksum, time: reach.time };
     let mut done = Resumed::default();
     let file = settle(disk.as_ref(), survey, last, reach)?;
     let file = clear(disk.as_ref(), last, file, &mut done)?;
+    // A log of another version is left alone from here on: a new segment names it as the one before.
+    let file = file.filter(|_| last.known().is_some_and(|header| header.version == settings.version));
     let encoder = match (&file, last.known()) {
         (Some(_), Some(header)) => Encoder::append(identity, at, header.segment_bytes, settings.segment_bytes),
         _ => Encoder::roll_first(identity, at, segment + 1, settings.segment_bytes),
@@ -232,7 +236,7 @@ fn begin_epoch(
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
     let checksum = reach.checksum.filter(|_| reach.place.is_some() && previous > 0).unwrap_or_default();
     let at = Position { segment: previous, offset: 0, lsn: reach.lsn, checksum, time: reach.time };
-    let identity = Identity { store_id: survey.store_id, epoch: Epoch(epoch.0 + 1) };
+    let identity = Identity { store_id: survey.store_id, epoch: Epoch(epoch.0 + 1), version: settings.version };
     let mut encoder = Encoder::roll_first(identity, at, highest + 1, settings.segment_bytes);
     let piece = encoder.fork(&fork, now)?;
     if planted::on(Bug::SetAsideBeforeFork) {

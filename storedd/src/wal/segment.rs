@@ -13,7 +13,11 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) const PAGE: usize = SEGMENT_HEADER_BYTES as usize;
 const MAGIC: &[u8; 8] = b"STORELOG";
-const VERSION: u32 = 1;
+/// The format version written. 1 has the same fields; what differs is who may append: a program that knows version 1 alone
+/// knows nothing of tables whose rows are not logged, so it must not go on with such a log.
+pub const VERSION: u32 = 2;
+/// The oldest format version that is read.
+pub const VERSION_OLDEST: u32 = 1;
 const CRC_AT: usize = PAGE - 4;
 
 /// Name of the segment with this number: at least ten digits, so that names sort as numbers do.
@@ -32,6 +36,8 @@ pub fn file_number(name: &str) -> Option<u64> {
 /// What a segment says of itself on its first page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
+    /// Format version of the segment.
+    pub version: u32,
     /// Whose log.
     pub store_id: StoreId,
     /// Epoch of every record in it.
@@ -66,13 +72,11 @@ pub enum HeaderProblem {
         /// What should have been there.
         expected: String,
     },
-    /// A whole and right page, of a newer program.
-    #[error("format version {found}; this program understands {expected}")]
-    Newer {
+    /// A whole and right page, of a newer program, or of one too old.
+    #[error("format version {found}; this program understands {VERSION_OLDEST} to {VERSION}")]
+    Unknown {
         /// Version found.
         found: u32,
-        /// Newest version understood.
-        expected: u32,
     },
     /// A whole and right page, of another store.
     #[error("store {found}; this store is {expected}")]
@@ -93,7 +97,7 @@ impl Header {
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.previous_checksum.to_le_bytes());
         out.extend_from_slice(&self.store_id.0);
         for n in [
@@ -131,8 +135,8 @@ impl Header {
             return Err(damaged("header checksum", format_args!("{found:08x}"), format_args!("{expected:08x}")));
         }
         let version = u32_at(page, 8);
-        if version != VERSION {
-            return Err(HeaderProblem::Newer { found: version, expected: VERSION });
+        if !(VERSION_OLDEST..=VERSION).contains(&version) {
+            return Err(HeaderProblem::Unknown { found: version });
         }
         let mut store_id = StoreId([0; 16]);
         store_id.0.copy_from_slice(&page[16..32]);
@@ -140,6 +144,7 @@ impl Header {
             return Err(HeaderProblem::Foreign { found: store_id, expected: store });
         }
         let header = Header {
+            version,
             store_id,
             epoch: Epoch(u64_at(page, 32)),
             number: u64_at(page, 40),
@@ -190,6 +195,7 @@ mod tests {
 
     fn sample() -> Header {
         Header {
+            version: VERSION,
             store_id: StoreId([7; 16]),
             epoch: Epoch(1),
             number: 42,
@@ -210,18 +216,22 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let page = page(&sample());
-        assert_eq!(hex(&page[..88]), GOLDEN_FIELDS);
-        assert!(page[88..CRC_AT].iter().all(|b| *b == 0));
-        assert_eq!(hex(&page[CRC_AT..]), GOLDEN_CRC);
+        for (version, crc) in [(1, GOLDEN_CRC_1), (2, GOLDEN_CRC_2)] {
+            let page = page(&Header { version, ..sample() });
+            assert_eq!(hex(&page[..8]) + &hex(&page[12..88]), GOLDEN_FIELDS);
+            assert_eq!(hex(&page[8..12]), format!("0{version}000000"));
+            assert!(page[88..CRC_AT].iter().all(|b| *b == 0));
+            assert_eq!(hex(&page[CRC_AT..]), crc);
+        }
     }
 
     // Computed by another implementation (zlib) from the page of the format.
     const GOLDEN_FIELDS: &str = concat!(
-        "53544f52454c4f4701000000ddccbbaa0707070707070707070707070707070701000000000000002a00000000000000",
+        "53544f52454c4f47ddccbbaa0707070707070707070707070707070701000000000000002a00000000000000",
         "2900000000000000e803000000000000e70300000000000000000004000000000000010203040500",
     );
-    const GOLDEN_CRC: &str = "1db5c6fb";
+    const GOLDEN_CRC_1: &str = "1db5c6fb";
+    const GOLDEN_CRC_2: &str = "8ee59aaf";
 
     #[test]
     fn a_page_comes_back_and_any_changed_byte_is_noticed() {
@@ -242,10 +252,10 @@ mod tests {
         assert!(matches!(Header::parse(&good, StoreId([8; 16]), 42), Err(HeaderProblem::Foreign { .. })));
         assert!(matches!(Header::parse(&good, store, 43), Err(HeaderProblem::Damaged { what: "segment number", .. })));
         let mut newer = good.clone();
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = page_crc(&newer[..CRC_AT]).to_le_bytes();
         newer[CRC_AT..].copy_from_slice(&crc);
-        assert_eq!(Header::parse(&newer, store, 42), Err(HeaderProblem::Newer { found: 2, expected: 1 }));
+        assert_eq!(Header::parse(&newer, store, 42), Err(HeaderProblem::Unknown { found: 3 }));
         assert!(Header::parse(&[], store, 42).is_err());
     }
 

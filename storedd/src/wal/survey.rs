@@ -342,6 +342,7 @@ fn assume(window: &mut Window, store: StoreId, epoch: Epoch, evidence: &SegmentE
     };
     let before = if first.lsn <= Lsn(1) { 0 } else { evidence.number - 1 };
     let header = Header {
+        version: segment::VERSION,
         store_id: store,
         epoch,
         number: evidence.number,

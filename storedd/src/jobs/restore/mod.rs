@@ -47,7 +47,7 @@ use crate::lsn::{Lsn, Micros, StoreId};
 use crate::model;
 use crate::partition::places;
 use crate::snapshot::{Backup, BackupManifest, DB_FILE};
-use crate::store::{Marker, keep_clear, rfc3339};
+use crate::store::{self, Marker, keep_clear, rfc3339};
 use crate::wal::{self, Control, ControlState, Depth, Part, Proof, Settings};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -260,7 +260,8 @@ impl Plan {
         let survey = wal::survey(&**log, store_id, proof, Depth::From(lsn))?;
         let reach = wal::reach_until(&**log, &survey, epoch, lsn, reached)?;
         let control = Arc::new(Control::create(&**data, state)?);
-        let settings = Settings { segment_bytes, spares: 0, reserve: 0 };
+        let version = store::log_version(self.manifest.schema);
+        let settings = Settings { segment_bytes, spares: 0, reserve: 0, version };
         let begun = wal::fork(log, &control, settings, &survey, &reach, env.now())?;
         let first = begun.done.fork.map_or(Lsn::ZERO, |fork| fork.first);
         drop(begun);

@@ -357,7 +357,7 @@ fn create_refuses_a_log_with_records_and_takes_an_empty_one() {
     again.commit(&["a"], 1).unwrap();
     drop(again);
     assert!(matches!(rig.create(), Err(StoreError::Refused { .. })));
-    let tiny = Settings { segment_bytes: 1000, spares: 0, reserve: 0 };
+    let tiny = Settings { segment_bytes: 1000, spares: 0, reserve: 0, version: VERSION };
     assert!(matches!(Rig::on(SimDisk::new(), tiny).create(), Err(StoreError::Refused { .. })));
 }
 

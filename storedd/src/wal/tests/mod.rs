@@ -12,7 +12,7 @@ use crate::model::{Change, Table};
 use std::sync::Arc;
 
 const STORE: StoreId = StoreId([7; 16]);
-const SMALL: Settings = Settings { segment_bytes: SEGMENT_BYTES_MIN, spares: 1, reserve: 0 };
+const SMALL: Settings = Settings { segment_bytes: SEGMENT_BYTES_MIN, spares: 1, reserve: 0, version: VERSION };
 const EPOCH: Epoch = Epoch(0);
 
 /// A log disk and a data disk of one machine.
