@@ -58,4 +58,6 @@ mod terminal;
 #[cfg(test)]
 mod upgrade;
 #[cfg(test)]
+mod versions;
+#[cfg(test)]
 mod words;

@@ -6,7 +6,6 @@ mod fixture;
 use crate::harness::{Run, TestStore};
 use fixture::{Fixture, KILLED, STOPPED};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ fn database(store: &TestStore) -> Vec<u8> {
 }
 
 /// Starts the daemon, which must end by itself with this status; what it said.
-fn does_not_start(store: &TestStore, status: i32) -> String {
+pub fn does_not_start(store: &TestStore, status: i32) -> String {
     let mut daemon = store.spawn(&[]);
     assert_eq!(daemon.wait(), status, "{}", daemon.log());
     daemon.log()
@@ -244,62 +243,6 @@ fn a_snapshot_from_before_the_upgrade_still_loses_nothing() {
     assert_eq!(listed(&store), shown);
     assert_eq!(daemon.stop(), 0);
     store.storedd(&["test"]).expect(0);
-}
-
-/// Writes another version number over that of a file whose checksum covers `covered` bytes and stands behind them.
-fn set_version(path: &Path, at: usize, version: u32, seed: &[u8], covered: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at..at + 4].copy_from_slice(&version.to_le_bytes());
-    let crc = storedd::checksum::Crc::seeded(seed).add(&bytes[..covered]).value();
-    bytes[covered..covered + 4].copy_from_slice(&crc.to_le_bytes());
-    std::fs::write(path, bytes).unwrap();
-}
-
-// row 150, row 53: each file that a start reads names its version, and one that is not known is refused by the file's name; nothing is
-// opened or overwritten.
-#[test]
-fn a_newer_format_is_refused_by_name() {
-    let cases: [(&str, &[u8], usize, &str); 3] = [
-        ("STORE", b"STORE", 60, "layout version is 9"),
-        ("CONTROL", b"control slot", 4092, "format version is 9"),
-        ("mboxlist/log.0000000001", b"log segment header", 4092, "format version is 9"),
-    ];
-    for (file, seed, covered, said) in cases {
-        let store = TestStore::new();
-        assert_eq!(store.start().stop(), 0);
-        set_version(&store.data.join(file), 8, 9, seed, covered);
-        let before = store.tree();
-        let log = does_not_start(&store, 65);
-        let name = file.rsplit('/').next().unwrap();
-        assert!(log.contains(name) && log.contains(said), "{file}: {log}");
-        for verb in [&["upgrade"][..], &["prepare-upgrade"], &["recover"], &["downgrade", "enable", "--yes"]] {
-            let refused = store.storedd(verb).expect(65);
-            assert!(refused.err.contains(name), "{file}: {refused:?}");
-        }
-        assert!(store.tree() == before, "{file}");
-    }
-}
-
-// row 159: every number is little-endian whatever the machine; a file whose beginning is turned round is refused by name. The marker is
-// of another machine then, and is not made again as one that is damaged would be. (One page of a log file is damage like any other: no
-// obstacle where nothing of it is needed.)
-#[test]
-fn a_file_of_another_byte_order_is_refused_by_name() {
-    for (file, status) in [("STORE", 65), ("CONTROL", 2), ("mboxlist/mboxlist.redb", 2)] {
-        let store = TestStore::new();
-        assert_eq!(store.start().stop(), 0);
-        let path = store.data.join(file);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let slots = if file == "CONTROL" { vec![0, 4096] } else { vec![0] };
-        slots.iter().for_each(|at| bytes[*at..at + 8].reverse());
-        std::fs::write(&path, bytes).unwrap();
-        let before = store.tree();
-        let refused = store.storedd(&["recover"]).expect(status);
-        assert!(refused.err.contains(file.rsplit('/').next().unwrap()), "{file}: {refused:?}");
-        assert!(file != "STORE" || refused.err.contains("byte order is big-endian"), "{refused:?}");
-        let unmarked: Vec<_> = store.tree().into_iter().filter(|(name, _)| name != "failed-recovery").collect();
-        assert!(unmarked == before, "{file}");
-    }
 }
 
 // row 153: with `upgrade = "automatic"` the daemon does it by itself; a store that was made ready for the version before is left alone.

@@ -56,7 +56,7 @@ pub use check::{Finding, Report, check};
 pub use copy::{convert, copy};
 pub use guard::catching;
 pub use read::{DbRange, DbReader, DbRow};
-pub use schema::{Meta, SCHEMA, SCHEMA_OLDEST, SCHEMA_VERSION, TableMeta, digest as row_digest};
+pub use schema::{Meta, SCHEMA, SCHEMA_OLDEST, SCHEMA_VERSION, TableMeta, digest as row_digest, reads};
 
 use crate::disk::{Access, Disk, DiskFile, Kind, parent};
 use crate::error::{Result, StoreError, exit};

@@ -34,6 +34,12 @@ pub const SCHEMA: &str = "schema version";
 /// The oldest version that can be read.
 pub const SCHEMA_OLDEST: u32 = 1;
 
+/// True of a schema that this program reads.
+#[must_use]
+pub fn reads(schema: u32) -> bool {
+    (SCHEMA_OLDEST..=SCHEMA_VERSION).contains(&schema)
+}
+
 /// Every table is this.
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -168,7 +174,7 @@ impl Meta {
         let short =
             || super::corrupt(file, "record of the tables", format!("{} bytes", bytes.len()), "a record of its schema");
         let schema = u32::from_le_bytes(take(&mut rest).ok_or_else(short)?);
-        if !(SCHEMA_OLDEST..=SCHEMA_VERSION).contains(&schema) {
+        if !reads(schema) {
             return Err(StoreError::Foreign {
                 file: file.to_owned(),
                 what: SCHEMA,

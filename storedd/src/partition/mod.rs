@@ -387,7 +387,9 @@ impl Partitions {
         let found = match Identity::read(&*root) {
             Ok(Some(found)) => found,
             Ok(None) => return Err(missing(format!("{} is not there", root.display(identity::FILE)))),
-            Err(e @ StoreError::Foreign { .. }) => return Err(State::Foreign { why: e.to_string() }),
+            Err(e @ StoreError::Foreign { .. }) => {
+                return Err(State::Foreign { why: format!("{e}; use the program that wrote it") });
+            }
             Err(e) => return Err(missing(e.to_string())),
         };
         if found.store_id != self.store_id {

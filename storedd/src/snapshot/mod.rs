@@ -112,6 +112,12 @@ impl Snapshot {
     pub fn time(&self) -> Micros {
         self.manifest.as_ref().map_or(Micros(0), |m| m.time)
     }
+
+    /// True if a text of it is of a version that this program does not know: nobody can say here whether it is good.
+    #[must_use]
+    pub fn is_of_another_version(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem, StoreError::Foreign { .. }))
+    }
 }
 
 /// A directory of snapshots.

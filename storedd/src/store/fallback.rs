@@ -33,6 +33,8 @@ struct Listed {
 
 /// What a finding of a snapshot that is not taken says.
 pub(super) const PASSED_OVER: &str = "snapshot passed over";
+/// The same of one that another version of the program wrote: nothing is wrong with it.
+pub(super) const OF_ANOTHER_VERSION: &str = "snapshot passed over, of another version";
 
 /// Which snapshots are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,12 +145,6 @@ impl Snapshots {
         valid.filter_map(|l| l.snapshot.manifest.as_ref()).filter(|m| m.time <= time).map(|m| m.lsn).max()
     }
 
-    /// Name of the newest one of this program's schema that may be chosen by its texts.
-    pub(super) fn newest_of_this_schema(&self) -> Option<&str> {
-        let ours = |s: &&Snapshot| s.valid && s.manifest.as_ref().is_some_and(|m| m.schema == db::SCHEMA_VERSION);
-        self.listed.iter().map(|l| &l.snapshot).filter(ours).max_by_key(|s| s.time()).map(|s| s.id.as_str())
-    }
-
     /// The best one of those that are `wanted`: which leads furthest, and of these the newest.
     pub(super) fn choose(self, survey: &Survey, wanted: &dyn Fn(&Manifest) -> bool, progress: &OnProgress) -> Fallback {
         let Snapshots { listed, unreadable, findings } = self;
@@ -177,7 +173,7 @@ impl Snapshots {
 
 /// The newest valid snapshot of a schema that this program reads: for who meets a database that a newer program wrote (row 53).
 pub(super) fn newest_readable(disks: &Disks, store_id: StoreId) -> Option<Snapshot> {
-    let readable = |m: &Manifest| (db::SCHEMA_OLDEST..=db::SCHEMA_VERSION).contains(&m.schema);
+    let readable = |m: &Manifest| db::reads(m.schema);
     let all = Snapshots::read(disks, store_id).listed.into_iter().map(|listed| listed.snapshot);
     all.filter(|s| s.valid && s.manifest.as_ref().is_some_and(readable)).max_by_key(Snapshot::time)
 }
@@ -188,6 +184,12 @@ impl Fallback {
             self.unreadable.push(e.to_string());
         }
         let finding = match e {
+            StoreError::Foreign { file, what, found, expected } => Finding {
+                r#where: file.clone(),
+                what: OF_ANOTHER_VERSION.to_owned(),
+                expected: expected.clone(),
+                found: format!("{what} {found}"),
+            },
             StoreError::Refused { message, hint, .. } => passed_over(&snapshot.path, message.clone(), hint.clone()),
             e => passed_over(&snapshot.path, e.to_string(), "a snapshot that is whole".to_owned()),
         };
@@ -216,10 +218,13 @@ fn may_be_chosen<'s>(snapshot: &'s Snapshot, survey: &Survey) -> Result<(&'s Man
     let Some(manifest) = snapshot.manifest.as_ref().filter(|_| snapshot.valid) else {
         return Err(not_this("it has not passed a verification", "a .verified that speaks of this MANIFEST"));
     };
-    let (oldest, newest) = (db::SCHEMA_OLDEST, db::SCHEMA_VERSION);
-    if !(oldest..=newest).contains(&manifest.schema) {
-        let found = format!("schema version {}", manifest.schema);
-        return Err(not_this(&found, &format!("schema version {oldest} to {newest}")));
+    if !db::reads(manifest.schema) {
+        return Err(StoreError::Foreign {
+            file: snapshot.path.clone(),
+            what: db::SCHEMA,
+            found: manifest.schema.to_string(),
+            expected: format!("{} to {}", db::SCHEMA_OLDEST, db::SCHEMA_VERSION),
+        });
     }
     let reach = survey.reach(manifest.epoch, manifest.lsn);
     if reach.stop == Stop::OtherHistory {

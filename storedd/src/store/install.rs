@@ -11,7 +11,7 @@
 
 use super::Disks;
 use super::decision::{Candidate, Decision, Origin, Verdict};
-use super::fallback::Wanted;
+use super::fallback::{OF_ANOTHER_VERSION, PASSED_OVER, Wanted};
 use super::look::{Found, OnProgress, look_for};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Lsn;
@@ -83,11 +83,18 @@ pub(super) fn decide(
 fn none(wanted: &Wanted, found: &Found) -> StoreError {
     let about = |place: &str| match wanted {
         Wanted::Any | Wanted::Before(_) => true,
-        Wanted::Id(id) => place.trim_end_matches('/').ends_with(id.as_str()),
+        Wanted::Id(id) => place.split('/').any(|part| part == id),
     };
-    let why = found.findings.iter().find(|f| f.what == super::fallback::PASSED_OVER && about(&f.r#where));
+    let why = |what: &str| found.findings.iter().find(|f| f.what == what && about(&f.r#where));
+    if let Some(f) = why(OF_ANOTHER_VERSION) {
+        return StoreError::Refused {
+            message: format!("{}: found {}, this program expects {}", f.r#where, f.found, f.expected),
+            hint: "use the program that wrote it, or another snapshot: storectl snapshot list".to_owned(),
+            exit: exit::BAD_INPUT,
+        };
+    }
     let hint = "storectl snapshot list".to_owned();
-    match why {
+    match why(PASSED_OVER) {
         Some(f) => StoreError::Refused {
             message: format!("{} is not to be put in place: found {}, expected {}", f.r#where, f.found, f.expected),
             hint,

@@ -10,7 +10,7 @@ use super::recovery::{DB_FILE, FAILED_MARK};
 use super::report::Finding;
 use super::upgrade;
 use crate::db::{self, Db};
-use crate::error::{Result, StoreError, exit};
+use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::wal::{self, Control, ControlState, Depth, Reach, Stop, Survey};
 use std::collections::BTreeSet;
@@ -107,9 +107,7 @@ fn look_as(disks: &Disks, identity: Identity, wanted: Option<&Wanted>, progress:
     progress(Progress::of("database", 0.0));
     let live = match wanted {
         Some(_) => None,
-        None => {
-            look_at_database(disks, marker.as_ref(), progress).map_err(|e| name_way_back(disks, marker.as_ref(), e))?
-        }
+        None => look_at_database(disks, marker.as_ref(), progress)?,
     };
     match (&live, &marker) {
         (Some(Err(e)), _) => findings.push(Finding::of(e)),
@@ -142,18 +140,6 @@ fn look_as(disks: &Disks, identity: Identity, wanted: Option<&Wanted>, progress:
         found.look_at_log(disks, marker.store_id, wanted.unwrap_or(&Wanted::Any), progress)?;
     }
     Ok(found)
-}
-
-/// A database of a newer program is neither opened nor replaced; where there is a snapshot of this one, that is a way back (row 53).
-fn name_way_back(disks: &Disks, marker: Option<&Marker>, e: StoreError) -> StoreError {
-    let (StoreError::Foreign { what: "schema version", .. }, Some(marker)) = (&e, marker) else { return e };
-    let snapshots = Snapshots::read(disks, marker.store_id);
-    let Some(id) = snapshots.newest_of_this_schema() else { return e };
-    StoreError::Refused {
-        message: format!("{e}; snapshot {id} is from before"),
-        hint: format!("use the program that wrote it, or go back: storedd snapshot install {id} --dry-run"),
-        exit: exit::BAD_INPUT,
-    }
 }
 
 fn look_at_database(

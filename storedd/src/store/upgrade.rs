@@ -115,7 +115,7 @@ pub(super) fn newer(disks: &Disks, marker: Option<&Marker>, file: &str, found: &
     let (way, hint) = match snapshot {
         Some(snapshot) => (
             format!(
-                "the newest snapshot that this program reads is {} of {}; changes since then stay behind",
+                "the newest snapshot that this program reads is {} of {}; the log behind it is replayed",
                 snapshot.id,
                 super::rfc3339(snapshot.time())
             ),

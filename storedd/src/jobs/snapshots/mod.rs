@@ -9,6 +9,7 @@
 //! # Invariants
 //! * What cannot be read, or does not pass its verification, never pushes out what did: the newest snapshot whose every byte is as
 //!   it was when it passed is never removed by rotation.
+//! * What another version of the program wrote is not judged here: it keeps its mark, and only a person removes it.
 //! * A failure leaves the older snapshots and the store as they were.
 
 #[cfg(test)]
@@ -295,8 +296,10 @@ impl Keeper {
             lock(&self.memory).bad.remove(id);
             tracing::info!(event = "snapshot_verified", id, rows = verified.rows, zero_loss = verified.zero_loss);
         } else {
-            shelf.unmark(id)?;
             lock(&self.memory).bad.insert(id.to_owned());
+            if !is_strange(&shelf.read(id, Depth::Texts)?) {
+                shelf.unmark(id)?;
+            }
             for Finding { file, table, key, what, found, expected } in verified.findings.iter().take(20) {
                 tracing::error!(event = "snapshot_bad", id, file, table, key, found, expected, "{what}");
             }
@@ -318,6 +321,8 @@ impl Keeper {
     fn prune_now(&self, keep: usize) -> Result<Vec<String>> {
         let all = self.look(Depth::Texts)?;
         let mut kept = BTreeSet::new();
+        // The program that wrote it knows whether it is of use.
+        let all: Vec<_> = all.into_iter().filter(|(_, s)| !is_strange(s)).collect();
         let of = |wanted: &dyn Fn(&Snapshot) -> bool, most: usize| -> Vec<String> {
             all.iter().rev().filter(|(_, s)| wanted(s)).take(most).map(|(_, s)| s.id.clone()).collect()
         };
@@ -371,7 +376,7 @@ impl Keeper {
         let newest = |wanted: &dyn Fn(&Snapshot) -> bool| {
             listed.iter().rev().find(|(_, s)| s.manifest.is_some() && wanted(s)).map(|(_, s)| s.time())
         };
-        let ages = Ages { newest: newest(&|_| true), valid: newest(&|s| s.valid) };
+        let ages = Ages { newest: newest(&|_| true), valid: newest(&|s| s.valid && !is_strange(s)) };
         let mut memory = lock(&self.memory);
         memory.bad.retain(|id| listed.iter().any(|(_, s)| s.id == *id));
         memory.read.retain(|path, _| listed.iter().any(|(_, s)| path.trim_end_matches('/') == s.path));
@@ -446,6 +451,11 @@ fn paced(pace: u64, ctx: &Context) -> db::Options {
     let ctx = ctx.clone();
     let sleep = move |bytes: u64| !ctx.sleep(Duration::from_secs_f64(bytes as f64 / pace.max(1) as f64));
     db::Options { cache_bytes: CACHE_BYTES, pace: Some(Arc::new(sleep)) }
+}
+
+/// True of a snapshot that another version of the program wrote, and this one does not read.
+fn is_strange(snapshot: &Snapshot) -> bool {
+    snapshot.is_of_another_version() || snapshot.manifest.as_ref().is_some_and(|m| !db::reads(m.schema))
 }
 
 /// Rows of a database.
