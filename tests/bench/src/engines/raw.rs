@@ -249,7 +249,7 @@ impl Raw {
         let disk: Arc<dyn Disk> = Arc::new(DelayDisk::new(Arc::new(RealDisk::new(dir)?)));
         let env: Arc<dyn Env> = Arc::new(RealEnv::default());
         let control = Arc::new(Control::create(&*disk, ControlState::new(StoreId(env.random())))?);
-        let settings = Settings { segment_bytes: 64 << 20, spares: 2, reserve: 0 };
+        let settings = Settings { segment_bytes: 64 << 20, spares: 2, reserve: 0, version: wal::VERSION };
         let made = wal::create(&disk, &control, settings, env.now())?;
         let largest = world.shape.record.iter().copied().max().unwrap_or(0);
         let log = Arc::new(Log {
