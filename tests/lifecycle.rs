@@ -335,7 +335,10 @@ fn members_of_a_group_may_do_what_their_role_allows() {
     }
     std::fs::set_permissions(&daemon.socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     let copy = store.beside("storectl");
-    std::fs::copy(env!("CARGO_BIN_EXE_storectl"), &copy).unwrap();
+    // By another process: a file that this one has open for writing is open in every child that it forks meanwhile, and cannot
+    // be run until they have become what they are to be.
+    let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_storectl")).arg(&copy).status();
+    assert!(copied.unwrap().success());
     let nobody = |args: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy);

@@ -1,7 +1,7 @@
 //! What hangs: disks that do not answer for a while, readers of messages that stop reading, clients that dribble or take every
 //! connection there is.
 
-use crate::harness::alarms::{cleared, raised};
+use crate::harness::alarms::{alarm, cleared, raised};
 use crate::harness::{Daemon, PATIENCE, Run, TestStore, until};
 use proto::{Client, Request, Timeouts};
 use serde_json::Value;
@@ -39,7 +39,11 @@ struct Disk {
 impl Disk {
     /// `None` where none can be mounted.
     fn mount(store: &TestStore) -> Option<Disk> {
-        let (image, at) = (store.beside("disk.img"), store.beside("disk"));
+        Disk::mount_at(store, store.beside("disk"))
+    }
+
+    fn mount_at(store: &TestStore, at: PathBuf) -> Option<Disk> {
+        let image = store.beside("disk.img");
         std::fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
         std::fs::create_dir(&at).unwrap();
         let ran = |program: &str, args: &[&str]| {
@@ -52,6 +56,7 @@ impl Disk {
             eprintln!("skipped: this needs root, a loop device and fsfreeze");
             return None;
         }
+        let _ = std::fs::remove_dir(at.join("lost+found"));
         Some(Disk { at })
     }
 
@@ -117,9 +122,19 @@ fn a_log_disk_that_does_not_answer() {
     let daemon = start(&store, &text);
     // Answers again before the daemon is ended, also when this fails: a process that waits for a disk does not end.
     let disk = disk;
-    store.ctl(&["user", "add", "joe"]).expect(0);
-    // The log has come to rest, and is sealed.
-    std::thread::sleep(Duration::from_millis(500));
+    // However long ago the last change was: the disk may hang in the seal that follows it. A change that was planned behind a seal
+    // that hung was seen by nobody.
+    for (n, rest) in [0, 95, 110, 300].into_iter().enumerate() {
+        store.ctl(&["user", "add", &format!("joe{n}")]).expect(0);
+        std::thread::sleep(Duration::from_millis(rest));
+        disk.hangs(true);
+        let (begun, change) = (Instant::now(), spawn(&store, &["user", "add", &format!("zoe{n}")]));
+        raised(&store, "stalled_request");
+        eprintln!("{rest} ms after a change: an alarm after {:?}", begun.elapsed());
+        disk.hangs(false);
+        end(change).expect(0);
+        cleared(&store, "stalled_request");
+    }
     disk.hangs(true);
     let change = spawn(&store, &["user", "add", "ann"]);
     let stalled = raised(&store, "stalled_request");
@@ -134,6 +149,100 @@ fn a_log_disk_that_does_not_answer() {
     let users = store.json(&["user", "list"]).to_string();
     assert!(users.contains("ann") && users.contains("eve"), "{users}");
     assert_eq!(daemon.stop(), 0);
+}
+
+// row 109: the numbers, who holds what, what is at work: from memory, whichever disk does not answer.
+fn everybody_is_told(store: &TestStore) {
+    let begun = Instant::now();
+    for question in ["status", "locks", "stats", "jobs"] {
+        store.ctl(&[question]).expect(0);
+    }
+    assert!(store.ctl(&["metrics"]).expect(0).out.contains("storedd_oldest_wait_seconds"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "row 109: {:?}", begun.elapsed());
+}
+
+// rows 109, B6, B7: where numbers are reserved and marks are kept; changes go on for a while, and those that do not are told of.
+#[test]
+fn a_data_directory_that_does_not_answer() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount_at(&store, store.data.clone()) else { return };
+    let elsewhere = ["db", "log"].map(|name| store.beside(name));
+    let text = format!(
+        "[store]\ndb_dir = {:?}\nlog_dir = {:?}\n[log]\nsegment_size = \"1MiB\"\n[alarm]\nrequest_wait = \"1s\"\n",
+        elsewhere[0], elsewhere[1]
+    );
+    let daemon = start(&store, &text);
+    let disk = disk;
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    disk.hangs(true);
+    // A job is noted there, too.
+    let snapshot = spawn(&store, &["snapshot", "take"]);
+    // Each rest is a seal that is noted there; what comes then finds nobody who could work.
+    let mut changes = Vec::new();
+    until("a change waits", || {
+        changes.push(spawn(&store, &["user", "add", &format!("u{}", changes.len())]));
+        std::thread::sleep(Duration::from_millis(250));
+        alarm(&store, "stalled_request")
+    });
+    everybody_is_told(&store);
+    disk.hangs(false);
+    let count = changes.len();
+    changes.into_iter().for_each(|change| drop(end(change).expect(0)));
+    end(snapshot).expect(0);
+    cleared(&store, "stalled_request");
+    assert_eq!(store.json(&["user", "list"]).as_array().unwrap().len(), count + 1);
+    assert_eq!(daemon.stop(), 0);
+}
+
+// rows 109, 115, B7: a partition that does not answer holds up nobody else for longer than a moment, and not again.
+#[test]
+fn a_partition_that_does_not_answer() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount(&store) else { return };
+    let daemon = start(&store, "[log]\nsegment_size = \"1MiB\"\n[alarm]\ncheckpoint_duration = \"1s\"\n");
+    let disk = disk;
+    store.ctl(&["partition", "add", "far", disk.at.join("far").to_str().unwrap()]).expect(0);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    disk.hangs(true);
+    let begun = Instant::now();
+    for n in 0..5 {
+        store.ctl(&["user", "add", &format!("far{n}"), "--partition", "far"]).expect(0);
+        store.ctl(&["user", "add", &format!("near{n}")]).expect(0);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Only what makes directories durable waits for it.
+    let checkpoint = spawn(&store, &["checkpoint"]);
+    raised(&store, "checkpoint_slow");
+    everybody_is_told(&store);
+    disk.hangs(false);
+    end(checkpoint).expect(0);
+    cleared(&store, "checkpoint_slow");
+    let there = store.ctl(&["hashdir", "far4", "--absolute"]).expect(0).out;
+    until("the directory of far4", || Path::new(there.trim()).is_dir().then_some(()));
+    assert_eq!(daemon.stop(), 0);
+}
+
+// rows 15, B7: messages that cannot be written to their file wait for it, and nothing else does.
+#[test]
+fn a_message_log_that_does_not_answer() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount(&store) else { return };
+    let text = format!("[log]\nsegment_size = \"1MiB\"\n[messages]\ndirectory = {:?}\n", disk.at.join("messages"));
+    let daemon = start(&store, &text);
+    let disk = disk;
+    let file = disk.at.join("messages/storedd.log");
+    until("the file", || file.exists().then_some(()));
+    disk.hangs(true);
+    let begun = Instant::now();
+    (0..20).for_each(|n| drop(store.ctl(&["user", "add", &format!("u{n}")]).expect(0)));
+    store.ctl(&["config", "reload"]).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    everybody_is_told(&store);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    disk.hangs(false);
+    assert_eq!(daemon.stop(), 0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("verb=\"user add\"")).count(), 20, "{text}");
 }
 
 // B7

@@ -217,9 +217,12 @@ fn leave_files(limits: &mut Limits, files: u64) {
     limits.connections = connections;
 }
 
-/// The runtime of the doors; the store's own threads are not in it.
+/// The runtime of the doors; the store's own threads are not in it. However many workers a database that does not answer
+/// holds, one is left.
 fn runtime() -> Result<Runtime, StoreError> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("door").enable_all().build();
+    let workers = Limits::default().looks + 1;
+    let built =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("door").enable_all().build();
     built.map_err(|e| StoreError::io("start", "the runtime of the doors", e))
 }
 
@@ -342,7 +345,7 @@ fn event_loop(
     let watchdog = systemd::watchdog(move || {
         let answered = watched.stats().answered.load(Ordering::Relaxed);
         // What stands still because somebody asked for it is not stuck.
-        pulse.beats(watched.queue_len() > 0 && !watched.is_still(), answered, env.uptime())
+        pulse.beats(watched.oldest_wait().is_some() && !watched.is_still(), answered, env.uptime())
     });
     watchdog.map_err(|e| StoreError::io("start", "watchdog thread", e))?;
     let mut seen = store.last_times();

@@ -1,14 +1,16 @@
 //! The message log: a file that is bounded, for hosts whose journal is not kept or not read.
 //!
 //! `storedd.log` is what is written; at its limit it becomes `storedd.log.1`, that one `.2`, and so on. A message that
-//! cannot be written is dropped, and the first such failure is said on stderr: a full disk under the messages must not
-//! stop the store.
+//! cannot be written is dropped, and the first such failure is said on stderr: a disk under the messages that is full, or does
+//! not answer, must not stop the store. So they are written by a thread of their own ([`crate::logsink`]).
 
 use crate::disk::outside;
+use crate::logsink::Target;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Name of the file in its directory.
 pub const FILE: &str = "storedd.log";
@@ -23,6 +25,8 @@ pub struct LogFile {
     limit: u64,
     kept: u32,
     open: Mutex<Open>,
+    /// The name is to be opened again before the next line.
+    stale: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -35,22 +39,20 @@ struct Open {
 }
 
 impl LogFile {
-    /// The log in `directory`, of at most `kept` files of about `limit` bytes each; `None` if the directory is empty.
+    /// The log in `directory`, of at most `kept` files of about `limit` bytes each; `None` if the directory is empty. Nothing is
+    /// opened before the first line.
     #[must_use]
     pub fn open(directory: &Path, limit: u64, kept: u32) -> Option<LogFile> {
         if directory.as_os_str().is_empty() {
             return None;
         }
-        let log = LogFile { path: directory.join(FILE), limit, kept, open: Mutex::default() };
-        log.reopen();
-        Some(log)
+        let (open, stale) = Default::default();
+        Some(LogFile { path: directory.join(FILE), limit, kept, open, stale })
     }
 
-    /// Opens the file by its name.
+    /// Has the file opened by its name before the next line; never waits for a disk.
     pub fn reopen(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.file = None;
-        self.ensure(&mut open);
+        self.stale.store(true, Ordering::Release);
     }
 
     /// Opens the file if it is not; one that cannot be opened is tried again now and then, not at every line.
@@ -74,6 +76,9 @@ impl LogFile {
 
     fn append(&self, line: &[u8]) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stale.swap(false, Ordering::AcqRel) {
+            open.file = None;
+        }
         self.ensure(&mut open);
         if open.file.is_some() && open.len > 0 && open.len + line.len() as u64 > self.limit {
             if !open.may_try() {
@@ -98,6 +103,19 @@ impl Open {
     fn may_try(&mut self) -> bool {
         self.skip = self.skip.saturating_sub(1);
         self.skip == 0
+    }
+}
+
+/// Behind a [`crate::logsink::Sink`] a disk that does not answer costs messages and nothing else.
+impl Target for Arc<LogFile> {
+    fn write(&self, lines: &[u8]) -> io::Result<()> {
+        self.append(lines);
+        Ok(())
+    }
+
+    /// A file always says that it has room, and may hold its writer all the same.
+    fn has_room(&self) -> bool {
+        false
     }
 }
 

@@ -34,7 +34,7 @@ const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct LevelHandle {
     level: reload::Handle<Targets, Registry>,
-    sink: Option<Sink>,
+    sinks: Vec<Sink>,
     file: Option<Arc<LogFile>>,
 }
 
@@ -47,9 +47,7 @@ impl LevelHandle {
 
     /// Waits a moment for messages that nobody has read yet; before the process ends.
     pub fn flush(&self) {
-        if let Some(sink) = &self.sink {
-            sink.flush_within(LAST_WORDS);
-        }
+        self.sinks.iter().for_each(|sink| sink.flush_within(LAST_WORDS));
     }
 
     /// Opens the message log by its name, which another program may have given to another file.
@@ -67,8 +65,11 @@ pub fn start(options: &MessageOptions) -> LevelHandle {
     let file = LogFile::open(&options.directory, options.file_bytes, options.files).map(Arc::new);
     let format = options.format;
     let sink = Sink::new(Stderr, move |count| dropped(format, count));
-    let (subscriber, mut handle) = subscriber(options.format, options.level, sink.clone(), file);
-    handle.sink = Some(sink);
+    let kept = file.clone().map(|file| Sink::new(file, move |count| dropped(in_file(format), count)));
+    let (subscriber, mut handle) = subscriber(options.format, options.level, sink.clone(), kept.clone());
+    handle.sinks.push(sink);
+    handle.sinks.extend(kept);
+    handle.file = file;
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -83,20 +84,22 @@ pub fn start(options: &MessageOptions) -> LevelHandle {
     handle
 }
 
-fn subscriber<W>(format: Format, level: Level, writer: W, file: Option<Arc<LogFile>>) -> (impl Subscriber, LevelHandle)
+/// How messages look in the message log, where nobody adds a time.
+fn in_file(format: Format) -> Format {
+    if format == Format::Json { Format::Json } else { Format::Text }
+}
+
+fn subscriber<W>(format: Format, level: Level, writer: W, kept: Option<Sink>) -> (impl Subscriber, LevelHandle)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(resolve(format))).with_writer(writer);
-    let kept = file.clone().map(|file| {
-        let format = if format == Format::Json { Format::Json } else { Format::Text };
-        tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(file)
-    });
+    let kept = kept.map(|kept| tracing_subscriber::fmt::layer().event_format(Lines(in_file(format))).with_writer(kept));
     // One filter for both: they say the same.
     (
         Registry::default().with(lines.and_then(kept).with_filter(filter)),
-        LevelHandle { level: handle, sink: None, file },
+        LevelHandle { level: handle, sinks: Vec::new(), file: None },
     )
 }
 

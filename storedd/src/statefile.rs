@@ -73,6 +73,8 @@ pub struct StateFile {
     disk: Arc<dyn Disk>,
     env: Arc<dyn Env>,
     facts: Mutex<Facts>,
+    /// Held while the file is written, so that it never goes back to an older text.
+    writing: Mutex<()>,
     /// Stamps that are not written, and since when they should be; also while a disk does not answer.
     owed: Mutex<BTreeMap<&'static str, Duration>>,
 }
@@ -86,7 +88,7 @@ impl StateFile {
         facts.version = env!("CARGO_PKG_VERSION").to_owned();
         facts.socket = socket.to_owned();
         facts.started = Some(env.now());
-        StateFile { disk, env, facts: Mutex::new(facts), owed: Mutex::default() }
+        StateFile { disk, env, facts: Mutex::new(facts), writing: Mutex::default(), owed: Mutex::default() }
     }
 
     /// Writes another state word.
@@ -152,17 +154,20 @@ impl StateFile {
         self.set_state(STOPPED)
     }
 
-    /// What was written last.
+    /// What is written, or is being written.
     #[must_use]
     pub fn facts(&self) -> Facts {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts, Micros)) -> io::Result<()> {
-        // Held while writing, so that the file never goes back to an older text.
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut facts, self.env.now());
-        put(&*self.disk, FILE, &facts.text())
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = {
+            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut facts, self.env.now());
+            facts.text()
+        };
+        put(&*self.disk, FILE, &text)
     }
 }
 

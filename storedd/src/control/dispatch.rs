@@ -8,8 +8,11 @@ use proto::{Code, Failure, Request};
 pub enum Lane {
     /// Answered by the door itself.
     Own,
-    /// Answered at once on the worker that read it.
+    /// Answered at once on the worker that read it, from memory.
     Quick,
+    /// The same, from a page or two of the database; so many at a time, further ones as slow ones: its disk may not answer, and
+    /// a worker has to be left for those who ask why.
+    Look,
     /// On a thread that may block, one of a connection at a time.
     Slow,
     /// Answered when others let it: from wherever that is.
@@ -48,7 +51,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::AclMy { .. }
         | Request::MailboxShowAs { .. }
         | Request::Hashdir { .. }
-        | Request::QuotaGet { .. } => (Lane::Quick, Needs::Reading),
+        | Request::QuotaGet { .. } => (Lane::Look, Needs::Reading),
         Request::LogList { .. }
         | Request::LogVerify
         | Request::LogDump { .. }

@@ -34,6 +34,8 @@ pub struct Limits {
     pub queue: usize,
     /// Lists, dumps, checks and checkpoints at work at once, one of a connection; further ones wait. 16.
     pub scans: usize,
+    /// Looks at a row or two that are answered at once at a time; further ones are as lists. The runtime has one worker more. 2.
+    pub looks: usize,
     /// Answers in bytes that wait for one client before the daemon does no more work for it. 256 KiB.
     pub unread_bytes: usize,
     /// Memory for requests longer than 64 KiB of which only a part has arrived, over all connections; further ones are
@@ -55,6 +57,7 @@ impl Default for Limits {
             in_flight: 256,
             queue: 65_536,
             scans: 16,
+            looks: 2,
             unread_bytes: 256 << 10,
             partial_bytes: 64 << 20,
         }
@@ -78,7 +81,7 @@ impl Limits {
     }
 }
 
-/// What the door counts, for `status` and `stats`. All since the start, but for the first four.
+/// What the door counts, for `status` and `stats`. All since the start, but for the first five.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Greeted connections now.
@@ -87,6 +90,8 @@ pub struct Counters {
     pub ungreeted: AtomicUsize,
     /// Changes submitted and not answered, now.
     pub changes: AtomicUsize,
+    /// Looks at a row or two that are answered at once, now.
+    pub looks: AtomicUsize,
     /// Memory held for half-arrived long requests, now.
     pub partial_bytes: AtomicUsize,
     /// Connections that greeted and were let in.

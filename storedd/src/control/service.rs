@@ -175,8 +175,8 @@ pub trait Service: Send + Sync + 'static {
     fn partition(&self, name: &str, path: &str, dry_run: bool) -> Result<[u8; 16], Failure>;
 
     /// Answers a query (every request but `Hello`, `Health`, `Change` and `Atomic`, which the door knows how to treat).
-    /// Quick ones ([`super::dispatch`] says which) are called on a worker of the runtime and must not wait for a disk longer
-    /// than a page read or two; the others on a thread that may block. A long list goes through `parts`, best by a
+    /// Quick ones ([`super::dispatch`] says which) are called on a worker of the runtime and must not wait for a disk; looks too,
+    /// for as much as a page read or two; the others on a thread that may block. A long list goes through `parts`, best by a
     /// [`Listing`], and its rest is returned.
     ///
     /// # Errors

@@ -62,6 +62,10 @@ impl Session {
                 self.answer(id, &answer);
             }
             Ok(Lane::Quick) => self.quick(id, &request),
+            Ok(Lane::Look) => match Share::take(&self.door.counters, |c| &c.looks, 1, self.door.limits.looks) {
+                Some(_place) => self.quick(id, &request),
+                None => self.enqueue(id, request),
+            },
             Ok(Lane::Slow) => self.enqueue(id, request),
             Ok(Lane::Hold) => self.hold(id, &request),
             Ok(Lane::Job) => self.job(id, &request),

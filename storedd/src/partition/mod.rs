@@ -12,8 +12,8 @@
 //! # Operation
 //! [`Partitions::add`] makes a name known and touches nothing. [`Partitions::prepare`] makes the root and its identity;
 //! it is for a partition that no row of the database names yet, because a known partition without its identity file is
-//! *missing* (its disk is not mounted), never empty. [`Partitions::ensure_user_dir`] makes a directory without a sync;
-//! [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them. What a
+//! *missing* (its disk is not mounted), never empty. [`Partitions::ensure_user_dir`] makes a directory without a sync, and
+//! [`Partitions::follow`] does so where a disk that does not answer must hold up nobody; [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them. What a
 //! checkpoint writes to one home stands in [`apply`], what is to be found there in [`survey`].
 //!
 //! # Invariants
@@ -23,6 +23,7 @@
 
 pub mod apply;
 pub mod bodies;
+mod desk;
 pub mod frame;
 pub mod identity;
 pub mod index;
@@ -31,12 +32,14 @@ pub mod manifest;
 #[cfg(test)]
 mod messages_tests;
 pub mod places;
+mod state;
 pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod tree;
 
 pub use identity::{Identity, PartitionId};
+pub use state::State;
 
 use crate::disk::{Disk, RealDisk, Space, create_all, parent};
 use crate::error::{Result, StoreError, exit};
@@ -67,6 +70,10 @@ pub trait Roots: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Those of the system.
     fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
+    /// Whether a call may take for ever, so that nobody may wait for it who others wait for.
+    fn may_hang(&self) -> bool {
+        false
+    }
 }
 
 /// Root directories of the system.
@@ -82,68 +89,9 @@ impl Roots for RealRoots {
         RealDisk::create_root(path)?;
         self.open(path)
     }
-}
 
-/// How a partition is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// There, and with room.
-    Ok {
-        /// Free bytes.
-        free: u64,
-    },
-    /// There, with fewer than [`FULL_BELOW`] free bytes.
-    Full {
-        /// Free bytes.
-        free: u64,
-    },
-    /// Not there, or not to be read.
-    Missing {
-        /// What was found.
-        why: String,
-    },
-    /// There, and not this partition of this store.
-    Foreign {
-        /// What was found.
-        why: String,
-    },
-}
-
-impl State {
-    /// The word that people and scripts see.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            State::Ok { .. } => "ok",
-            State::Full { .. } => "full",
-            State::Missing { .. } => "missing",
-            State::Foreign { .. } => "foreign",
-        }
-    }
-
-    /// Free bytes, where there is a disk.
-    #[must_use]
-    pub fn free_bytes(&self) -> Option<u64> {
-        match self {
-            State::Ok { free } | State::Full { free } => Some(*free),
-            State::Missing { .. } | State::Foreign { .. } => None,
-        }
-    }
-
-    /// What is wrong; `None` if nothing is.
-    #[must_use]
-    pub fn why(&self) -> Option<String> {
-        match self {
-            State::Ok { .. } => None,
-            State::Full { free } => Some(format!("{free} bytes are free")),
-            State::Missing { why } | State::Foreign { why } => Some(why.clone()),
-        }
-    }
-
-    /// True if directories and files can be made.
-    #[must_use]
-    pub fn is_ok(&self) -> bool {
-        matches!(self, State::Ok { .. })
+    fn may_hang(&self) -> bool {
+        true
     }
 }
 
@@ -159,6 +107,7 @@ pub struct Partitions {
 struct Partition {
     path: PathBuf,
     inner: Mutex<Inner>,
+    desk: desk::Desk,
 }
 
 #[derive(Debug, Default)]
@@ -186,7 +135,8 @@ impl Partitions {
 
     /// Makes a name known, or gives it another path; touches no disk.
     pub fn add(&self, name: &str, path: &Path) {
-        let partition = Partition { path: path.to_path_buf(), inner: Mutex::default() };
+        let (inner, desk) = Default::default();
+        let partition = Partition { path: path.to_path_buf(), inner, desk };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = known.insert(name.to_owned(), Arc::new(partition)) {
             let expected = before.inner().expected;

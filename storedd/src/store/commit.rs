@@ -204,11 +204,7 @@ impl Store {
         loop {
             let batch = {
                 let mut queue = lock(&self.queue);
-                if planner.group.payload_bytes < GROUP_BYTES_MAX {
-                    std::mem::take(&mut queue.pending)
-                } else {
-                    Vec::new()
-                }
+                if planner.group.payload_bytes < GROUP_BYTES_MAX { queue.take() } else { Vec::new() }
             };
             self.plan_batch(&mut planner, batch);
             if planner.group.planned.is_empty() && planner.group.pieces.is_empty() {
@@ -216,9 +212,7 @@ impl Store {
             }
             if let Some(log) = self.log_side(&planner.group) {
                 let group = std::mem::take(&mut planner.group);
-                let mut queue = lock(&self.queue);
-                (queue.syncing, queue.at_work) = (true, group.planned.first().map(|p| p.since));
-                drop(queue);
+                lock(&self.queue).close_group();
                 drop(planner);
                 return self.write(log, group);
             }

@@ -29,7 +29,7 @@ impl Store {
         group.seals += 1;
         planner.sealed = true;
         self.appended.store(lsn.0, Ordering::Release);
-        lock(&self.queue).syncing = true;
+        lock(&self.queue).close_group();
         let group = std::mem::take(&mut planner.group);
         drop(planner);
         self.write(log, group);

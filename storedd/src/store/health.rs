@@ -76,8 +76,7 @@ impl Store {
     /// How long the oldest change has been waiting for its answer; `None` if none waits.
     #[must_use]
     pub fn oldest_wait(&self) -> Option<Duration> {
-        let queue = lock(&self.queue);
-        let oldest = [queue.at_work, queue.pending.first().map(|p| p.since)].into_iter().flatten().min();
+        let oldest = lock(&self.queue).oldest();
         oldest.map(|since| self.env.uptime().saturating_sub(since))
     }
 }

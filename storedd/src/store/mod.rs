@@ -486,8 +486,9 @@ impl Store {
     }
 
     fn partitions_follow(&self, user_rows: &[(Vec<u8>, Vec<u8>)]) {
-        for (key, row) in user_rows {
-            ensure_user_dir(&self.partitions, key, row);
+        let dirs: Vec<(String, String)> = user_rows.iter().filter_map(|(key, row)| user_dir(key, row)).collect();
+        if !dirs.is_empty() {
+            self.partitions.follow(dirs);
         }
     }
 
@@ -500,15 +501,21 @@ impl Store {
     }
 }
 
-/// Makes the directory of the user whose row this is.
-pub(crate) fn ensure_user_dir(partitions: &Partitions, key: &[u8], row: &[u8]) {
+/// Partition and directory of the user whose row this is.
+fn user_dir(key: &[u8], row: &[u8]) -> Option<(String, String)> {
     let Ok(user) = UserRow::decode(key, row) else {
         // The planner wrote it, the log's checksum covered it; the database's check will name it.
         tracing::error!(event = "user_row_undecodable", bytes = row.len());
-        return;
+        return None;
     };
-    if let Err(state) = partitions.ensure_user_dir(&user.partition, &user.directory) {
-        tracing::debug!(event = "user_directory_owed", partition = user.partition, state = state.word());
+    Some((user.partition.to_string(), user.directory.to_string()))
+}
+
+/// Makes the directory of the user whose row this is.
+pub(crate) fn ensure_user_dir(partitions: &Partitions, key: &[u8], row: &[u8]) {
+    let Some((partition, directory)) = user_dir(key, row) else { return };
+    if let Err(state) = partitions.ensure_user_dir(&partition, &directory) {
+        tracing::debug!(event = "user_directory_owed", partition, state = state.word());
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Queue {
     pub(super) syncing: bool,
     /// Since when the oldest command of that group has been waiting.
     pub(super) at_work: Option<Duration>,
+    /// Since when the oldest command has been waiting that was taken out of `pending` and whose group is not being written yet.
+    pub(super) open: Option<Duration>,
     /// Committer threads that wait for work.
     pub(super) idle: usize,
     /// How many of them were called and have not run yet: nobody needs a second call.
@@ -73,6 +75,23 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Takes what waits to be planned. It stays visible as waiting until its group is written.
+    pub(super) fn take(&mut self) -> Vec<Pending> {
+        let taken = std::mem::take(&mut self.pending);
+        self.open = self.open.or(taken.first().map(|oldest| oldest.since));
+        taken
+    }
+
+    /// The open group is being written from now on.
+    pub(super) fn close_group(&mut self) {
+        (self.syncing, self.at_work) = (true, self.open.take());
+    }
+
+    /// Since when the oldest unanswered command has been waiting.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        [self.at_work, self.open, self.pending.first().map(|p| p.since)].into_iter().flatten().min()
+    }
+
     /// True if a committer thread waits that nobody has called; it counts as called then.
     pub(super) fn call_idle(&mut self) -> bool {
         let call = self.idle > self.called;

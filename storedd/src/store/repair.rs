@@ -73,11 +73,11 @@ impl Store {
     /// # Errors
     /// Those of the disk; the repair is then still recommended.
     pub fn repair_done(&self) -> Result<bool> {
-        let mut repair = super::commit::lock(&self.repair);
-        let disk = &*self.disks.data;
-        if repair.is_none() {
+        // Not held while the disk is asked: `status` reads it.
+        if super::commit::lock(&self.repair).is_none() {
             return Ok(false);
         }
+        let disk = &*self.disks.data;
         match disk.remove(MARK) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::io("remove", disk.display(MARK), e));
@@ -85,7 +85,7 @@ impl Store {
             _ => {}
         }
         disk.sync_dir("").map_err(|e| StoreError::io("sync", disk.display(MARK), e))?;
-        *repair = None;
+        *super::commit::lock(&self.repair) = None;
         Ok(true)
     }
 }

@@ -247,3 +247,27 @@ fn clients_that_leave_in_the_middle_leave_nothing() {
     house.client().call(&change("joe")).unwrap();
     assert_eq!(house.counters.changes.load(Ordering::Relaxed), 0);
 }
+
+// Two looks at a database that did not answer held every worker there was, and nobody could ask any more what was wrong.
+#[test]
+fn a_database_that_does_not_answer_leaves_a_worker_for_those_who_ask_why() {
+    let house = House::new(Limits { scans: 4, ..Limits::default() });
+    house.fake.set_gate(false);
+    let mut waiting: Vec<_> = (0..10).map(|_| house.client()).collect();
+    for client in &mut waiting {
+        client.send(&show("hangs")).unwrap();
+        client.flush().unwrap();
+    }
+    eventually("all are at work or wait", || house.counters.requests().get("user show") == Some(&10));
+    assert!(house.counters.looks.load(Ordering::Relaxed) <= 2);
+    let mut asks = house.client();
+    for question in [Request::Status, Request::Locks, Request::Metrics, Request::Stats, Request::Jobs] {
+        asks.call(&question).unwrap();
+    }
+    asks.call(&change("joe")).unwrap();
+    house.fake.set_gate(true);
+    for client in &mut waiting {
+        client.receive().unwrap().unwrap().1.unwrap();
+    }
+    eventually("all places are free", || house.counters.looks.load(Ordering::Relaxed) == 0);
+}

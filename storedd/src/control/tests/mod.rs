@@ -132,6 +132,10 @@ impl Service for Fake {
     fn query(&self, request: &Request, peer: &Peer, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         match request {
             Request::UserShow { user } if user == "panic" => panic!("on purpose"),
+            Request::UserShow { user } if user == "hangs" => {
+                self.pass_gate();
+                Ok(Reply::Done(Done { done: true }))
+            }
             Request::UserShow { user } if user == "large" => {
                 Ok(Reply::Subscriptions(vec!["x".repeat(PAYLOAD_BYTES_MAX as usize)]))
             }
@@ -163,7 +167,8 @@ pub(super) struct House {
 impl House {
     fn new(limits: Limits) -> House {
         let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(limits.looks + 1).enable_all().build().unwrap();
         let (fake, counters) = (Fake::new(), Arc::new(Counters::default()));
         let listener = Listener::bind(&dir.path().join("s"), 0o660).unwrap();
         let door = {

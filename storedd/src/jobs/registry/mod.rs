@@ -364,7 +364,13 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
                 for job in &left {
                     tracing::warn!(event = "job_left", id = job.id, verb = job.verb, "it does not end; it is cut off");
                 }
-                return left.is_empty();
+                let all = left.is_empty();
+                drop(table);
+                if all {
+                    // Their threads may still be about to.
+                    self.note();
+                }
+                return all;
             }
             (table, _) = self.0.changed.wait_timeout(table, limit - passed).unwrap_or_else(PoisonError::into_inner);
         }

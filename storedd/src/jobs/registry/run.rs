@@ -44,8 +44,6 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         };
         let Job { verb, asker, .. } = &entry.job;
         tracing::info!(event = "job_begun", id, verb, pid = asker.pid, uid = asker.uid, client = asker.client);
-        drop(table);
-        self.note();
         Some((id, work))
     }
 
@@ -58,12 +56,13 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         }
     }
 
-    /// Works, and notes the end.
+    /// Works, and notes beginning and end, both on this thread: the disk of the note may not answer, which costs nobody else.
     pub(super) fn work(&self, id: u64, work: impl FnOnce(&Context) -> Result<R, E>) -> Result<R, E> {
         let (control, verb) = match self.table().jobs.get(&id) {
             Some(entry) => (entry.control.clone(), entry.job.verb.clone()),
             None => (Arc::default(), String::new()),
         };
+        self.note();
         let jobs = self.clone();
         let context = Context::new(id, control, self.0.gate.clone(), self.0.env.clone(), move || jobs.tell(id));
         let end = catch_unwind(AssertUnwindSafe(|| work(&context)));
@@ -73,7 +72,9 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
             tracing::error!(event = "job_panicked", id, verb, panic = text);
             Err(Cut::Panicked { id, verb: verb.clone(), text: text.to_owned() }.into())
         });
-        self.end(id, end)
+        let end = self.end(id, end);
+        self.note();
+        end
     }
 
     /// Notes the end of a job and tells those who watch; gives what is told.
@@ -114,7 +115,6 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
             }
             _ => tracing::info!(event = "job_ended", id, verb, state = word, seconds),
         }
-        self.note();
         for mut watcher in watchers {
             watcher(&job, Some(&end));
         }
@@ -176,7 +176,7 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         }
     }
 
-    /// Notes which jobs run.
+    /// Notes which jobs run. May wait for the disk.
     pub(super) fn note(&self) {
         // Held while it is written, so that the file never goes back to an older text.
         let mut record = self.0.record.lock().unwrap_or_else(PoisonError::into_inner);

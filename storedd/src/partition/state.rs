@@ -1,0 +1,64 @@
+//! How a partition is, for people and for those who write to it.
+
+/// How a partition is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// There, and with room.
+    Ok {
+        /// Free bytes.
+        free: u64,
+    },
+    /// There, with fewer than [`super::FULL_BELOW`] free bytes.
+    Full {
+        /// Free bytes.
+        free: u64,
+    },
+    /// Not there, or not to be read.
+    Missing {
+        /// What was found.
+        why: String,
+    },
+    /// There, and not this partition of this store.
+    Foreign {
+        /// What was found.
+        why: String,
+    },
+}
+
+impl State {
+    /// The word that people and scripts see.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Ok { .. } => "ok",
+            State::Full { .. } => "full",
+            State::Missing { .. } => "missing",
+            State::Foreign { .. } => "foreign",
+        }
+    }
+
+    /// Free bytes, where there is a disk.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        match self {
+            State::Ok { free } | State::Full { free } => Some(*free),
+            State::Missing { .. } | State::Foreign { .. } => None,
+        }
+    }
+
+    /// What is wrong; `None` if nothing is.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            State::Ok { .. } => None,
+            State::Full { free } => Some(format!("{free} bytes are free")),
+            State::Missing { why } | State::Foreign { why } => Some(why.clone()),
+        }
+    }
+
+    /// True if directories and files can be made.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        matches!(self, State::Ok { .. })
+    }
+}
