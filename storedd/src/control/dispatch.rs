@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(code(&list, State::Recovering), Some(Code::Unavailable));
         for state in [State::Ready, State::ReadOnly, State::Draining, State::Poisoned] {
             assert_eq!(lane(&list, state), Ok(Lane::Slow));
-            assert_eq!(lane(&Request::UserShow { user: "u".to_owned() }, state), Ok(Lane::Quick));
+            assert_eq!(lane(&Request::UserShow { user: "u".to_owned() }, state), Ok(Lane::Look));
         }
     }
 

@@ -232,7 +232,14 @@ fn what_a_crash_cut_off_is_known_to_the_next_start() {
     let (done, end) = held(&jobs, None);
     end.send(Ok(1)).unwrap();
     ends(&jobs, done).unwrap();
-    let (cut, _end) = held(&jobs, Some("lane"));
+    // It is noted before its work begins.
+    let (begun, begins) = channel();
+    let work = move |ctx: &Context| {
+        begun.send(()).unwrap();
+        until(ctx, &channel().1)
+    };
+    let cut = jobs.start(kind(Some("lane")), me(), work).unwrap();
+    begins.recv().unwrap();
     let (waits, _other) = held(&jobs, Some("lane"));
     // Nothing of this run is ended in good order.
     let next = self::jobs();
