@@ -60,7 +60,54 @@ fn a_client_that_never_reads_holds_nobody_up() {
     assert!(stats["resident_bytes"].as_u64().unwrap() < 600 << 20, "{}", stats["resident_bytes"]);
 }
 
-// row 101-like at this stage: a client that dies in mid-request leaves nothing behind.
+// row 101: a client that dies without a lease, in the middle of a request or with changes under way, is told of with its process.
+#[test]
+fn a_client_that_dies_is_told_of() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let told = |pid: u32| {
+        crate::harness::until(&format!("process {pid} is told of"), || {
+            let log = daemon.log();
+            let line = log.lines().find(|l| l.contains("event=client_gone") && l.contains(&format!("pid={pid} ")));
+            line.map(str::to_owned)
+        })
+    };
+    let lines = store.beside("lines");
+    let text: String = (0..50_000).map(|n| format!("mailbox create user/joe/{n:0150}\n")).collect();
+    std::fs::write(&lines, text).unwrap();
+    let mut batch = std::process::Command::new(env!("CARGO_BIN_EXE_storectl"));
+    batch.arg("--data-dir").arg(&store.data).args(["batch", "-"]).stdin(std::fs::File::open(&lines).unwrap());
+    let mut batch = batch.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    crate::harness::until("it is at work", || {
+        (store.json(&["status"])["mailboxes"].as_u64() > Some(100)).then_some(())
+    });
+    batch.kill().unwrap();
+    batch.wait().unwrap();
+    let line = told(batch.id());
+    assert!(line.contains("uid=0") || !rustix::process::geteuid().is_root(), "{line}");
+    assert!(!line.contains("unanswered=0"), "{line}");
+    // One that asks, and leaves as it should, is not.
+    store.ctl(&["user", "list"]).expect(0);
+    // In the middle of a request.
+    let mut stream = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
+    let mut bytes = Vec::new();
+    let hello = Request::Hello { version: proto::frame::VERSION, client: "half".to_owned() };
+    proto::codec::put(&mut bytes, proto::frame::Kind::Request, 1, &hello).unwrap();
+    let whole = bytes.len();
+    proto::codec::put(&mut bytes, proto::frame::Kind::Request, 2, &Request::UserShow { user: "joe".to_owned() })
+        .unwrap();
+    std::io::Write::write_all(&mut stream, &bytes[..whole + 5]).unwrap();
+    drop(stream);
+    assert!(told(std::process::id()).contains("client=half"));
+    assert_eq!(daemon.log().matches("event=client_gone").count(), 2);
+    let numbers = store.ctl(&["metrics"]).expect(0).out;
+    assert!(numbers.contains("storedd_connections_total{result=\"gone\"} 2"), "{numbers}");
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test"]).expect(0);
+}
+
+// row 101: a client that dies in mid-request leaves nothing behind.
 #[test]
 fn a_client_that_vanishes_leaves_nothing_half_done() {
     let store = TestStore::new();

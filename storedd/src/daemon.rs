@@ -149,7 +149,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let mut threads = Threads::start(&store)?;
     let limits = jobs::backlog::Limits { segments: config.alarm.max_log, age: config.alarm.max_log_age };
     jobs::backlog::work_off(&store, &report, limits, env.now());
-    let watch = Arc::new(Watch::new(store.clone(), env.clone(), state.clone(), &config));
+    let watch = Arc::new(Watch::new(store.clone(), env.clone(), state.clone(), daemon.leases().clone(), &config));
     watch.begin(&config);
     threads.watch(&watch, &daemon, &events)?;
     let keeper = Arc::new(jobs::snapshots::Keeper::new(store.clone(), env.clone())?);

@@ -260,7 +260,7 @@ impl Driver {
         let settings = Settings { interval: day, keep: 2, verify: true, pace: u64::MAX };
         let keeper = Keeper::new(store.clone(), self.env.clone())?;
         keeper.take(&settings, true, &Context::idle())?;
-        keeper.prune(&settings).map(drop)
+        keeper.prune(&settings, &Context::idle()).map(drop)
     }
 
     /// Opens the store again on the same machine.

@@ -29,6 +29,8 @@ pub struct Facts {
     pub stamps: Vec<Stamp>,
     /// How long the oldest unanswered change has been waiting.
     pub oldest_wait: Option<Duration>,
+    /// How long the oldest change has been waiting for somebody who holds what it touches, and who that is.
+    pub held_up: Option<(Duration, String)>,
     /// Bulk work of the last minute.
     pub bulk: Option<Bulk>,
     /// Backups, drills, archive.

@@ -395,12 +395,22 @@ fn copies(facts: &Facts, limits: &Limits) -> Vec<Reading> {
 }
 
 fn waiting(facts: &Facts, limits: &Limits) -> Reading {
-    let wait = facts.oldest_wait.unwrap_or_default().as_secs_f64();
-    let reading = Reading::ceiling(Name::StalledRequest, wait, limits.request_wait.as_secs_f64(), "seconds");
+    let limit = limits.request_wait.as_secs_f64();
+    let wait = facts.oldest_wait.unwrap_or_default();
+    if let Some((held_up, by)) = facts.held_up.as_ref().filter(|(held_up, _)| *held_up > wait) {
+        let wait = held_up.as_secs_f64();
+        return Reading::ceiling(Name::StalledRequest, wait, limit, "seconds").says(
+            format!("a change has been waiting for {wait:.0} seconds for somebody who holds what it touches"),
+            by.clone(),
+            "storectl locks --why-stuck",
+        );
+    }
+    let wait = wait.as_secs_f64();
+    let reading = Reading::ceiling(Name::StalledRequest, wait, limit, "seconds");
     let reading = Reading { severity: Severity::Critical, ..reading };
     reading.says(
         format!("a change has been waiting for its answer for {wait:.0} seconds"),
-        format!("the log's disk is slow or does not answer{}", bulk(facts)),
+        format!("a disk of the store, of the log mostly, is slow or does not answer{}", bulk(facts)),
         "storectl stats",
     )
 }

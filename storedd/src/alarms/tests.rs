@@ -62,6 +62,7 @@ impl Bench {
             places: vec![place("data", 50 * GIB, 1), place("log", 50 * GIB, 2), place("partition a", 50 * GIB, 3)],
             stamps: Vec::new(),
             oldest_wait: None,
+            held_up: None,
             bulk: None,
             copies: CopyFacts { created: Micros(1_700_000_000_000_000), ..CopyFacts::default() },
             repair: None,
@@ -110,7 +111,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 20] = [
+    let sick: [Sickness; 21] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -123,6 +124,7 @@ fn every_alarm_is_raised_and_cleared() {
         (|f| f.overlay_bytes = 410 * MIB, "overlay"),
         (|f| f.stamps = vec![Stamp { file: "stored.ckp", owed: seconds(5) }], "stale_stamp stored.ckp"),
         (|f| f.oldest_wait = Some(seconds(30)), "stalled_request"),
+        (|f| f.held_up = Some((seconds(30), "somebody".to_owned())), "stalled_request"),
         (|f| (f.copies.created, f.copies.drill) = (Micros(0), Some(f.now)), "backup_age"),
         (|f| (f.copies.drill, f.copies.backup) = (Some(Micros(5)), Some(f.now)), "drill_age"),
         (|f| f.copies.drill_problem = Some("log.0000000002: missing".to_owned()), "drill_bad"),

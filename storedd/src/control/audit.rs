@@ -1,19 +1,24 @@
-//! One line for each change asked for: the tracing event `audit` (target `audit`, level info) with `uid`, `pid`, `verb`,
+//! One line for each change asked for (of a batch for each of the first [`LINES`], and one that says how many more): the tracing event `audit` (target `audit`, level info) with `uid`, `pid`, `verb`,
 //! `outcome`, and where there is one `target` and `lsn`. It never holds message content, and what a client wrote stands in it escaped and cut.
 
 use super::service::{Committed, Peer};
 use crate::model::Outcome;
 use proto::{Failure, Request};
+use std::collections::BTreeMap;
 use tracing::Level;
 
 /// Bytes of a target that are shown.
 const TARGET_BYTES: usize = 256;
+/// Lines for the commands of one transaction. Its LSN stands in each, and `log dump` shows all of it.
+const LINES: usize = 1000;
 
 /// What a request asked to change, kept until its outcome is known.
 #[derive(Debug)]
 pub(super) struct Audit {
-    /// Verb and target of each command.
+    /// Verb and target of each command, of the first [`LINES`].
     asked: Vec<(&'static str, String)>,
+    /// How many further ones there are, by verb.
+    more: BTreeMap<&'static str, u64>,
 }
 
 impl Audit {
@@ -22,11 +27,15 @@ impl Audit {
         if !tracing::enabled!(target: "audit", Level::INFO) {
             return None;
         }
+        let mut more = BTreeMap::new();
         let asked = match request {
             Request::JobStart { work, .. } => return Audit::of(&work.request()),
             Request::JobCancel { id } => vec![(request.verb(), id.to_string())],
             Request::Change { command, dry_run: false } => vec![(command.verb(), cut(command.target()))],
-            Request::Atomic { commands } => commands.iter().map(|c| (c.verb(), cut(c.target()))).collect(),
+            Request::Atomic { commands } => {
+                commands.iter().skip(LINES).for_each(|c| *more.entry(c.verb()).or_default() += 1);
+                commands.iter().take(LINES).map(|c| (c.verb(), cut(c.target()))).collect()
+            }
             Request::Shutdown { .. }
             | Request::Restart { .. }
             | Request::QuotaRecalc { dry_run: false }
@@ -47,15 +56,16 @@ impl Audit {
             Request::LockBreak { id } => vec![(request.verb(), id.to_string())],
             _ => return None,
         };
-        Some(Audit { asked })
+        Some(Audit { asked, more })
     }
 
     /// Writes the lines of a change.
     pub(super) fn changed(&self, peer: &Peer, answer: &Result<Committed, Failure>) {
         match answer {
-            Ok(Committed { outcome: Outcome::Each(each), lsn }) if each.len() == self.asked.len() => {
+            Ok(Committed { outcome: Outcome::Each(each), lsn }) if each.len() >= self.asked.len() => {
                 let lines = self.asked.iter().zip(each);
                 lines.for_each(|((verb, target), outcome)| line(peer, verb, target, word(outcome), lsn.0));
+                self.rest(peer, "done", lsn.0);
             }
             Ok(Committed { outcome, lsn }) => self.lines(peer, word(outcome), lsn.0),
             Err(failure) => self.failed(peer, failure),
@@ -74,6 +84,12 @@ impl Audit {
 
     fn lines(&self, peer: &Peer, outcome: &str, lsn: u64) {
         self.asked.iter().for_each(|(verb, target)| line(peer, verb, target, outcome, lsn));
+        self.rest(peer, outcome, lsn);
+    }
+
+    /// One line for each verb of what has no line of its own.
+    fn rest(&self, peer: &Peer, outcome: &str, lsn: u64) {
+        self.more.iter().for_each(|(verb, count)| line(peer, verb, &format!("(and {count} more)"), outcome, lsn));
     }
 }
 
@@ -176,6 +192,21 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].contains(r#"target="a" outcome="done" lsn=7"#), "{text}");
         assert!(lines[1].contains(r#"target="b" outcome="unchanged" lsn=7"#), "{text}");
+    }
+
+    // A transaction of 16 MiB left hundreds of thousands of lines, written before anybody was answered.
+    #[test]
+    fn a_large_transaction_leaves_so_many_lines_and_says_how_many_more() {
+        let commands: Vec<Command> = (0..LINES + 70_000).map(|n| delete(&n.to_string())).collect();
+        let request = Request::Atomic { commands };
+        let each = Outcome::Each(vec![Outcome::Done; LINES + 70_000]);
+        let audit = Audit::of(&request);
+        let text = logged(|| {
+            let audit = audit.or_else(|| Audit::of(&request)).unwrap();
+            audit.changed(&peer(), &Ok(Committed { lsn: Lsn(7), outcome: each }));
+        });
+        assert_eq!(text.lines().count(), LINES + 1);
+        assert!(text.contains(r#"verb="user delete" target="(and 70000 more)" outcome="done" lsn=7"#), "{text}");
     }
 
     /// A name cannot forge a line, nor fill the log.

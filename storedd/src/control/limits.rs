@@ -104,6 +104,8 @@ pub struct Counters {
     pub malformed: AtomicU64,
     /// Connections cut because they did not read, or did not finish a request.
     pub stalled: AtomicU64,
+    /// Connections whose clients ended without waiting for their answers.
+    pub gone: AtomicU64,
     /// Requests by wire number.
     requests: PerVerb,
     /// Requests refused, in the order of [`Code::ALL`].

@@ -284,6 +284,26 @@ impl Session {
         }
     }
 
+    /// Says that a client has ended, or given up, without waiting for its answers. Who leaves with nothing unanswered takes nothing
+    /// along, and nobody can tell how he left.
+    fn note_end(&self) {
+        let unanswered = self.in_flight + self.done.len() + usize::from(self.in_flight == 0 && self.unread() > 0);
+        let half = self.inbox.waiting();
+        if self.ending != Ending::None || (self.farewell.is_some() && !self.eof) || unanswered + half == 0 {
+            return;
+        }
+        count(&self.door.counters.gone);
+        let Peer { uid, pid, client, .. } = &*self.peer;
+        tracing::warn!(
+            event = "client_gone",
+            pid,
+            uid,
+            client,
+            unanswered,
+            "a client ended without waiting for its answers; changes that were under way are done or undone as a whole"
+        );
+    }
+
     /// Writes as much as the client takes now.
     fn flush(&mut self) -> io::Result<()> {
         while self.written < self.out.len() {
@@ -337,6 +357,7 @@ impl Session {
         let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         if passed(self.stalled_since, limits.write_timeout) {
             count(&self.door.counters.stalled);
+            self.ending = Ending::Now;
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"));
         }
         if passed(self.partial_since, limits.frame_timeout) {
@@ -357,6 +378,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.note_end();
         self.outbox.close(std::mem::take(&mut self.done));
         if let Some(slow) = &self.slow {
             // Ends only what still waits for a place; work that has begun sees the closed outbox.

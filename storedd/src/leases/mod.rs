@@ -264,6 +264,16 @@ impl Leases {
         }
     }
 
+    /// How long the oldest change that was not let through has been waiting, and who is in its way, in words.
+    #[must_use]
+    pub fn oldest_change(&self) -> Option<(Duration, String)> {
+        if self.busy.load(SeqCst) == 0 {
+            return None;
+        }
+        let now = self.env.uptime();
+        self.lock().oldest_change(now)
+    }
+
     /// Who holds and who waits.
     #[must_use]
     pub fn picture(&self) -> Picture {

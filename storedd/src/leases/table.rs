@@ -517,6 +517,12 @@ impl Table {
         }
     }
 
+    /// How long the oldest change has been waiting, and who is in its way, in words.
+    pub(super) fn oldest_change(&self, now: Duration) -> Option<(Duration, String)> {
+        let (number, wait) = self.waits.iter().find(|(_, wait)| !wait.wants_lease())?;
+        Some((now.saturating_sub(wait.since), self.in_the_way(*number, now)))
+    }
+
     pub(super) fn picture(&self, now: Duration) -> Picture {
         let waiting = self.waits.iter().map(|(number, wait)| {
             let scopes = &wait.wanted.scopes;

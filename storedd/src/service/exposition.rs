@@ -85,6 +85,7 @@ impl Daemon {
             ("not_permitted", &counters.not_permitted),
             ("malformed", &counters.malformed),
             ("stalled", &counters.stalled),
+            ("gone", &counters.gone),
         ] {
             connections.sample(&[("result", result)], total(count));
         }

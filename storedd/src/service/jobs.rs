@@ -117,7 +117,7 @@ impl Daemon {
         match work {
             Work::SnapshotTake { verify } => self.snapshot_take(*verify, ctx),
             Work::SnapshotVerify { id, all } => self.snapshot_verify(id.as_deref(), *all, ctx),
-            Work::SnapshotPrune => self.snapshot_prune(),
+            Work::SnapshotPrune => self.snapshot_prune(ctx),
             Work::BackupDb { dir } => self.backup_db(dir, ctx),
             Work::Drill => self.drill(ctx),
         }

@@ -81,7 +81,8 @@ impl Daemon {
             status.alarms = watch.alarms();
             status.maintenance = watch.maintenance();
         }
-        status.oldest_wait = store.oldest_wait().map(|wait| wait.as_secs_f64());
+        let held_up = self.leases.oldest_change().map(|(wait, _)| wait);
+        status.oldest_wait = store.oldest_wait().max(held_up).map(|wait| wait.as_secs_f64());
         status.log_segments = store.segment_count();
     }
 

@@ -52,8 +52,8 @@ impl Daemon {
         Ok(Reply::SnapshotsVerified(verified.into_iter().map(wire).collect()))
     }
 
-    pub(super) fn snapshot_prune(&self) -> Result<Reply, Failure> {
-        let removed = self.keeper()?.prune(&self.snapshot_settings()).map_err(|e| failure(&e))?;
+    pub(super) fn snapshot_prune(&self, ctx: &Context) -> Result<Reply, Failure> {
+        let removed = self.keeper()?.prune(&self.snapshot_settings(), ctx).map_err(|e| failure(&e))?;
         Ok(Reply::SnapshotsRemoved(SnapshotsRemoved { removed }))
     }
 

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::control::Peer;
 use crate::env::Env;
 use crate::jobs::copies::{Copies, Known};
+use crate::leases::Leases;
 use crate::lsn::Micros;
 use crate::model::Command;
 use crate::statefile::StateFile;
@@ -66,6 +67,7 @@ pub struct Watch {
     store: Arc<Store>,
     env: Arc<dyn Env>,
     state: Arc<StateFile>,
+    leases: Arc<Leases>,
     prober: Prober,
     board: Mutex<Board>,
     limits: ArcSwap<Limits>,
@@ -82,9 +84,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watch {
-    /// A watch over `store`, whose stamps `state` writes.
+    /// A watch over `store`, whose stamps `state` writes, and over those who wait for `leases` on it.
     #[must_use]
-    pub fn new(store: Arc<Store>, env: Arc<dyn Env>, state: Arc<StateFile>, config: &Config) -> Watch {
+    pub fn new(
+        store: Arc<Store>,
+        env: Arc<dyn Env>,
+        state: Arc<StateFile>,
+        leases: Arc<Leases>,
+        config: &Config,
+    ) -> Watch {
         let created = Marker::read(&*store.disks().data).ok().flatten().map_or_else(|| env.now(), |m| m.created);
         Watch {
             created,
@@ -92,6 +100,7 @@ impl Watch {
             store,
             env,
             state,
+            leases,
             board: Mutex::default(),
             limits: ArcSwap::from_pointee(Limits::of(config)),
             short: ArcSwapOption::empty(),
@@ -190,6 +199,7 @@ impl Watch {
             places: self.prober.places(),
             stamps: self.state.late().into_iter().map(|(file, owed)| Stamp { file, owed }).collect(),
             oldest_wait: store.oldest_wait(),
+            held_up: self.leases.oldest_change(),
             bulk: self.bulk_now(),
             copies: copies(self.copies()),
             repair: store.repair_recommended(),

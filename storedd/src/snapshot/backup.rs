@@ -39,7 +39,7 @@
 //! * Nothing but what lies in a backup's own directory is ever written or removed.
 
 use super::manifest::{FileSum, TableSum, put_sums, sums};
-use super::{DB_FILE, MANIFEST, corrupt, stamp, sum};
+use super::{DB_FILE, GoOn, MANIFEST, corrupt, stamp, sum};
 use crate::disk::{self, Access, Disk, Kind, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
@@ -120,6 +120,7 @@ pub struct Backup {
     dir: String,
     /// The name it gets when it is complete.
     name: String,
+    go_on: GoOn,
 }
 
 impl Backup {
@@ -138,7 +139,7 @@ impl Backup {
                 continue;
             }
             disk.create_dir(&dir).map_err(|e| fail("create", &dir, e))?;
-            let backup = Backup { disk: disk.clone(), dir, name };
+            let backup = Backup { disk: disk.clone(), dir, name, go_on: GoOn::default() };
             // Two that begin in the same moment meet here: one file is made once.
             match disk.open(&backup.path(STORE_FILE), Access::CreateNew) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -157,7 +158,13 @@ impl Backup {
     /// The backup that lies in the directory `dir` of `disk`.
     #[must_use]
     pub fn at(disk: Arc<dyn Disk>, dir: &str) -> Backup {
-        Backup { disk, dir: dir.to_owned(), name: dir.to_owned() }
+        Backup { disk, dir: dir.to_owned(), name: dir.to_owned(), go_on: GoOn::default() }
+    }
+
+    /// The same, which asks between two pieces of a file that it reads whole whether to go on; it is ended by [`StoreError::Busy`].
+    #[must_use]
+    pub fn asking(self, go_on: GoOn) -> Backup {
+        Backup { go_on, ..self }
     }
 
     /// Names of the complete backups in the root of `disk`, oldest first.
@@ -239,7 +246,7 @@ impl Backup {
         let fail = |op, path: &str, e| StoreError::io(op, self.disk.display(path), e);
         let mut files = Vec::new();
         for entry in self.disk.list(&self.dir).map_err(|e| fail("list", &self.dir, e))? {
-            files.push(sum(&*self.disk, &self.path(&entry.name), &entry.name, manifest.store_id)?);
+            files.push(sum(&*self.disk, &self.path(&entry.name), &entry.name, manifest.store_id, &self.go_on)?);
         }
         let manifest = BackupManifest { files, ..manifest };
         self.put(MANIFEST, &manifest.encode())?;
@@ -297,7 +304,7 @@ impl Backup {
                 }
                 Some(_) => {}
             }
-            let found = sum(&*self.disk, &path, &expected.name, manifest.store_id)?;
+            let found = sum(&*self.disk, &path, &expected.name, manifest.store_id, &self.go_on)?;
             if found.crc != expected.crc {
                 return Err(corrupt(
                     &shown,

@@ -120,19 +120,47 @@ impl Snapshot {
     }
 }
 
+/// Asked between two pieces of a file that is read whole whether to go on; may wait.
+#[derive(Clone, Default)]
+pub struct GoOn(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl GoOn {
+    /// As this says.
+    pub fn asking(ask: impl Fn() -> bool + Send + Sync + 'static) -> GoOn {
+        GoOn(Some(Arc::new(ask)))
+    }
+
+    fn ask(&self) -> bool {
+        self.0.as_ref().is_none_or(|ask| ask())
+    }
+}
+
+impl std::fmt::Debug for GoOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GoOn")
+    }
+}
+
 /// A directory of snapshots.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     disk: Arc<dyn Disk>,
     /// `""`: the root of the disk.
     base: String,
+    go_on: GoOn,
 }
 
 impl Shelf {
     /// The directory `base` of `disk`; it need not be there.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, base: &str) -> Shelf {
-        Shelf { disk, base: base.to_owned() }
+        Shelf { disk, base: base.to_owned(), go_on: GoOn::default() }
+    }
+
+    /// The same, which asks between two pieces of a file that it reads whole whether to go on.
+    #[must_use]
+    pub fn asking(&self, go_on: GoOn) -> Shelf {
+        Shelf { go_on, ..self.clone() }
     }
 
     /// The disk it is on.
@@ -160,7 +188,8 @@ impl Shelf {
     /// Looks at a snapshot; changes nothing (I7).
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if there is none of this name. What is wrong with it is not an error but a problem.
+    /// [`StoreError::Refused`] if there is none of this name; [`StoreError::Busy`] if it was not to go on. What is wrong with it is
+    /// not an error but a problem.
     pub fn read(&self, id: &str, depth: Depth) -> Result<Snapshot> {
         let lsn = lsn_of(id).filter(|_| matches!(self.disk.stat(&self.dir(id)), Ok(Some(e)) if e.kind == Kind::Dir));
         let Some(lsn) = lsn else { return Err(no_such(id)) };
@@ -170,8 +199,11 @@ impl Shelf {
         let texts = self.texts(id, &mut snapshot);
         if let Some(manifest) = snapshot.manifest.clone() {
             for sum in &manifest.files {
-                let found = self.compare(id, manifest.store_id, sum, depth);
-                snapshot.problems.extend(found.map(|bytes| snapshot.bytes += bytes).err());
+                match self.compare(id, manifest.store_id, sum, depth) {
+                    Ok(bytes) => snapshot.bytes += bytes,
+                    Err(e @ StoreError::Busy { .. }) => return Err(e),
+                    Err(e) => snapshot.problems.push(e),
+                }
             }
         }
         snapshot.valid = texts.is_some_and(|marked| marked) && snapshot.problems.is_empty();
@@ -384,7 +416,7 @@ impl Shelf {
 
     /// Length and checksum of a file; `dir` is a snapshot or one that is being made.
     fn sum(&self, dir: &str, name: &str, store: StoreId) -> Result<FileSum> {
-        sum(&*self.disk, &self.path(dir, name), name, store)
+        sum(&*self.disk, &self.path(dir, name), name, store, &self.go_on)
     }
 
     fn dir(&self, id: &str) -> String {
@@ -401,7 +433,7 @@ impl Shelf {
 }
 
 /// Length and checksum of the file at `path`, whose name in a manifest is `name`.
-fn sum(disk: &dyn Disk, path: &str, name: &str, store: StoreId) -> Result<FileSum> {
+fn sum(disk: &dyn Disk, path: &str, name: &str, store: StoreId, go_on: &GoOn) -> Result<FileSum> {
     let fail = |op| move |e| StoreError::io(op, disk.display(path), e);
     let file = disk.open(path, Access::Read).map_err(fail("open"))?;
     let bytes = file.len().map_err(fail("length of"))?;
@@ -409,6 +441,9 @@ fn sum(disk: &dyn Disk, path: &str, name: &str, store: StoreId) -> Result<FileSu
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;
     while offset < bytes {
+        if !go_on.ask() {
+            return Err(StoreError::Busy { why: format!("reading {} was ended", disk.display(path)) });
+        }
         let part = &mut chunk[..usize::try_from(bytes - offset).unwrap_or(CHUNK).min(CHUNK)];
         file.read_at(offset, part).map_err(fail("read"))?;
         crc = crc.add(part);

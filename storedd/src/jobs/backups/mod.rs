@@ -25,7 +25,7 @@ use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
 use crate::partition::places;
 use crate::planted::{self, Bug};
-use crate::snapshot::{Backup, BackupManifest, DB_FILE, TableSum};
+use crate::snapshot::{Backup, BackupManifest, DB_FILE, GoOn, TableSum};
 use crate::store::{LogHold, Marker, Phase, Store, rfc3339};
 use crate::wal::{self, CONTROL_FILE, ControlState, Depth, Part, Proof, Reach};
 use std::path::{Path, PathBuf};
@@ -204,7 +204,7 @@ impl Backups {
         let done = self.store.checkpoint()?;
         taking.step(format!("checkpoint: LSN {}", done.lsn));
         let time = self.env.now();
-        let backup = Backup::begin(&target, time, &identity)?;
+        let backup = Backup::begin(&target, time, &identity)?.asking(GoOn::asking(context.going_on()));
         let manifest = match taking.fill(&backup, time, &settings.config) {
             Ok(manifest) => manifest,
             Err(e) => {
@@ -276,7 +276,7 @@ impl Backups {
     /// What was said.
     pub fn attend(&self, dir: &Path, settings: &Settings, context: &Context) -> Result<Done> {
         let done = self.take(dir, settings, context)?;
-        if let Err(e) = self.prune(dir, settings.keep) {
+        if let Err(e) = self.prune(dir, settings.keep, context) {
             tracing::error!(event = "backup_not_removed", error = %e);
         }
         Ok(done)
@@ -310,10 +310,14 @@ impl Backups {
     }
 
     /// Removes the oldest beyond `keep`, but never the newest of which every byte is as it was written.
-    fn prune(&self, dir: &Path, keep: usize) -> Result<()> {
+    fn prune(&self, dir: &Path, keep: usize, context: &Context) -> Result<()> {
         let mut all = self.ours(dir)?;
         let newest = all.split_off(all.len().saturating_sub(keep.max(1)));
-        if !newest.iter().rev().any(|(backup, _)| backup.read().is_ok()) {
+        if !newest
+            .iter()
+            .rev()
+            .any(|(backup, _)| backup.clone().asking(GoOn::asking(context.going_on())).read().is_ok())
+        {
             return Ok(());
         }
         for (backup, _) in all {

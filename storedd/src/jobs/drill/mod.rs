@@ -39,7 +39,7 @@ use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Lsn, Micros};
 use crate::model;
-use crate::snapshot::{Backup, BackupManifest, DB_FILE, Depth, MANIFEST, Manifest, Shelf, VERIFIED};
+use crate::snapshot::{Backup, BackupManifest, DB_FILE, Depth, GoOn, MANIFEST, Manifest, Shelf, VERIFIED};
 use crate::store::{Marker, Phase, Store, View};
 use crate::wal::{ControlState, Part, Reach};
 use scratch::Scratch;
@@ -279,7 +279,7 @@ impl Driller {
         context: &Context,
         drilled: &mut Drilled,
     ) -> Result<((Totals, String), bool)> {
-        let base = self.base(source, at)?;
+        let base = self.base(source, at, context)?;
         let (base_lsn, reached) = (base.lsn, base.reach.lsn);
         (drilled.base_lsn, drilled.reached_lsn) = (base_lsn.0, reached.0);
         let scratch = self.scratch(&base, settings)?;
@@ -320,12 +320,12 @@ impl Driller {
     }
 
     /// Looks at a source to its last byte, and finds the log that leads on from it.
-    fn base(&self, source: &Source, at: Lsn) -> Result<Base> {
+    fn base(&self, source: &Source, at: Lsn, context: &Context) -> Result<Base> {
         let live = &self.store.disks().log;
         let control = self.store.control_state();
         match source {
             Source::Snapshot(shelf, id, _) => {
-                let read = shelf.read(id, Depth::Bytes)?;
+                let read = shelf.asking(GoOn::asking(context.going_on())).read(id, Depth::Bytes)?;
                 let shown = shelf.disk().display(&shelf.path(id, MANIFEST));
                 let manifest = shelf.manifest(id)?;
                 if manifest.store_id != self.store.store_id() {

@@ -187,6 +187,12 @@ impl Context {
         self.control.is_cancelled()
     }
 
+    /// The opposite of [`Context::cancelled`], for those who ask without knowing jobs.
+    pub fn going_on(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let context = self.clone();
+        move || !context.cancelled()
+    }
+
     /// Sleeps so long, unless the work is to end; gives what [`Context::cancelled`] says then.
     #[must_use]
     pub fn sleep(&self, mut time: Duration) -> bool {

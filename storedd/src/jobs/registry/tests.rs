@@ -233,10 +233,10 @@ fn what_a_crash_cut_off_is_known_to_the_next_start() {
     end.send(Ok(1)).unwrap();
     ends(&jobs, done).unwrap();
     // It is noted before its work begins.
-    let (begun, begins) = channel();
+    let ((begun, begins), (_end, told)) = (channel(), channel());
     let work = move |ctx: &Context| {
         begun.send(()).unwrap();
-        until(ctx, &channel().1)
+        until(ctx, &told)
     };
     let cut = jobs.start(kind(Some("lane")), me(), work).unwrap();
     begins.recv().unwrap();

@@ -24,7 +24,7 @@ use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::jobs::registry::Context;
 use crate::lsn::Micros;
-use crate::snapshot::{self, Depth, Manifest, Shelf, Snapshot, TableSum};
+use crate::snapshot::{self, Depth, GoOn, Manifest, Shelf, Snapshot, TableSum};
 use crate::store::{Marker, Phase, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -229,7 +229,7 @@ impl Keeper {
     }
 
     fn take_now(&self, settings: &Settings, ctx: &Context) -> Result<(Shelf, String)> {
-        let shelf = self.store.disks().shelf()?;
+        let shelf = asking(&self.store.disks().shelf()?, ctx);
         self.store.checkpoint()?;
         let view = self.store.view();
         let reader = view.database();
@@ -311,14 +311,14 @@ impl Keeper {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn prune(&self, settings: &Settings) -> Result<Vec<String>> {
+    pub fn prune(&self, settings: &Settings, ctx: &Context) -> Result<Vec<String>> {
         let _turn = lock(&self.turn);
-        let pruned = self.prune_now(settings.keep);
+        let pruned = self.prune_now(settings.keep, ctx);
         self.remember();
         pruned
     }
 
-    fn prune_now(&self, keep: usize) -> Result<Vec<String>> {
+    fn prune_now(&self, keep: usize, ctx: &Context) -> Result<Vec<String>> {
         let all = self.look(Depth::Texts)?;
         let mut kept = BTreeSet::new();
         // The program that wrote it knows whether it is of use.
@@ -332,7 +332,7 @@ impl Keeper {
         kept.extend(of(&|s| !s.problems.is_empty() || lock(&self.memory).bad.contains(&s.id), 1));
         kept.extend(self.way_back_kept(&all));
         for (shelf, snapshot) in all.iter().rev().filter(|(_, s)| s.valid) {
-            if self.read(shelf, &snapshot.id, Depth::Bytes)?.valid {
+            if self.read(&asking(shelf, ctx), &snapshot.id, Depth::Bytes)?.valid {
                 kept.insert(snapshot.id.clone());
                 break;
             }
@@ -406,7 +406,7 @@ impl Keeper {
         match due {
             Due::Take => {
                 let taken = self.take(settings, settings.verify, ctx);
-                if let Err(e) = self.prune(settings) {
+                if let Err(e) = self.prune(settings, ctx) {
                     tracing::error!(event = "snapshot_not_removed", error = %e);
                 }
                 taken.map(drop)
@@ -444,6 +444,11 @@ impl Keeper {
         let failed = lock(&self.memory).failed;
         failed.is_some_and(|at| self.env.uptime().saturating_sub(at) < AGAIN_AFTER.min(settings.interval))
     }
+}
+
+/// A shelf whose files are read whole as the job allows: it rests while the store is frozen, and ends when it is cancelled.
+fn asking(shelf: &Shelf, ctx: &Context) -> Shelf {
+    shelf.asking(GoOn::asking(ctx.going_on()))
 }
 
 /// Sleeps after each burst that was written, so that no more than `pace` bytes are written in a second.

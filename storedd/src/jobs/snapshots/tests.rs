@@ -84,7 +84,7 @@ fn stopped_at_every_operation_of_taking_rotating_and_deleting() {
         machine.crash_at(machine.ops() + n);
         let changed = change(&store, "c");
         let taken = keeper.take(&SETTINGS, true, &Context::idle());
-        let pruned = keeper.prune(&SETTINGS);
+        let pruned = keeper.prune(&SETTINGS, &Context::idle());
         let deleted = keeper.delete(&ids[1]);
         finished += usize::from(!machine.is_crashed());
         for persist in [Persist::Nothing, Persist::Everything] {

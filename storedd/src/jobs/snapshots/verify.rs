@@ -75,7 +75,7 @@ pub struct Verified {
 /// If there is no such snapshot, or it was ended.
 pub(super) fn verify(store: &Store, shelf: &Shelf, id: &str, ctx: &Context) -> Result<Verified> {
     let durable = store.checkpoint_lsn();
-    let snapshot = shelf.read(id, Depth::Bytes)?;
+    let snapshot = super::asking(shelf, ctx).read(id, Depth::Bytes)?;
     let mut findings: Vec<Finding> = snapshot.problems.iter().map(Finding::of).collect();
     let mut verified = Verified { id: id.to_owned(), rows: 0, zero_loss: false, findings: Vec::new() };
     if let (Some(manifest), []) = (&snapshot.manifest, &findings[..]) {
