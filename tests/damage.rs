@@ -193,7 +193,7 @@ fn a_limit_of_the_file_size_is_refused_like_a_full_disk() {
 #[test]
 fn a_start_on_a_full_disk_serves_what_is_there() {
     let store = TestStore::new();
-    let Some(_disk) = crate::hostile::SmallDisk::mount(store.data.clone(), 8 << 20) else {
+    let Some(_disk) = crate::harness::disks::SmallDisk::mount(store.data.clone(), 8 << 20) else {
         eprintln!("skipped: mounting a small file system needs root");
         return;
     };

@@ -65,6 +65,32 @@ fn rights(mailbox: &str) -> Request {
     Request::Change { command: Asked::AclSet { name, identifier, rights }, dry_run: false }
 }
 
+// row 107: what can be seen of a daemon that hangs, without asking it, without a lock, and without a change.
+#[test]
+fn a_daemon_that_hangs_is_seen_from_outside() {
+    let (store, daemon) = house();
+    store.ctl(&["checkpoint"]).expect(0);
+    let pid = daemon.child.id();
+    let seen = store.json(&["status", "-n"]);
+    assert_eq!(
+        (&seen["state"], &seen["process"], &seen["lock_holder"]),
+        (&"ready".into(), &"runs".into(), &pid.into())
+    );
+    daemon.signal(rustix::process::Signal::STOP);
+    crate::harness::until("it has stopped", || {
+        (store.json(&["status", "--no-lock"])["process"] == "stopped by a signal").then_some(())
+    });
+    store.ctl(&["--timeout", "1s", "status"]).expect(69);
+    let before = store.tree();
+    let told = store.ctl(&["status", "-n"]).expect(0).out;
+    assert!(told.contains(&format!("process {pid}")) && told.contains("last checkpoint"), "{told}");
+    assert_eq!(store.tree(), before);
+    daemon.kill();
+    let gone = store.ctl(&["--json", "status", "-n"]).expect(3).json();
+    assert_eq!((&gone["process"], &gone["lock_holder"]), (&"gone".into(), &serde_json::Value::Null), "{gone}");
+    assert_eq!(gone["state"], "ready", "it could not say that it ended");
+}
+
 // row 107, B6
 #[test]
 fn who_holds_what_is_listed_with_owner_and_age() {

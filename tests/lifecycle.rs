@@ -148,6 +148,33 @@ fn recover_and_test_on_a_stopped_store() {
     );
 }
 
+// row 62: a test ends in time beside a daemon that hangs, or when it is interrupted; then the run with -r works.
+#[test]
+fn a_test_never_hangs_with_what_it_tests() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    daemon.signal(Signal::STOP);
+    // Of a running store only deadlocks are asked for, and a daemon that does not answer has a time limit.
+    let begun = std::time::Instant::now();
+    store.ctl(&["--timeout", "2s", "test", "-l"]).expect(69);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    let pid = daemon.child.id().to_string();
+    for refused in [store.storedd(&["test", "-l"]), store.ctl(&["test", "-r"]), store.ctl(&["test"])] {
+        assert!(refused.status == 75 && refused.err.contains(&pid), "{refused:?}");
+    }
+    let mut waits = std::process::Command::new(env!("CARGO_BIN_EXE_storectl"));
+    let mut waits = waits.arg("--data-dir").arg(&store.data).args(["--timeout", "1h", "test", "-l"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(waits.try_wait().unwrap(), None, "it waits");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&waits), Signal::INT).unwrap();
+    let ended = crate::harness::until("Ctrl-C ends it", || waits.try_wait().unwrap());
+    assert!(!ended.success(), "{ended}");
+    daemon.kill();
+    let tested = store.ctl(&["test", "-rlv"]).expect(0);
+    assert!(tested.out.contains("the store is good"), "{tested:?}");
+}
+
 // row 29, row 30, row 31, row 57: a missing file is named, nothing is changed, and putting it back heals.
 #[test]
 fn a_missing_log_or_database_is_named_and_nothing_changes() {

@@ -18,6 +18,8 @@ mod drill;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fullness;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod holding;
@@ -35,6 +37,8 @@ mod mailboxes;
 mod manual;
 #[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod numbers;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //! connection there is.
 
 use crate::harness::alarms::{alarm, cleared, raised};
+use crate::harness::disks::Disk;
 use crate::harness::{Daemon, PATIENCE, Run, TestStore, until};
 use proto::{Client, Request, Timeouts};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,48 +32,6 @@ fn end(child: Child) -> Run {
     Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
 }
 
-/// A file system of its own whose writes can be held up, as by a disk that does not answer.
-struct Disk {
-    at: PathBuf,
-}
-
-impl Disk {
-    /// `None` where none can be mounted.
-    fn mount(store: &TestStore) -> Option<Disk> {
-        Disk::mount_at(store, store.beside("disk"))
-    }
-
-    fn mount_at(store: &TestStore, at: PathBuf) -> Option<Disk> {
-        let image = store.beside("disk.img");
-        std::fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-        std::fs::create_dir(&at).unwrap();
-        let ran = |program: &str, args: &[&str]| {
-            let ran = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-            ran.is_ok_and(|status| status.success())
-        };
-        let (image, place) = (image.to_str().unwrap(), at.to_str().unwrap());
-        let mounted = ran("mkfs.ext4", &["-q", image]) && ran("mount", &["-o", "loop", image, place]);
-        if !mounted || !ran("fsfreeze", &["-f", place]) || !ran("fsfreeze", &["-u", place]) {
-            eprintln!("skipped: this needs root, a loop device and fsfreeze");
-            return None;
-        }
-        let _ = std::fs::remove_dir(at.join("lost+found"));
-        Some(Disk { at })
-    }
-
-    fn hangs(&self, hangs: bool) {
-        let status = Command::new("fsfreeze").arg(if hangs { "-f" } else { "-u" }).arg(&self.at).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(&self.at).stderr(Stdio::null()).status();
-        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-    }
-}
-
 // rows 97, 109, 110, B7: a checkpoint that hangs, and changes that pile up in memory behind it, are alarms that name the cause;
 // `status` answers, and it goes on by itself.
 #[test]
@@ -81,7 +40,7 @@ fn a_database_disk_that_does_not_answer() {
     let Some(disk) = Disk::mount(&store) else { return };
     let text = format!(
         "[store]\ndb_dir = {:?}\n[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"1h\"\noverlay_bytes = \"1MiB\"\n\
-         overlay_bytes_max = \"4MiB\"\n[alarm]\ncheckpoint_duration = \"1s\"\nlog_bytes = \"4MiB\"\n",
+         overlay_bytes_max = \"4MiB\"\n[alarm]\ncheckpoint_duration = \"1s\"\nlog_bytes = \"2MiB\"\n",
         disk.at.join("db")
     );
     let daemon = start(&store, &text);

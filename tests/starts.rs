@@ -302,3 +302,49 @@ fn a_start_replays_hundreds_of_logs() {
     assert!(report["base_lsn"].as_u64().unwrap() >= reached && report["replayed"].as_u64().unwrap() < 10, "{report}");
     drop(daemon);
 }
+
+// row 108: names of log files have ten digits and rise, also behind a loss of all of them, of the database too, and a log made anew.
+#[test]
+fn numbers_of_log_files_never_begin_again() {
+    let store = TestStore::new();
+    let numbers = || -> Vec<u64> {
+        let lines = store.json(&["log", "list", "--all"]);
+        let files = lines.as_array().unwrap().iter().map(|line| line["file"].as_str().unwrap().to_owned());
+        files
+            .map(|file| {
+                let digits = file.strip_prefix("log.").unwrap_or_else(|| panic!("{file}")).to_owned();
+                assert!(digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit()), "{file}");
+                digits.parse().unwrap()
+            })
+            .collect()
+    };
+    let files = |wanted: &str| -> Vec<std::path::PathBuf> {
+        let all = std::fs::read_dir(store.data.join("mboxlist")).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(wanted)).collect()
+    };
+    let mut highest = 0;
+    let rises = |highest: &mut u64| {
+        let now = numbers();
+        assert!(now.is_sorted() && now.first() > Some(highest), "{now:?} behind {highest}");
+        *highest = now[now.len() - 1];
+    };
+    let mut daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    for lost in ["log.", "log.", "mboxlist.redb"] {
+        let lines: String = (0..4000).map(|n| format!("mailbox create user/joe/{highest}-{n:0200}\n")).collect();
+        store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+        rises(&mut highest);
+        daemon.kill();
+        files("log.").iter().chain(&files(lost)).for_each(|path| drop(std::fs::remove_file(path)));
+        daemon = store.start();
+        if store.ctl(&["user", "show", "joe"]).status != 0 {
+            store.ctl(&["user", "add", "joe"]).expect(0);
+        }
+        rises(&mut highest);
+    }
+    assert_eq!(daemon.stop(), 0);
+    store.ctl(&["log", "reset", "--yes"]).expect(0);
+    let daemon = store.start();
+    rises(&mut highest);
+    assert_eq!(daemon.stop(), 0);
+}

@@ -150,6 +150,7 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
         Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
         Verb::Status(args) if args.watch => return Ok(Plan::Watch),
+        Verb::Status(args) if args.no_lock => return Ok(Plan::Offline(vec!["status".into()])),
         Verb::Status(_) => status(),
         Verb::Health(HealthArgs { wait: Some(wait) }) => return Ok(Plan::WaitReady(wait)),
         Verb::Health(HealthArgs { wait: None }) => Ask::new(Request::Health).form(Form::Silent),

@@ -63,6 +63,8 @@ pub enum Verb {
     ///
     /// Refuses (2) when something that was acknowledged cannot be reached, names the files, and changes nothing.
     Recover(Recover),
+    /// What files and the system say of a daemon, without asking it and without a lock: for one that hangs; 0 it lives, 3 not.
+    Status(Status),
     /// Quick test of a stopped store: open, check, close (0 good, 1 bad).
     Test(Test),
     /// Put a backup in the place of a stopped store, and recover it.
@@ -235,6 +237,14 @@ pub struct Test {
     pub json: bool,
 }
 
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// RFC 3339, with or without a zone's offset.
 fn parse_time(text: &str) -> Result<Micros, String> {
     let time: jiff::Timestamp =
@@ -280,6 +290,7 @@ fn run(cli: &Cli) -> u8 {
     match &cli.verb {
         None => daemon::run(loaded),
         Some(Verb::Recover(args)) => offline::recover(&loaded, args),
+        Some(Verb::Status(args)) => offline::status(&loaded, args.json),
         Some(Verb::Test(args)) => offline::test(&loaded, args),
         Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
         Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, args),

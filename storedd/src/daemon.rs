@@ -217,12 +217,9 @@ fn leave_files(limits: &mut Limits, files: u64) {
     limits.connections = connections;
 }
 
-/// The runtime of the doors; the store's own threads are not in it. However many workers a database that does not answer
-/// holds, one is left.
+/// The runtime of the doors; the store's own threads are not in it.
 fn runtime() -> Result<Runtime, StoreError> {
-    let workers = Limits::default().looks + 1;
-    let built =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("door").enable_all().build();
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("door").enable_all().build();
     built.map_err(|e| StoreError::io("start", "the runtime of the doors", e))
 }
 

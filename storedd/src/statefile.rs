@@ -28,6 +28,7 @@ pub const CHECKPOINT_STAMP: &str = "stored.ckp";
 pub const CLEANUP_STAMP: &str = "stored.lcu";
 
 const STOPPED: &str = "stopped";
+const POISONED: &str = "poisoned";
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,6 +73,8 @@ pub enum Act {
 pub struct StateFile {
     disk: Arc<dyn Disk>,
     env: Arc<dyn Env>,
+    /// The state word of the run before.
+    before: String,
     facts: Mutex<Facts>,
     /// Held while the file is written, so that it never goes back to an older text.
     writing: Mutex<()>,
@@ -84,11 +87,18 @@ impl StateFile {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, env: Arc<dyn Env>, pid: u32, socket: &str) -> StateFile {
         let mut facts = read(&*disk).ok().flatten().unwrap_or_default();
+        let before = std::mem::take(&mut facts.state);
         facts.pid = Some(pid);
         facts.version = env!("CARGO_PKG_VERSION").to_owned();
         facts.socket = socket.to_owned();
         facts.started = Some(env.now());
-        StateFile { disk, env, facts: Mutex::new(facts), writing: Mutex::default(), owed: Mutex::default() }
+        StateFile { disk, env, before, facts: Mutex::new(facts), writing: Mutex::default(), owed: Mutex::default() }
+    }
+
+    /// True if the run before ended because its log failed.
+    #[must_use]
+    pub fn follows_poison(&self) -> bool {
+        self.before == POISONED
     }
 
     /// Writes another state word.

@@ -1,6 +1,7 @@
 //! What every theme uses: a store in a temporary directory, the real daemon, `storectl`.
 
 pub mod alarms;
+pub mod disks;
 
 use proto::client::{Client, Timeouts};
 use serde_json::Value;

@@ -11,6 +11,9 @@ pub struct StatusArgs {
     /// Print again every two seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Do not ask the daemon: what files and the system say of one that hangs; takes no lock, changes nothing
+    #[arg(long, short = 'n', conflicts_with = "watch")]
+    pub no_lock: bool,
 }
 
 /// `health`.

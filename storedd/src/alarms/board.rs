@@ -4,6 +4,7 @@ use super::facts::{Facts, Limits};
 use super::rules::{self, History, Reading, Standing};
 use super::{Alarm, Name, Severity};
 use crate::lsn::Micros;
+use crate::store::Phase;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -78,6 +79,17 @@ pub struct Board {
 }
 
 impl Board {
+    /// A board on which the failure of the log is on that ended the run before, so that its end is told, too.
+    #[must_use]
+    pub fn after_poison(now: Micros) -> Board {
+        let mut board = Board::default();
+        if let Some(reading) = rules::phase(&Phase::Poisoned) {
+            let lit = Lit { alarm: alarm(&reading, reading.severity, now), good_since: None };
+            board.lit.insert((reading.name, reading.subject), lit);
+        }
+        board
+    }
+
     /// Compares facts with limits. Its only clock is that of the facts.
     pub fn evaluate(&mut self, facts: &Facts, limits: &Limits) -> Verdict {
         if self.maintenance.as_ref().is_some_and(|m| m.until <= facts.now) {

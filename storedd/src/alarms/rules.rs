@@ -141,7 +141,7 @@ impl History {
 /// Everything that can be read from the facts.
 pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     let mut out = Vec::new();
-    out.extend(phase(facts));
+    out.extend(phase(&facts.phase));
     out.extend(disks(&facts.places).filter_map(|(place, names)| room(place, &names, facts, limits, history)));
     out.extend(facts.places.iter().filter_map(there));
     out.extend(checkpoint(facts, limits, history));
@@ -163,8 +163,9 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out
 }
 
-fn phase(facts: &Facts) -> Option<Reading> {
-    match &facts.phase {
+/// Whether changes are taken.
+pub fn phase(phase: &Phase) -> Option<Reading> {
+    match phase {
         Phase::Ready => None,
         Phase::ReadOnly(why) => Some(Reading::flag(
             Name::ReadOnly,

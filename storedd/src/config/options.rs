@@ -330,6 +330,8 @@ options! {
     }
     /// Long-running work.
     jobs: JobOptions {
+        schedule: bool = true, Limit::Any, Reload,
+            "Take snapshots and backups and make drills when they are due; false: timers of the service manager do (storedd-snapshot.timer, storedd-backup.timer, storedd-drill.timer).";
         running: u32 = 2, Limit::Count(1, 64), Reload,
             "How many jobs (`storectl jobs`) are at work at a time; sixteen more wait, further ones are refused with 75.";
         kept: u32 = 100, Limit::Count(1, 10_000), Reload,

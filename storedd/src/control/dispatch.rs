@@ -10,8 +10,8 @@ pub enum Lane {
     Own,
     /// Answered at once on the worker that read it, from memory.
     Quick,
-    /// The same, from a page or two of the database; so many at a time, further ones as slow ones: its disk may not answer, and
-    /// a worker has to be left for those who ask why.
+    /// The same, from a page or two of the database, whose disk may not answer: the worker is given away meanwhile. So many at a
+    /// time, further ones as slow ones.
     Look,
     /// On a thread that may block, one of a connection at a time.
     Slow,

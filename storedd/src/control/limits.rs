@@ -34,7 +34,8 @@ pub struct Limits {
     pub queue: usize,
     /// Lists, dumps, checks and checkpoints at work at once, one of a connection; further ones wait. 16.
     pub scans: usize,
-    /// Looks at a row or two that are answered at once at a time; further ones are as lists. The runtime has one worker more. 2.
+    /// Looks at a row or two that are answered at once, at a time; further ones are as lists. Each takes a thread while its disk
+    /// does not answer. 64.
     pub looks: usize,
     /// Answers in bytes that wait for one client before the daemon does no more work for it. 256 KiB.
     pub unread_bytes: usize,
@@ -57,7 +58,7 @@ impl Default for Limits {
             in_flight: 256,
             queue: 65_536,
             scans: 16,
-            looks: 2,
+            looks: 64,
             unread_bytes: 256 << 10,
             partial_bytes: 64 << 20,
         }

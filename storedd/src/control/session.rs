@@ -54,6 +54,8 @@ pub(super) struct Session {
     pub(super) blocked: Option<Blocked>,
     /// The client sends no more.
     eof: bool,
+    /// It ended without reading what was sent to it.
+    reset: bool,
     /// Said last; from then on nothing is read.
     farewell: Option<Failure>,
     parted: bool,
@@ -105,6 +107,7 @@ impl Session {
             barrier: false,
             blocked: None,
             eof: false,
+            reset: false,
             farewell: None,
             parted: false,
             ending: Ending::None,
@@ -134,7 +137,11 @@ impl Session {
             self.set_timer(timer.as_mut());
             match self.wait(timer.as_mut()).await {
                 Event::Answers => self.look_at_outbox(),
-                Event::Read(count) => self.arrived(count?),
+                Event::Read(count) => {
+                    // Also how the system tells of a client that ended with answers unread.
+                    self.reset = count.is_err();
+                    self.arrived(count?);
+                }
                 Event::Writable(result) => result?,
                 Event::Probe => self.probe()?,
                 Event::Time => self.check_times(timer.as_mut())?,
@@ -289,7 +296,10 @@ impl Session {
     fn note_end(&self) {
         let unanswered = self.in_flight + self.done.len() + usize::from(self.in_flight == 0 && self.unread() > 0);
         let half = self.inbox.waiting();
-        if self.ending != Ending::None || (self.farewell.is_some() && !self.eof) || unanswered + half == 0 {
+        if self.ending != Ending::None
+            || (self.farewell.is_some() && !self.eof)
+            || (unanswered + half == 0 && !self.reset)
+        {
             return;
         }
         count(&self.door.counters.gone);

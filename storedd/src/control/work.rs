@@ -63,7 +63,8 @@ impl Session {
             }
             Ok(Lane::Quick) => self.quick(id, &request),
             Ok(Lane::Look) => match Share::take(&self.door.counters, |c| &c.looks, 1, self.door.limits.looks) {
-                Some(_place) => self.quick(id, &request),
+                // Others go on at this worker's place, also with what the system has to say, should this wait for a disk.
+                Some(_place) => tokio::task::block_in_place(|| self.quick(id, &request)),
                 None => self.enqueue(id, request),
             },
             Ok(Lane::Slow) => self.enqueue(id, request),

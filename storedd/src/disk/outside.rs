@@ -188,6 +188,51 @@ pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(candidate, path)
 }
 
+/// A process as the system shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Name of its program.
+    pub name: String,
+    /// Its state, a letter of `proc_pid_stat(5)`: `R` runs, `S` sleeps, `D` waits for a disk, `T` is stopped, `Z` has ended.
+    pub state: char,
+    /// Names of its threads that wait for a disk.
+    pub waiting: Vec<String>,
+}
+
+/// The process of this number; `None` if there is none.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn process(pid: u32) -> Option<Process> {
+    let stat = |path: PathBuf| {
+        let text = std::fs::read_to_string(path.join("stat")).ok()?;
+        // The name may hold anything, also brackets.
+        let (name, rest) = text.split_once('(')?.1.rsplit_once(") ")?;
+        Some((name.to_owned(), rest.chars().next()?))
+    };
+    let path = PathBuf::from(format!("/proc/{pid}"));
+    let (name, state) = stat(path.clone())?;
+    let threads = std::fs::read_dir(path.join("task")).into_iter().flatten().flatten();
+    let waiting = threads.filter_map(|thread| stat(thread.path())).filter(|(_, state)| *state == 'D');
+    Some(Process { name, state, waiting: waiting.map(|(name, _)| name).collect() })
+}
+
+/// The process that holds the lock on a file (`flock(2)`), as the system lists it; the lock is not touched.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
+pub fn lock_holder(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{}", std::fs::metadata(path).ok()?.ino());
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
+    let of_it = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let flock = words.next() == Some("FLOCK");
+        let pid = words.nth(2)?.parse().ok()?;
+        (flock && words.next()?.ends_with(&inode)).then_some(pid)
+    };
+    locks.lines().find_map(of_it)
+}
+
 /// Resident memory of this process in bytes; 0 where the system does not tell.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]

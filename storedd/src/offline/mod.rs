@@ -7,6 +7,7 @@ mod recover;
 mod reset;
 mod restore;
 mod show;
+mod status;
 mod test;
 mod upgrade;
 
@@ -14,6 +15,7 @@ pub use install::snapshot_install;
 pub use recover::recover;
 pub use reset::log_reset;
 pub use restore::restore_db;
+pub use status::status;
 pub use test::test;
 pub use upgrade::{downgrade, prepare, upgrade};
 

@@ -24,8 +24,13 @@ impl Daemon {
             return Err(Failure::new(Code::BadInput, text).with_hint("storectl backup-db /PATH"));
         }
         place::expect_outside(&config, dir).map_err(|e| failure(&e))?;
-        let done =
-            self.copies()?.backups.take(dir, &place::backup_settings(&config), context).map_err(|e| failure(&e))?;
+        let (backups, settings) = (&self.copies()?.backups, place::backup_settings(&config));
+        // One to the directory of the scheduled ones, as by a timer, is one of them: the oldest go.
+        let done = match &settings.directory {
+            Some(scheduled) if scheduled == dir => backups.attend(dir, &settings, context),
+            _ => backups.take(dir, &settings, context),
+        };
+        let done = done.map_err(|e| failure(&e))?;
         let Done { path, manifest, duration, removed, steps } = done;
         let logs = manifest.files.iter().map(|file| file.name.clone()).filter(|name| name.starts_with("log."));
         Ok(Reply::BackedUp(Box::new(BackedUp {

@@ -123,9 +123,14 @@ impl Daemon {
         }
     }
 
+    /// True if what is due is done by itself: not where timers do it, and not when the daemon is about to stop.
+    fn keeps_schedule(&self) -> bool {
+        self.config().jobs.schedule && !self.modes.is_leaving()
+    }
+
     /// Does what is due about snapshots, as a job.
     pub fn keep_snapshots(&self, keeper: &Keeper) {
-        if self.modes.is_leaving() {
+        if !self.keeps_schedule() {
             return;
         }
         let settings = self.snapshot_settings();
@@ -141,7 +146,7 @@ impl Daemon {
 
     /// Takes a backup, and makes a drill, if one is due, each as a job.
     pub fn keep_copies(&self, copies: &Copies) {
-        if self.modes.is_leaving() {
+        if !self.keeps_schedule() {
             return;
         }
         let config = self.config();

@@ -23,7 +23,7 @@ use crate::leases::Leases;
 use crate::lsn::Micros;
 use crate::model::Command;
 use crate::statefile::StateFile;
-use crate::store::{Marker, Store, rfc3339};
+use crate::store::{Marker, Phase, Store, rfc3339};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{Code, Failure};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +94,7 @@ impl Watch {
         config: &Config,
     ) -> Watch {
         let created = Marker::read(&*store.disks().data).ok().flatten().map_or_else(|| env.now(), |m| m.created);
+        let board = if state.follows_poison() { Board::after_poison(env.now()) } else { Board::default() };
         Watch {
             created,
             prober: Prober::new(store.clone(), env.clone()),
@@ -101,7 +102,7 @@ impl Watch {
             env,
             state,
             leases,
-            board: Mutex::default(),
+            board: Mutex::new(board),
             limits: ArcSwap::from_pointee(Limits::of(config)),
             short: ArcSwapOption::empty(),
             bulk: Mutex::default(),
@@ -147,6 +148,10 @@ impl Watch {
                 std::thread::sleep(STEP);
                 rest = rest.saturating_sub(STEP);
             }
+        }
+        if self.store.phase() == Phase::Poisoned {
+            // The process ends for it, and may not have been looked at since.
+            self.look(&config(), &|_| {});
         }
         self.caller.end(GRACE);
     }

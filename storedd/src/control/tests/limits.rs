@@ -251,15 +251,15 @@ fn clients_that_leave_in_the_middle_leave_nothing() {
 // Two looks at a database that did not answer held every worker there was, and nobody could ask any more what was wrong.
 #[test]
 fn a_database_that_does_not_answer_leaves_a_worker_for_those_who_ask_why() {
-    let house = House::new(Limits { scans: 4, ..Limits::default() });
+    let house = House::new(Limits { scans: 4, looks: 6, ..Limits::default() });
     house.fake.set_gate(false);
-    let mut waiting: Vec<_> = (0..10).map(|_| house.client()).collect();
+    let mut waiting: Vec<_> = (0..20).map(|_| house.client()).collect();
     for client in &mut waiting {
         client.send(&show("hangs")).unwrap();
         client.flush().unwrap();
     }
-    eventually("all are at work or wait", || house.counters.requests().get("user show") == Some(&10));
-    assert!(house.counters.looks.load(Ordering::Relaxed) <= 2);
+    eventually("all are at work or wait", || house.counters.requests().get("user show") == Some(&20));
+    assert!(house.counters.looks.load(Ordering::Relaxed) <= 6);
     let mut asks = house.client();
     for question in [Request::Status, Request::Locks, Request::Metrics, Request::Stats, Request::Jobs] {
         asks.call(&question).unwrap();

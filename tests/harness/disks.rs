@@ -1,0 +1,89 @@
+//! Disks that are small, hang or break. They need root, and say so where they cannot be had.
+
+use super::TestStore;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A small file system in memory, unmounted when dropped. Needs root.
+pub struct SmallDisk(pub PathBuf);
+
+impl SmallDisk {
+    /// `None` where that is not allowed.
+    pub fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
+        std::fs::create_dir_all(&at).unwrap();
+        let size = format!("size={bytes},mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).status();
+        mounted.is_ok_and(|s| s.success()).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn ran(program: &str, args: &[&str]) -> bool {
+    let ran = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ran.is_ok_and(|status| status.success())
+}
+
+/// A file system of its own in a file, which can be held up, as by a disk that does not answer, or broken.
+pub struct Disk {
+    image: PathBuf,
+    /// Where it is mounted.
+    pub at: PathBuf,
+}
+
+impl Disk {
+    /// Beside a store; `None` where none can be mounted.
+    pub fn mount(store: &TestStore) -> Option<Disk> {
+        Disk::mount_at(store, store.beside("disk"))
+    }
+
+    /// At a directory that is made for it.
+    pub fn mount_at(store: &TestStore, at: PathBuf) -> Option<Disk> {
+        let disk = Disk { image: store.beside("disk.img"), at };
+        std::fs::File::create(&disk.image).unwrap().set_len(96 << 20).unwrap();
+        std::fs::create_dir(&disk.at).unwrap();
+        let place = disk.place();
+        let mounted = ran("mkfs.ext4", &["-q", disk.image.to_str().unwrap()]) && disk.attach();
+        if !mounted || !ran("fsfreeze", &["-f", place]) || !ran("fsfreeze", &["-u", place]) {
+            eprintln!("skipped: this needs root, a loop device and fsfreeze");
+            return None;
+        }
+        let _ = std::fs::remove_dir(disk.at.join("lost+found"));
+        Some(disk)
+    }
+
+    fn place(&self) -> &str {
+        self.at.to_str().unwrap()
+    }
+
+    fn attach(&self) -> bool {
+        ran("mount", &["-o", "loop", self.image.to_str().unwrap(), self.place()])
+    }
+
+    /// Writes wait from now on, or go on.
+    pub fn hangs(&self, hangs: bool) {
+        assert!(ran("fsfreeze", &[if hangs { "-f" } else { "-u" }, self.place()]));
+    }
+
+    /// Writes and syncs fail from now on.
+    pub fn breaks(&self) {
+        assert!(ran("mount", &["-o", "remount,abort", self.place()]));
+    }
+
+    /// Another disk with what reached this one; nobody has a file open there.
+    pub fn mended(&self) {
+        assert!(ran("umount", &[self.place()]));
+        assert!(self.attach());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        ran("fsfreeze", &["-u", self.place()]);
+        ran("umount", &["-l", self.place()]);
+    }
+}
