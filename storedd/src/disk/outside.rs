@@ -201,7 +201,6 @@ pub struct Process {
 
 /// The process of this number; `None` if there is none.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
 pub fn process(pid: u32) -> Option<Process> {
     let stat = |path: PathBuf| {
         let text = std::fs::read_to_string(path.join("stat")).ok()?;
@@ -218,7 +217,6 @@ pub fn process(pid: u32) -> Option<Process> {
 
 /// The process that holds the lock on a file (`flock(2)`), as the system lists it; the lock is not touched.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "disk/ is the home of the file system")]
 pub fn lock_holder(path: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{}", std::fs::metadata(path).ok()?.ino());
