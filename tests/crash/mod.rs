@@ -14,7 +14,7 @@
 //! # How to run it
 //! ```text
 //! cargo test --test store crash                                  the short run, as in the README's test command
-//! STOREDD_CRASH_STATES=200000 cargo test --test store crash::every     so many states at least
+//! STOREDD_CRASH_STATES=200000 cargo test --profile crash --test store crash::every     so many states at least
 //! STOREDD_CRASH_SEED=7 ...                                       other workloads
 //! STOREDD_CRASH_REPLAY=... cargo test --test store crash::replay -- --ignored --nocapture     one state again
 //! cargo test --features planted-bugs planted                     the test of the test
