@@ -3,9 +3,11 @@
 #[path = "upgrade/fixture.rs"]
 mod fixture;
 
-use crate::harness::{Run, TestStore};
+use crate::harness::{Run, TestStore, run, typed};
 use fixture::{Fixture, KILLED, STOPPED};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -83,6 +85,9 @@ fn a_store_of_the_version_before_is_upgraded_by_one_command() {
         let said = does_not_start(&store, 78);
         assert!(said.contains("mboxlist.redb: schema version is 1, this program writes 2"), "{said}");
         assert!(said.contains("upgrade"), "{said}");
+        // So whoever puts the program in place can know it before.
+        let checked = store.storedd(&["--check-config"]).expect(78);
+        assert!(checked.err.contains("schema version is 1") && checked.err.contains(" upgrade"), "{checked:?}");
         assert!(store.tree() == before, "a refused start changes nothing");
 
         let planned = store.ctl(&["upgrade", "--dry-run"]).expect(0);
@@ -252,6 +257,7 @@ fn a_daemon_upgrades_by_itself_where_it_is_told_to() {
     let config = store.beside("storedd.toml");
     std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n[recovery]\nupgrade = \"automatic\"\n").unwrap();
     let args = ["--config", config.to_str().unwrap()];
+    store.storedd(&["--config", config.to_str().unwrap(), "--check-config"]).expect(0);
     let daemon = store.start_with(&args);
     assert_eq!(listed(&store), expected(KILLED));
     assert!(daemon.log().contains("event=schema_changed from=1 to=2"), "{}", daemon.log());
@@ -261,6 +267,58 @@ fn a_daemon_upgrades_by_itself_where_it_is_told_to() {
     assert_eq!(daemon.wait(), 78, "{}", daemon.log());
     store.ctl(&["downgrade", "cancel"]).expect(0);
     drop(store.start_with(&args));
+}
+
+/// Runs the package's script as dpkg does behind an upgrade, on the store `config` speaks of, with a service manager that notes what it is
+/// told; what the script said, and what it told.
+fn package_is_upgraded(store: &TestStore, config: &Path) -> (Run, String) {
+    let script = include_str!("../packaging/debian/postinst");
+    let bin = store.beside("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    for tool in ["systemctl", "deb-systemd-invoke"] {
+        let path = bin.join(tool);
+        std::fs::write(&path, format!("#!/bin/sh\necho {tool} \"$@\" >>{}/told\n", bin.display())).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let ours = Path::new(env!("CARGO_BIN_EXE_storedd")).parent().unwrap();
+    let script = script
+        .replace("/etc/storedd/storedd.toml", config.to_str().unwrap())
+        .replace("/run/systemd/system", bin.to_str().unwrap());
+    let mut sh = Command::new("sh");
+    sh.args(["-c", &script, "postinst", "configure", "0.1.0-1"]);
+    let path = format!("{}:{}:{}", bin.display(), ours.display(), std::env::var("PATH").unwrap());
+    let ran = run(sh.env("PATH", path), None).expect(0);
+    let told = std::fs::read_to_string(bin.join("told")).unwrap();
+    std::fs::remove_file(bin.join("told")).unwrap();
+    (ran, told)
+}
+
+// row 147, row 153, B8: a package that comes in at night upgrades no store and stops no daemon that could not come back; it says what a
+// person types, and that works. Afterwards, and where the daemon may do it, the next package restarts it.
+#[test]
+fn a_package_restarts_nothing_that_would_not_come_back() {
+    let restart = "deb-systemd-invoke restart storedd.service";
+    let store = store_of(STOPPED);
+    let config = store.beside("storedd.toml");
+    let of = |more: &str| {
+        let text = format!("[store]\ndata_dir = \"{}\"\n[log]\nsegment_size = \"1MiB\"\n{more}", store.data.display());
+        std::fs::write(&config, text).unwrap();
+    };
+    of("");
+    let before = store.tree();
+    let (said, told) = package_is_upgraded(&store, &config);
+    assert!(!told.contains(restart) && said.err.contains("runs on with the old program"), "{told} {said:?}");
+    assert!(store.tree() == before);
+    let line = said.err.lines().find_map(|line| line.trim().strip_prefix("runuser -u storedd -- ")).unwrap();
+    of("[recovery]\nupgrade = \"automatic\"\n");
+    assert!(package_is_upgraded(&store, &config).1.contains(restart));
+    of("nonsense = 1\n");
+    let (said, told) = package_is_upgraded(&store, &config);
+    assert!(!told.contains(restart) && said.err.contains("When the configuration is good"), "{told} {said:?}");
+    of("");
+    typed(line).expect(0);
+    assert!(package_is_upgraded(&store, &config).1.contains(restart));
+    shows(&store, STOPPED);
 }
 
 // row 88, row 95: rotation leaves the way back; it goes when somebody says so.

@@ -32,6 +32,8 @@ pub struct Cli {
     #[command(flatten)]
     pub place: Place,
     /// Check the configuration, name every problem with its line, and end (0 or 78).
+    ///
+    /// Also 78 if the store is of another version and waits for an upgrade by hand.
     #[arg(long)]
     pub check_config: bool,
     /// What to do instead of running the daemon.
@@ -275,6 +277,9 @@ fn run(cli: &Cli) -> u8 {
         let problems = config::check(config.as_deref(), data_dir.as_deref(), socket.as_deref());
         if problems.is_empty() {
             let loaded = Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref());
+            if let Some(status) = loaded.as_ref().ok().and_then(offline::wants_upgrade) {
+                return status;
+            }
             match loaded.ok().and_then(|config| config.file) {
                 Some(file) => println!("the configuration is good: {}", file.display()),
                 None => println!("the configuration is good: there is no file, every option has its default"),

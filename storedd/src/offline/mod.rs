@@ -17,7 +17,7 @@ pub use reset::log_reset;
 pub use restore::restore_db;
 pub use status::status;
 pub use test::test;
-pub use upgrade::{downgrade, prepare, upgrade};
+pub use upgrade::{downgrade, prepare, upgrade, wants_upgrade};
 
 use crate::config::Config;
 use crate::error::StoreError;

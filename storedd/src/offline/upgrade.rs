@@ -3,7 +3,7 @@
 use super::narrate::narrator;
 use super::{Ended, complain, survive_file_limit};
 use crate::cli::{Downgrade, DowngradeVerb, PrepareUpgrade, Upgrade};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::{SCHEMA_OLDEST, SCHEMA_VERSION};
 use crate::error::{StoreError, exit};
 use crate::jobs::upgrade::{Asked, Done, Step, change_schema, expect_not_opened};
@@ -20,6 +20,15 @@ const STRICT: Policy = Policy { strict: true, hold_on_loss: false, accept_loss: 
 pub fn prepare(config: &Config, args: &PrepareUpgrade) -> u8 {
     let outcome = if args.remove_only { remove_only(config, args) } else { prepare_now(config, args) };
     outcome.unwrap_or_else(|ended| complain(&ended, args.json, config))
+}
+
+/// Says why a start with this configuration would leave the store alone for its schema; changes nothing, and needs no lock, for it is asked
+/// while the daemon of the version before still runs. `None`: it would not, or nothing can be said.
+#[must_use]
+pub fn wants_upgrade(config: &Config) -> Option<u8> {
+    let disks = place::open_existing(config).ok().filter(|_| config.recovery.upgrade == config::Upgrade::ByHand)?;
+    let refusal = Standing::of(&disks, schema_of(&disks)?).ok()?.refusal(&disks)?;
+    Some(complain(&refusal.into(), false, config))
 }
 
 /// Everything that a program of another version should not have to understand is done: what is in the log is in the database, and

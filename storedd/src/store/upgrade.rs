@@ -73,7 +73,9 @@ impl Standing {
     }
 
     /// Why a start does not open the store, with the command that makes it one of this program; `None` if it does.
-    pub(super) fn refusal(self, file: String) -> Option<StoreError> {
+    #[must_use]
+    pub fn refusal(self, disks: &Disks) -> Option<StoreError> {
+        let file = disks.db.display(DB_FILE);
         let (schema, why, hint) = match self {
             Standing::Current => return None,
             Standing::Older(schema) => (schema, "upgrade it, which keeps a way back", "storedd upgrade"),
@@ -105,7 +107,7 @@ impl Found {
     /// Refuses a database of an older schema. A manual recovery goes on with it: it changes no schema.
     pub(super) fn expect_schema(&self, disks: &Disks) -> Result<()> {
         let Some(meta) = self.live_meta() else { return Ok(()) };
-        Standing::of(disks, meta.schema)?.refusal(disks.db.display(DB_FILE)).map_or(Ok(()), Err)
+        Standing::of(disks, meta.schema)?.refusal(disks).map_or(Ok(()), Err)
     }
 }
 
