@@ -95,3 +95,137 @@ fn full_log_files_are_archived_and_the_log_waits_for_it() {
     let after: Vec<Vec<u8>> = kept.iter().map(|file| std::fs::read(file).unwrap()).collect();
     assert!(bytes == after, "the archive is never written");
 }
+
+/// Copies the store, and gives the arguments that name its archive.
+fn again(store: &TestStore, archive: &Path) -> (TestStore, [String; 2]) {
+    let copy = TestStore::new();
+    let done = std::process::Command::new("cp").arg("-a").arg(&store.data).arg(&copy.data).status().unwrap();
+    assert!(done.success());
+    let config = copy.beside("archive.toml");
+    let text = format!("[log]\nsegment_size = \"1MiB\"\n[archive]\npath = {:?}\n", archive.display().to_string());
+    std::fs::write(&config, text).unwrap();
+    let args = ["--config".to_owned(), config.to_str().unwrap().to_owned()];
+    (copy, args)
+}
+
+/// Runs `storedd` on the copy; without its database where that is asked for.
+fn recovers(store: &TestStore, args: &[String; 2], words: &[&str], status: i32) -> crate::harness::Run {
+    let all: Vec<&str> = args.iter().map(String::as_str).chain(words.iter().copied()).collect();
+    store.storedd(&all).expect(status)
+}
+
+// rows 22, 25, 33, B13: what the log has not any more, or not whole, a recovery by hand and a drill read from the archive by themselves; a
+// dry run copies nothing, and the archive is never written.
+#[test]
+fn a_recovery_by_hand_reads_the_archive() {
+    let store = TestStore::new();
+    let archive = store.beside("archive");
+    let daemon = start(&store, &archive);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let snapshot = store.json(&["snapshot", "take", "--verify"]);
+    (0..3).for_each(|round| fill(&store, round));
+    let point = store.json(&["mailbox", "create", "user/joe/point"])["lsn"].to_string();
+    let at_point = store.json(&["mailbox", "list"]).as_array().unwrap().len();
+    (3..6).for_each(|round| fill(&store, round));
+    let all = store.json(&["mailbox", "list"]).as_array().unwrap().len();
+    until("nothing waits for the archive", || store.json(&["status"])["archive"]["lag_seconds"] == 0.0);
+    // Behind a newer snapshot the log of the older one is given back.
+    let newer = store.json(&["snapshot", "take", "--verify"]);
+    let first = store.data.join("mboxlist/log.0000000001");
+    until("the log is given back", || {
+        store.ctl(&["checkpoint"]).expect(0);
+        !first.exists()
+    });
+    store.ctl(&["snapshot", "delete", newer["id"].as_str().unwrap(), "--yes"]).expect(0);
+    // The log behind the only snapshot is gone from the store; a drill is good nevertheless.
+    let drilled = store.json(&["drill"]);
+    assert_eq!((&drilled["verdict"], &drilled["compared"]), (&"good".into(), &true.into()), "{drilled}");
+    assert!(drilled["source"].as_str().unwrap().ends_with(snapshot["id"].as_str().unwrap()), "{drilled}");
+    assert_eq!(daemon.stop(), 0);
+    let archived = || {
+        let read = |dir: &Path| files(dir).into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap()));
+        files(&archive).iter().flat_map(|dir| read(dir)).collect::<Vec<_>>()
+    };
+    let before = archived();
+    let count = |store: &TestStore| store.json(&["mailbox", "list"]).as_array().unwrap().len();
+
+    // The database is lost.
+    let (copy, args) = again(&store, &archive);
+    std::fs::remove_file(copy.data.join("mboxlist/mboxlist.redb")).unwrap();
+    copy.storedd(&["recover", "--catastrophic", "--dry-run"]).expect(2);
+    let tree = copy.tree();
+    let planned = recovers(&copy, &args, &["recover", "--catastrophic", "--dry-run"], 0);
+    assert!(
+        planned.err.contains("taken from the log archive") && planned.err.contains("log.0000000001"),
+        "{planned:?}"
+    );
+    assert!(copy.tree() == tree, "a dry run changes nothing");
+    recovers(&copy, &args, &["recover", "--catastrophic"], 0);
+    let up = start(&copy, &archive);
+    assert_eq!((count(&copy), &copy.json(&["recover", "--report"])["lost"]), (all, &Value::Null));
+    assert_eq!(up.stop(), 0);
+
+    // So are the snapshots: the archive has the log from its beginning.
+    let (copy, args) = again(&store, &archive);
+    std::fs::remove_file(copy.data.join("mboxlist/mboxlist.redb")).unwrap();
+    std::fs::remove_dir_all(copy.data.join("dbdata/snapshots")).unwrap();
+    recovers(&copy, &args, &["recover", "--catastrophic"], 0);
+    let up = start(&copy, &archive);
+    assert_eq!(count(&copy), all);
+    assert_eq!(up.stop(), 0);
+
+    // A point that only the archive leads to; and once more without the archive's first file.
+    let (copy, args) = again(&store, &archive);
+    copy.storedd(&["recover", "--until-lsn", &point, "--yes"]).expect(65);
+    recovers(&copy, &args, &["recover", "--until-lsn", &point, "--yes"], 0);
+    let up = start(&copy, &archive);
+    assert_eq!(count(&copy), at_point);
+    assert_eq!(up.stop(), 0);
+    assert!(archived() == before, "the archive is never written");
+    let gone = &before[0].0;
+    let bytes = std::fs::read(gone).unwrap();
+    std::fs::remove_file(gone).unwrap();
+    let (copy, args) = again(&store, &archive);
+    let tree = copy.tree();
+    recovers(&copy, &args, &["recover", "--until-lsn", &point, "--yes"], 65);
+    assert!(copy.tree() == tree);
+    // One byte of it changed: it is not what the log was, and nothing goes on over it.
+    let mut bad = bytes.clone();
+    bad[500_000] ^= 1;
+    std::fs::write(gone, bad).unwrap();
+    recovers(&copy, &args, &["recover", "--until-lsn", &point, "--yes"], 65);
+    assert!(copy.tree() == tree);
+    std::fs::write(gone, bytes).unwrap();
+}
+
+// rows 29, 38: a log file that is damaged in the store and whole in the archive costs nothing; the damaged one is kept.
+#[test]
+fn a_damaged_log_file_is_replaced_from_the_archive() {
+    let store = TestStore::new();
+    let archive = store.beside("archive");
+    let config = store.beside("archive.toml");
+    let path = archive.display().to_string();
+    let text = format!(
+        "[log]\nsegment_size = \"1MiB\"\n[checkpoint]\ninterval = \"86400s\"\nreplay_target = \"3600s\"\n[archive]\npath = {path:?}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let args = ["--config".to_owned(), config.to_str().unwrap().to_owned()];
+    let daemon = store.start_with(&[&args[0], &args[1]]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    (0..4).for_each(|round| fill(&store, round));
+    until("nothing waits for the archive", || store.json(&["status"])["archive"]["lag_seconds"] == 0.0);
+    let all = store.json(&["mailbox", "list"]).as_array().unwrap().len();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    daemon.kill();
+    let file = store.data.join("mboxlist/log.0000000001");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[400_000] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    recovers(&store, &args, &["recover"], 2);
+    recovers(&store, &args, &["recover", "--catastrophic"], 0);
+    let kept = store.data.join("mboxlist/quarantine/log.0000000001");
+    assert!(std::fs::read(kept).unwrap() == bytes, "the damaged one is kept");
+    let _daemon = store.start_with(&[&args[0], &args[1]]);
+    assert_eq!(store.json(&["mailbox", "list"]).as_array().unwrap().len(), all);
+    assert_eq!(store.json(&["recover", "--report"])["lost"], Value::Null);
+}

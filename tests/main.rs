@@ -30,6 +30,8 @@ mod jobs;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod mailboxes;

@@ -117,12 +117,14 @@ fn a_store_of_the_version_before_is_upgraded_by_one_command() {
 fn a_store_is_prepared_for_an_upgrade() {
     let store = store_of(KILLED);
     std::fs::write(store.data.join("state"), "left by a daemon that was killed\n").unwrap();
-    std::fs::write(store.data.join("mboxlist/mboxlist.redb.converted"), "half a copy").unwrap();
+    let unfinished =
+        ["mboxlist.redb.converted", "mboxlist.redb.new"].map(|file| store.data.join("mboxlist").join(file));
+    unfinished.iter().for_each(|file| std::fs::write(file, "half a copy").unwrap());
     let (log, before) = (store.data.join("mboxlist/log.0000000001"), database(&store));
     let logged = std::fs::read(&log).unwrap();
     let removed = store.ctl(&["prepare-upgrade", "-R"]).expect(0);
     assert!(removed.err.contains("warning: nothing is recovered"), "{removed:?}");
-    assert!(!store.data.join("state").exists() && !store.data.join("mboxlist/mboxlist.redb.converted").exists());
+    assert!(!store.data.join("state").exists() && unfinished.iter().all(|file| !file.exists()));
     assert!(database(&store) == before && std::fs::read(&log).unwrap() == logged);
 
     let prepared = store.storedd(&["prepare-upgrade"]).expect(0);

@@ -241,6 +241,7 @@ pub fn drill_settings(config: &Config) -> drill::Settings {
         log_bytes: config.backup.log_bytes,
         keep_free: config.disk.bulk_reserve,
         backups: some(&config.backup.directory),
+        archive: archive_settings(config).path,
     }
 }
 
@@ -276,18 +277,17 @@ fn snapshots(config: &Config) -> snapshot::Place {
     }
 }
 
-/// Removes what only a running daemon needs: the socket and the state file.
+/// Removes what only a running daemon needs: the socket, the state file, and a database that was not finished.
 ///
 /// # Errors
 /// Those of the file system; a file that is not there is no error.
 pub fn remove_temporary(config: &Config) -> Result<()> {
-    let data = RealDisk::new(&config.store.data_dir)
-        .map_err(|e| StoreError::io("open", config.store.data_dir.display().to_string(), e))?;
-    for file in ["state", "mboxlist.redb.new"] {
-        match data.remove(file) {
+    for (dir, file) in [(&config.store.data_dir, "state"), (&config.store.db_dir, "mboxlist.redb.new")] {
+        let disk = RealDisk::new(dir).map_err(|e| StoreError::io("open", dir.display().to_string(), e))?;
+        match disk.remove(file) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StoreError::io("remove", data.display(file), e)),
+            Err(e) => return Err(StoreError::io("remove", disk.display(file), e)),
         }
     }
     crate::disk::outside::remove_socket(&config.control.socket)

@@ -67,7 +67,7 @@ fn run(verb: Verb, machine: &SimDisk, options: &Options, salt: u64) -> Result<()
     let point = if let Verb::Until(lsn) = verb { Some(Point::Lsn(lsn)) } else { None };
     let plan = match verb {
         Verb::Reset => Plan::strict(disks, lock, policy, &quiet())?,
-        _ => Plan::recover(disks, &*env, lock, policy, point, &quiet())?,
+        _ => Plan::recover(disks, &*env, lock, policy, point, None, &quiet())?,
     };
     plan.decision()?;
     let (store, report) = plan.carry_out(env, options.clone(), "test", &quiet())?;

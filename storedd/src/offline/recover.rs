@@ -59,7 +59,8 @@ fn plan(config: &Config, args: &Recover) -> Result<(Plan, store::OnProgress), En
     let disks = place::open_existing(config)?;
     let narrate = narrator(args.verbose);
     let lock = store::take_lock(&disks)?;
-    let plan = Plan::recover(disks, &*place::env(), lock, policy(args), point(args), &narrate)?;
+    let archive = place::archive_settings(config).path;
+    let plan = Plan::recover(disks, &*place::env(), lock, policy(args), point(args), archive.as_deref(), &narrate)?;
     if args.verbose {
         describe(plan.found());
     }

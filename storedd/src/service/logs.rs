@@ -60,7 +60,7 @@ impl Wanted {
 /// so a problem counts only if it is still there at a second look.
 fn survey(store: &Store, depth: Depth) -> Result<Survey, StoreError> {
     let look = || {
-        let proof = wal::Proof { control: None, applied_lsn: None };
+        let proof = wal::Proof::default();
         wal::survey(&*store.disks().log, store.store_id(), proof, depth)
     };
     let first = look()?;

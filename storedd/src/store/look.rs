@@ -1,7 +1,7 @@
 //! The evidence of a start: what lies there, collected without writing a byte (I7), and reduced to what the decision needs.
 
 use super::Disks;
-use super::decision::{self, Candidate, Decision, Evidence, Origin, Problem, Verdict};
+use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Problem, Verdict};
 use super::fallback::{Chosen, Fallback, Snapshots, Wanted};
 use super::identity::{self, Identity};
 use super::marker::Marker;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Bad places of the log that a report names.
 const FINDINGS_MAX: usize = 100;
+/// What a finding says of a log file that the archive has.
+const FROM_ARCHIVE: &str = "taken from the log archive";
 /// Missing files that are named.
 const NAMES_MAX: usize = 10_000;
 
@@ -71,6 +73,8 @@ pub struct Found {
     /// Places of snapshots that could not be read.
     unreadable: Vec<String>,
     failed_before: bool,
+    /// No slot of the control file is damaged.
+    control_whole: bool,
 }
 
 /// Collects the evidence for a start; changes nothing (I7).
@@ -122,7 +126,7 @@ fn look_as(disks: &Disks, identity: Identity, wanted: Option<&Wanted>, progress:
         findings.push(Finding::of(e));
     }
     let failed_before = disks.data.stat(FAILED_MARK).map_err(|e| StoreError::io("stat", FAILED_MARK, e))?.is_some();
-    let (control, survey, unreadable) = (loaded.state, None, Vec::new());
+    let (control_whole, control, survey, unreadable) = (loaded.problems.is_empty(), loaded.state, None, Vec::new());
     let mut found = Found {
         marker,
         marker_lost,
@@ -135,6 +139,7 @@ fn look_as(disks: &Disks, identity: Identity, wanted: Option<&Wanted>, progress:
         proven: Lsn::ZERO,
         unreadable,
         failed_before,
+        control_whole,
     };
     if let Some(marker) = found.marker {
         found.look_at_log(disks, marker.store_id, wanted.unwrap_or(&Wanted::Any), progress)?;
@@ -178,7 +183,7 @@ impl Found {
         let mut snapshots = database.is_none().then(|| Snapshots::read(disks, store_id));
         let proven = snapshots.as_ref().and_then(Snapshots::proven);
         let applied_lsn = database.map(|(_, lsn)| lsn).max(proven);
-        let proof = wal::Proof { control: self.control.clone(), applied_lsn };
+        let proof = wal::Proof { control: self.control.clone(), applied_lsn, control_whole: self.control_whole };
         let mut told = |at: u64, of: u64| {
             progress(Progress { logs: Some((at, of)), ..Progress::of("log", at as f64 / of.max(1) as f64) });
         };
@@ -196,6 +201,12 @@ impl Found {
             snapshots = Some(all);
         }
         self.findings.extend(survey.problems().iter().take(FINDINGS_MAX).map(Finding::of));
+        self.findings.extend(survey.strangers().map(|stranger| Finding {
+            r#where: disks.log.display(&stranger.file),
+            what: "an empty file with the name of a log file; it never held anything".to_owned(),
+            expected: "nothing, as the control file says".to_owned(),
+            found: "0 bytes".to_owned(),
+        }));
         if let Some(snapshots) = snapshots {
             self.proven = snapshots.proven().unwrap_or_default();
             let Fallback { chosen, unreadable, findings } =
@@ -333,6 +344,43 @@ impl Found {
                 "{what} log file {file}: historic log version {version}"
             );
         }
+    }
+
+    /// True if what is there leads to everything that is known: no catastrophic recovery needs more.
+    pub(super) fn suffices(&self, disks: &Disks, policy: Policy) -> bool {
+        let decided = decision::decide(&self.evidence(disks), policy);
+        !policy.catastrophic || decided.is_ok_and(|d| d.lost.is_none() && d.candidate.whole)
+    }
+
+    /// The log files that this decision replays, oldest first.
+    pub(super) fn needed(&self, disks: &Disks, decision: &Decision) -> Result<Vec<String>> {
+        let Some(survey) = &self.survey else { return Ok(Vec::new()) };
+        let Candidate { epoch, base_lsn, reach, .. } = decision.candidate;
+        let reach = match decision.verdict {
+            Verdict::Until => wal::reach_until(&*disks.log, survey, epoch, base_lsn, reach)?,
+            _ => survey.reach(epoch, base_lsn),
+        };
+        Ok(survey.stretch(epoch, base_lsn, &reach).into_iter().map(|part| part.file).collect())
+    }
+
+    /// Notes something that is no obstacle.
+    pub(super) fn note(&mut self, e: &StoreError) {
+        self.findings.push(Finding::of(e));
+    }
+
+    pub(super) fn note_archived(&mut self, archive: String, file: String) {
+        let (what, found) = (FROM_ARCHIVE.to_owned(), "a whole copy".to_owned());
+        self.findings.push(Finding {
+            r#where: archive,
+            what,
+            expected: format!("{file}, which is missing or damaged"),
+            found,
+        });
+    }
+
+    /// What [`Found::note_archived`] has noted.
+    pub(super) fn of_archive(self) -> impl Iterator<Item = Finding> {
+        self.findings.into_iter().filter(|finding| finding.what == FROM_ARCHIVE)
     }
 
     /// Everything noticed.

@@ -7,7 +7,8 @@
 //! * Whatever a start would work around is refused here, unless the person has said otherwise; what is refused changes nothing.
 
 use super::account::{Phases, begin_report};
-use super::decision::{self, Decision, Policy, Verdict};
+use super::archived::{self, WithArchive};
+use super::decision::{self, Candidate, Decision, Policy, Verdict};
 use super::fallback::Wanted;
 use super::install::{self, Behind};
 use super::look::{Found, OnProgress, look, look_closely};
@@ -21,6 +22,7 @@ use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Lsn;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What will be done to a stopped store. It holds the store's lock.
@@ -30,11 +32,21 @@ pub struct Plan {
     found: Found,
     policy: Policy,
     decision: Result<Decision>,
+    archived: Option<Archived>,
+}
+
+/// What a decision needs of the log archive.
+struct Archived {
+    with: WithArchive,
+    /// Log files, oldest first.
+    files: Vec<String>,
+    point: Option<Point>,
 }
 
 impl Plan {
     /// Looks at the store and decides, for a recovery: a marker that is lost is deduced from the files themselves, and a point
-    /// wins over the policy.
+    /// wins over the policy. Where the log that is there does not suffice, `archive`, the directory of the log archive, is looked at too, for a
+    /// point and for a catastrophic recovery; what is needed of it is copied when the plan is carried out.
     ///
     /// # Errors
     /// Unreadable disks, foreign or newer files, a point out of reach. A refusal of the decision is told by [`Plan::decision`], so
@@ -45,18 +57,45 @@ impl Plan {
         lock: Box<dyn Lock>,
         policy: Policy,
         point: Option<Point>,
+        archive: Option<&Path>,
         progress: &OnProgress,
     ) -> Result<Plan> {
         let mut found = look_closely(&disks, env.now(), progress)?;
-        let chosen = match point {
-            Some(point) => until::decide(&disks, &mut found, point, progress)?,
-            None => None,
-        };
-        let decision = match chosen {
-            Some(decision) => Ok(decision),
-            None => decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from),
-        };
-        Ok(Plan { disks, lock, found, policy, decision })
+        if let Some(path) = archive.filter(|_| point.is_some() || !found.suffices(&disks, policy)) {
+            match archived::WithArchive::beside(&disks, path, &found) {
+                Ok(Some(with)) => {
+                    if let Some(plan) = Plan::archived(&disks, env, (policy, point), with, progress)? {
+                        let (found, decision, archived) = plan;
+                        let decision = Ok(decision);
+                        return Ok(Plan { disks, lock, found, policy, decision, archived: Some(archived) });
+                    }
+                }
+                Ok(None) => {}
+                // It is not the store; without it there may be a way, too.
+                Err(e) => found.note(&e),
+            }
+        }
+        let decision = decide(&disks, &mut found, policy, point, progress)?;
+        Ok(Plan { disks, lock, found, policy, decision, archived: None })
+    }
+
+    /// Looks again, with the archive; `None` if nothing of it is needed, or it does not help.
+    fn archived(
+        disks: &Disks,
+        env: &dyn Env,
+        (policy, point): (Policy, Option<Point>),
+        with: WithArchive,
+        progress: &OnProgress,
+    ) -> Result<Option<(Found, Decision, Archived)>> {
+        let both = Disks { log: Arc::new(with.clone()), ..disks.clone() };
+        let mut found = look_closely(&both, env.now(), progress)?;
+        let Ok(decision) = decide(&both, &mut found, policy, point, progress)? else { return Ok(None) };
+        let files = found.needed(&both, &decision)?.into_iter().filter(|file| with.serves(file)).collect::<Vec<_>>();
+        if files.is_empty() {
+            return Ok(None);
+        }
+        files.iter().for_each(|file| found.note_archived(both.log.display(file), disks.log.display(file)));
+        Ok(Some((found, decision, Archived { with, files, point })))
     }
 
     /// Looks at the store and decides, for verbs that make up for nothing.
@@ -66,7 +105,7 @@ impl Plan {
     pub fn strict(disks: Disks, lock: Box<dyn Lock>, policy: Policy, progress: &OnProgress) -> Result<Plan> {
         let found = look(&disks, progress)?;
         let decision = decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from);
-        Ok(Plan { disks, lock, found, policy, decision })
+        Ok(Plan { disks, lock, found, policy, decision, archived: None })
     }
 
     /// Looks at the store, and decides to put this snapshot in place of its database.
@@ -83,7 +122,7 @@ impl Plan {
         let (found, decision) = install::decide(&disks, wanted, behind, progress)?;
         let accept_loss = behind == Behind::Replayed { accept_loss: true };
         let policy = Policy { strict: true, accept_loss, ..Policy::default() };
-        Ok(Plan { disks, lock, found, policy, decision: Ok(decision) })
+        Ok(Plan { disks, lock, found, policy, decision: Ok(decision), archived: None })
     }
 
     /// What was found.
@@ -159,10 +198,61 @@ impl Plan {
         verb: &'static str,
         progress: &OnProgress,
     ) -> Result<(Arc<Store>, Report)> {
-        let Plan { disks, lock, found, policy, decision } = self;
-        let decision = decision?;
+        let Plan { disks, lock, mut found, policy, decision, archived } = self;
+        let mut decision = decision?;
         let same = env.clone();
         let clock = Phases::start(&*same);
+        if let Some(archived) = archived {
+            (found, decision) = archived.bring(&disks, &*env, policy, (found, decision), progress)?;
+        }
         act(Opening { disks, env, options, lock, policy, verb: Some(verb), progress }, &found, &decision, clock)
     }
+}
+
+impl Archived {
+    /// Has the files where the log is, and looks at that alone: it must lead to the same end.
+    fn bring(
+        self,
+        disks: &Disks,
+        env: &dyn Env,
+        policy: Policy,
+        (planned, decision): (Found, Decision),
+        progress: &OnProgress,
+    ) -> Result<(Found, Decision)> {
+        let Archived { with, files, point } = self;
+        with.bring(&files)?;
+        let mut found = look_closely(disks, env.now(), progress)?;
+        let same = |a: &Candidate, b: &Candidate| {
+            (&a.origin, a.base_lsn, a.epoch, a.reach) == (&b.origin, b.base_lsn, b.epoch, b.reach)
+        };
+        match decide(disks, &mut found, policy, point, progress)? {
+            Ok(again) if same(&again.candidate, &decision.candidate) => {
+                found.findings.extend(planned.of_archive());
+                Ok((found, again))
+            }
+            _ => Err(StoreError::Refused {
+                message: format!("{} changed while it was recovered from the archive", disks.log.display("")),
+                hint: "storedd recover --dry-run -v".to_owned(),
+                exit: exit::BUSY,
+            }),
+        }
+    }
+}
+
+/// The decision of a recovery by hand. A point that cannot be reached is told at once.
+fn decide(
+    disks: &Disks,
+    found: &mut Found,
+    policy: Policy,
+    point: Option<Point>,
+    progress: &OnProgress,
+) -> Result<Result<Decision>> {
+    let chosen = match point {
+        Some(point) => until::decide(disks, found, point, progress)?,
+        None => None,
+    };
+    Ok(match chosen {
+        Some(decision) => Ok(decision),
+        None => decision::decide(&found.evidence(disks), policy).map_err(StoreError::from),
+    })
 }

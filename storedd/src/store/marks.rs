@@ -162,7 +162,7 @@ pub(super) fn refuse_foreign(disks: &Disks, state: Option<&ControlState>, store_
 }
 
 /// Opens the control file, with marks above every number that is in use; what had to be put right is a finding. If it
-/// has no valid slot it is made anew; what it reserved is then taken from what is there, plus a wide margin for what may
+/// has no valid slot it is made anew; with `hold` no byte of it is written. What it reserved is then taken from what is there, plus a wide margin for what may
 /// have been issued and lost. `database` is the LSN of the database file as it was found, `replayed` what the log behind
 /// it has.
 pub(super) fn open_control(
@@ -172,11 +172,13 @@ pub(super) fn open_control(
     base: &Base,
     database: Lsn,
     replayed: Used,
+    hold: bool,
 ) -> Result<(Control, Option<Finding>)> {
-    let Some(state) = state else {
+    let Some(mut state) = state else {
         let mut state = ControlState::new(store_id);
         Used::all(base)?.and(replayed).raise(&mut state);
-        return Ok((Control::create(&*disks.data, state)?, None));
+        let control = if hold { Control::held(&*disks.data, state) } else { Control::create(&*disks.data, state)? };
+        return Ok((control, None));
     };
     // The database holds no number from behind the checkpoint that the file names, unless the file is older than it: by
     // one crash between the two, or by years.
@@ -188,6 +190,12 @@ pub(super) fn open_control(
         expected: format!("at least object id {}, UIDVALIDITY {}", used.object_id, used.uidvalidity),
         found: format!("object id {}, UIDVALIDITY {}", state.object_id_high, state.uidvalidity_high),
     });
+    if hold {
+        if old {
+            used.raise(&mut state);
+        }
+        return Ok((Control::held(&*disks.data, state), finding));
+    }
     let control = Control::open(&*disks.data, state)?;
     if old {
         control.update(|state| used.raise(state))?;

@@ -14,6 +14,7 @@
 //! I1 to I9 of ARCHITECTURE.md; where each is asserted says the page of the file concerned.
 
 mod account;
+mod archived;
 mod checkpoint;
 mod commit;
 mod committer;
@@ -53,6 +54,7 @@ mod until;
 pub mod upgrade;
 mod view;
 
+pub use archived::WithArchive;
 pub use checkpoint::CheckpointDone;
 pub use commit::{Answer, CommitError, Committed};
 pub use counts::Counts;

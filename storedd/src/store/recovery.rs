@@ -250,11 +250,14 @@ fn restart(
     let reader = Arc::new(db.reader()?);
     let schema = reader.meta().schema;
     let base = Base { active: Arc::new(overlay), frozen: None, db: reader, names: None };
-    let (control, raised) = marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used)?;
+    let (control, raised) =
+        marks::open_control(disks, marker.store_id, found.control.clone(), &base, base_lsn, used, hold)?;
     let control = Arc::new(control);
     // An old control file does not know what came last, either.
     if let Some(raised) = raised {
-        repair::add(disks, env.now(), &format!("{}: {}", raised.r#where, raised.what))?;
+        if !hold {
+            repair::add(disks, env.now(), &format!("{}: {}", raised.r#where, raised.what))?;
+        }
         report.possible_loss = true;
         report.findings.push(raised);
     }

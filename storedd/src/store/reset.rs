@@ -45,7 +45,7 @@ impl Store {
         }
         let applied = self.checkpoint_lsn();
         let state = self.control.state();
-        let proof = Proof { control: Some(state.clone()), applied_lsn: Some(applied) };
+        let proof = Proof { control: Some(state.clone()), applied_lsn: Some(applied), ..Proof::default() };
         let disk = &self.disks.log;
         let survey = wal::survey(&**disk, self.store_id, proof, Depth::From(applied))?;
         let reach = survey.reach(state.epoch, applied);

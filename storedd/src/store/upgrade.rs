@@ -271,7 +271,7 @@ impl Valid<'_> {
 /// stands from then on.
 fn begin_log_anew(store: &Store, meta: &Meta) -> Result<u64> {
     let state = store.control.state();
-    let proof = Proof { control: Some(state), applied_lsn: Some(meta.applied_lsn) };
+    let proof = Proof { control: Some(state), applied_lsn: Some(meta.applied_lsn), ..Proof::default() };
     let survey = wal::survey(&*store.disks.log, store.store_id, proof, Depth::All)?;
     let reach = survey.reach(meta.epoch, meta.applied_lsn);
     if reach.lsn != meta.applied_lsn || !reach.whole() {

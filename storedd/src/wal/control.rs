@@ -227,7 +227,8 @@ pub struct Control {
 
 #[derive(Debug)]
 struct Inner {
-    file: Arc<dyn DiskFile>,
+    /// `None`: nothing is written.
+    file: Option<Arc<dyn DiskFile>>,
     state: ControlState,
     failed: Option<String>,
 }
@@ -290,7 +291,14 @@ impl Control {
     pub fn open(disk: &dyn Disk, state: ControlState) -> Result<Control> {
         let name = disk.display(CONTROL_FILE);
         let file = disk.open(CONTROL_FILE, Access::Write).map_err(|e| StoreError::io("open", &name, e))?;
-        Ok(Control { inner: Mutex::new(Inner { file, state, failed: None }), name })
+        Ok(Control { inner: Mutex::new(Inner { file: Some(file), state, failed: None }), name })
+    }
+
+    /// The state of a store that is only looked at: every change of it is refused, and the file, if there is one, stays as it is.
+    #[must_use]
+    pub fn held(disk: &dyn Disk, state: ControlState) -> Control {
+        let name = disk.display(CONTROL_FILE);
+        Control { inner: Mutex::new(Inner { file: None, state, failed: None }), name }
     }
 
     /// What the file states now.
@@ -308,7 +316,7 @@ impl Control {
     /// Changes the state and makes the change durable in both slots. Returns at once if nothing changed.
     ///
     /// # Errors
-    /// If the file cannot be written or synced: then this value writes no more. [`StoreError::NoSpace`] if there was no space
+    /// If the file cannot be written or synced: then this value writes no more. [`StoreError::Busy`] if it is held. [`StoreError::NoSpace`] if there was no space
     /// for the write (a file system that writes elsewhere what is overwritten): the call may be repeated. The new state is in
     /// force if it stands in one slot, else the old one.
     pub fn update(&self, change: impl FnOnce(&mut ControlState)) -> Result<()> {
@@ -334,11 +342,14 @@ impl Control {
         if next == inner.state {
             return Ok(());
         }
+        let Some(file) = inner.file.clone() else {
+            return Err(StoreError::Busy { why: "the store is held read-only".to_owned() });
+        };
         for _ in 0..slots {
             next.generation += 1;
             let at = place(next.generation) as u64;
-            let written = inner.file.write_at(at, &next.encode()).map_err(|e| (is_no_space(&e), e));
-            let done = written.and_then(|()| inner.file.sync_data().map_err(|e| (false, e)));
+            let written = file.write_at(at, &next.encode()).map_err(|e| (is_no_space(&e), e));
+            let done = written.and_then(|()| file.sync_data().map_err(|e| (false, e)));
             if let Err((no_space, e)) = done {
                 let e = StoreError::io("write", &self.name, e);
                 // The other slot holds what is in force, and this one is written again before it counts. What was never

@@ -99,7 +99,7 @@ pub use payload::{Changes, Fork, PayloadProblem, put_transaction};
 pub use reach::{Historic, Part, Reach, Stop, accept};
 pub use record::{Kind, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
 pub use replay::{RecordRef, ReplayStats, reach_until, records, replay, salvage};
-pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, afresh, create, fork, resume};
+pub use resume::{Cut, Log, QUARANTINE, Resumed, Settings, afresh, create, fork, keep_aside, resume};
 pub use scan::{Run, UnknownKind};
 pub use segment::{
     Header, HeaderProblem, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, VERSION, VERSION_OLDEST,

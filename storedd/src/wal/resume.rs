@@ -100,7 +100,7 @@ pub struct Cut {
 pub fn create(disk: &Arc<dyn Disk>, control: &Arc<Control>, settings: Settings, now: Micros) -> Result<Log> {
     check(settings)?;
     let state = control.state();
-    let proof = Proof { control: Some(state.clone()), applied_lsn: None };
+    let proof = Proof { control: Some(state.clone()), ..Proof::default() };
     let found = survey::survey(disk.as_ref(), state.store_id, proof, Depth::All)?;
     if !found.segments.is_empty() {
         let reach = found.reach(state.epoch, Lsn::ZERO);
@@ -468,6 +468,17 @@ fn free_name(disk: &dyn Disk, name: &str) -> Result<String> {
         hint: "look at them and move them away".into(),
         exit: exit::IO,
     })
+}
+
+/// Gives a log file a second name in the quarantine, durably, before another takes its own; gives that name.
+///
+/// # Errors
+/// Those of the disk.
+pub fn keep_aside(disk: &dyn Disk, file: &str) -> Result<String> {
+    let to = free_name(disk, file)?;
+    disk.link(file, &to).map_err(|e| StoreError::io("link", disk.display(file), e))?;
+    disk.sync_dir(QUARANTINE).map_err(|e| StoreError::io("sync", disk.display(QUARANTINE), e))?;
+    Ok(to)
 }
 
 /// Moves segments that are not part of the history to the quarantine.

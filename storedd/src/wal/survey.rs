@@ -19,6 +19,17 @@ pub struct Proof {
     pub control: Option<ControlState>,
     /// LSN up to which the database holds everything.
     pub applied_lsn: Option<Lsn>,
+    /// Both slots of the control file are whole: no newer state was lost with one of them.
+    pub control_whole: bool,
+}
+
+impl Proof {
+    /// True of an empty file behind the last segment that the control file knows. It notes a segment durably before the first record in
+    /// it, and a segment has its length before its name: nothing was ever in this one.
+    fn never_was(&self, segment: &SegmentEvidence) -> bool {
+        let behind = |control: &ControlState| segment.number > control.highest_segment;
+        self.control_whole && segment.bytes == 0 && !segment.symlink && self.control.as_ref().is_some_and(behind)
+    }
 }
 
 /// How much of the log to read.
@@ -100,7 +111,7 @@ pub enum End {
     Newer(UnknownKind),
     /// Not looked at: see [`Depth::From`], or a header that forbids it.
     Unread,
-    /// A fork left this segment out of history.
+    /// A fork left this segment out of history; or it never was part of it, see [`Survey::strangers`].
     Superseded,
 }
 
@@ -264,7 +275,8 @@ impl Survey {
     /// what is missing. The control file knows of a newest one that is gone; below its lowest nothing is missed.
     fn walk(&mut self) {
         let control = self.proof.control.as_ref().map(|c| (c.lowest_segment.max(1), c.highest_segment));
-        let present = self.segments.first().map(|s| s.number).zip(self.segments.last().map(|s| s.number));
+        let mut ours = self.segments.iter().filter(|s| !self.proof.never_was(s)).map(|s| s.number);
+        let present = ours.next().map(|first| (first, ours.next_back().unwrap_or(first)));
         let lowest = control.map(|c| c.0).or(present.map(|p| p.0)).unwrap_or(1);
         let mut expected = control.map_or(0, |c| c.1).max(present.map_or(0, |p| p.1));
         for evidence in self.segments.iter_mut().rev() {
@@ -282,6 +294,11 @@ impl Survey {
         }
         self.missing.retain(|range| !range.is_empty());
         self.missing.reverse();
+    }
+
+    /// Files with a segment's name that hold nothing and never held anything: they are set aside when the log goes on.
+    pub fn strangers(&self) -> impl Iterator<Item = &SegmentEvidence> {
+        self.segments.iter().filter(|s| !s.live() && self.proof.never_was(s))
     }
 
     fn scan_all(&mut self, disk: &dyn Disk, depth: Depth, told: &mut dyn FnMut(u64, u64)) -> Result<()> {

@@ -404,7 +404,7 @@ pub(super) fn logs(
     epoch: crate::lsn::Epoch,
     reached: Lsn,
 ) -> Result<(Vec<Part>, Reach)> {
-    let proof = Proof { control: Some(control.clone()), applied_lsn: None };
+    let proof = Proof { control: Some(control.clone()), ..Proof::default() };
     let survey = wal::survey(disk, control.store_id, proof, Depth::From(applied))?;
     wal::accept(&survey)?;
     let whole = survey.reach(epoch, applied);

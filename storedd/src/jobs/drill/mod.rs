@@ -5,8 +5,8 @@
 //! 1. The live store's [`Totals`] are read from a view at LSN n; commits go on.
 //! 2. The newest copy there is, snapshot or backup, is looked at to its last byte; a bad one is what a drill is to find, so no
 //!    other is tried instead. (A snapshot that nobody has verified yet is passed over where there is another.)
-//! 3. It is copied into the scratch directory with the log that leads from it to n (I4: a hold keeps that meanwhile), and started as a
-//!    recovery by hand: nothing is worked around. Where the log does not lead from a *backup* to n any more, that backup is brought to where
+//! 3. It is copied into the scratch directory with the log that leads from it to n (I4: a hold keeps that meanwhile; what the log has not any
+//!    more comes from the archive, as a recovery would take it), and started as a recovery by hand: nothing is worked around. Where the log does not lead from a *backup* to n any more, that backup is brought to where
 //!    its own log ends, and held against its own manifest only.
 //! 4. Every row and every rule between tables is checked; at n its totals must be those of the live store.
 //! 5. The directory is removed; what came out is written to `dbdata/drills/`, one JSON file for each drill.
@@ -40,9 +40,10 @@ use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Lsn, Micros};
 use crate::model;
 use crate::snapshot::{Backup, BackupManifest, DB_FILE, Depth, GoOn, MANIFEST, Manifest, Shelf, VERIFIED};
-use crate::store::{Marker, Phase, Store, View};
+use crate::store::{LogHold, Marker, Phase, Store, View, WithArchive};
 use crate::wal::{ControlState, Part, Reach};
 use scratch::Scratch;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub keep_free: u64,
     /// Where backups are.
     pub backups: Option<PathBuf>,
+    /// The log archive, which has what the log has not any more.
+    pub archive: Option<PathBuf>,
 }
 
 /// Drills a store.
@@ -189,8 +192,7 @@ impl Driller {
 
     fn drill_now(&self, settings: &Settings, context: &Context) -> Result<Drilled> {
         let begun = (self.env.now(), self.env.uptime());
-        let source = self.newest(settings)?;
-        let (_hold, source) = (self.hold(&source, settings), source);
+        let (source, _hold) = self.newest(settings)?;
         context.progress(0, None, "steps", "the live store");
         let view = self.store.view();
         let live = Totals::of(&view, context)?.ok_or_else(ended)?;
@@ -232,13 +234,37 @@ impl Driller {
     }
 
     /// Keeps the log behind the source until this is dropped.
-    fn hold(&self, source: &Source, settings: &Settings) -> crate::store::LogHold {
+    fn hold(&self, source: &Source, settings: &Settings) -> LogHold {
         let why = format!("drill: one with {} is being made", source.name());
         self.store.hold_log_behind(source.lsn(), &why, settings.log_bytes)
     }
 
-    /// The newest snapshot or backup, good or bad.
-    fn newest(&self, settings: &Settings) -> Result<Source> {
+    /// The newest snapshot or backup, good or bad, with the log behind it held.
+    fn newest(&self, settings: &Settings) -> Result<(Source, LogHold)> {
+        let mut passed = String::new();
+        for source in self.newest_first(settings)? {
+            let hold = self.hold(&source, settings);
+            if self.leads_on(&source)? {
+                return Ok((source, hold));
+            }
+            passed = format!("; {} was never verified, so no log was kept for it", source.name());
+        }
+        Err(StoreError::Refused {
+            message: format!("there is no snapshot and no backup to drill with{passed}"),
+            hint: "storectl snapshot take --verify".to_owned(),
+            exit: exit::NOT_FOUND,
+        })
+    }
+
+    /// False of a snapshot that was never verified and behind which the log has been retired: that is no fault of anything.
+    fn leads_on(&self, source: &Source) -> Result<bool> {
+        let Source::Snapshot(shelf, id, Some(Manifest { store_id, lsn, .. })) = source else { return Ok(true) };
+        let kept = || self.store.segments().first().is_some_and(|oldest| oldest.segment.first_lsn <= lsn.next());
+        Ok(is_marked(shelf, id)? || *store_id != self.store.store_id() || kept())
+    }
+
+    /// For each place of snapshots the newest one, and the newest backup; newest first.
+    fn newest_first(&self, settings: &Settings) -> Result<impl Iterator<Item = Source>> {
         let mut all: Vec<(String, Source)> = Vec::new();
         for shelf in self.store.disks().shelves() {
             let mut waiting = None;
@@ -246,10 +272,7 @@ impl Driller {
                 let read = shelf.read(&id, Depth::Texts)?;
                 let source = (id.clone(), Source::Snapshot(shelf.clone(), id.clone(), read.manifest));
                 // No log is kept for one that was never verified, and no start takes it.
-                let marked = shelf.disk().stat(&shelf.path(&id, VERIFIED));
-                let marked =
-                    marked.map_err(|e| StoreError::io("stat", shelf.disk().display(&shelf.path(&id, VERIFIED)), e))?;
-                if marked.is_some() || !read.problems.is_empty() {
+                if is_marked(&shelf, &id)? || !read.problems.is_empty() {
                     waiting = Some(source);
                     break;
                 }
@@ -263,11 +286,8 @@ impl Driller {
             // Of the same form as the beginning of a snapshot's name.
             all.push((crate::snapshot::id(manifest.time, manifest.lsn), Source::Backup(backup, manifest)));
         }
-        all.into_iter().max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, source)| source).ok_or_else(|| StoreError::Refused {
-            message: "there is no snapshot and no backup to drill with".to_owned(),
-            hint: "storectl snapshot take --verify".to_owned(),
-            exit: exit::NOT_FOUND,
-        })
+        all.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Ok(all.into_iter().map(|(_, source)| source))
     }
 
     /// Makes a store of the source and looks at it; gives its totals, the place of its database, and whether it is at `at`.
@@ -279,7 +299,7 @@ impl Driller {
         context: &Context,
         drilled: &mut Drilled,
     ) -> Result<((Totals, String), bool)> {
-        let base = self.base(source, at, context)?;
+        let base = self.base(source, settings, at, context)?;
         let (base_lsn, reached) = (base.lsn, base.reach.lsn);
         (drilled.base_lsn, drilled.reached_lsn) = (base_lsn.0, reached.0);
         let scratch = self.scratch(&base, settings)?;
@@ -320,8 +340,8 @@ impl Driller {
     }
 
     /// Looks at a source to its last byte, and finds the log that leads on from it.
-    fn base(&self, source: &Source, at: Lsn, context: &Context) -> Result<Base> {
-        let live = &self.store.disks().log;
+    fn base(&self, source: &Source, settings: &Settings, at: Lsn, context: &Context) -> Result<Base> {
+        let live = &self.log(settings)?;
         let control = self.store.control_state();
         match source {
             Source::Snapshot(shelf, id, _) => {
@@ -374,6 +394,20 @@ impl Driller {
         }
     }
 
+    /// The log, and beside it what the archive has: what a recovery would find.
+    fn log(&self, settings: &Settings) -> Result<Arc<dyn Disk>> {
+        let disks = self.store.disks();
+        let Some(path) = &settings.archive else { return Ok(disks.log.clone()) };
+        match disks.roots.open(path) {
+            Ok(root) => {
+                let with = WithArchive::new(disks.log.clone(), root, self.store.store_id(), &BTreeSet::new())?;
+                Ok(Arc::new(with))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(disks.log.clone()),
+            Err(e) => Err(StoreError::io("open directory", path.display().to_string(), e)),
+        }
+    }
+
     /// The scratch directory, if there is room for the store in it.
     fn scratch(&self, base: &Base, settings: &Settings) -> Result<Scratch> {
         let disks = self.store.disks();
@@ -419,6 +453,13 @@ impl Source {
             Source::Backup(_, manifest) => manifest.reached,
         }
     }
+}
+
+/// True if the snapshot says that it passed a verification, be that true or not.
+fn is_marked(shelf: &Shelf, id: &str) -> Result<bool> {
+    let path = shelf.path(id, VERIFIED);
+    let found = shelf.disk().stat(&path).map_err(|e| StoreError::io("stat", shelf.disk().display(&path), e))?;
+    Ok(found.is_some())
 }
 
 fn ended() -> StoreError {

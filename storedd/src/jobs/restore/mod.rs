@@ -256,7 +256,7 @@ impl Plan {
     fn begin_epoch(&self, data: &Arc<dyn Disk>, log: &Arc<dyn Disk>, env: &dyn Env, segment_bytes: u64) -> Result<()> {
         let BackupManifest { store_id, lsn, epoch, reached, .. } = self.manifest;
         let state = self.marks();
-        let proof = Proof { control: Some(state.clone()), applied_lsn: None };
+        let proof = Proof { control: Some(state.clone()), ..Proof::default() };
         let survey = wal::survey(&**log, store_id, proof, Depth::From(lsn))?;
         let reach = wal::reach_until(&**log, &survey, epoch, lsn, reached)?;
         let control = Arc::new(Control::create(&**data, state)?);
@@ -351,7 +351,7 @@ fn look_at_target(target: &Target, manifest: &BackupManifest) -> Result<Present>
     let loaded = Control::load(&*target.data);
     present.control = loaded.ok().and_then(|loaded| loaded.state).filter(|state| state.store_id == manifest.store_id);
     let log = target.log().disk();
-    let proof = Proof { control: present.control.clone(), applied_lsn: None };
+    let proof = Proof { control: present.control.clone(), ..Proof::default() };
     let Ok(survey) = wal::survey(&*log, manifest.store_id, proof, Depth::From(manifest.reached)) else {
         return Ok(present);
     };

@@ -171,7 +171,7 @@ fn compare(shelf: &Shelf, id: &str, manifest: &Manifest, meta: &db::Meta, findin
 /// How far the log behind the snapshot leads. A record that is being written while it is read may look broken, but lies behind
 /// everything that was durable before.
 fn reach(store: &Store, manifest: &Manifest) -> Result<crate::lsn::Lsn> {
-    let proof = wal::Proof { control: None, applied_lsn: None };
+    let proof = wal::Proof::default();
     let survey = wal::survey(&*store.disks().log, store.store_id(), proof, wal::Depth::From(manifest.lsn))?;
     Ok(survey.reach(manifest.epoch, manifest.lsn).lsn)
 }

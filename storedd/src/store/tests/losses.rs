@@ -85,8 +85,21 @@ fn a_held_store_changes_no_byte_of_the_store() {
     let after = machine.image(Persist::Nothing);
     drop(store);
     damage_record(&after, 3);
+    // With the control file, and without: held, it is not made again.
+    for gone in [false, true] {
+        let after = after.image(Persist::Everything);
+        if gone {
+            after.disk("data").erase(crate::wal::CONTROL_FILE).unwrap();
+        }
+        held_and_unchanged(&after, &open_it);
+    }
+}
+
+type Open<'a> = &'a dyn Fn(&SimDisk, Policy) -> crate::error::Result<(Arc<Store>, Report)>;
+
+fn held_and_unchanged(after: &SimDisk, open_it: Open<'_>) {
     let before = after.tree();
-    let (store, report) = open_it(&after, Policy { hold_on_loss: true, ..START }).unwrap();
+    let (store, report) = open_it(after, Policy { hold_on_loss: true, ..START }).unwrap();
     assert_eq!((report.decision.as_str(), report.replayed), ("hold", 1));
     assert!(matches!(store.phase(), Phase::ReadOnly(_)));
     assert_eq!(names(&store), ["p"]);

@@ -83,7 +83,7 @@ fn branching(rig: &Rig, ledger: &mut Ledger) -> Result<()> {
 impl Rig {
     fn survey_or_crash(&self, ledger: &Ledger) -> Result<Survey> {
         let control = Control::load(&self.data)?.state;
-        let proof = Proof { control, applied_lsn: Some(ledger.applied) };
+        let proof = Proof { control, applied_lsn: Some(ledger.applied), ..Proof::default() };
         super::super::survey(self.disk.as_ref(), STORE, proof, Depth::All)
     }
 }

@@ -33,7 +33,7 @@ fn segments_roll_chain_and_retire() {
     assert_eq!(survey.problems().len(), 0);
     assert_eq!(survey.reach(EPOCH, Lsn::ZERO).lsn, last);
     // Only the tail needs to be read for a database that holds the rest.
-    let proof = Proof { control: None, applied_lsn: Some(last) };
+    let proof = Proof { control: None, applied_lsn: Some(last), ..Proof::default() };
     let tail = super::super::survey(rig.disk.as_ref(), STORE, proof, Depth::From(last)).unwrap();
     assert_eq!(tail.segments.iter().filter(|s| s.end != End::Unread).count(), 1);
     assert_eq!(tail.reach(EPOCH, last).stop, Stop::End);

@@ -61,13 +61,13 @@ impl Rig {
 
     fn survey_with(&self, applied_lsn: Option<Lsn>) -> Survey {
         let control = Control::load(&self.data).unwrap().state;
-        survey(self.disk.as_ref(), STORE, Proof { control, applied_lsn }, Depth::All).unwrap()
+        survey(self.disk.as_ref(), STORE, Proof { control, applied_lsn, ..Proof::default() }, Depth::All).unwrap()
     }
 
     /// Goes on behind everything that is readable from the start of the log.
     fn resume(&self) -> crate::error::Result<Running> {
         let control = Control::load(&self.data)?.state;
-        let proof = Proof { control: control.clone(), applied_lsn: None };
+        let proof = Proof { control: control.clone(), ..Proof::default() };
         let survey = survey(self.disk.as_ref(), STORE, proof, Depth::All)?;
         let reach = survey.reach(EPOCH, Lsn::ZERO);
         self.resume_at(&survey, &reach)
