@@ -6,8 +6,10 @@ use super::enumerate::{Crash, WAYS};
 use super::workload::{Generator, Mix, Step};
 use super::world::{self, Dump};
 use super::{number, random::mix_all, say};
+use std::path::Path;
 use std::sync::Arc;
-use storedd::disk::{Disk, Moment, SimDisk};
+use storedd::db::Db;
+use storedd::disk::{Disk, Moment, Persist, SimDisk};
 use storedd::error::StoreError;
 use storedd::lsn::Lsn;
 use storedd::store::decision::Policy;
@@ -15,6 +17,8 @@ use storedd::store::{self, OnProgress, Options, Plan, Point};
 
 /// Steps of the workload before.
 const STEPS: usize = 60;
+/// The disk of the log archive.
+const ARCHIVE: &str = "archive";
 /// Of so many crashes of a verb one is followed by a second attempt that is crashed too.
 const AGAIN: u64 = 300;
 
@@ -23,6 +27,8 @@ enum Verb {
     Recover,
     Catastrophic,
     Until(Lsn),
+    /// The same, where only the log archive leads there.
+    Archived(Lsn),
     Reset,
 }
 
@@ -36,13 +42,24 @@ struct Stopped {
 
 /// Works for a while, without checkpoints in the second half if they are to stay away, and is killed.
 fn stopped(seed: u64) -> Stopped {
+    worked(seed, &mut |nth, _| (nth < STEPS).then_some(nth <= STEPS / 2))
+}
+
+/// Works, without any checkpoint, until there are three segments, and is killed.
+fn with_segments(seed: u64) -> Stopped {
+    worked(seed, &mut |_, machine| machine.disk("log").peek("log.0000000003").is_err().then_some(false))
+}
+
+/// Works as long as `goes_on` says so, with checkpoints where it says so, and is killed.
+fn worked(seed: u64, goes_on: &mut dyn FnMut(usize, &SimDisk) -> Option<bool>) -> Stopped {
     let options = Options { segment_size: 32 << 10, overlay_bytes_max: 8 << 20, ..world::options(seed) };
     let mut driver = Driver::first_start(world::machine(), world::env(seed, 0), options.clone()).unwrap();
     let mut generator = Generator::new(seed, Mix::of(seed));
     let mut seen = Vec::new();
-    for nth in 0..STEPS {
+    for nth in 0.. {
+        let Some(checkpoints) = goes_on(nth, &driver.machine) else { break };
         let step = generator.step(&driver.now.model);
-        if nth > STEPS / 2 && matches!(step, Step::Checkpoint | Step::Reopen) {
+        if !checkpoints && matches!(step, Step::Checkpoint | Step::Reopen) {
             continue;
         }
         let did = driver.act(&step).unwrap_or_else(|e| panic!("seed {seed}, {step:?}: {e}"));
@@ -64,10 +81,11 @@ fn run(verb: Verb, machine: &SimDisk, options: &Options, salt: u64) -> Result<()
     let lock = store::take_lock(&disks)?;
     let (catastrophic, accept_loss) = (matches!(verb, Verb::Catastrophic), matches!(verb, Verb::Reset));
     let policy = Policy { strict: true, catastrophic, accept_loss, ..Policy::default() };
-    let point = if let Verb::Until(lsn) = verb { Some(Point::Lsn(lsn)) } else { None };
+    let point = if let Verb::Until(lsn) | Verb::Archived(lsn) = verb { Some(Point::Lsn(lsn)) } else { None };
+    let archive = matches!(verb, Verb::Archived(_)).then_some(Path::new(ARCHIVE));
     let plan = match verb {
         Verb::Reset => Plan::strict(disks, lock, policy, &quiet())?,
-        _ => Plan::recover(disks, &*env, lock, policy, point, None, &quiet())?,
+        _ => Plan::recover(disks, &*env, lock, policy, point, archive, &quiet())?,
     };
     plan.decision()?;
     let (store, report) = plan.carry_out(env, options.clone(), "test", &quiet())?;
@@ -185,6 +203,23 @@ impl Trial<'_> {
     }
 }
 
+/// Copies every segment that is full into an archive, and stops the store in order, so that it gives them back.
+fn archive(of: &Stopped) -> SimDisk {
+    let machine = of.machine.moment().killed();
+    let store = Db::examine(&world::disks(&machine).db, "mboxlist.redb", None, None).unwrap().store_id;
+    let (log, archive) = (machine.disk("log"), machine.disk(ARCHIVE));
+    archive.create_dir(&store.to_string()).unwrap();
+    for file in ["log.0000000001", "log.0000000002"] {
+        archive.plant(&format!("{store}/{file}"), &log.peek(file).unwrap()).unwrap();
+    }
+    let (opened, _) = world::open(&machine, &world::env(of.seed, 3600), &of.options).unwrap();
+    opened.close().unwrap();
+    drop(opened);
+    assert!(log.stat("log.0000000001").unwrap().is_none(), "{:?}", log.list(""));
+    // The archive is durable.
+    machine.image(Persist::Everything)
+}
+
 /// What was seen of one store, verb by verb; or what is wrong.
 pub(super) fn look_at(seed: u64) -> Result<Vec<String>, String> {
     let of = stopped(seed);
@@ -218,4 +253,18 @@ fn what_a_person_does_is_all_or_nothing() {
     let seeds = 1..=number("STOREDD_MANUAL_SEEDS", 2);
     let said: Vec<String> = seeds.flat_map(|seed| look_at(seed).unwrap_or_else(|e| panic!("{e}"))).collect();
     say(&format!("by hand, crashed: {}", said.join("; ")));
+}
+
+// row 35, B13: so is a point to which only the archive leads: its files are copied, and history goes on there, or not
+#[test]
+fn a_point_in_the_archive_is_all_or_nothing() {
+    let of = with_segments(1);
+    let (full, early) = (&of.seen[of.seen.len() - 1], &of.seen[of.seen.len() / 3]);
+    let machine = archive(&of);
+    let (verb, old, new) = (Verb::Archived(early.lsn), full.dump.clone(), early.dump.clone());
+    let mut trial = Trial { of: &of, verb, old, new, looked: Looked::default() };
+    trial.all(&machine).unwrap_or_else(|e| panic!("{e}"));
+    let looked = trial.looked;
+    assert!(looked.operations > 50 && looked.old > 50 && looked.new > 50, "{looked:?}");
+    say(&format!("from the archive, crashed: {looked:?}"));
 }

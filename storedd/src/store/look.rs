@@ -352,15 +352,13 @@ impl Found {
         !policy.catastrophic || decided.is_ok_and(|d| d.lost.is_none() && d.candidate.whole)
     }
 
-    /// The log files that this decision replays, oldest first.
-    pub(super) fn needed(&self, disks: &Disks, decision: &Decision) -> Result<Vec<String>> {
-        let Some(survey) = &self.survey else { return Ok(Vec::new()) };
-        let Candidate { epoch, base_lsn, reach, .. } = decision.candidate;
-        let reach = match decision.verdict {
-            Verdict::Until => wal::reach_until(&*disks.log, survey, epoch, base_lsn, reach)?,
-            _ => survey.reach(epoch, base_lsn),
-        };
-        Ok(survey.stretch(epoch, base_lsn, &reach).into_iter().map(|part| part.file).collect())
+    /// The log files that lead on from what this decision takes, oldest first; those behind a point too: until history has been cut there,
+    /// a crash must find the store as it was.
+    pub(super) fn needed(&self, decision: &Decision) -> Vec<String> {
+        let Some(survey) = &self.survey else { return Vec::new() };
+        let Candidate { epoch, base_lsn, .. } = decision.candidate;
+        let reach = survey.reach(epoch, base_lsn);
+        survey.stretch(epoch, base_lsn, &reach).into_iter().map(|part| part.file).collect()
     }
 
     /// Notes something that is no obstacle.

@@ -90,7 +90,7 @@ impl Plan {
         let both = Disks { log: Arc::new(with.clone()), ..disks.clone() };
         let mut found = look_closely(&both, env.now(), progress)?;
         let Ok(decision) = decide(&both, &mut found, policy, point, progress)? else { return Ok(None) };
-        let files = found.needed(&both, &decision)?.into_iter().filter(|file| with.serves(file)).collect::<Vec<_>>();
+        let files: Vec<String> = found.needed(&decision).into_iter().filter(|file| with.serves(file)).collect();
         if files.is_empty() {
             return Ok(None);
         }
