@@ -93,6 +93,29 @@ fn a_job_goes_on_without_its_client_and_is_followed_by_others() {
 }
 
 #[test]
+fn a_checkpoint_and_the_counting_of_quotas_go_on_without_their_client() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe", "--quota", "1GiB"]).expect(0);
+    let counted = store.json(&["quota", "recalc", "--detach"])["id"].as_u64().unwrap();
+    let written = store.json(&["checkpoint", "--detach"])["id"].as_u64().unwrap();
+    for id in [counted, written] {
+        until(&store, id, |job| job["state"] == "done");
+    }
+    let told = store.ctl(&["--json", "jobs", "follow", &written.to_string()]).expect(0).out;
+    let done: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert!(done["lsn"].is_u64() && done["retired"].is_array(), "{told}");
+    store.ctl(&["jobs", "follow", &counted.to_string()]).expect(0);
+    assert_eq!(
+        (&show(&store, counted)["verb"], &show(&store, written)["verb"]),
+        (&"quota recalc".into(), &"checkpoint".into())
+    );
+    // One root is a change and no job, and a plan is nobody's.
+    store.ctl(&["quota", "recalc", "joe", "--detach"]).expect(64);
+    store.ctl(&["quota", "recalc", "--dry-run", "--detach"]).expect(64);
+}
+
+#[test]
 fn control_c_leaves_a_job_to_the_daemon() {
     let (store, _daemon) = slow();
     let waits = spawn(&store, &["snapshot", "take"]);

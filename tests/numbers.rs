@@ -219,3 +219,28 @@ fn stats_say_where_everything_stands() {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
 }
+
+// row 112: what is listed, read and counted again can be limited to one mailbox, user, pattern or partition, and numbers name the place.
+#[test]
+fn one_mailbox_one_user_one_partition() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["partition", "add", "far", store.beside("far").to_str().unwrap()]).expect(0);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["user", "add", "ann", "--partition", "far"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/ann/A"]).expect(0);
+    for (question, wanted, other) in [
+        (&["mailbox", "list", "user/ann*"][..], "user/ann/A", "user/joe"),
+        (&["user", "list", "j*"], "joe", "ann"),
+        (&["log", "dump", "--mailbox", "user/ann/A"], "user/ann/A", "user/ann/INBOX"),
+        (&["log", "dump", "--user", "joe"], "user/joe/INBOX", "ann"),
+    ] {
+        let said = store.ctl(question).expect(0).out;
+        assert!(said.contains(wanted) && !said.contains(other), "{question:?}: {said}");
+    }
+    assert_eq!(store.json(&["partition", "show", "far"])["mailboxes"], 2);
+    store.ctl(&["quota", "recalc", "ann"]).expect(0);
+    store.ctl(&["quota", "recalc", "nobody"]).expect(67);
+    let place = "storedd_disk_free_bytes{place=\"partition far\"}";
+    until("the number of the place", || metrics(&store).iter().any(|(name, _)| name == place).then_some(()));
+}

@@ -365,6 +365,8 @@ mod tests {
             (Work::SnapshotPrune, "02000000"),
             (Work::BackupDb { dir: s("/b") }, "0300000002000000000000002f62"),
             (Work::Drill, "04000000"),
+            (Work::QuotaRecalc, "05000000"),
+            (Work::Checkpoint, "06000000"),
         ];
         for (work, golden) in works {
             assert_eq!(Work::of(&work.request()).as_ref(), Some(&work));

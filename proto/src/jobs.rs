@@ -28,6 +28,10 @@ pub enum Work {
     },
     /// As [`Request::Drill`].
     Drill,
+    /// As [`Request::QuotaRecalc`] that is no dry run; ends with the first of the roots that were wrong.
+    QuotaRecalc,
+    /// As [`Request::Checkpoint`].
+    Checkpoint,
 }
 
 impl Work {
@@ -40,6 +44,8 @@ impl Work {
             Work::SnapshotPrune => Request::SnapshotPrune,
             Work::BackupDb { dir } => Request::BackupDb { dir },
             Work::Drill => Request::Drill,
+            Work::QuotaRecalc => Request::QuotaRecalc { dry_run: false },
+            Work::Checkpoint => Request::Checkpoint,
         }
     }
 
@@ -53,6 +59,8 @@ impl Work {
             Request::SnapshotPrune => Work::SnapshotPrune,
             Request::BackupDb { dir } => Work::BackupDb { dir },
             Request::Drill => Work::Drill,
+            Request::QuotaRecalc { dry_run: false } => Work::QuotaRecalc,
+            Request::Checkpoint => Work::Checkpoint,
             _ => return None,
         })
     }

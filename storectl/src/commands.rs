@@ -157,7 +157,11 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Stats => Ask::new(Request::Stats),
         Verb::Metrics => Ask::new(Request::Metrics),
         Verb::Maintenance(verb) => maintenance(verb),
-        Verb::Checkpoint => Ask::new(Request::Checkpoint).long(),
+        Verb::Quota(QuotaVerb::Recalc(a)) if a.detach.detach => {
+            return Ok(job(Work::QuotaRecalc, a.detach, None, Form::Plain));
+        }
+        Verb::Checkpoint(a) if a.detach.detach => return Ok(job(Work::Checkpoint, a.detach, None, Form::Plain)),
+        Verb::Checkpoint(_) => Ask::new(Request::Checkpoint).long(),
         Verb::Log(LogVerb::Reset(args)) => return Ok(Plan::LogReset(args)),
         Verb::Log(LogVerb::Dump(args)) if args.follow => return Ok(Plan::Follow(args)),
         Verb::Log(LogVerb::Dump(args)) => dump(args),

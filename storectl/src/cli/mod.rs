@@ -74,7 +74,7 @@ pub enum Verb {
     /// Every number, in the text format of Prometheus
     Metrics,
     /// Make the database durable by itself, return when it is
-    Checkpoint,
+    Checkpoint(CheckpointArgs),
     /// A time in which bulk work is expected: no alarms, no restart for the log it piles up
     #[command(subcommand)]
     Maintenance(MaintenanceVerb),

@@ -1,5 +1,6 @@
 //! Verbs about what the store holds: users, mailboxes, rights, subscriptions, quota, partitions.
 
+use super::jobs::Detach;
 use super::values::{parse_messages_limit, parse_size, parse_storage_limit};
 use clap::{Args, Subcommand};
 
@@ -352,7 +353,10 @@ pub struct QuotaListArgs {
 
 /// `quota recalc`.
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "With --dry-run the exit code is 1 if usage of a root is wrong.")]
+#[command(
+    after_help = "With --dry-run the exit code is 1 if usage of a root is wrong. Counting all roots is a job: storectl jobs."
+)]
+#[command(group(clap::ArgGroup::new("one way").args(["root", "detach"])), group(clap::ArgGroup::new("for real").args(["dry_run", "detach"])))]
 pub struct QuotaRecalcArgs {
     /// A user id, or a mailbox that is a root [default: all roots]
     #[arg(value_name = "ROOT")]
@@ -360,6 +364,9 @@ pub struct QuotaRecalcArgs {
     /// Plan only.
     #[command(flatten)]
     pub dry: DryRun,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `quota report`.

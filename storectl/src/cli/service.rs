@@ -179,6 +179,14 @@ pub struct SnapshotInstallArgs {
     pub verbose: bool,
 }
 
+/// `checkpoint`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct CheckpointArgs {
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
+}
+
 /// `snapshot take`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Example: storectl snapshot take --verify")]

@@ -69,7 +69,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
         Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill => (Lane::Job, Needs::Writing),
         Request::Checkpoint => (Lane::Slow, Needs::Writing),
-        Request::JobStart { work, .. } => row(&work.request()),
+        Request::JobStart { work, .. } => (Lane::Job, row(&work.request()).1),
         Request::Jobs | Request::JobShow { .. } => (Lane::Quick, Needs::Nothing),
         Request::JobCancel { .. } | Request::JobFollow { .. } => (Lane::Job, Needs::Nothing),
         Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),

@@ -112,7 +112,7 @@ impl Seen {
         line("last log clean-up", age(*log_cleanup));
         line("last snapshot", age(*snapshot));
         if let Some((files, bytes)) = self.log {
-            line("log", format!("{files} files, {bytes} bytes"));
+            line("log", format!("{files} file{}, {bytes} bytes", if files == 1 { "" } else { "s" }));
         }
         line("last start", self.last_start.clone().unwrap_or_else(|| "no report".to_owned()));
     }

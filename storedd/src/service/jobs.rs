@@ -19,6 +19,8 @@ pub type Jobs = crate::jobs::registry::Jobs<Reply, Failure>;
 const ITEM_CHARS: usize = 200;
 /// Jobs that wait for others to end.
 const WAITING: usize = 16;
+/// The number of no connection: what a job does is nobody's, and ends with nobody's.
+const NOBODYS: u64 = u64::MAX;
 /// They use the place where snapshots lie, or read and write the same one.
 const SNAPSHOTS: Option<&str> = Some("snapshots");
 
@@ -61,6 +63,8 @@ fn kind(work: &Work) -> Kind {
         Work::SnapshotTake { .. } | Work::SnapshotVerify { .. } | Work::SnapshotPrune => SNAPSHOTS,
         Work::BackupDb { .. } => BACKUPS,
         Work::Drill => DRILLS,
+        Work::QuotaRecalc => super::quotas::RECALC.lane,
+        Work::Checkpoint => None,
     };
     Kind { verb: work.request().verb(), lane }
 }
@@ -107,19 +111,22 @@ impl Daemon {
     }
 
     fn begin_job(self: &Arc<Daemon>, peer: &Peer, work: Work) -> Result<u64, Failure> {
-        let daemon = self.clone();
-        let begun = self.jobs.start(kind(&work), asker(peer), move |ctx| daemon.work(&work, ctx));
+        // It goes on without the connection.
+        let (daemon, peer) = (self.clone(), Peer { connection: NOBODYS, ..peer.clone() });
+        let begun = self.jobs.start(kind(&work), asker(&peer), move |ctx| daemon.work(&peer, &work, ctx));
         begun.map_err(|e| Failure::from(Cut::Refused(e)))
     }
 
     /// Does the work of a job.
-    fn work(&self, work: &Work, ctx: &Context) -> Result<Reply, Failure> {
+    fn work(&self, peer: &Peer, work: &Work, ctx: &Context) -> Result<Reply, Failure> {
         match work {
             Work::SnapshotTake { verify } => self.snapshot_take(*verify, ctx),
             Work::SnapshotVerify { id, all } => self.snapshot_verify(id.as_deref(), *all, ctx),
             Work::SnapshotPrune => self.snapshot_prune(ctx),
             Work::BackupDb { dir } => self.backup_db(dir, ctx),
             Work::Drill => self.drill(ctx),
+            Work::QuotaRecalc => self.quota_recalc_alone(peer, ctx),
+            Work::Checkpoint => self.checkpoint(),
         }
     }
 

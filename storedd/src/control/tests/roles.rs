@@ -82,6 +82,8 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::JobStart { work: Work::SnapshotTake { verify: true }, detach: true }, Role::Admin),
         (Request::JobStart { work: Work::SnapshotVerify { id: None, all: true }, detach: false }, Role::Admin),
         (Request::JobStart { work: Work::SnapshotPrune, detach: false }, Role::Owner),
+        (Request::JobStart { work: Work::QuotaRecalc, detach: true }, Role::Admin),
+        (Request::JobStart { work: Work::Checkpoint, detach: true }, Role::Admin),
         (Request::Jobs, Role::Reader),
         (Request::JobShow { id: 1 }, Role::Reader),
         (Request::JobCancel { id: 1 }, Role::Admin),
