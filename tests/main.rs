@@ -41,6 +41,7 @@ mod manual;
 mod matrix;
 #[cfg(test)]
 mod numbers;
+mod messages;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

@@ -116,6 +116,26 @@ pub enum Command {
         /// A user id or a mailbox name.
         root: String,
     },
+    /// `message deliver BOX [BOX...]`: all or none.
+    MessageDeliver {
+        /// Full names of the mailboxes.
+        to: Vec<String>,
+        /// System flags with their backslash, keywords without.
+        flags: Vec<String>,
+        /// INTERNALDATE, microseconds since 1970; absent: now.
+        internal_us: Option<u64>,
+        /// The message.
+        body: Body,
+    },
+}
+
+/// The bytes of a message that is delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// They: at most 64 KiB, or what `mail.inline_limit` of the configuration says.
+    Inline(Vec<u8>),
+    /// Those that this connection has sent before, by [`crate::Request::MessageSend`].
+    Sent(u64),
 }
 
 /// What a limit is to become.
@@ -149,6 +169,7 @@ impl Command {
             Command::ImportMailbox { .. } => "import cyrus-list",
             Command::QuotaSet { .. } => "quota set",
             Command::QuotaRecalc { .. } => "quota recalc",
+            Command::MessageDeliver { .. } => "message deliver",
         }
     }
 
@@ -168,6 +189,7 @@ impl Command {
             | Command::ImportMailbox { name, .. } => name,
             Command::MailboxRename { from, .. } => from,
             Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => root,
+            Command::MessageDeliver { to, .. } => to.first().map_or("", String::as_str),
         }
     }
 }

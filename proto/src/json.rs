@@ -1,7 +1,7 @@
 //! Replies as the JSON of the command-line contract. Field names are those of the structs in `reply.rs`; here stand only
 //! the shapes that the wire cannot carry (bincode has neither flattened nor untagged fields).
 
-use crate::{Failure, MailboxDetail, Reply};
+use crate::{Failure, Reply};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ impl Reply {
             Reply::Users(x) => value(x),
             Reply::UserDetail(x) => value(x),
             Reply::Mailboxes(x) => value(x),
-            Reply::MailboxDetail(x) => mailbox_detail(x),
+            Reply::MailboxDetail(x) => flat(&x.mailbox, x, "mailbox"),
             Reply::Acl(x) => value(x),
             Reply::Subscriptions(x) => value(x),
             Reply::Partitions(x) => value(x),
@@ -50,6 +50,11 @@ impl Reply {
             Reply::Jobs(x) => value(x),
             Reply::Job(x) => value(x),
             Reply::Drilled(x) => value(x),
+            Reply::MessageSent(x) => value(x),
+            Reply::Delivered(x) => value(x),
+            Reply::Messages(x) => value(x),
+            Reply::Message(x) => flat(&x.message, x, "message"),
+            Reply::MessageBytes(x) => Value::String(String::from_utf8_lossy(x).into_owned()),
         }
     }
 }
@@ -62,11 +67,11 @@ impl Failure {
     }
 }
 
-/// The mailbox of the list, and the fields that `mailbox show` adds, side by side.
-fn mailbox_detail(detail: &MailboxDetail) -> Value {
-    let (mut flat, rest) = (value(&detail.mailbox), value(detail));
+/// A line of a list, and the fields that the answer about one adds, side by side; `under`: the line's name in the answer.
+fn flat<L: Serialize, D: Serialize>(line: &L, detail: &D, under: &str) -> Value {
+    let (mut flat, rest) = (value(line), value(detail));
     if let (Value::Object(flat), Value::Object(rest)) = (&mut flat, rest) {
-        flat.extend(rest.into_iter().filter(|(key, _)| key != "mailbox"));
+        flat.extend(rest.into_iter().filter(|(key, _)| key != under));
     }
     flat
 }

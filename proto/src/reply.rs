@@ -4,6 +4,7 @@
 use crate::backups::*;
 use crate::jobs::Job;
 use crate::locks::{Lock, Locks};
+use crate::messages::*;
 use crate::objects::*;
 use crate::report::Report;
 use crate::snapshots::*;
@@ -97,11 +98,21 @@ pub enum Reply {
     Job(Box<Job>),
     /// `drill`.
     Drilled(Box<Drilled>),
+    /// A piece of a message came.
+    MessageSent(MessageSent),
+    /// `message deliver`: one for each mailbox, in order.
+    Delivered(Vec<Delivered>),
+    /// `message list`; streamed.
+    Messages(Vec<Message>),
+    /// `message show`.
+    Message(Box<MessageDetail>),
+    /// `message show --raw`; streamed.
+    MessageBytes(Vec<u8>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 40;
+    pub const COUNT: u32 = 45;
 
     /// Adds the next part of the same answer behind this one.
     ///
@@ -119,6 +130,8 @@ impl Reply {
             (Reply::Each(all), Reply::Each(more)) => all.extend(more),
             (Reply::Quotas(all), Reply::Quotas(more)) => all.extend(more),
             (Reply::Recalculated(all), Reply::Recalculated(more)) => all.extend(more),
+            (Reply::Messages(all), Reply::Messages(more)) => all.extend(more),
+            (Reply::MessageBytes(all), Reply::MessageBytes(more)) => all.extend(more),
             (Reply::MissingSubscriptions(all), Reply::MissingSubscriptions(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }

@@ -309,11 +309,44 @@ pub enum Request {
     },
     /// `drill`: answers when the store in the scratch directory was looked at and removed.
     Drill,
+    /// A piece of a message that is too long for one request, for a later [`Command::MessageDeliver`] of this connection; answered by
+    /// [`crate::Reply::MessageSent`]. It goes with the connection.
+    MessageSend {
+        /// Number of the message; absent with its first piece.
+        number: Option<u64>,
+        /// Full name of the first mailbox that is to have it.
+        to: String,
+        /// The piece.
+        bytes: Vec<u8>,
+        /// True: the last one; answered when the message is on disk.
+        last: bool,
+    },
+    /// `message list`; streamed in order of UID.
+    MessageList {
+        /// Full name of the mailbox.
+        name: String,
+        /// True: those that were expunged and can be brought back, and no others.
+        expunged: bool,
+    },
+    /// `message show`.
+    MessageShow {
+        /// Full name of the mailbox.
+        name: String,
+        /// UID.
+        uid: u32,
+    },
+    /// `message show --raw`; streamed.
+    MessageBytes {
+        /// Full name of the mailbox.
+        name: String,
+        /// UID.
+        uid: u32,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 56;
+    pub const COUNT: u32 = 60;
 
     /// Wire number.
     #[must_use]
@@ -375,6 +408,10 @@ impl Request {
             Request::JobCancel { .. } => 53,
             Request::JobFollow { .. } => 54,
             Request::Drill => 55,
+            Request::MessageSend { .. } => 56,
+            Request::MessageList { .. } => 57,
+            Request::MessageShow { .. } => 58,
+            Request::MessageBytes { .. } => 59,
         }
     }
 
@@ -446,5 +483,9 @@ impl Request {
         "jobs cancel",
         "jobs follow",
         "drill",
+        "message send",
+        "message list",
+        "message show",
+        "message show --raw",
     ];
 }

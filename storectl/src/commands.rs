@@ -3,8 +3,9 @@
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
-    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, PartitionVerb, QuotaVerb,
-    ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
+    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageDeliverArgs,
+    MessageVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs,
+    SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
@@ -58,6 +59,8 @@ pub enum Plan {
     Batch(BatchArgs),
     /// `import cyrus-list`.
     Import(CyrusListArgs),
+    /// `message deliver`.
+    Deliver(MessageDeliverArgs),
     /// `completions`.
     Completions(CompletionsArgs),
 }
@@ -102,6 +105,12 @@ pub enum Form {
 impl Ask {
     fn new(request: Request) -> Ask {
         Ask { request, form: Form::Plain, question: None, long: false }
+    }
+
+    /// A request whose answer is shown as it is.
+    #[must_use]
+    pub fn of(request: Request) -> Ask {
+        Ask::new(request)
     }
 
     fn form(self, form: Form) -> Ask {
@@ -183,6 +192,8 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         },
         Verb::User(verb) => user(verb),
         Verb::Mailbox(verb) => mailbox(verb),
+        Verb::Message(MessageVerb::Deliver(args)) => return Ok(Plan::Deliver(args)),
+        Verb::Message(verb) => message(verb)?,
         Verb::Acl(verb) => acl(verb),
         Verb::Subscribe(a) => change(Command::Subscribe { user: a.user, name: a.name }, a.dry.dry_run),
         Verb::Unsubscribe(a) => change(Command::Unsubscribe { user: a.user, name: a.name }, a.dry.dry_run),
@@ -261,6 +272,9 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         }
         Plan::Batch(_) => return refused("batch", "write the lines of the inner batch in its place"),
         Plan::Import(_) => return refused("import", "run it by itself: storectl import cyrus-list FILE"),
+        Plan::Deliver(_) => {
+            return refused("message deliver", "it takes its message from standard input: storectl message deliver");
+        }
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
     };
     match ask.question {
@@ -361,6 +375,15 @@ fn mailbox(verb: MailboxVerb) -> Ask {
             None => Request::MailboxShow { name: a.wanted() },
         }),
     }
+}
+
+fn message(verb: MessageVerb) -> Result<Ask, Failure> {
+    Ok(match verb {
+        MessageVerb::Deliver(_) => return Err(Failure::new(Code::Bug, "a delivery is no single request")),
+        MessageVerb::List(a) => Ask::new(Request::MessageList { name: a.name, expunged: a.expunged }),
+        MessageVerb::Show(a) if a.raw => Ask::new(Request::MessageBytes { name: a.name, uid: a.uid }),
+        MessageVerb::Show(a) => Ask::new(Request::MessageShow { name: a.name, uid: a.uid }),
+    })
 }
 
 fn acl(verb: AclVerb) -> Ask {

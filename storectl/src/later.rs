@@ -6,7 +6,7 @@ use proto::{Code, Failure};
 
 /// Verbs by the verb they stand under.
 const VERBS: &[(&str, &[&str])] = &[
-    ("", &["message", "check", "reconstruct"]),
+    ("", &["check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
     ("user", &["move"]),
     ("mailbox", &["expunge", "undelete", "orphans"]),

@@ -14,6 +14,7 @@ mod complete;
 mod configuration;
 mod confirm;
 mod cyrus;
+mod deliver;
 mod exit;
 #[cfg(test)]
 mod fake;
@@ -138,6 +139,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Restart => life::restart(&global, &environment, style, out),
         Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
         Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
+        Plan::Deliver(args) => deliver::run(&global, &environment, style, out, args, std::io::stdin().lock()),
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;
             let client = ask::connect_bulk(&global, &environment)?;

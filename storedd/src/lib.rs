@@ -19,10 +19,11 @@ pub mod snapshot;
 pub mod wal;
 // Floor 3: the heart.
 pub mod store;
-// Floor 4: what watches the store, long-running work, who holds what, and the state files it stamps.
+// Floor 4: what watches the store, long-running work, who holds what, messages on their way in, and the state files it stamps.
 pub mod alarms;
 pub mod jobs;
 pub mod leases;
+pub mod mail;
 pub mod statefile;
 // Floor 5: the doors.
 pub mod control;

@@ -5,6 +5,7 @@
 mod backups;
 mod holding;
 mod jobs;
+mod messages;
 mod objects;
 mod service;
 mod values;
@@ -13,6 +14,7 @@ mod version;
 pub use backups::*;
 pub use holding::*;
 pub use jobs::*;
+pub use messages::*;
 pub use objects::*;
 pub use service::*;
 pub use values::*;
@@ -107,6 +109,9 @@ pub enum Verb {
     /// Mailboxes
     #[command(subcommand)]
     Mailbox(MailboxVerb),
+    /// Messages: deliver, list, show
+    #[command(subcommand)]
+    Message(MessageVerb),
     /// Rights on mailboxes (RFC 4314)
     #[command(subcommand)]
     Acl(AclVerb),

@@ -66,6 +66,7 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
             ("set limits of", "set limits of", format!("{root}: {}", set.join(", ")))
         }
         Command::QuotaRecalc { root } => ("counted again", "count again", root.clone()),
+        Command::MessageDeliver { to, .. } => ("delivered to", "deliver to", to.join(", ")),
     }
 }
 

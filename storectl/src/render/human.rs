@@ -39,6 +39,10 @@ const SNAPSHOTS: &[Column] = &[text("ID"), text("TIME"), number("LSN"), number("
 const FINDINGS: &[Column] = &[text("WHERE"), text("WHAT"), text("EXPECTED"), text("FOUND")];
 const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("TABLE"), text("KEY"), text("ROW")];
 
+const MESSAGES: &[Column] =
+    &[number("UID"), number("SIZE"), text("DATE"), text("FLAGS"), number("MODSEQ"), text("DIGEST")];
+const DELIVERED: &[Column] = &[text("MAILBOX"), number("UID"), number("UIDVALIDITY"), number("SIZE"), text("DIGEST")];
+
 /// The columns of a list, `None` for answers that are no list.
 fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
     Some(match reply {
@@ -55,6 +59,8 @@ fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
         Reply::MissingSubscriptions(_) => MISSING,
         Reply::Snapshots(_) => SNAPSHOTS,
         Reply::Jobs(_) => jobs::COLUMNS,
+        Reply::Messages(_) => MESSAGES,
+        Reply::Delivered(_) => DELIVERED,
         _ => return None,
     })
 }
@@ -87,9 +93,20 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
         Reply::Recalculated(x) => x.into_iter().map(|root| recalculated_row(root, tty)).collect(),
         Reply::Jobs(x) => x.into_iter().map(jobs::row).collect(),
         Reply::Snapshots(x) => x.into_iter().map(|s| snapshot_row(s, tty)).collect(),
+        Reply::Messages(x) => x.into_iter().map(|message| message_row(message, tty)).collect(),
+        Reply::Delivered(x) => x.into_iter().map(|done| delivered_row(done, tty)).collect(),
         Reply::MissingSubscriptions(x) => x.into_iter().map(|s| vec![s.mailbox, s.state]).collect(),
         _ => Vec::new(),
     }
+}
+
+fn message_row(m: proto::Message, tty: bool) -> Vec<String> {
+    let flags = m.flags.join(" ");
+    vec![m.uid.to_string(), size(m.size, tty), m.internal_date, flags, m.modseq.to_string(), m.digest]
+}
+
+fn delivered_row(d: proto::Delivered, tty: bool) -> Vec<String> {
+    vec![d.mailbox, d.uid.to_string(), d.uidvalidity.to_string(), size(d.size, tty), d.digest]
 }
 
 fn size(count: u64, tty: bool) -> String {
@@ -217,6 +234,8 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::UserDetail(x) => user(out, &x),
         Reply::MailboxDetail(x) => mailbox(out, &x),
         Reply::Partition(x) => partition(out, &x),
+        Reply::Message(x) => message(out, &x),
+        Reply::MessageBytes(x) => out.write_all(&x),
         Reply::MyRights(x) => writeln!(out, "{}", printable(&x.rights)),
         Reply::Grantable(x) => {
             let lines = [
@@ -308,6 +327,27 @@ fn mailbox(out: &mut dyn Write, detail: &MailboxDetail) -> io::Result<()> {
     }
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)
+}
+
+fn message(out: &mut dyn Write, detail: &proto::MessageDetail) -> io::Result<()> {
+    let m = &detail.message;
+    let mut lines = vec![
+        ("mailbox", detail.mailbox.clone()),
+        ("uid", m.uid.to_string()),
+        ("uidvalidity", detail.uidvalidity.to_string()),
+        ("state", detail.state.clone()),
+        ("size", format!("{} ({}), header {}", m.size, bytes(m.size), detail.header_size)),
+        ("date", m.internal_date.clone()),
+        ("saved", detail.saved.clone()),
+        ("flags", m.flags.join(" ")),
+        ("modseq", m.modseq.to_string()),
+        ("digest", m.digest.clone()),
+    ];
+    lines.extend(detail.expunged.clone().map(|expunged| ("expunged", expunged)));
+    lines.retain(|(_, value)| !value.is_empty());
+    pairs(out, &lines)?;
+    writeln!(out)?;
+    detail.header.lines().try_for_each(|line| writeln!(out, "{}", printable(line)))
 }
 
 fn partition(out: &mut dyn Write, p: &Partition) -> io::Result<()> {

@@ -121,7 +121,8 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// Those of `out`.
     pub fn end(mut self, out: &mut dyn Write) -> Outcome<u8> {
-        let ended = if self.style.json { self.list.close(out).and_then(|()| writeln!(out)) } else { Ok(()) };
+        let raw = matches!(self.ask.request, Request::MessageBytes { .. });
+        let ended = if self.style.json && !raw { self.list.close(out).and_then(|()| writeln!(out)) } else { Ok(()) };
         ended.and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
         Ok(self.code)
     }

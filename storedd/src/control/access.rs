@@ -91,6 +91,11 @@ pub fn least(request: &Request) -> Role {
         Request::LogVerify | Request::LogDump { .. } | Request::Checkpoint => Role::Admin,
         Request::Maintenance { window: Window::Start { .. } | Window::Stop } => Role::Admin,
         Request::QuotaRecalc { .. } => Role::Admin,
+        // What people write to each other.
+        Request::MessageSend { .. }
+        | Request::MessageList { .. }
+        | Request::MessageShow { .. }
+        | Request::MessageBytes { .. } => Role::Admin,
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
         // It fills disk and time of the store; what it tells are sums.
         Request::Drill => Role::Admin,
@@ -131,6 +136,7 @@ pub fn of_command(command: &Command) -> Role {
         | Command::Unsubscribe { .. }
         | Command::QuotaSet { .. }
         | Command::QuotaRecalc { .. }
+        | Command::MessageDeliver { .. }
         | Command::ImportMailbox { .. } => Role::Admin,
         // They name directories of the host, in which the daemon then writes.
         Command::PartitionAdd { .. } | Command::PartitionRemove { .. } => Role::Owner,

@@ -114,6 +114,7 @@ fn word(outcome: &Outcome) -> &'static str {
         | Outcome::Done
         | Outcome::Created { .. }
         | Outcome::Mailboxes(_)
+        | Outcome::Delivered(_)
         | Outcome::Each(_) => "done",
     }
 }

@@ -4,9 +4,11 @@
 use super::service::Committed;
 use crate::error::StoreError;
 use crate::lsn::Lsn;
-use crate::model::command::{Recalculated, RefusalKind};
+use crate::model::command::{Delivered, Delivery, Incoming, IncomingBytes, Recalculated, RefusalKind, Target};
+use crate::model::message::{Digest, parse_flags};
 use crate::model::{Command, LimitChange, Outcome, Refusal};
 use proto::{Changed, Code, Failure, Reply};
+use std::sync::Arc;
 
 /// Gives the id of the partition whose root is a path, preparing the root if need be.
 pub type PartitionId<'a> = dyn FnMut(&str, &str) -> Result<[u8; 16], Failure> + 'a;
@@ -42,7 +44,44 @@ pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result
             Command::QuotaSet { root, storage: limit(storage), messages: limit(messages) }
         }
         Asked::QuotaRecalc { root } => Command::QuotaRecalc { root },
+        Asked::MessageDeliver { to, flags, internal_us, body } => {
+            Command::Deliver(delivery(to, &flags, internal_us, body)?)
+        }
     })
+}
+
+/// A message and where it goes. One that was sent before is looked for where it was taken in, see [`sent`].
+fn delivery(
+    to: Vec<String>,
+    flags: &[String],
+    internal_us: Option<u64>,
+    body: proto::Body,
+) -> Result<Delivery, Failure> {
+    if to.is_empty() {
+        return Err(Failure::new(Code::BadInput, "a message for no mailbox"));
+    }
+    let flags = parse_flags(flags.iter().map(String::as_str)).map_err(|why| Failure::new(Code::BadInput, why))?;
+    let message = match body {
+        proto::Body::Inline(bytes) => crate::mail::inline(bytes),
+        proto::Body::Sent(number) => Incoming {
+            size: 0,
+            digest: Digest::default(),
+            header_size: 0,
+            bytes: IncomingBytes::Staged { partition: String::new(), number },
+        },
+    };
+    let to = to.into_iter().map(|name| Target { name, or: None }).collect();
+    let (flags, keywords) = flags;
+    Ok(Delivery { message: Arc::new(message), to, flags, keywords, internal_us, each: false })
+}
+
+/// The number of a message that its connection has sent before, where a delivery names one and not the message.
+#[must_use]
+pub fn sent(delivery: &Delivery) -> Option<u64> {
+    match &delivery.message.bytes {
+        IncomingBytes::Staged { partition, number } if partition.is_empty() => Some(*number),
+        _ => None,
+    }
 }
 
 fn limit(asked: proto::Limit) -> LimitChange {
@@ -75,8 +114,14 @@ pub fn reply(committed: Committed) -> Reply {
         Outcome::Recalculated(roots) => {
             Reply::Recalculated(roots.into_iter().map(|root| recalculated(lsn, root)).collect())
         }
+        Outcome::Delivered(all) => Reply::Delivered(all.into_iter().flatten().map(delivered).collect()),
         outcome => Reply::Changed(changed(lsn, outcome)),
     }
+}
+
+fn delivered(done: Delivered) -> proto::Delivered {
+    let Delivered { mailbox, uid, uidvalidity, size, digest } = done;
+    proto::Delivered { mailbox, uid, uidvalidity, size, digest: digest.to_string() }
 }
 
 /// A quota root that was counted again.
@@ -100,7 +145,7 @@ fn flatten(lsn: Lsn, outcomes: Vec<Outcome>, all: &mut Vec<Changed>) {
 fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
     let done = Changed { lsn: lsn.0, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
     match outcome {
-        Outcome::Done | Outcome::Each(_) => done,
+        Outcome::Done | Outcome::Each(_) | Outcome::Delivered(_) => done,
         Outcome::Recalculated(roots) if roots.is_empty() => Changed { lsn: 0, changed: false, ..done },
         Outcome::Recalculated(_) => done,
         Outcome::Unchanged => Changed { lsn: 0, changed: false, ..done },

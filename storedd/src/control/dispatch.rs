@@ -65,6 +65,10 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::QuotaList { .. }
         | Request::QuotaReport { .. }
         | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
+        Request::MessageList { .. } | Request::MessageShow { .. } | Request::MessageBytes { .. } => {
+            (Lane::Slow, Needs::Reading)
+        }
+        Request::MessageSend { .. } => (Lane::Slow, Needs::Writing),
         Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
         Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
         Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill => (Lane::Job, Needs::Writing),

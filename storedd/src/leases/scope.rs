@@ -64,6 +64,7 @@ impl Scope {
                 Ok(QuotaRoot::Mailbox(name)) => Scope::Mailbox(name.key().to_vec()),
                 Err(_) => Scope::Apart,
             }],
+            Command::Deliver(delivery) => delivery.to.iter().map(|target| mailbox(&target.name)).collect(),
             Command::Atomic(commands) => commands.iter().flat_map(Scope::of).collect(),
         }
     }

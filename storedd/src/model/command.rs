@@ -1,8 +1,11 @@
 //! What may be asked (and refused), what comes out, and why not.
 
+use super::message::{Digest, Flags};
 use super::quota::{LimitChange, Usage};
 use super::rights::Acl;
 use crate::error::exit;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a client asks to change. Names are as typed; the planner checks and normalises them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +120,83 @@ pub enum Command {
         /// User id or full name.
         root: String,
     },
+    /// A message for one mailbox or several, in one transaction.
+    Deliver(Delivery),
     /// Several commands as one transaction: all are done or none. Not nested.
     Atomic(Vec<Command>),
+}
+
+/// A message on its way in. What it is was computed where no lock is held; the planner believes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub digest: Digest,
+    /// Bytes of the header, its empty line included.
+    pub header_size: u32,
+    /// Where they are.
+    pub bytes: IncomingBytes,
+}
+
+/// Where the bytes of a message are that comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncomingBytes {
+    /// Here: they go into the log.
+    Inline {
+        /// They.
+        bytes: Vec<u8>,
+        /// The checksum by which the log judges them.
+        crc: u32,
+    },
+    /// In a staged file of a partition, durable.
+    Staged {
+        /// Name of the partition.
+        partition: String,
+        /// Number of the file.
+        number: u64,
+    },
+}
+
+/// One addressee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Full name of a mailbox.
+    pub name: String,
+    /// Full name of the mailbox to take if there is no such one.
+    pub or: Option<String>,
+}
+
+/// A message and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message.
+    pub message: Arc<Incoming>,
+    /// Where.
+    pub to: Vec<Target>,
+    /// System flags.
+    pub flags: Flags,
+    /// Keywords, checked.
+    pub keywords: BTreeSet<String>,
+    /// INTERNALDATE, microseconds since 1970; now if absent.
+    pub internal_us: Option<u64>,
+    /// True: an addressee who is refused does not keep it from the others. False: all or none.
+    pub each: bool,
+}
+
+/// A message that has its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// Full name of the mailbox.
+    pub mailbox: String,
+    /// UID there.
+    pub uid: u32,
+    /// UIDVALIDITY of the mailbox.
+    pub uidvalidity: u32,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub digest: Digest,
 }
 
 /// What a command did.
@@ -141,6 +219,8 @@ pub enum Outcome {
     Mailboxes(u64),
     /// The usage of quota roots that was counted wrong; empty if none was.
     Recalculated(Vec<Recalculated>),
+    /// What became of each addressee of a [`Command::Deliver`], in order.
+    Delivered(Vec<Result<Delivered, Refusal>>),
     /// One outcome for each command of an [`Command::Atomic`].
     Each(Vec<Outcome>),
 }

@@ -134,6 +134,27 @@ pub fn check_keyword(text: &str) -> Result<(), KeywordError> {
     if (1..=KEYWORD_BYTES_MAX).contains(&text.len()) && text.bytes().all(good) { Ok(()) } else { Err(KeywordError) }
 }
 
+/// Reads flags as a person types them: system flags with their backslash, keywords without.
+///
+/// # Errors
+/// The first that is neither.
+pub fn parse_flags<'t>(words: impl IntoIterator<Item = &'t str>) -> Result<(Flags, BTreeSet<String>), String> {
+    let (mut flags, mut keywords) = (Flags::NONE, BTreeSet::new());
+    for word in words {
+        match Flags::named(word) {
+            Some(flag) => flags = flags.with(flag),
+            None => {
+                check_keyword(word).map_err(|why| format!("bad flag {word:?}: {why}"))?;
+                keywords.insert(word.to_owned());
+            }
+        }
+    }
+    if keywords.len() > KEYWORDS_MAX {
+        return Err(format!("{} keywords, at most {KEYWORDS_MAX}", keywords.len()));
+    }
+    Ok((flags, keywords))
+}
+
 /// Whether a message is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -144,6 +165,18 @@ pub enum State {
     Expunged = 2,
     /// For good; its UID is never given again.
     Purged = 3,
+}
+
+impl State {
+    /// Its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Live => "live",
+            State::Expunged => "expunged",
+            State::Purged => "purged",
+        }
+    }
 }
 
 /// One message of one mailbox.
@@ -253,6 +286,12 @@ impl Message {
         })
     }
 
+    /// Its system flags and keywords, by name.
+    #[must_use]
+    pub fn flag_names(&self) -> Vec<String> {
+        self.flags.names().map(str::to_owned).chain(self.keywords.iter().cloned()).collect()
+    }
+
     /// True if it is there.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -262,6 +301,13 @@ impl Message {
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     std::array::from_fn(|n| bytes[at + n])
+}
+
+/// The UID of an encoded message, its rest not looked at.
+#[must_use]
+pub fn message_uid(bytes: &[u8]) -> Option<u32> {
+    let uid = bytes.first_chunk::<8>()?.last_chunk::<4>()?;
+    Some(u32::from_le_bytes(*uid)).filter(|uid| *uid > 0)
 }
 
 /// Bytes of the header of a message, its empty line included; all of it if there is no body. Lines end with LF, with or

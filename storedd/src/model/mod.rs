@@ -4,6 +4,7 @@ pub mod change;
 pub mod check;
 pub mod command;
 pub mod ids;
+pub mod mail;
 pub mod message;
 pub mod name;
 pub mod pattern;
@@ -13,7 +14,7 @@ pub mod rows;
 pub mod table;
 pub mod user;
 
-pub use change::{Change, Transaction};
+pub use change::{BodySource, Change, Folder, LogPlace, Transaction};
 pub use command::{Command, Outcome, Refusal};
 pub use name::{MailboxName, NameError};
 pub use proto::utf7;

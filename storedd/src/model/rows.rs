@@ -484,6 +484,7 @@ pub fn json(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
         Table::Rights => of::<RightsRow>(key, bytes),
         Table::Partitions => of::<PartitionRow>(key, bytes),
         Table::Ids => of::<IdRow>(key, bytes),
+        Table::Messages | Table::Bodies => Err(StoreError::Bug(format!("a row of {} as JSON", table.name()))),
     }
 }
 
@@ -497,7 +498,7 @@ pub fn subjects(table: Table, key: &[u8]) -> (Option<&[u8]>, Option<&str>) {
             None if key.starts_with(b"user\x01") => (None, key.strip_prefix(b"user\x01").and_then(text)),
             owner => (Some(key), owner),
         },
-        (Table::Partitions | Table::Ids, _) => (None, None),
+        (Table::Partitions | Table::Ids | Table::Messages | Table::Bodies, _) => (None, None),
         (Table::Past, Some((name, _))) => (Some(name), super::name::owner_of(name)),
         (Table::Mailboxes | Table::Past, _) => (Some(key), super::name::owner_of(key)),
         (Table::Subscriptions | Table::Rights, Some((who, name))) => (Some(name), text(who)),

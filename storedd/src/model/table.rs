@@ -26,10 +26,15 @@ pub enum Table {
     /// Mailbox id in 16 hexadecimal digits -> `IdRow`: which row speaks of the mailbox. Follows from the others, see
     /// [`super::ids`]: it stands in no log record.
     Ids = 8,
+    /// Mailbox id in 16 hexadecimal digits, 0x02, UID in 8 -> the state of a message ([`super::mail::MessageRow`]). Only in memory:
+    /// checkpoints write it to partitions, and log records hold it in a form of their own.
+    Messages = 9,
+    /// The same key -> where the bytes of a message are that has no file yet ([`super::mail::BodyRow`]). Only in memory.
+    Bodies = 10,
 }
 
 impl Table {
-    /// Every table, in key order of the overlay and of a checkpoint.
+    /// Every table of the database, in key order of the overlay and of a checkpoint.
     pub const ALL: [Table; 8] = [
         Table::Users,
         Table::Mailboxes,
@@ -41,13 +46,33 @@ impl Table {
         Table::Ids,
     ];
 
+    /// Those, and behind them those that are only in memory.
+    pub const IN_MEMORY: [Table; 10] = [
+        Table::Users,
+        Table::Mailboxes,
+        Table::Past,
+        Table::Quotas,
+        Table::Subscriptions,
+        Table::Rights,
+        Table::Partitions,
+        Table::Ids,
+        Table::Messages,
+        Table::Bodies,
+    ];
+
+    /// Whether the database has it.
+    #[must_use]
+    pub fn is_stored(self) -> bool {
+        !matches!(self, Table::Messages | Table::Bodies)
+    }
+
     /// Whether log records hold its rows; those of the others follow from them.
     #[must_use]
     pub fn is_logged(self) -> bool {
-        self != Table::Ids
+        self.is_stored() && self != Table::Ids
     }
 
-    /// The table with this number.
+    /// The table of the database with this number.
     #[must_use]
     pub fn from_number(n: u8) -> Option<Table> {
         Table::ALL.into_iter().find(|t| *t as u8 == n)
@@ -65,6 +90,8 @@ impl Table {
             Table::Rights => "rights",
             Table::Partitions => "partitions",
             Table::Ids => "ids",
+            Table::Messages => "messages",
+            Table::Bodies => "bodies",
         }
     }
 }
@@ -103,6 +130,11 @@ pub trait Rows {
     /// As [`Rows::get`].
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         Ok(self.get(table, key)?.is_some())
+    }
+
+    /// Up to where the indexes of mailboxes speak, of which this shows the rest: the LSN of the last checkpoint.
+    fn indexed_upto(&self) -> crate::lsn::Lsn {
+        crate::lsn::Lsn::ZERO
     }
 
     /// False if the implementation has no such table: that of a database of an older schema, which is not upgraded yet.
@@ -147,6 +179,12 @@ impl MapRows {
                 }
                 Change::Remove { table, key } => {
                     self.0.remove(&(*table, key.to_vec()));
+                }
+                Change::Message { of, message, .. } => {
+                    let uid = super::message::Message::decode(message).expect("planned").uid;
+                    let key = super::mail::message_key(of.mailbox, uid);
+                    let row = super::mail::MessageRow::encode(crate::lsn::Lsn(0), crate::lsn::Epoch(0), of, message);
+                    self.0.insert((Table::Messages, key), row);
                 }
             }
         }

@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError};
 use crate::model::message::Digest;
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 /// Bytes read at once to compare a file.
 const CHUNK: usize = 256 << 10;
@@ -190,21 +191,32 @@ fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Body> {
 /// # Errors
 /// [`StoreError::Corrupt`] if they are not what its index says, [`StoreError::Io`] of kind `NotFound` if there is no file.
 pub fn read(disk: &dyn Disk, place: &Place, uid: u32, body: Body) -> Result<Vec<u8>> {
-    let path = place.message(uid);
+    read_path(disk, &place.message(uid), body)
+}
+
+/// The bytes of a staged message.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_staged(disk: &dyn Disk, number: u64, body: Body) -> Result<Vec<u8>> {
+    read_path(disk, &tree::staged(number), body)
+}
+
+fn read_path(disk: &dyn Disk, path: &str, body: Body) -> Result<Vec<u8>> {
     let corrupt = |what: &str, found: String, expected: String| StoreError::Corrupt {
-        file: disk.display(&path),
+        file: disk.display(path),
         offset: 0,
         what: what.to_owned(),
         found,
         expected,
     };
-    let file = disk.open(&path, Access::Read).map_err(failed("open", disk, &path))?;
-    let len = file.len().map_err(failed("read", disk, &path))?;
+    let file = disk.open(path, Access::Read).map_err(failed("open", disk, path))?;
+    let len = file.len().map_err(failed("read", disk, path))?;
     if len != body.size {
         return Err(corrupt("length of a message", len.to_string(), body.size.to_string()));
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    file.read_at(0, &mut bytes).map_err(failed("read", disk, &path))?;
+    file.read_at(0, &mut bytes).map_err(failed("read", disk, path))?;
     let found = Body::of(&bytes);
     if found != body {
         return Err(corrupt("digest of a message", found.digest.to_string(), body.digest.to_string()));
@@ -238,10 +250,10 @@ fn unlink(disk: &dyn Disk, path: &str) -> Result<()> {
 
 /// A message on its way in, too long for the log. Dropped before [`Staging::finish`], it takes its file along.
 #[derive(Debug)]
-pub struct Staging<'d> {
-    disk: &'d dyn Disk,
+pub struct Staging {
+    disk: Arc<dyn Disk>,
     number: u64,
-    file: std::sync::Arc<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     hasher: Hasher,
     done: bool,
 }
@@ -250,32 +262,39 @@ pub struct Staging<'d> {
 ///
 /// # Errors
 /// Those of the disk.
-pub fn stage(disk: &dyn Disk, number: u64) -> Result<Staging<'_>> {
+pub fn stage(disk: Arc<dyn Disk>, number: u64) -> Result<Staging> {
     let path = tree::staged(number);
     let open = || disk.open(&path, Access::CreateNew);
     let file = match open() {
         Err(e) if is(&e, io::ErrorKind::NotFound) => {
-            create_all(disk, tree::STAGING).and_then(|()| disk.sync_dir("")).map_err(failed(
+            create_all(&*disk, tree::STAGING).and_then(|()| disk.sync_dir("")).map_err(failed(
                 "make",
-                disk,
+                &*disk,
                 tree::STAGING,
             ))?;
             open()
         }
         done => done,
     };
-    let file = file.map_err(failed("create", disk, &path))?;
+    let file = file.map_err(failed("create", &*disk, &path))?;
     Ok(Staging { disk, number, file, hasher: Hasher::default(), done: false })
 }
 
-impl Staging<'_> {
+impl Staging {
+    /// Bytes so far.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "one that is begun is never empty")]
+    pub fn len(&self) -> u64 {
+        self.hasher.1
+    }
+
     /// Adds bytes.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
         let at = self.hasher.1;
-        self.file.write_at(at, bytes).map_err(failed("write", self.disk, &tree::staged(self.number)))?;
+        self.file.write_at(at, bytes).map_err(failed("write", &*self.disk, &tree::staged(self.number)))?;
         self.hasher.add(bytes);
         Ok(())
     }
@@ -286,14 +305,14 @@ impl Staging<'_> {
     /// Those of the disk; the file is then taken away.
     pub fn finish(mut self) -> Result<Body> {
         let path = tree::staged(self.number);
-        self.file.sync_data().map_err(failed("sync", self.disk, &path))?;
-        self.disk.sync_dir(tree::STAGING).map_err(failed("sync", self.disk, tree::STAGING))?;
+        self.file.sync_data().map_err(failed("sync", &*self.disk, &path))?;
+        self.disk.sync_dir(tree::STAGING).map_err(failed("sync", &*self.disk, tree::STAGING))?;
         self.done = true;
         Ok(self.hasher.body())
     }
 }
 
-impl Drop for Staging<'_> {
+impl Drop for Staging {
     fn drop(&mut self) {
         if !self.done {
             // What stays is taken away by the next start.

@@ -133,6 +133,12 @@ impl Partitions {
         Partitions { roots, store_id, known: RwLock::default() }
     }
 
+    /// Whose partitions they are.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
     /// Makes a name known, or gives it another path; touches no disk.
     pub fn add(&self, name: &str, path: &Path) {
         let (inner, desk) = Default::default();

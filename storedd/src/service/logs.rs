@@ -5,7 +5,8 @@ use crate::control::convert::failure;
 use crate::control::{Listing, Parts};
 use crate::error::StoreError;
 use crate::lsn::{Lsn, Micros};
-use crate::model::{Change, MailboxName, Table, rows};
+use crate::model::message::Message;
+use crate::model::{BodySource, Change, Folder, MailboxName, Table, rows};
 use crate::store::{Store, rfc3339};
 use crate::wal::{self, Depth, Kind, RecordRef, Survey};
 use proto::{Code, Failure, Reply};
@@ -135,8 +136,12 @@ impl Daemon {
 fn dump(record: &RecordRef<'_>, wanted: &Wanted) -> Result<Option<proto::Record>, StoreError> {
     let mut changes = Vec::new();
     record.for_each_change(&mut |change| {
-        let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change;
-        if wanted.takes(*table, key) {
+        let taken = match &change {
+            Change::Put { table, key, .. } | Change::Remove { table, key } => wanted.takes(*table, key),
+            // Whose it is say the rows beside it.
+            Change::Message { .. } => !wanted.filters() || !changes.is_empty(),
+        };
+        if taken {
             changes.push(change_line(&change)?);
         }
         Ok(())
@@ -148,6 +153,7 @@ fn dump(record: &RecordRef<'_>, wanted: &Wanted) -> Result<Option<proto::Record>
         Kind::Transaction => "transaction",
         Kind::Seal => "seal",
         Kind::Fork => "fork",
+        Kind::Bodied => "transaction",
     };
     Ok(Some(proto::Record {
         lsn: record.lsn.0,
@@ -160,10 +166,34 @@ fn dump(record: &RecordRef<'_>, wanted: &Wanted) -> Result<Option<proto::Record>
     }))
 }
 
+/// The state of a message in words; of its bytes only where they are.
+fn message_line(of: &Folder<'_>, message: &[u8], body: &BodySource<'_>) -> Result<proto::ChangeLine, StoreError> {
+    let message =
+        Message::decode(message).map_err(|found| StoreError::Bug(format!("a message in a record: {found}")))?;
+    let from = match body {
+        BodySource::Kept => "as before".to_owned(),
+        BodySource::Inline(n) => format!("body {n} of this record"),
+        BodySource::Staged { partition, number } => format!("staged file {number} of partition {partition}"),
+        BodySource::Copy { of, uid } => format!("message {uid} of mailbox {}", of.mailbox),
+    };
+    let row = serde_json::json!({
+        "uid": message.uid, "state": message.state.word(), "flags": message.flag_names(), "modseq": message.modseq,
+        "size": message.size, "internal_date": rfc3339(Micros(message.internal_us)), "digest": message.digest.to_string(),
+        "partition": of.partition, "directory": of.home, "body": from,
+    });
+    Ok(proto::ChangeLine {
+        action: "put".to_owned(),
+        table: Table::Messages.name().to_owned(),
+        key: format!("mailbox {}: message {}", of.mailbox, message.uid),
+        row: Some(row.to_string()),
+    })
+}
+
 fn change_line(change: &Change<'_>) -> Result<proto::ChangeLine, StoreError> {
     let (action, table, key, row) = match change {
         Change::Put { table, key, row } => ("put", *table, key, Some(rows::json(*table, key, row)?)),
         Change::Remove { table, key } => ("remove", *table, key, None),
+        Change::Message { of, message, body } => return message_line(of, message, body),
     };
     Ok(proto::ChangeLine {
         action: action.to_owned(),

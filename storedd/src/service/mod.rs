@@ -6,6 +6,7 @@ mod holding;
 pub mod jobs;
 mod lists;
 mod logs;
+mod messages;
 mod modes;
 mod numbers;
 mod quotas;
@@ -27,6 +28,7 @@ use crate::jobs::copies::Copies;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::lsn::Lsn;
+use crate::model::command::Incoming;
 use crate::model::{Command, Rows, Table};
 use crate::partition::PartitionId;
 use crate::store::plan::{self, PlanError};
@@ -82,6 +84,7 @@ pub struct Daemon {
     leases: Arc<Leases>,
     modes: modes::Modes,
     jobs: jobs::Jobs,
+    senders: messages::Senders,
 }
 
 impl Daemon {
@@ -96,6 +99,7 @@ impl Daemon {
             begun_at: env.now(),
             leases: Arc::new(Leases::new(env.clone())),
             modes: modes::Modes::default(),
+            senders: messages::Senders::default(),
             jobs,
             env,
             store: OnceLock::new(),
@@ -263,6 +267,15 @@ impl Daemon {
     }
 }
 
+/// The messages that a command brings.
+fn messages_in(command: &Command) -> Vec<Arc<Incoming>> {
+    match command {
+        Command::Deliver(delivery) => vec![delivery.message.clone()],
+        Command::Atomic(commands) => commands.iter().flat_map(messages_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// What the door is told of an answer.
 fn committed(answer: Answer) -> Result<Committed, Failure> {
     match answer {
@@ -295,6 +308,7 @@ impl Service for Handle {
     fn gone(&self, connection: u64) {
         self.0.modes.gone(connection);
         self.0.leases.gone(connection);
+        self.0.senders.gone(connection, self.0.store.get());
     }
 
     fn pass(
@@ -322,13 +336,18 @@ impl Service for Handle {
 
     fn change(&self, peer: &Peer, command: Command, done: Completion) {
         let admitted = self.0.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
-        match admitted.and_then(|()| self.0.store()) {
-            Ok(store) => {
-                let daemon = Arc::clone(&self.0);
+        let prepared = admitted.and_then(|()| self.0.with_messages(peer, command));
+        match prepared.and_then(|command| Ok((self.0.store()?, command))) {
+            Ok((store, command)) => {
+                let (daemon, of) = (Arc::clone(&self.0), store.clone());
+                let messages = messages_in(&command);
                 store.submit(
                     command,
                     Box::new(move |answer| {
                         daemon.notice_poison(&answer);
+                        if !crate::mail::may_have_taken(&answer) {
+                            messages.iter().for_each(|message| crate::mail::discard(&of, message));
+                        }
                         done(committed(answer));
                     }),
                 );
@@ -393,6 +412,10 @@ impl Service for Handle {
             Request::Restart { accept_loss } => daemon.restart(peer, *accept_loss),
             Request::AcceptLoss => daemon.accept_loss(peer),
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
+            Request::MessageSend { number, to, bytes, last } => daemon.message_send(peer, *number, to, bytes, *last),
+            Request::MessageList { name, expunged } => daemon.message_list(name, *expunged, parts),
+            Request::MessageShow { name, uid } => daemon.message_show(name, *uid),
+            Request::MessageBytes { name, uid } => daemon.message_bytes(name, *uid, parts),
             Request::SnapshotList => daemon.snapshot_list(),
             Request::SnapshotDelete { id } => daemon.snapshot_delete(id),
             Request::Jobs => Ok(daemon.job_list()),

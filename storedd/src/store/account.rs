@@ -7,7 +7,7 @@ use super::{Disks, Parts};
 use crate::env::Env;
 use crate::lsn::{Lsn, Micros};
 use crate::model::{Change, Table};
-use crate::wal::{self, Kind, Reach};
+use crate::wal::{self, Reach};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -52,9 +52,9 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
         let Candidate { epoch, base_lsn, reach: lsn, .. } = decision.candidate;
         let reach = Reach { lsn, ..survey.reach(epoch, base_lsn) };
         let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
-            readable += u64::from(record.kind == Kind::Transaction);
+            readable += u64::from(record.is_transaction());
             record.for_each_change(&mut |change| {
-                let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change;
+                let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change else { return Ok(()) };
                 if *table == Table::Mailboxes && mailboxes.len() < LOST_MAILBOXES_MAX {
                     mailboxes.insert(crate::model::name::key_text(key));
                 }

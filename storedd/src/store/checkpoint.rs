@@ -11,10 +11,11 @@
 //! log still holds everything.
 
 use super::commit::{lock, try_lock};
+use super::mail::{self, Moment};
 use super::names::Names;
 use super::overlay::{Newest, Overlay};
 use super::stats::add;
-use super::view::{Base, Frozen};
+use super::view::{Base, Frozen, View};
 use super::{Retired, Store};
 use crate::db::DbReader;
 use crate::error::Result;
@@ -98,12 +99,15 @@ impl Store {
         self.wait_published(frozen.upto)?;
         assert!(frozen.upto.0 <= self.published.load(Ordering::Acquire), "I1: checkpoint <= published");
         self.partitions_sync();
+        let mail = self.write_mail(&frozen)?;
         let rows = self.write_frozen(db, &frozen)?;
         let reader = Arc::new(db.reader()?);
         assert_eq!(reader.meta().applied_lsn, frozen.upto, "I1: applied_lsn is the checkpoint");
         let base = self.base.load();
         let names = base.names.clone().filter(|names| !names.is_overfull()).or_else(|| learn_names(&reader));
         self.base.store(Arc::new(Base { active: base.active.clone(), frozen: None, db: reader, names }));
+        self.mail_attempted.store(false, Ordering::Release);
+        mail.finish(&self.partitions);
         self.checkpoint_lsn.store(frozen.upto.0, Ordering::Release);
         self.last_checkpoint.store(self.env.now().0, Ordering::Release);
         let durable = Lsn(self.synced.load(Ordering::Acquire));
@@ -145,6 +149,17 @@ impl Store {
             std::thread::yield_now();
         }
         Ok(())
+    }
+
+    /// Writes the frozen rows of messages to their partitions, durably.
+    fn write_mail(&self, frozen: &Frozen) -> Result<mail::Written> {
+        let view = View { base: self.base.load_full(), at: frozen.upto };
+        let committed = view.base.db.meta().applied_lsn;
+        // A crash, or a checkpoint that failed, may have left a part of it.
+        let is_replay = self.mail_attempted.swap(true, Ordering::AcqRel);
+        let keep_from = self.bases.oldest(committed, &view.base.db);
+        let moment = Moment { upto: frozen.upto, epoch: self.epoch, committed, keep_from, is_replay };
+        mail::write(&view, &frozen.overlay, moment, &self.mail_disks())
     }
 
     fn write_frozen(&self, db: &mut crate::db::Db, frozen: &Frozen) -> Result<u64> {

@@ -33,8 +33,11 @@ use super::stats::add;
 use super::view::View;
 use super::{Phase, Store, Triggers};
 use crate::error::StoreError;
-use crate::lsn::{Lsn, Micros};
-use crate::model::{Change, Command, Outcome, Refusal, Table};
+use crate::lsn::{Epoch, Lsn, Micros};
+use crate::model::command::IncomingBytes;
+use crate::model::mail::{BodyRow, MessageRow, message_key};
+use crate::model::message::message_uid;
+use crate::model::{Change, Command, LogPlace, Outcome, Refusal, Table};
 use crate::wal::{Encoder, Kind, Piece, Synced, Writer, payload};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -291,12 +294,13 @@ impl Store {
             return Ok(Committed { lsn: planner.last_lsn(), outcome: planned.outcome });
         }
         planner.scratch.clear();
-        payload::put_transaction(&planned.changes, &mut planner.scratch)?;
+        let kind = put_payload(&planned, &mut planner.scratch)?;
         let durable = Lsn(self.synced.load(Ordering::Acquire));
         let Planner { encoder, group, scratch, .. } = &mut *planner;
-        let lsn = self.encode(encoder, Kind::Transaction, scratch, now, durable, &mut group.pieces)?;
+        let lsn = self.encode(encoder, kind, scratch, now, durable, &mut group.pieces)?;
+        let record = Record { lsn, epoch: self.epoch, bodies: places(encoder.as_ref(), kind, scratch)? };
         for change in &planned.changes {
-            apply(&view.base.active, change, lsn);
+            apply(&view.base.active, change, &record)?;
             planner.users.get_mut().follow(change);
             if let Change::Put { table: Table::Users, key, row } = change {
                 planner.group.user_rows.push((key.to_vec(), row.to_vec()));
@@ -466,10 +470,65 @@ impl Store {
     }
 }
 
-/// Puts one change into an overlay at its LSN.
-pub(crate) fn apply(overlay: &super::overlay::Overlay, change: &Change<'_>, lsn: Lsn) {
-    match change {
-        Change::Put { table, key, row } => overlay.insert(*table, key, lsn, Some(row)),
-        Change::Remove { table, key } => overlay.insert(*table, key, lsn, None),
+/// Encodes what was planned; gives the kind of its record.
+fn put_payload(planned: &plan::Planned, out: &mut Vec<u8>) -> Result<Kind, StoreError> {
+    if planned.bodies.is_empty() {
+        payload::put_transaction(&planned.changes, out)?;
+        return Ok(Kind::Transaction);
     }
+    let bodies: Vec<(&[u8], u32)> = planned
+        .bodies
+        .iter()
+        .filter_map(|body| match &body.bytes {
+            IncomingBytes::Inline { bytes, crc } => Some((bytes.as_slice(), *crc)),
+            IncomingBytes::Staged { .. } => None,
+        })
+        .collect();
+    payload::put_bodied(&planned.changes, &bodies, out)?;
+    Ok(Kind::Bodied)
+}
+
+/// Where the bodies of the record stand that was encoded last.
+fn places(encoder: Option<&Encoder>, kind: Kind, payload: &[u8]) -> Result<Vec<LogPlace>, StoreError> {
+    match encoder {
+        Some(encoder) if kind == Kind::Bodied => encoder.bodies(payload),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What made a change.
+pub(super) struct Record {
+    pub(super) lsn: Lsn,
+    pub(super) epoch: Epoch,
+    /// Where its bodies stand.
+    pub(super) bodies: Vec<LogPlace>,
+}
+
+/// Calls `put` with each row that a change is in memory.
+pub(super) fn rows_of(
+    change: &Change<'_>,
+    record: &Record,
+    put: &mut dyn FnMut(Table, &[u8], Option<&[u8]>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    match change {
+        Change::Put { table, key, row } => put(*table, key, Some(row)),
+        Change::Remove { table, key } => put(*table, key, None),
+        Change::Message { of, message, body } => {
+            let uid = message_uid(message).ok_or_else(|| StoreError::Bug("a message without a UID".to_owned()))?;
+            let key = message_key(of.mailbox, uid);
+            put(Table::Messages, &key, Some(&MessageRow::encode(record.lsn, record.epoch, of, message)))?;
+            match BodyRow::of(body, &record.bodies)? {
+                Some(body) => put(Table::Bodies, &key, Some(&body.encode())),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// Puts one change into an overlay at its LSN.
+pub(super) fn apply(overlay: &super::overlay::Overlay, change: &Change<'_>, record: &Record) -> Result<(), StoreError> {
+    rows_of(change, record, &mut |table, key, row| {
+        overlay.insert(table, key, record.lsn, row);
+        Ok(())
+    })
 }

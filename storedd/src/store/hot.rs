@@ -61,6 +61,7 @@ impl HotUsers {
         let (table, key, row) = match change {
             Change::Put { table, key, row } => (*table, key, Some(Box::from(&row[..]))),
             Change::Remove { table, key } => (*table, key, None),
+            Change::Message { .. } => return,
         };
         if table == Table::Users {
             match self.find(key) {
@@ -121,6 +122,10 @@ impl Rows for Hot<'_> {
 
     fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
         self.view.scan_until(table, start, end, each)
+    }
+
+    fn indexed_upto(&self) -> crate::lsn::Lsn {
+        self.view.indexed_upto()
     }
 
     fn mailboxes_of(&self, user: &str) -> Result<u64> {

@@ -29,6 +29,7 @@ mod identity;
 mod ids;
 mod install;
 mod look;
+mod mail;
 mod manual;
 mod marker;
 mod marks;
@@ -63,6 +64,7 @@ pub use fallback::Wanted;
 pub use health::CheckpointHealth;
 pub use install::Behind;
 pub use look::{Found, OnProgress, Progress, look};
+pub use mail::Listed;
 pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use marks::keep_clear;
@@ -177,6 +179,9 @@ pub struct Store {
     last_retired: AtomicU64,
     /// Log bytes written when the last checkpoint began.
     logged_before: AtomicU64,
+    /// Somebody may have begun to write to partitions what the next checkpoint writes.
+    mail_attempted: AtomicBool,
+    bases: mail::Bases,
     poison: OnceLock<StoreError>,
     read_only: Mutex<ReadOnly>,
     /// Why a repair is recommended, see there.
@@ -251,6 +256,8 @@ impl Store {
             last_checkpoint: AtomicU64::new(0),
             last_retired: AtomicU64::new(0),
             logged_before: AtomicU64::new(0),
+            mail_attempted: AtomicBool::new(true),
+            bases: mail::Bases::default(),
             poison: OnceLock::new(),
             read_only: Mutex::new(ReadOnly {
                 cause: (verdict == Verdict::Hold)

@@ -28,6 +28,8 @@ pub struct Options {
     pub checkpoint_log_bytes: u64,
     /// A checkpoint begins before a replay would take longer than this.
     pub replay_target: Duration,
+    /// Longest message that travels in its log record, in bytes.
+    pub inline_limit: usize,
     /// Cache of the database in bytes.
     pub database_cache: usize,
     /// Numbers reserved ahead by one write of the control file.
@@ -83,6 +85,7 @@ impl Default for Options {
             checkpoint_interval: Duration::from_secs(60),
             checkpoint_log_bytes: 256 << 20,
             replay_target: Duration::from_secs(5),
+            inline_limit: 64 << 10,
             database_cache: 256 << 20,
             id_block: 1 << 14,
             reports: 100,

@@ -92,7 +92,7 @@ impl Versions {
 
 /// Row versions in memory; see the page.
 pub(crate) struct Overlay {
-    tables: [RwLock<Rows>; Table::ALL.len()],
+    tables: [RwLock<Rows>; Table::IN_MEMORY.len()],
     /// What a replay brought: older than all in `tables`, and visible to every view.
     replayed: Sorted,
     entries: AtomicUsize,
@@ -198,7 +198,7 @@ impl Overlay {
         cursor
     }
 
-    /// The newest version at or below `at` of every key, in (table, key) order.
+    /// The newest version at or below `at` of every key of the database's tables, in (table, key) order.
     pub(crate) fn newest(&self, at: Lsn) -> impl Iterator<Item = Newest> + '_ {
         Table::ALL.into_iter().flat_map(move |table| {
             let mut cursor = self.range(table, Bound::Unbounded, at);

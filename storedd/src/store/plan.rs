@@ -19,6 +19,7 @@ mod acl;
 mod draft;
 mod import;
 mod mailbox;
+mod messages;
 mod partition;
 mod quota;
 mod refuse;
@@ -29,9 +30,11 @@ mod user;
 use super::counts::Counts;
 use crate::error::{Result, StoreError};
 use crate::lsn::Micros;
+use crate::model::command::Incoming;
 use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
 use draft::Draft;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where the numbers come from that are never given twice.
 pub trait Ids {
@@ -104,6 +107,8 @@ impl Default for Policy<'_> {
 pub struct Planned {
     /// What to write; empty if nothing has to be changed.
     pub changes: Transaction,
+    /// The bodies that the changes name by number.
+    pub bodies: Vec<Arc<Incoming>>,
     /// What to answer once it is durable.
     pub outcome: Outcome,
     /// Users and mailboxes that come (or go, below 0).
@@ -153,7 +158,8 @@ pub fn plan_with(
         Command::Atomic(commands) => planner.all(commands)?,
         one => planner.one(one)?,
     };
-    Ok(Planned { counts: planner.counts, come: planner.come, changes: planner.draft.finish(), outcome })
+    let (changes, bodies) = planner.draft.finish();
+    Ok(Planned { counts: planner.counts, come: planner.come, changes, bodies, outcome })
 }
 
 /// One command (or atomic batch) being planned.
@@ -196,6 +202,7 @@ impl Planner<'_> {
             }
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
+            Command::Deliver(delivery) => self.deliver(delivery),
             Command::Atomic(_) => Err(refuse::nested()),
         }
     }

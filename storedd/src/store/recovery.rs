@@ -152,6 +152,7 @@ pub(super) fn act(
     tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
     expect_partitions(&store)?;
+    store.clear_staging();
     // Before the first segment is retired.
     store.follow_snapshots();
     Ok((store, report))

@@ -1,9 +1,12 @@
 //! Replay: the records behind the database's LSN, applied in memory.
 
+use super::commit::{Record, rows_of};
 use super::look::{OnProgress, Progress};
+use super::mail::{self, Disks, Moment};
 use super::marks::Used;
 use super::overlay::Overlay;
 use super::sorted::Sorter;
+use super::view::{Base, View};
 use crate::db::Db;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
@@ -11,7 +14,8 @@ use crate::lsn::{Epoch, Lsn, Micros};
 use crate::model::ids::Derived;
 use crate::model::{Change, Table};
 use crate::partition::Partitions;
-use crate::wal::{self, Kind, ReplayStats, Survey};
+use crate::wal::{self, ReplayStats, Survey};
+use std::sync::Arc;
 
 /// A replay of the log into memory, and what it is told. Only the newest state of each row matters: nobody has a view of an older
 /// one.
@@ -81,20 +85,21 @@ struct Pass<'a, 'scope, 'env> {
 impl Pass<'_, '_, '_> {
     /// Takes one record.
     fn record(&mut self, record: &wal::RecordRef<'_>) -> Result<()> {
-        if record.kind == Kind::Transaction {
+        if record.is_transaction() {
             self.oldest.get_or_insert(record.time);
         }
         self.derived.begin();
-        record.for_each_change(&mut |change| self.change(&change))?;
+        let made = Record { lsn: record.lsn, epoch: record.epoch, bodies: record.bodies()? };
+        record.for_each_change(&mut |change| self.change(&change, &made))?;
         if record.lsn.0.is_multiple_of(4096) {
             let whole = self.of.reach.0.saturating_sub(self.checkpoint.0);
             let done = ratio(record.lsn.0.saturating_sub(self.checkpoint.0), whole);
             (self.of.progress)(Progress { logs: self.logs(record.segment), ..Progress::of("replay", done) });
         }
         // A replay larger than the overlay's bound checkpoints as it goes; a crash in it finds a later start.
-        if record.kind == Kind::Transaction && self.sorter.bytes() >= self.of.bytes_max {
+        if record.is_transaction() && self.sorter.bytes() >= self.of.bytes_max {
             self.of.partitions.map(Partitions::sync_pending);
-            self.of.db.apply(record.lsn, record.epoch, self.sorter.finish()?.iter())?;
+            self.write_down(record.lsn, record.epoch)?;
             self.checkpoint = record.lsn;
         }
         Ok(())
@@ -108,7 +113,25 @@ impl Pass<'_, '_, '_> {
         Some((all.clone().filter(|s| s.number <= segment).count() as u64, all.count() as u64))
     }
 
-    fn change(&mut self, change: &Change<'_>) -> Result<()> {
+    /// A checkpoint on the way.
+    fn write_down(&mut self, upto: Lsn, epoch: Epoch) -> Result<()> {
+        let rows = self.sorter.finish()?;
+        let reader = Arc::new(self.of.db.reader()?);
+        let overlay = Arc::new(Overlay::sized(0).starting_with(rows));
+        let base = Base { active: overlay.clone(), frozen: None, db: reader, names: None };
+        let view = View { base: Arc::new(base), at: upto };
+        let Some(partitions) = self.of.partitions else {
+            self.of.db.apply(upto, epoch, overlay.newest(upto))?;
+            return Ok(());
+        };
+        let moment = Moment { epoch, upto, committed: self.checkpoint, keep_from: self.checkpoint, is_replay: true };
+        let written = mail::write(&view, &overlay, moment, &Disks { partitions, log: self.of.disk })?;
+        self.of.db.apply(upto, epoch, overlay.newest(upto))?;
+        written.finish(partitions);
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change<'_>, made: &Record) -> Result<()> {
         self.used.change(change);
         match self.derived.follow(change) {
             Ok(Some((id, row))) => self.sorter.put(Table::Ids, &id, row.as_deref())?,
@@ -117,15 +140,10 @@ impl Pass<'_, '_, '_> {
             // The checksums covered what the planner wrote; the check of the tables names such a row, and no start ends here.
             Err(e) => tracing::error!(event = "mailbox_row_undecodable", error = %e),
         }
-        match change {
-            Change::Put { table, key, row } => {
-                if let (Table::Users, Some(partitions)) = (table, self.of.partitions) {
-                    super::ensure_user_dir(partitions, key, row);
-                }
-                self.sorter.put(*table, key, Some(row))
-            }
-            Change::Remove { table, key } => self.sorter.put(*table, key, None),
+        if let (Change::Put { table: Table::Users, key, row }, Some(partitions)) = (change, self.of.partitions) {
+            super::ensure_user_dir(partitions, key, row);
         }
+        rows_of(change, made, &mut |table, key, row| self.sorter.put(table, key, row))
     }
 }
 

@@ -29,7 +29,7 @@ const BLOCK_BYTES: usize = 4 << 20;
 const LENGTHS_BYTES: usize = 6;
 /// Stands for the length of a row that is gone.
 const GONE: u32 = u32::MAX;
-const TABLES: usize = Table::ALL.len();
+const TABLES: usize = Table::IN_MEMORY.len();
 
 /// Where a row lies, and the beginning of its key: as two numbers, since a `u128` would make it a third longer.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ impl Block {
         let rows = self.slots.iter().map(Vec::len).sum::<usize>();
         let bytes = &self.bytes;
         let key = |slot: &Slot| read(bytes, slot.offset).0;
-        for (slots, table) in self.slots.iter_mut().zip(Table::ALL) {
+        for (slots, table) in self.slots.iter_mut().zip(Table::IN_MEMORY) {
             slots.reverse();
             put_in_order(slots, key);
             slots.iter().for_each(|slot| names.note(table, key(slot)));
@@ -296,7 +296,8 @@ impl Sorted {
         self.tables[table as usize - 1][self.first(table, start)..].iter().map(|slot| self.read(slot))
     }
 
-    /// All rows in order of table and key.
+    /// All rows of the database's tables in order of table and key.
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
         let rows = |table| self.range(table, Bound::Unbounded).map(move |(key, row)| (table, key, row));
         Table::ALL.into_iter().flat_map(rows)

@@ -41,7 +41,9 @@ impl Base {
 
     /// False only if the database holds no such row of this table.
     fn database_may_hold(&self, table: Table, hash: names::Hash) -> bool {
-        self.db.meta().table(table).rows > 0 && self.names.as_ref().is_none_or(|names| names.maybe(hash))
+        table.is_stored()
+            && self.db.meta().table(table).rows > 0
+            && self.names.as_ref().is_none_or(|names| names.maybe(hash))
     }
 }
 
@@ -79,7 +81,10 @@ impl View {
     fn walk(&self, table: Table, start: Bound<&[u8]>, end: Option<&[u8]>, each: EachRow<'_>) -> Result<()> {
         let mut upper: Vec<Cursor<'_>> =
             self.overlays().filter(|o| !o.is_empty()).map(|o| o.range(table, start, self.at)).collect();
-        let mut lower = DbCursor::new(self.base.db.range(table, start, Bound::Unbounded)?)?;
+        let mut lower = match table.is_stored() {
+            true => DbCursor::new(self.base.db.range(table, start, Bound::Unbounded)?)?,
+            false => DbCursor::empty(),
+        };
         loop {
             // The smallest key that any layer stands on; the first layer that has it says what it is.
             let newest = upper.iter().enumerate().filter_map(|(i, c)| Some((c.key()?, i))).min();
@@ -139,7 +144,11 @@ impl Rows for View {
     }
 
     fn has(&self, table: Table) -> bool {
-        self.base.db.has(table)
+        !table.is_stored() || self.base.db.has(table)
+    }
+
+    fn indexed_upto(&self) -> Lsn {
+        self.base.db.meta().applied_lsn
     }
 
     fn may_lie_below(&self, mailbox: &[u8]) -> bool {
@@ -157,14 +166,19 @@ impl Rows for View {
 }
 
 struct DbCursor<'a> {
-    range: DbRange<'a>,
+    /// `None`: the database has no such table.
+    range: Option<DbRange<'a>>,
     current: Option<DbRow>,
 }
 
 impl<'a> DbCursor<'a> {
     fn new(mut range: DbRange<'a>) -> Result<DbCursor<'a>> {
         let current = range.next().transpose()?;
-        Ok(DbCursor { range, current })
+        Ok(DbCursor { range: Some(range), current })
+    }
+
+    fn empty() -> DbCursor<'a> {
+        DbCursor { range: None, current: None }
     }
 
     fn key(&self) -> Option<&[u8]> {
@@ -172,7 +186,7 @@ impl<'a> DbCursor<'a> {
     }
 
     fn advance(&mut self) -> Result<()> {
-        self.current = self.range.next().transpose()?;
+        self.current = self.range.as_mut().and_then(Iterator::next).transpose()?;
         Ok(())
     }
 }

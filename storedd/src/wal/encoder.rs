@@ -5,6 +5,7 @@ use super::record::{self, Kind, NewRecord, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTE
 use super::segment::{Header, SEGMENT_HEADER_BYTES};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::model::LogPlace;
 
 /// Whose log, and which stretch of its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,16 @@ impl Encoder {
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.next_lsn
+    }
+
+    /// Where the bodies stand of the record that was pushed last, whose payload this is.
+    ///
+    /// # Errors
+    /// [`StoreError::Bug`] if it is no payload with bodies.
+    pub fn bodies(&self, payload: &[u8]) -> Result<Vec<LogPlace>> {
+        let bodied = super::payload::bodied(payload).map_err(|e| StoreError::Bug(e.to_string()))?;
+        let (segment, start) = (self.at.segment, self.at.offset - payload.len() as u64);
+        Ok(bodied.bodies.iter().map(|body| LogPlace { segment, offset: start + body.at as u64 }).collect())
     }
 
     /// Where the next record goes and what it is chained to.

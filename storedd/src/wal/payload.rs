@@ -7,21 +7,27 @@
 //! bincode 2 standard encoding (little-endian, variable-length integers) of
 //! * transaction: the number of changes, then each change:
 //!   variant (0 put, 1 remove), table number `u8`, key bytes, for a put the row bytes;
+//!   Variant 2 is a message: partition, home and mailbox id, the encoded message, and where its bytes come from (0 as before, 1 the
+//!   n-th body of this record, 2 a staged file: partition, number, 3 another message: partition, home, mailbox id, UID);
+//! * transaction with bodies, little-endian: length of what stands before the bodies, without these 4 bytes (`u32`), number of bodies
+//!   (`u16`), for each its length and CRC-32 (`u32` each), the changes as above, the bodies;
 //! * fork: parent epoch, LSN reached, first LSN, number of the segment before.
 //!
 //! The variable-length form costs about 5 bytes a change where bincode's legacy form costs 24. The types here mirror the
 //! model's on purpose: what stands on disk is the table's own number, not its place in the Rust enum.
 //!
 //! # Invariants
+//! * The record's checksum covers everything before the bodies, so their checksums too; each body is judged by its own.
 //! * Decoding is bounded by the payload: nothing is allocated by a length that was read, and every byte must be used.
 //! * An unknown variant or table is an error, never skipped; so is a table whose rows follow from others and are not logged.
 
 use super::record::NUMBER_MAX;
+use crate::checksum::Crc;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn};
-use crate::model::Change;
-use crate::model::Table;
+use crate::model::message::{BYTES_MAX, FIXED_BYTES};
 use crate::model::table::KEY_BYTES_MAX;
+use crate::model::{BodySource, Change, Folder, Table};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 
@@ -46,6 +52,14 @@ enum DiskChange<'a> {
         table: u8,
         #[serde(borrow, serialize_with = "as_bytes")]
         key: &'a [u8],
+    },
+    Message {
+        #[serde(borrow)]
+        of: Folder<'a>,
+        #[serde(borrow, serialize_with = "as_bytes")]
+        message: &'a [u8],
+        #[serde(borrow)]
+        body: BodySource<'a>,
     },
 }
 
@@ -76,11 +90,115 @@ fn problem(what: &'static str, found: impl ToString, expected: impl ToString) ->
 /// [`StoreError::Bug`] if a change cannot be encoded; `out` then holds a part of it.
 pub fn put_transaction(changes: &[Change<'_>], out: &mut Vec<u8>) -> Result<()> {
     // What follows from the rest is derived again when the record is replayed.
-    let logged = || changes.iter().filter(|change| change.table().is_logged());
+    let is_logged = |change: &&Change<'_>| match change {
+        Change::Put { table, .. } | Change::Remove { table, .. } => table.is_logged(),
+        Change::Message { .. } => true,
+    };
+    let logged = || changes.iter().filter(is_logged);
     put(&(logged().count() as u64), out)?;
     logged().try_for_each(|change| match change {
+        Change::Message { of, message, body } => {
+            put(&DiskChange::Message { of: of.clone(), message, body: body.clone() }, out)
+        }
         Change::Put { table, key, row } => put(&DiskChange::Put { table: *table as u8, key, row }, out),
         Change::Remove { table, key } => put(&DiskChange::Remove { table: *table as u8, key }, out),
+    })
+}
+
+/// The checksum of a body, by which the log judges it.
+#[must_use]
+pub fn body_crc(bytes: &[u8]) -> u32 {
+    Crc::seeded(b"message body").add(bytes).value()
+}
+
+/// Appends the payload of a transaction with bodies: of each its bytes, and what [`body_crc`] says of them, which is computed where no
+/// lock is held.
+///
+/// # Errors
+/// As [`put_transaction`]; [`StoreError::Bug`] for more bodies than a record holds.
+pub fn put_bodied(changes: &[Change<'_>], bodies: &[(&[u8], u32)], out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    let Ok(count) = u16::try_from(bodies.len()) else {
+        return Err(StoreError::Bug(format!("{} bodies in one record", bodies.len())));
+    };
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&count.to_le_bytes());
+    for (bytes, crc) in bodies {
+        out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(&crc.to_le_bytes());
+    }
+    put_transaction(changes, out)?;
+    let before = u32::try_from(out.len() - start - LENGTH_BYTES).unwrap_or(u32::MAX);
+    out[start..start + LENGTH_BYTES].copy_from_slice(&before.to_le_bytes());
+    bodies.iter().for_each(|(bytes, _)| out.extend_from_slice(bytes));
+    Ok(())
+}
+
+/// Bytes of the length in front of what stands before the bodies.
+const LENGTH_BYTES: usize = 4;
+/// Bytes of the number of bodies, and of what is said of each.
+const COUNT_BYTES: usize = 2;
+const ENTRY_BYTES: usize = 8;
+
+/// What the checksum of a record with bodies covers; all of it if that makes no sense, so that nothing is left out.
+pub(super) fn before_bodies(payload: &[u8]) -> &[u8] {
+    let len = payload.first_chunk::<LENGTH_BYTES>().and_then(|len| usize::try_from(u32::from_le_bytes(*len)).ok());
+    len.and_then(|len| payload.get(..LENGTH_BYTES.checked_add(len)?)).unwrap_or(payload)
+}
+
+/// A body within a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyAt {
+    /// Offset in the payload.
+    pub at: usize,
+    /// Bytes.
+    pub len: usize,
+    /// What [`body_crc`] should say of them.
+    pub crc: u32,
+}
+
+/// A payload with bodies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bodied<'a> {
+    /// The changes, for [`changes`].
+    pub changes: &'a [u8],
+    /// In order.
+    pub bodies: Vec<BodyAt>,
+}
+
+/// Takes a payload with bodies apart; does not look into the bodies.
+///
+/// # Errors
+/// If it is none.
+pub fn bodied(payload: &[u8]) -> Result<Bodied<'_>, PayloadProblem> {
+    let before = before_bodies(payload);
+    let short = || problem("transaction with bodies", format_args!("{} bytes", payload.len()), "more");
+    let (count, mut rest) =
+        before.get(LENGTH_BYTES..).and_then(|b| b.split_first_chunk::<COUNT_BYTES>()).ok_or_else(short)?;
+    let (mut bodies, mut at) = (Vec::new(), before.len());
+    for _ in 0..u16::from_le_bytes(*count) {
+        let (entry, more) = rest.split_first_chunk::<ENTRY_BYTES>().ok_or_else(short)?;
+        let [a, b, c, d, crc @ ..] = *entry;
+        let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).map_err(|_| short())?;
+        bodies.push(BodyAt { at, len, crc: u32::from_le_bytes(crc) });
+        at = at.checked_add(len).filter(|end| *end <= payload.len()).ok_or_else(short)?;
+        rest = more;
+    }
+    match payload.len() - at {
+        0 => Ok(Bodied { changes: rest, bodies }),
+        more => Err(problem("transaction with bodies", format_args!("{more} bytes behind the last"), "none")),
+    }
+}
+
+/// Compares every body with its checksum.
+///
+/// # Errors
+/// The first that is not what was written.
+pub(super) fn check_bodies(payload: &[u8]) -> Result<(), PayloadProblem> {
+    bodied(payload)?.bodies.iter().try_for_each(|body| {
+        let found = body_crc(&payload[body.at..body.at + body.len]);
+        let words = |crc: u32| format!("{crc:08x}");
+        if found == body.crc { Ok(()) } else { Err(problem("message body checksum", words(found), words(body.crc))) }
     })
 }
 
@@ -152,6 +270,13 @@ impl<'a> Changes<'a> {
                 Change::Put { table: known(table)?, key: sound(key)?, row: Cow::Borrowed(row) }
             }
             DiskChange::Remove { table, key } => Change::Remove { table: known(table)?, key: sound(key)? },
+            DiskChange::Message { of, message, body } => {
+                if !(FIXED_BYTES..=BYTES_MAX).contains(&message.len()) {
+                    let expected = format_args!("{FIXED_BYTES} to {BYTES_MAX}");
+                    return Err(problem("message length", message.len(), expected));
+                }
+                Change::Message { of, message: Cow::Borrowed(message), body }
+            }
         })
     }
 }
@@ -278,7 +403,7 @@ mod tests {
         assert_eq!(decoded(b"\x01\x00\x63\x01k\x00").unwrap_err().what, "table number");
         assert_eq!(decoded(b"\x01\x00\x08\x01k\x00").unwrap_err().what, "table number", "one that is not logged");
         assert_eq!(decoded(b"\x01\x00\x01\x00\x00").unwrap_err().what, "key length");
-        assert!(decoded(b"\x01\x02\x01\x01k").is_err(), "unknown variant");
+        assert!(decoded(b"\x01\x03\x01\x01k").is_err(), "unknown variant");
         assert!(decoded(&[0xfd, 255, 255, 255, 255, 255, 255, 255, 255]).is_err(), "bogus count");
         for at in 0..good.len() {
             for bit in 0..8 {

@@ -28,6 +28,8 @@ pub enum Kind {
     Seal = 2,
     /// First record of a new epoch: where its history leaves the one before.
     Fork = 3,
+    /// The changes of one command, and bytes of messages behind them.
+    Bodied = 4,
 }
 
 impl Kind {
@@ -38,13 +40,14 @@ impl Kind {
             Kind::Transaction => "transaction",
             Kind::Seal => "seal",
             Kind::Fork => "fork",
+            Kind::Bodied => "transaction with bodies",
         }
     }
 
     /// The kind with this number.
     #[must_use]
     pub fn from_number(n: u8) -> Option<Kind> {
-        [Kind::Transaction, Kind::Seal, Kind::Fork].into_iter().find(|k| *k as u8 == n)
+        [Kind::Transaction, Kind::Seal, Kind::Fork, Kind::Bodied].into_iter().find(|k| *k as u8 == n)
     }
 }
 
@@ -66,8 +69,11 @@ impl Seed {
         Crc::resume(self.0 ^ folded)
     }
 
-    pub(super) fn payload(self, payload: &[u8]) -> u32 {
-        Crc::resume(self.0).add(payload).value()
+    /// The checksum of a payload; of one with bodies that of what stands before them.
+    pub(super) fn payload(self, kind: u8, payload: &[u8]) -> u32 {
+        let bodied = kind == Kind::Bodied as u8;
+        let checked = if bodied { super::payload::before_bodies(payload) } else { payload };
+        Crc::resume(self.0).add(checked).value()
     }
 }
 
@@ -126,7 +132,7 @@ pub(super) fn put(seed: Seed, offset: u64, record: &NewRecord<'_>, out: &mut Vec
     header[14..18].copy_from_slice(&delta(record.lsn, record.durable).to_le_bytes());
     header[18..26].copy_from_slice(&record.time.0.to_le_bytes());
     header[26..30].copy_from_slice(&record.previous.to_le_bytes());
-    header[30..34].copy_from_slice(&seed.payload(record.payload).to_le_bytes());
+    header[30..34].copy_from_slice(&seed.payload(record.kind as u8, record.payload).to_le_bytes());
     let checksum = seed.header(offset).add(&header[..CHECKED_BYTES]).value();
     header[CHECKED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
     out.extend_from_slice(&header);
@@ -245,7 +251,7 @@ mod tests {
         let seed = Seed::new(STORE, Epoch(1), 42);
         let header = parse(seed, 4096, header_of(&bytes)).unwrap();
         assert_eq!((header.lsn, header.durable, header.len), (Lsn(0x0102), Lsn(0x0100), 5));
-        assert_eq!(header.payload_crc, seed.payload(b"hello"));
+        assert_eq!(header.payload_crc, seed.payload(1, b"hello"));
         for (seed, offset) in [
             (seed, 4097),
             (Seed::new(STORE, Epoch(2), 42), 4096),

@@ -2,13 +2,13 @@
 
 use super::payload::{self, Changes, PayloadProblem};
 use super::reach::{Reach, Stop};
-use super::record::{Kind, Seed};
+use super::record::{Kind, RECORD_HEADER_BYTES, Seed};
 use super::scan::{self, Run, Window};
 use super::survey::{self, Survey};
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros};
-use crate::model::Change;
+use crate::model::{Change, LogPlace};
 
 /// One record, borrowed from the read buffer.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,25 @@ pub struct RecordRef<'a> {
 }
 
 impl RecordRef<'_> {
+    /// True for a transaction, with bodies or without.
+    #[must_use]
+    pub fn is_transaction(&self) -> bool {
+        matches!(self.kind, Kind::Transaction | Kind::Bodied)
+    }
+
+    /// Where each of its bodies stands.
+    ///
+    /// # Errors
+    /// If the payload is not one, with file and offset.
+    pub fn bodies(&self) -> Result<Vec<LogPlace>> {
+        if self.kind != Kind::Bodied {
+            return Ok(Vec::new());
+        }
+        let bodies = payload::bodied(self.payload).map_err(|p| self.corrupt(p))?.bodies;
+        let start = self.offset + RECORD_HEADER_BYTES as u64;
+        Ok(bodies.iter().map(|body| LogPlace { segment: self.segment, offset: start + body.at as u64 }).collect())
+    }
+
     /// The changes of a transaction; none for other kinds.
     ///
     /// # Errors
@@ -43,6 +62,10 @@ impl RecordRef<'_> {
     pub fn changes(&self) -> Result<Changes<'_>> {
         match self.kind {
             Kind::Transaction => payload::changes(self.payload).map_err(|p| self.corrupt(p)),
+            Kind::Bodied => {
+                let changes = payload::bodied(self.payload).and_then(|bodied| payload::changes(bodied.changes));
+                changes.map_err(|p| self.corrupt(p))
+            }
             Kind::Seal | Kind::Fork => Ok(Changes::none()),
         }
     }
@@ -91,7 +114,7 @@ impl ReplayStats {
             self.first = record.lsn;
         }
         self.records += 1;
-        self.transactions += u64::from(record.kind == Kind::Transaction);
+        self.transactions += u64::from(record.is_transaction());
         self.bytes += bytes;
         (self.last, self.last_time) = (record.lsn, record.time);
     }
@@ -222,7 +245,7 @@ fn read_run(
                 file: segment.file.clone(),
                 what: "record kind",
                 found: header.kind.to_string(),
-                expected: "1 to 3".into(),
+                expected: "1 to 4".into(),
             })?;
             let record = RecordRef {
                 file: &segment.file,

@@ -128,10 +128,15 @@ pub(super) fn read(window: &mut Window, seed: Seed, offset: u64) -> io::Result<R
         return Ok(Err(Fault::new("record length", total, format_args!("at most {room}"))));
     }
     let payload = &window.get(offset, total)?[RECORD_HEADER_BYTES..];
-    let crc = seed.payload(payload);
+    let crc = seed.payload(header.kind, payload);
     if crc != header.payload_crc {
         let expected = format!("{:08x}", header.payload_crc);
         return Ok(Err(Fault::new("record payload checksum", format_args!("{crc:08x}"), expected)));
+    }
+    if header.kind == Kind::Bodied as u8
+        && let Err(e) = super::payload::check_bodies(payload)
+    {
+        return Ok(Err(Fault::new(e.what, e.found, e.expected)));
     }
     Ok(Ok((header, payload)))
 }

@@ -145,7 +145,7 @@ impl Step {
             }
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
-            Command::Atomic(_) => Err(RefusalKind::BadInput),
+            Command::Deliver(_) | Command::Atomic(_) => Err(RefusalKind::BadInput),
         }
     }
 

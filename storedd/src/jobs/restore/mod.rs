@@ -362,9 +362,11 @@ fn look_at_target(target: &Target, manifest: &BackupManifest) -> Result<Present>
         let mut mailboxes = BTreeSet::new();
         // What of it cannot be read is named by its LSNs.
         let _ = wal::records(&*log, &survey, manifest.reached, Lsn(u64::MAX), &mut |record| {
-            later.transactions += u64::from(record.kind == wal::Kind::Transaction);
+            later.transactions += u64::from(record.is_transaction());
             record.for_each_change(&mut |change| {
-                let (model::Change::Put { table, key, .. } | model::Change::Remove { table, key }) = &change;
+                let (model::Change::Put { table, key, .. } | model::Change::Remove { table, key }) = &change else {
+                    return Ok(());
+                };
                 if *table == model::Table::Mailboxes && mailboxes.len() < NAMES_MAX {
                     mailboxes.insert(model::name::key_text(key));
                 }

@@ -114,7 +114,7 @@ impl Ledger {
 fn play(disk: &SimDisk, rounds: &[Round], ledger: &mut Ledger) -> Result<()> {
     for round in rounds {
         if let Some((number, bytes)) = &round.staged {
-            let mut staging = bodies::stage(disk, *number)?;
+            let mut staging = bodies::stage(std::sync::Arc::new(disk.clone()), *number)?;
             staging.add(bytes)?;
             staging.finish()?;
         }

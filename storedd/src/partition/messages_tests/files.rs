@@ -10,6 +10,11 @@ fn stored(disk: &dyn Disk, uid: u32) -> Body {
     body
 }
 
+/// The disk as those have it who keep it.
+fn shared(disk: &SimDisk) -> std::sync::Arc<dyn Disk> {
+    std::sync::Arc::new(disk.clone())
+}
+
 // row 163, B9: the digest is compared on every read
 #[test]
 fn bytes_are_given_back_or_an_error() {
@@ -94,7 +99,7 @@ fn links_are_not_followed() {
 #[test]
 fn long_messages_are_staged() {
     let disk = SimDisk::new();
-    let mut staging = bodies::stage(&disk, 7).unwrap();
+    let mut staging = bodies::stage(shared(&disk), 7).unwrap();
     let whole: Vec<u8> = (0..20).flat_map(text).collect();
     whole.chunks(100).try_for_each(|part| staging.add(part)).unwrap();
     let body = staging.finish().unwrap();
@@ -106,9 +111,9 @@ fn long_messages_are_staged() {
             "{persist:?}: durable before its record"
         );
     }
-    assert!(bodies::stage(&disk, 7).is_err(), "a number is used once");
-    drop(bodies::stage(&disk, 8).unwrap());
-    bodies::stage(&disk, 9).unwrap().finish().unwrap();
+    assert!(bodies::stage(shared(&disk), 7).is_err(), "a number is used once");
+    drop(bodies::stage(shared(&disk), 8).unwrap());
+    bodies::stage(shared(&disk), 9).unwrap().finish().unwrap();
     assert_eq!(tree::staged_numbers(&disk).unwrap(), [7, 9], "8 was given up");
     assert_eq!(bodies::settle(&disk, 7, &place(5), 1, body).unwrap(), Made::New);
     assert_eq!(bodies::settle(&disk, 7, &place(5), 1, body).unwrap(), Made::Found);

@@ -2,15 +2,28 @@
 
 use super::{Plan, refuse};
 use crate::error::Result;
+use crate::model::command::{Incoming, IncomingBytes};
+use crate::model::message::{FIXED_BYTES, Message};
 use crate::model::rows::Row;
 use crate::model::table::EachRow;
-use crate::model::{Change, Rows, Table, Transaction};
+use crate::model::{BodySource, Change, Folder, Rows, Table, Transaction};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 /// What a change costs in a record beside its key and row, at most: tags and lengths.
 const CHANGE_BYTES: usize = 16;
+
+/// The same for a message: tags, lengths, mailbox id, where its bytes come from.
+const MESSAGE_BYTES: usize = 160;
+
+/// The state that a message has from now on.
+struct PlannedMessage {
+    of: Folder<'static>,
+    bytes: Vec<u8>,
+    body: BodySource<'static>,
+}
 
 /// New state by key; `None`: the row goes.
 type Changed = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -21,13 +34,15 @@ pub(super) type Pair = (Vec<u8>, Vec<u8>);
 pub(super) struct Draft<'a> {
     rows: &'a dyn Rows,
     changed: [Changed; Table::ALL.len()],
+    messages: BTreeMap<(u64, u32), PlannedMessage>,
+    bodies: Vec<Arc<Incoming>>,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(rows: &'a dyn Rows, bytes_max: usize) -> Draft<'a> {
-        Draft { rows, changed: Default::default(), bytes: 0, bytes_max }
+        Draft { rows, changed: Default::default(), messages: BTreeMap::new(), bodies: Vec::new(), bytes: 0, bytes_max }
     }
 
     fn changed(&self, table: Table) -> &Changed {
@@ -143,9 +158,45 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The transaction: one change a key, in order of table and key.
-    pub(super) fn finish(self) -> Transaction {
-        let count = self.changed.iter().map(BTreeMap::len).sum();
+    /// The number in this transaction of the bytes of a message that comes in; `None` if they go elsewhere than into the log.
+    pub(super) fn body(&mut self, message: &Arc<Incoming>) -> Plan<Option<u32>> {
+        let IncomingBytes::Inline { bytes, .. } = &message.bytes else { return Ok(None) };
+        if let Some(known) = self.bodies.iter().position(|known| Arc::ptr_eq(known, message)) {
+            return Ok(u32::try_from(known).ok());
+        }
+        self.grow(bytes.len() + CHANGE_BYTES)?;
+        self.bodies.push(message.clone());
+        Ok(u32::try_from(self.bodies.len() - 1).ok())
+    }
+
+    /// Puts the state that a message has from now on.
+    pub(super) fn put_message(
+        &mut self,
+        of: &Folder<'static>,
+        message: &Message,
+        body: BodySource<'static>,
+    ) -> Plan<()> {
+        let mut bytes = Vec::with_capacity(FIXED_BYTES);
+        message.put(&mut bytes)?;
+        self.grow(bytes.len() + of.partition.len() + of.home.len() + MESSAGE_BYTES)?;
+        let planned = self.messages.entry((of.mailbox, message.uid));
+        let planned =
+            planned.or_insert_with(|| PlannedMessage { of: of.clone(), bytes: Vec::new(), body: BodySource::Kept });
+        planned.bytes = bytes;
+        if body != BodySource::Kept {
+            planned.body = body;
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> Plan<()> {
+        self.bytes += bytes;
+        if self.bytes > self.bytes_max { Err(refuse::too_large(self.bytes_max)) } else { Ok(()) }
+    }
+
+    /// The transaction: one change a key, in order of table and key, messages behind all rows; and the bodies that it names.
+    pub(super) fn finish(self) -> (Transaction, Vec<Arc<Incoming>>) {
+        let count = self.changed.iter().map(BTreeMap::len).sum::<usize>() + self.messages.len();
         let mut changes = Vec::with_capacity(count);
         for (table, changed) in Table::ALL.into_iter().zip(self.changed) {
             changes.extend(changed.into_iter().map(|(key, row)| match row {
@@ -153,7 +204,11 @@ impl<'a> Draft<'a> {
                 None => Change::Remove { table, key: Cow::Owned(key) },
             }));
         }
-        changes
+        changes.extend(self.messages.into_values().map(|planned| {
+            let PlannedMessage { of, bytes, body } = planned;
+            Change::Message { of, message: Cow::Owned(bytes), body }
+        }));
+        (changes, self.bodies)
     }
 }
 
@@ -242,7 +297,7 @@ mod tests {
                 })
                 .unwrap();
             let got: Vec<_> = (b'a'..b'm').map(|k| (draft.get(TABLE, &[k]), draft.contains(TABLE, &[k]))).collect();
-            rows.apply(&draft.finish());
+            rows.apply(&draft.finish().0);
             let expected: Vec<_> = all(&rows).into_iter().filter(|(key, _)| *key >= start && *key < end).collect();
             assert_eq!(shown, expected, "round {round}");
             let expected: Vec<_> = all(&rows).into_iter().map(|(key, _)| key).filter(|key| *key >= start).collect();

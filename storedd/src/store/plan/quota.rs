@@ -108,11 +108,16 @@ impl Planner<'_> {
 
     /// Usage follows a mailbox that comes or goes (I9).
     pub(super) fn charge(&mut self, key: &[u8], row: &MailboxRow, change: fn(Usage, Usage) -> Usage) -> Plan<()> {
-        if row.usage().is_zero() {
+        self.charge_usage(key, row.usage(), change)
+    }
+
+    /// Usage follows what comes into a mailbox or goes (I9).
+    pub(super) fn charge_usage(&mut self, key: &[u8], by: Usage, change: fn(Usage, Usage) -> Usage) -> Plan<()> {
+        if by.is_zero() {
             return Ok(());
         }
         if let Some((root, quota)) = self.root_at_or_above(key)? {
-            let usage = change(quota.usage(), row.usage());
+            let usage = change(quota.usage(), by);
             self.draft.put(root, &quota.with_usage(usage))?;
         }
         Ok(())
@@ -157,6 +162,17 @@ impl Planner<'_> {
             || over(now.message_usage, before.message_usage, now.message_limit)
         {
             return Err(refuse::over_quota(name, &key_text(&root), now.usage()));
+        }
+        Ok(())
+    }
+
+    /// Refused if so much more in a mailbox were beyond a limit of the root in which it counts.
+    pub(super) fn check_room(&self, name: &MailboxName, by: Usage) -> Plan<()> {
+        let Some((root, row)) = self.root_at_or_above(name.key())? else { return Ok(()) };
+        let then = row.usage().plus(by);
+        let over = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
+        if over(then.bytes, row.storage_limit) || over(then.messages, row.message_limit) {
+            return Err(refuse::over_quota(name, &key_text(&root), then));
         }
         Ok(())
     }

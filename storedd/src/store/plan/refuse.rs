@@ -71,6 +71,11 @@ pub(super) fn over_quota(name: &MailboxName, root: &str, usage: Usage) -> PlanEr
     refusal(RefusalKind::OverQuota, message, Some(format!("storectl quota get {}", word(root))))
 }
 
+pub(super) fn uids_used_up(name: &MailboxName) -> PlanError {
+    let hint = Some("deliver into a new mailbox".to_owned());
+    refusal(RefusalKind::NotPermitted, format!("{name} has given every UID that there is"), hint)
+}
+
 pub(super) fn too_many_mailboxes(user: &str, limit: u64) -> PlanError {
     let message = format!("{user} would have more than {limit} mailboxes, which limits.mailboxes_per_user allows");
     let list = word(format!("user/{user}/*"));

@@ -115,7 +115,7 @@ impl World {
 
     /// Plans and applies, and looks at everything that must hold after any command.
     fn run(&mut self, command: &Command) -> std::result::Result<Outcome, Refusal> {
-        let Planned { changes, outcome, counts, come } = self.plan(command)?;
+        let Planned { changes, outcome, counts, come, .. } = self.plan(command)?;
         let keys: BTreeSet<_> = changes.iter().map(|c| place(c)).collect();
         assert_eq!(keys.len(), changes.len(), "one change a key: {command:?}");
         assert!(changes.iter().map(|c| place(c)).is_sorted());
@@ -230,6 +230,7 @@ impl World {
 fn place<'a>(change: &'a Change<'_>) -> (Table, &'a [u8]) {
     match change {
         Change::Put { table, key, .. } | Change::Remove { table, key } => (*table, key.as_ref()),
+        Change::Message { .. } => (Table::Messages, b""),
     }
 }
 

@@ -115,7 +115,7 @@ fn check(rig: &Rig, ledger: &Ledger, what: &str) {
     let mut keys = BTreeMap::new();
     let each = &mut |record: &RecordRef<'_>| {
         record.for_each_change(&mut |change| {
-            let (Change::Put { key, .. } | Change::Remove { key, .. }) = change;
+            let (Change::Put { key, .. } | Change::Remove { key, .. }) = change else { panic!("{change:?}") };
             keys.insert(record.lsn, String::from_utf8_lossy(&key).into_owned());
             Ok(())
         })

@@ -82,7 +82,7 @@ impl Sample {
         let reach = survey.reach(EPOCH, Lsn::ZERO);
         let check = |record: &RecordRef<'_>| {
             record.for_each_change(&mut |change| {
-                let (Change::Put { key, .. } | Change::Remove { key, .. }) = change;
+                let (Change::Put { key, .. } | Change::Remove { key, .. }) = change else { panic!("{change:?}") };
                 assert_eq!(self.truth.get(&record.lsn).map(Vec::as_slice), Some(&*key), "invented LSN {}", record.lsn);
                 Ok(())
             })

@@ -99,7 +99,7 @@ impl Rig {
         let mut out = Vec::new();
         replay(self.disk.as_ref(), survey, EPOCH, Lsn::ZERO, to, &mut |record| {
             record.for_each_change(&mut |change| {
-                let (Change::Put { key, .. } | Change::Remove { key, .. }) = change;
+                let (Change::Put { key, .. } | Change::Remove { key, .. }) = change else { panic!("{change:?}") };
                 out.push((record.lsn, key.into_owned()));
                 Ok(())
             })

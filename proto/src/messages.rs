@@ -1,0 +1,65 @@
+//! Answers about messages.
+
+use serde::{Deserialize, Serialize};
+
+/// A piece of a message that came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageSent {
+    /// Number of the message, for further pieces and for its delivery.
+    pub number: u64,
+    /// Bytes so far.
+    pub size: u64,
+}
+
+/// One line of `message deliver`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// Full name of the mailbox.
+    pub mailbox: String,
+    /// UID.
+    pub uid: u32,
+    /// UIDVALIDITY of the mailbox.
+    pub uidvalidity: u32,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of them, 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// One line of `message list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// UID.
+    pub uid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// RFC 3339.
+    pub internal_date: String,
+    /// System flags with their backslash, keywords without.
+    pub flags: Vec<String>,
+    /// Mod-sequence of its last change (RFC 7162).
+    pub modseq: u64,
+    /// BLAKE3 of its bytes, 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// `message show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageDetail {
+    /// Full name of the mailbox.
+    pub mailbox: String,
+    /// UIDVALIDITY of the mailbox.
+    pub uidvalidity: u32,
+    /// As in the list.
+    pub message: Message,
+    /// `live` or `expunged`.
+    pub state: String,
+    /// RFC 3339: when it came into this mailbox.
+    pub saved: String,
+    /// RFC 3339: when it was expunged; null if it was not.
+    pub expunged: Option<String>,
+    /// Bytes of its header, the empty line included.
+    pub header_size: u32,
+    /// Its header, as far as it is shown: 64 KiB; what is no UTF-8 replaced.
+    pub header: String,
+}

@@ -1,0 +1,308 @@
+//! Messages as clients ask for them: long ones on their way in, lists, one message, its bytes.
+
+use super::Daemon;
+use super::lists::broken;
+use crate::control::convert::{self, failure};
+use crate::control::{Listing, Parts, Passage, Peer};
+use crate::lsn::Micros;
+use crate::mail::{self, Intake};
+use crate::model::command::{Delivered, Delivery, Incoming, IncomingBytes};
+use crate::model::message::{Message, State};
+use crate::model::{Command, Outcome, Refusal};
+use crate::store::{Answer, Listed, Store, View, rfc3339};
+use proto::{Code, Failure, MessageSent, Reply};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Messages that one connection may have under way.
+const SENDING_MAX: usize = 8;
+/// Bytes of a part of a message's bytes.
+const PART_BYTES: usize = 256 << 10;
+/// Bytes of a header that `message show` shows.
+const HEADER_SHOWN: usize = 64 << 10;
+
+/// A message that a connection sends in pieces.
+#[derive(Debug)]
+enum Sending {
+    Begun(Intake),
+    Whole(Arc<Incoming>),
+    /// A piece of it is being taken.
+    Busy,
+}
+
+/// The messages that connections have sent and not delivered yet.
+#[derive(Debug, Default)]
+pub(super) struct Senders {
+    by_connection: Mutex<BTreeMap<(u64, u64), Sending>>,
+}
+
+impl Senders {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Sending>> {
+        self.by_connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is there of a message, or begins one; its place stays taken.
+    fn take(
+        &self,
+        connection: u64,
+        number: Option<u64>,
+        begin: impl FnOnce() -> Intake,
+    ) -> Result<(u64, Intake), Failure> {
+        let mut all = self.lock();
+        if let Some(number) = number {
+            let place = all.get_mut(&(connection, number)).filter(|sending| matches!(sending, Sending::Begun(_)));
+            return match place.map(|sending| std::mem::replace(sending, Sending::Busy)) {
+                Some(Sending::Begun(intake)) => Ok((number, intake)),
+                _ => Err(unknown(number)),
+            };
+        }
+        let mine = all.range((connection, 0)..=(connection, u64::MAX));
+        let (count, last) = mine.fold((0, 0), |(count, _), ((_, number), _)| (count + 1, *number));
+        if count >= SENDING_MAX {
+            let text = format!("{SENDING_MAX} messages of this connection are under way");
+            return Err(Failure::new(Code::Busy, text).with_hint("deliver them first"));
+        }
+        all.insert((connection, last + 1), Sending::Busy);
+        Ok((last + 1, begin()))
+    }
+
+    fn put(&self, connection: u64, number: u64, sending: Option<Sending>) {
+        let mut all = self.lock();
+        match sending {
+            Some(sending) => drop(all.insert((connection, number), sending)),
+            None => drop(all.remove(&(connection, number))),
+        }
+    }
+
+    /// The message that a connection has sent; it is that of its delivery from now on.
+    fn whole(&self, connection: u64, number: u64) -> Option<Arc<Incoming>> {
+        let mut all = self.lock();
+        match all.remove(&(connection, number))? {
+            Sending::Whole(message) => Some(message),
+            other => {
+                all.insert((connection, number), other);
+                None
+            }
+        }
+    }
+
+    /// The connection has ended: what it did not deliver goes.
+    pub(super) fn gone(&self, connection: u64, store: Option<&Arc<Store>>) {
+        let mut all = self.lock();
+        let mine: Vec<_> = all.range((connection, 0)..=(connection, u64::MAX)).map(|(key, _)| *key).collect();
+        let left: Vec<_> = mine.iter().filter_map(|key| all.remove(key)).collect();
+        drop(all);
+        for sending in left {
+            if let (Sending::Whole(message), Some(store)) = (sending, store) {
+                mail::discard(store, &message);
+            }
+        }
+    }
+}
+
+fn unknown(number: u64) -> Failure {
+    Failure::new(Code::NotFound, format!("this connection sends no message {number}"))
+        .with_hint("send it from its beginning")
+}
+
+/// Why an addressee does not get a message that others may get.
+pub type Each = Vec<Result<Delivered, Refusal>>;
+
+impl Daemon {
+    /// `message send`.
+    pub(super) fn message_send(
+        &self,
+        peer: &Peer,
+        number: Option<u64>,
+        to: &str,
+        bytes: &[u8],
+        last: bool,
+    ) -> Result<Reply, Failure> {
+        let store = self.store()?;
+        let partition = mail::partition_of(store, &store.view(), to).map_err(broken)?;
+        let (number, mut intake) = self.senders.take(peer.connection, number, || Intake::new(store, &partition))?;
+        let taken = intake.add(bytes).and_then(|()| {
+            let size = intake.len();
+            Ok(match last {
+                false => (size, Sending::Begun(intake)),
+                true => (size, Sending::Whole(intake.finish()?)),
+            })
+        });
+        let (size, sending) = taken.inspect_err(|_| self.senders.put(peer.connection, number, None)).map_err(broken)?;
+        self.senders.put(peer.connection, number, Some(sending));
+        Ok(Reply::MessageSent(MessageSent { number, size }))
+    }
+
+    /// A command whose messages are those that it names: they were sent before, or are in it.
+    pub(super) fn with_messages(&self, peer: &Peer, command: Command) -> Result<Command, Failure> {
+        Ok(match command {
+            Command::Deliver(delivery) => {
+                let message = match convert::sent(&delivery) {
+                    Some(number) => self.senders.whole(peer.connection, number).ok_or_else(|| unknown(number))?,
+                    None => delivery.message,
+                };
+                let limit = self.store()?.inline_limit() as u64;
+                if matches!(&message.bytes, IncomingBytes::Inline { .. }) && message.size > limit {
+                    let text = format!("a message of {} bytes in a request, at most {limit}", message.size);
+                    return Err(Failure::new(Code::BadInput, text).with_hint("send it in pieces first"));
+                }
+                Command::Deliver(Delivery { message, ..delivery })
+            }
+            Command::Atomic(commands) => {
+                let all: Result<_, _> = commands.into_iter().map(|one| self.with_messages(peer, one)).collect();
+                Command::Atomic(all?)
+            }
+            other => other,
+        })
+    }
+
+    /// Takes a message in for a door: as far as nothing is in the way (a freeze, a lease, a full disk), and then as [`mail::deliver`]
+    /// does. `done` is called when it is on disk and visible, from the thread that synced it; or with why it is not.
+    pub fn take_in(
+        self: &Arc<Daemon>,
+        peer: &Peer,
+        delivery: Delivery,
+        done: Box<dyn FnOnce(Result<Each, Failure>) + Send>,
+    ) {
+        let command = Command::Deliver(delivery);
+        let admitted = self.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
+        let ready = match self.inner_state() {
+            crate::control::State::Ready => Ok(()),
+            state => Err(Failure::new(Code::Unavailable, format!("the store is {}", state.word()))),
+        };
+        if let Err(refused) = ready.and(admitted) {
+            self.not_taken(&command);
+            return done(Err(refused));
+        }
+        let waiting = Arc::new(Mutex::new(Some((command.clone(), done))));
+        let go = {
+            let (daemon, waiting) = (self.clone(), waiting.clone());
+            move |passed: Result<Option<crate::leases::Pass>, Failure>| {
+                let waits = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some((command, done)) = waits else { return };
+                match passed {
+                    Ok(pass) => daemon.submit_mail(command, pass, done),
+                    Err(failure) => {
+                        daemon.not_taken(&command);
+                        done(Err(failure));
+                    }
+                }
+            }
+        };
+        let later = go.clone();
+        let mut later = || -> crate::control::OnPassage {
+            let later = later.clone();
+            Box::new(move |passed| later(passed.map(Some)))
+        };
+        if let Passage::Open(pass) = self.pass(peer, "deliver", &command, &mut later) {
+            go(Ok(pass));
+        }
+    }
+
+    fn not_taken(&self, command: &Command) {
+        if let (Command::Deliver(delivery), Ok(store)) = (command, self.store()) {
+            mail::discard(store, &delivery.message);
+        }
+    }
+
+    fn submit_mail(
+        self: &Arc<Daemon>,
+        command: Command,
+        pass: Option<crate::leases::Pass>,
+        done: Box<dyn FnOnce(Result<Each, Failure>) + Send>,
+    ) {
+        let (Command::Deliver(delivery), Ok(store)) = (command, self.store()) else {
+            return done(Err(Failure::new(Code::Bug, "nothing to deliver")));
+        };
+        let daemon = self.clone();
+        let answered = move |answer: Answer| {
+            daemon.notice_poison(&answer);
+            drop(pass);
+            done(super::committed(answer).and_then(|committed| match committed.outcome {
+                Outcome::Delivered(each) => Ok(each),
+                _ => Err(Failure::new(Code::Bug, "a delivery with another outcome")),
+            }));
+        };
+        mail::deliver(store, delivery, Box::new(answered));
+    }
+
+    /// The messages of a mailbox, with its name and UIDVALIDITY.
+    fn listed(&self, view: &View, name: &str) -> Result<(Open, Listed), Failure> {
+        let store = self.store()?;
+        let (name, row) = self.mailbox_row(view, name)?;
+        let of = store.folder(view, name.key(), &row).map_err(broken)?;
+        let listed = store.messages(view, &of, &row).map_err(broken)?;
+        Ok((Open { name: name.to_string(), uidvalidity: row.uidvalidity, of }, listed))
+    }
+
+    /// `message list`.
+    pub(super) fn message_list(&self, name: &str, expunged: bool, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let (_, listed) = self.listed(&self.view()?, name)?;
+        let wanted = if expunged { State::Expunged } else { State::Live };
+        let mut listing = Listing::new(Reply::Messages, parts);
+        for message in listed.messages.values().filter(|m| m.state == wanted) {
+            listing.push(line(message))?;
+        }
+        Ok(listing.finish())
+    }
+
+    fn one(&self, view: &View, name: &str, uid: u32) -> Result<(Open, Message), Failure> {
+        let (open, mut listed) = self.listed(view, name)?;
+        let message = listed.messages.remove(&uid).ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("no message {uid} in {}", open.name))
+                .with_hint(format!("storectl message list {}", proto::naming::quoted(&open.name)))
+        })?;
+        Ok((open, message))
+    }
+
+    /// `message show`.
+    pub(super) fn message_show(&self, name: &str, uid: u32) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let (open, message) = self.one(&view, name, uid)?;
+        let bytes = self.store()?.message_bytes(&view, &open.of, &message).map_err(broken)?;
+        let end = (message.header_size as usize).min(bytes.len()).min(HEADER_SHOWN);
+        Ok(Reply::Message(Box::new(proto::MessageDetail {
+            mailbox: open.name,
+            uidvalidity: open.uidvalidity,
+            message: line(&message),
+            state: message.state.word().to_owned(),
+            saved: rfc3339(Micros(message.saved_us)),
+            expunged: (message.expunged_us > 0).then(|| rfc3339(Micros(message.expunged_us))),
+            header_size: message.header_size,
+            header: String::from_utf8_lossy(&bytes[..end]).into_owned(),
+        })))
+    }
+
+    /// `message show --raw`.
+    pub(super) fn message_bytes(&self, name: &str, uid: u32, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let (open, message) = self.one(&view, name, uid)?;
+        let bytes = self.store()?.message_bytes(&view, &open.of, &message).map_err(|e| failure(&e))?;
+        let mut pieces = bytes.chunks(PART_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return Ok(Reply::MessageBytes(piece.to_vec()));
+            }
+            parts(Reply::MessageBytes(piece.to_vec()))?;
+        }
+        Ok(Reply::MessageBytes(Vec::new()))
+    }
+}
+
+/// A mailbox that is looked into.
+struct Open {
+    name: String,
+    uidvalidity: u32,
+    of: crate::model::Folder<'static>,
+}
+
+fn line(message: &Message) -> proto::Message {
+    proto::Message {
+        uid: message.uid,
+        size: message.size,
+        internal_date: rfc3339(Micros(message.internal_us)),
+        flags: message.flag_names(),
+        modseq: message.modseq,
+        digest: message.digest.to_string(),
+    }
+}

@@ -1,0 +1,161 @@
+//! Messages through the built programs: in, listed, read, in files that any tool reads.
+
+use crate::harness::TestStore;
+use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A message of about so many bytes that is no text throughout.
+fn message(subject: &str, bytes: usize) -> Vec<u8> {
+    let mut all = format!("Subject: {subject}\r\nFrom: joe@example.org\r\n\r\n").into_bytes();
+    let mut n = 0u32;
+    while all.len() < bytes {
+        all.extend_from_slice(&n.wrapping_mul(2_654_435_761).to_le_bytes());
+        n += 1;
+    }
+    all
+}
+
+fn deliver(store: &TestStore, args: &[&str], message: &[u8]) -> Value {
+    let all: Vec<&str> = ["--json", "message", "deliver"].iter().chain(args).copied().collect();
+    store.ctl_with(&all, Some(message)).expect(0).json()
+}
+
+/// The bytes that `message show --raw` gives.
+fn raw(store: &TestStore, mailbox: &str, uid: u64) -> Vec<u8> {
+    let out = Command::new(env!("CARGO_BIN_EXE_storectl"))
+        .arg("--data-dir")
+        .arg(&store.data)
+        .args(["message", "show", mailbox, &uid.to_string(), "--raw"])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+    out.stdout
+}
+
+/// Every message file below the store, with its bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "msg") {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn usage(store: &TestStore, root: &str) -> (u64, u64) {
+    let quota = store.json(&["quota", "get", root]);
+    (quota["storage"]["usage"].as_u64().unwrap(), quota["messages"]["usage"].as_u64().unwrap())
+}
+
+// rows 46, 117: what was delivered is listed and read at once, from the log; after a checkpoint from a plain file; after a kill too
+#[test]
+fn a_message_goes_in_and_comes_out_byte_for_byte() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe@example.org"]).expect(0);
+    let inbox = "user/joe@example.org/INBOX";
+    // Empty, short, with a header alone, as long as a record takes, longer than that, longer than a request.
+    let sizes = [60, 4 << 10, 64 << 10, (64 << 10) + 1, 3 << 20];
+    let mut sent = vec![Vec::new(), b"no header end".to_vec()];
+    sent.extend(sizes.iter().map(|bytes| message("any", *bytes)));
+    for (n, bytes) in sent.iter().enumerate() {
+        let date = ["--flags", "\\seen $Work", "--internal-date", "2026-01-02T03:04:05Z"];
+        let args: Vec<&str> = if n == 0 { vec![inbox] } else { [&[inbox][..], &date[..]].concat() };
+        let done = deliver(&store, &args, bytes);
+        assert_eq!(done[0]["uid"], json!(n + 1), "{done}");
+        assert_eq!((&done[0]["mailbox"], &done[0]["size"]), (&json!(inbox), &json!(bytes.len())));
+        assert_eq!(done[0]["digest"].as_str().unwrap().len(), 64);
+    }
+    let all_back = |store: &TestStore| {
+        let list = store.json(&["message", "list", inbox]);
+        let list = list.as_array().unwrap();
+        assert_eq!(list.len(), sent.len());
+        for (line, bytes) in list.iter().zip(&sent) {
+            assert_eq!(line["size"], json!(bytes.len()));
+            assert_eq!(raw(store, inbox, line["uid"].as_u64().unwrap()), *bytes);
+        }
+        assert_eq!(list[1]["flags"], json!(["\\Seen", "$Work"]));
+        assert_eq!(list[1]["internal_date"], "2026-01-02T03:04:05.000000Z");
+        assert_eq!(list[0]["flags"], json!([]));
+        let bytes: usize = sent.iter().map(Vec::len).sum();
+        let shown = store.json(&["mailbox", "show", inbox]);
+        assert_eq!((&shown["messages"], &shown["bytes"]), (&json!(sent.len()), &json!(bytes)));
+        assert_eq!((&shown["unseen"], &shown["uidnext"]), (&json!(1), &json!(sent.len() + 1)));
+        assert_eq!(usage(store, "joe@example.org"), (bytes as u64, sent.len() as u64));
+    };
+    all_back(&store);
+    let short = |found: &[(PathBuf, Vec<u8>)]| found.iter().filter(|(_, b)| b.len() <= 64 << 10).count();
+    assert_eq!(short(&files(&store.data)), 0, "short ones are in the log and nowhere else");
+    daemon.kill();
+    let daemon = store.start();
+    all_back(&store);
+    store.ctl(&["checkpoint"]).expect(0);
+    all_back(&store);
+    let mut found: Vec<_> = files(&store.data).into_iter().map(|(_, bytes)| bytes).collect();
+    found.sort();
+    let mut expected = sent.clone();
+    expected.sort();
+    assert_eq!(found, expected, "one plain file each, and none left on its way in");
+    daemon.kill();
+    let daemon = store.start();
+    all_back(&store);
+    let shown = store.ctl(&["message", "show", inbox, "3"]).expect(0).out;
+    assert!(shown.contains("uid") && shown.contains("Subject: any"), "{shown}");
+    assert_eq!(daemon.stop(), 0);
+    let _daemon = store.start();
+    all_back(&store);
+    let dump = store.json(&["log", "dump"]);
+    assert!(!dump.to_string().contains("Subject"), "a dump holds no content");
+    store.ctl(&["log", "verify"]).expect(0);
+}
+
+// rows 46, 117: several mailboxes share one file; who is unknown, what is not there, what is full refuses all of it
+#[test]
+fn several_mailboxes_share_one_stored_copy() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["user", "add", "ann", "--quota", "10000"]).expect(0);
+    store.ctl(&["mailbox", "create", "shared/news"]).expect(0);
+    let boxes = ["user/joe/INBOX", "user/ann/INBOX", "shared/news", "user/joe/INBOX"];
+    let text = message("for all", 5000);
+    let done = deliver(&store, &boxes, &text);
+    let uids: Vec<_> = done.as_array().unwrap().iter().map(|d| d["uid"].as_u64().unwrap()).collect();
+    assert_eq!(uids, [1, 1, 1, 2]);
+    let long = message("long and for two", 100_000);
+    let done = deliver(&store, &["user/joe/INBOX", "shared/news"], &long);
+    assert_eq!((&done[0]["uid"], &done[1]["uid"]), (&json!(3), &json!(2)));
+
+    let refused = |boxes: &[&str], text: &[u8], status: i32, word: &str| {
+        let before = store.json(&["mailbox", "list"]);
+        let all: Vec<&str> = ["message", "deliver"].iter().chain(boxes).copied().collect();
+        let run = store.ctl_with(&all, Some(text)).expect(status);
+        assert!(run.err.contains(word), "{run:?}");
+        assert_eq!(store.json(&["mailbox", "list"]), before, "all or none");
+    };
+    refused(&["user/joe/INBOX", "user/bob/INBOX"], &text, 67, "no such user: bob");
+    refused(&["user/joe/INBOX", "user/joe/Lost"], &text, 68, "no such mailbox: user/joe/Lost");
+    refused(&["user/joe/INBOX", "user/ann/INBOX"], &message("much", 5001), 75, "user/ann over its limit");
+    refused(&["user/joe/INBOX", "user/ann/INBOX"], &long, 75, "user/ann over its limit");
+    refused(&["a\u{7}b"], &text, 65, "bad mailbox name");
+    store.ctl_with(&["message", "deliver", "user/joe/INBOX", "--flags", "\\Nope"], Some(b"x")).expect(65);
+    store.ctl(&["message", "show", "user/joe/INBOX", "9"]).expect(68);
+    assert_eq!(usage(&store, "ann"), (text.len() as u64, 1));
+
+    store.ctl(&["checkpoint"]).expect(0);
+    let found = files(&store.data);
+    let inodes: std::collections::BTreeSet<_> = found.iter().map(|(path, _)| path.metadata().unwrap().ino()).collect();
+    assert_eq!((found.len(), inodes.len()), (6, 2), "{found:?}");
+    for (mailbox, uid, bytes) in [("user/ann/INBOX", 1, &text), ("user/joe/INBOX", 2, &text), ("shared/news", 2, &long)]
+    {
+        assert_eq!(raw(&store, mailbox, uid), *bytes);
+    }
+}
