@@ -41,6 +41,7 @@ mod manual;
 mod matrix;
 #[cfg(test)]
 mod numbers;
+#[cfg(test)]
 mod messages;
 #[cfg(test)]
 mod protocol;

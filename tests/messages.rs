@@ -159,3 +159,95 @@ fn several_mailboxes_share_one_stored_copy() {
         assert_eq!(raw(&store, mailbox, uid), *bytes);
     }
 }
+
+fn uids(store: &TestStore, args: &[&str]) -> Vec<u64> {
+    let all: Vec<&str> = ["message", "list"].iter().chain(args).copied().collect();
+    store.json(&all).as_array().unwrap().iter().map(|m| m["uid"].as_u64().unwrap()).collect()
+}
+
+// rows 117, 119, 130: flags, expunge, copy, move and undelete, before a checkpoint and after it, and after a kill
+#[test]
+fn messages_change_move_and_come_back() {
+    let store = TestStore::new();
+    let mut daemon = store.start();
+    store.ctl(&["user", "add", "joe", "--quota", "20000"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe/Work"]).expect(0);
+    let (inbox, work) = ("user/joe/INBOX", "user/joe/Work");
+    let texts: Vec<Vec<u8>> = (0..5).map(|n| message(&format!("number {n}"), 1000 + n)).collect();
+    texts.iter().for_each(|text| drop(deliver(&store, &[inbox], text)));
+    let settle = |daemon: crate::harness::Daemon, how: usize| match how {
+        0 => daemon,
+        1 => {
+            store.ctl(&["checkpoint"]).expect(0);
+            daemon
+        }
+        _ => {
+            daemon.kill();
+            store.start()
+        }
+    };
+    // Rounds with everything in memory, in files, and after a kill.
+    for how in 0..3 {
+        daemon = settle(daemon, how);
+        let flags = |uid: usize| store.json(&["message", "list", inbox])[uid - 1]["flags"].clone();
+        store.ctl(&["message", "flags", inbox, "1,2", "--add", "\\Seen", "--add", "$Work"]).expect(0);
+        let same = store.ctl(&["message", "flags", inbox, "1,2", "--add", "\\seen"]).expect(0);
+        assert!(same.out.starts_with("nothing to change"), "{same:?}");
+        assert_eq!((flags(1), flags(3)), (json!(["\\Seen", "$Work"]), json!([])));
+        assert_eq!(store.json(&["mailbox", "show", inbox])["unseen"], 3);
+        store.ctl(&["message", "flags", inbox, "1,2", "--remove", "$Work", "--remove", "\\Seen"]).expect(0);
+        assert_eq!((flags(1), store.json(&["mailbox", "show", inbox])["unseen"].clone()), (json!([]), json!(5)));
+
+        let before = usage(&store, "joe");
+        daemon = settle(daemon, how);
+        store.ctl(&["message", "expunge", inbox, "2,4"]).expect(0);
+        store.ctl(&["message", "expunge", inbox, "2"]).expect(68);
+        store.ctl(&["message", "flags", inbox, "2", "--add", "\\Seen"]).expect(68);
+        assert_eq!(uids(&store, &[inbox]), [1, 3, 5]);
+        assert_eq!(uids(&store, &[inbox, "--expunged"]), [2, 4]);
+        assert_eq!(usage(&store, "joe").1, before.1 - 2, "what is expunged does not count");
+        daemon = settle(daemon, how);
+        assert_eq!(raw(&store, inbox, 4), texts[3], "until it is purged it is there");
+        store.ctl(&["mailbox", "undelete", inbox, "--uid", "4"]).expect(0);
+        store.ctl(&["mailbox", "undelete", inbox, "--uid", "4"]).expect(68);
+        store.ctl(&["mailbox", "undelete", inbox]).expect(0);
+        assert_eq!((uids(&store, &[inbox]), usage(&store, "joe")), (vec![1, 2, 3, 4, 5], before));
+
+        daemon = settle(daemon, how);
+        let next = store.json(&["mailbox", "show", work])["uidnext"].as_u64().unwrap();
+        let copied = store.json(&["message", "copy", inbox, "1,3", work]);
+        assert_eq!(copied[0]["uid"], json!(next), "{copied}");
+        let moved = store.json(&["message", "move", work, &next.to_string(), work]);
+        assert_eq!(moved[0]["uid"], json!(next + 2), "a new UID in the same mailbox");
+        assert_eq!(uids(&store, &[work]), [next + 1, next + 2]);
+        daemon = settle(daemon, how);
+        assert_eq!((raw(&store, work, next + 2), raw(&store, work, next + 1)), (texts[0].clone(), texts[2].clone()));
+        store.ctl(&["message", "expunge", work, &format!("{},{}", next + 1, next + 2)]).expect(0);
+
+        // A mailbox that is deleted comes back with everything.
+        daemon = settle(daemon, how);
+        store.ctl(&["message", "copy", inbox, "5", work]).expect(0);
+        let shown = store.json(&["mailbox", "show", work]);
+        store.ctl(&["mailbox", "delete", work, "--yes"]).expect(0);
+        store.ctl(&["message", "list", work]).expect(68);
+        assert_eq!(usage(&store, "joe"), before);
+        daemon = settle(daemon, how);
+        store.ctl(&["mailbox", "undelete", work]).expect(0);
+        assert_eq!(store.json(&["mailbox", "show", work]), shown, "same id, UIDVALIDITY, UIDs, path");
+        assert_eq!(raw(&store, work, next + 3), texts[4]);
+        store.ctl(&["mailbox", "rename", work, "user/joe/Other"]).expect(0);
+        daemon = settle(daemon, how);
+        assert_eq!(raw(&store, "user/joe/Other", next + 3), texts[4]);
+        store.ctl(&["mailbox", "rename", "user/joe/Other", work]).expect(0);
+        store.ctl(&["message", "expunge", work, &(next + 3).to_string()]).expect(0);
+        assert_eq!(usage(&store, "joe"), before);
+        assert_eq!(store.json(&["quota", "recalc"]), json!([]), "I9");
+    }
+    // Undelete asks the quota again.
+    store.ctl(&["message", "expunge", inbox, "1,2,3,4,5"]).expect(0);
+    deliver(&store, &[inbox], &message("much", 18_000));
+    let full = store.ctl(&["mailbox", "undelete", inbox]).expect(75);
+    assert!(full.err.contains("over its limit"), "{full:?}");
+    store.ctl(&["mailbox", "undelete", inbox, "--uid", "1"]).expect(0);
+    drop(daemon);
+}

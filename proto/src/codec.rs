@@ -159,7 +159,7 @@ pub fn size<T: Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, Command, Limit, Window, Work};
+    use crate::{Body, Code, Command, Limit, Window, Work};
     use std::collections::BTreeMap;
 
     fn hex<T: Payload>(value: &T) -> String {
@@ -231,6 +231,10 @@ mod tests {
             Request::JobCancel { id: 2 },
             Request::JobFollow { id: 3 },
             Request::Drill,
+            Request::MessageSend { number: Some(1), to: s("m"), bytes: vec![7], last: true },
+            Request::MessageList { name: s("m"), expunged: true },
+            Request::MessageShow { name: s("m"), uid: 5 },
+            Request::MessageBytes { name: s("m"), uid: 6 },
         ]
     }
 
@@ -257,6 +261,16 @@ mod tests {
             },
             Command::QuotaSet { root: s("r"), storage: Limit::At(9), messages: Limit::None },
             Command::QuotaRecalc { root: s("r") },
+            Command::MessageDeliver {
+                to: vec![s("m")],
+                flags: vec![s("f")],
+                internal_us: Some(1),
+                body: Body::Sent(2),
+            },
+            Command::MessageFlags { name: s("m"), uids: vec![1], add: vec![s("a")], remove: vec![s("r")] },
+            Command::MessageExpunge { name: s("m"), uids: vec![1] },
+            Command::MessageCopy { name: s("m"), uids: vec![1], to: s("n"), remove: true },
+            Command::MailboxUndelete { name: s("m"), uids: vec![1] },
         ]
     }
 
@@ -317,9 +331,13 @@ mod tests {
         "350000000200000000000000",
         "360000000300000000000000",
         "37000000",
+        "3800000001010000000000000001000000000000006d01000000000000000701",
+        "3900000001000000000000006d01",
+        "3a00000001000000000000006d05000000",
+        "3b00000001000000000000006d06000000",
     ];
 
-    const GOLDEN_COMMANDS: [&str; 15] = [
+    const GOLDEN_COMMANDS: [&str; 20] = [
         "0000000001000000000000007501010000000000000070010100000000000000010200000000000000",
         "01000000010000000000000075",
         "02000000010000000000000075010000000000000076",
@@ -335,6 +353,13 @@ mod tests {
         "0c00000001000000000000006d0007000000010000000000000001000000000000006903000000000000006c7273",
         "0d00000001000000000000007202000000090000000000000001000000",
         "0e000000010000000000000072",
+        "0f000000010000000000000001000000000000006d010000000000000001000000000000006601010000000000000001000000\
+         0200000000000000",
+        "1000000001000000000000006d01000000000000000100000001000000000000000100000000000000610100000000000000\
+         010000000000000072",
+        "1100000001000000000000006d010000000000000001000000",
+        "1200000001000000000000006d01000000000000000100000001000000000000006e01",
+        "1300000001000000000000006d010000000000000001000000",
     ];
 
     /// Fails when a variant is reordered, removed or changed: that is another protocol version.

@@ -127,6 +127,42 @@ pub enum Command {
         /// The message.
         body: Body,
     },
+    /// `message flags BOX UID[,UID...]`.
+    MessageFlags {
+        /// Full name of the mailbox.
+        name: String,
+        /// UIDs; those of messages that are gone do nothing.
+        uids: Vec<u32>,
+        /// Flags to add, named as in `MessageDeliver`.
+        add: Vec<String>,
+        /// Flags to take away.
+        remove: Vec<String>,
+    },
+    /// `message expunge BOX UID[,UID...]`: they can be brought back until they are purged.
+    MessageExpunge {
+        /// Full name of the mailbox.
+        name: String,
+        /// UIDs.
+        uids: Vec<u32>,
+    },
+    /// `message copy|move BOX UID[,UID...] TOBOX`.
+    MessageCopy {
+        /// Full name of the mailbox.
+        name: String,
+        /// UIDs.
+        uids: Vec<u32>,
+        /// Full name of the other mailbox.
+        to: String,
+        /// True: they are expunged here, in the same transaction.
+        remove: bool,
+    },
+    /// `mailbox undelete BOX [--uid UID...]`.
+    MailboxUndelete {
+        /// Full name of the mailbox.
+        name: String,
+        /// UIDs of expunged messages; empty: the mailbox itself if it was deleted, else all that were expunged.
+        uids: Vec<u32>,
+    },
 }
 
 /// The bytes of a message that is delivered.
@@ -170,6 +206,11 @@ impl Command {
             Command::QuotaSet { .. } => "quota set",
             Command::QuotaRecalc { .. } => "quota recalc",
             Command::MessageDeliver { .. } => "message deliver",
+            Command::MessageFlags { .. } => "message flags",
+            Command::MessageExpunge { .. } => "message expunge",
+            Command::MessageCopy { remove: false, .. } => "message copy",
+            Command::MessageCopy { remove: true, .. } => "message move",
+            Command::MailboxUndelete { .. } => "mailbox undelete",
         }
     }
 
@@ -186,6 +227,10 @@ impl Command {
             | Command::Unsubscribe { name, .. }
             | Command::PartitionAdd { name, .. }
             | Command::PartitionRemove { name }
+            | Command::MessageFlags { name, .. }
+            | Command::MessageExpunge { name, .. }
+            | Command::MessageCopy { name, .. }
+            | Command::MailboxUndelete { name, .. }
             | Command::ImportMailbox { name, .. } => name,
             Command::MailboxRename { from, .. } => from,
             Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => root,

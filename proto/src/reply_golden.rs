@@ -17,6 +17,7 @@ fn replies() -> Vec<Reply> {
     let quota = json!({"root": "r", "storage": {"usage": 1, "limit": 2}, "messages": {"usage": 3, "limit": null}});
     let partition =
         json!({"name": "n", "path": "p", "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3});
+    let message = json!({"uid": 1, "size": 2, "internal_date": "i", "flags": ["f"], "modseq": 3, "digest": "d"});
     let changed = json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4});
     let job = json!({"id": 1, "verb": "v", "state": "s", "pid": 2, "uid": 3, "client": "c", "asked": "a", "ended": "e",
         "duration": 4.0, "done": 5, "total": 6, "unit": "u", "item": "i",
@@ -93,6 +94,12 @@ fn replies() -> Vec<Reply> {
         json!({"Drilled": {"verdict": "v", "time": "t", "source": "s", "base_lsn": 1, "reached_lsn": 2, "live_lsn": 3,
             "compared": true, "replayed": 4, "rows": 5, "bytes": 6, "rpo_seconds": 7.0, "rto_seconds": 8.0, "duration": 9.0,
             "findings": [{"file": "f", "what": "w", "expected": "e", "found": "g"}]}}),
+        json!({"MessageSent": {"number": 1, "size": 2}}),
+        json!({"Delivered": [{"mailbox": "m", "uid": 1, "uidvalidity": 2, "size": 3, "digest": "d"}]}),
+        json!({"Messages": [message]}),
+        json!({"Message": {"mailbox": "m", "uidvalidity": 1, "message": message, "state": "s", "saved": "t",
+            "expunged": "e", "header_size": 4, "header": "h"}}),
+        json!({"MessageBytes": [1, 2]}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -141,6 +148,11 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (141, 0x186cf2cd),
     (133, 0x2e387f03),
     (148, 0x2e526727),
+    (20, 0x23866152),
+    (46, 0x7db3c7e9),
+    (67, 0x989c1df4),
+    (113, 0x42dcfa67),
+    (14, 0xa702acfe),
 ];
 
 #[test]

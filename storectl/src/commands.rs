@@ -3,9 +3,9 @@
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
     Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
-    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageDeliverArgs,
-    MessageVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs,
-    SnapshotVerb, TestArgs, UserVerb, Verb,
+    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageCopyArgs,
+    MessageDeliverArgs, MessageVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs,
+    SnapshotInstallArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
@@ -370,6 +370,7 @@ fn mailbox(verb: MailboxVerb) -> Ask {
             };
             Ask::new(request).form(if a.long { Form::Long } else { Form::Plain })
         }
+        MailboxVerb::Undelete(a) => change(Command::MailboxUndelete { name: a.name, uids: a.uids }, false),
         MailboxVerb::Show(a) => Ask::new(match a.viewer.clone() {
             Some(user) => Request::MailboxShowAs { user, name: a.wanted() },
             None => Request::MailboxShow { name: a.wanted() },
@@ -377,11 +378,22 @@ fn mailbox(verb: MailboxVerb) -> Ask {
     }
 }
 
+fn copy(a: MessageCopyArgs, remove: bool) -> Ask {
+    change(Command::MessageCopy { name: a.of.name, uids: a.of.uids, to: a.to, remove }, false)
+}
+
 fn message(verb: MessageVerb) -> Result<Ask, Failure> {
     Ok(match verb {
         MessageVerb::Deliver(_) => return Err(Failure::new(Code::Bug, "a delivery is no single request")),
         MessageVerb::List(a) => Ask::new(Request::MessageList { name: a.name, expunged: a.expunged }),
         MessageVerb::Show(a) if a.raw => Ask::new(Request::MessageBytes { name: a.name, uid: a.uid }),
+        MessageVerb::Flags(a) => {
+            let command = Command::MessageFlags { name: a.of.name, uids: a.of.uids, add: a.add, remove: a.remove };
+            change(command, false)
+        }
+        MessageVerb::Expunge(a) => change(Command::MessageExpunge { name: a.name, uids: a.uids }, false),
+        MessageVerb::Copy(a) => copy(a, false),
+        MessageVerb::Move(a) => copy(a, true),
         MessageVerb::Show(a) => Ask::new(Request::MessageShow { name: a.name, uid: a.uid }),
     })
 }

@@ -9,7 +9,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("", &["check", "reconstruct"]),
     ("", &["backup", "restore", "expire", "purge", "export"]),
     ("user", &["move"]),
-    ("mailbox", &["expunge", "undelete", "orphans"]),
+    ("mailbox", &["expunge", "orphans"]),
     ("import", &["maildir", "mbox"]),
 ];
 

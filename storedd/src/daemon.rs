@@ -143,7 +143,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         // A store that is held read-only registers nothing.
         store::CommitError::Failed(StoreError::Busy { .. }) => Ok(()),
         store::CommitError::Failed(e) => Err(e),
-        store::CommitError::Refused(r) => Err(StoreError::Bug(r.to_string())),
+        other => Err(StoreError::Bug(other.to_string())),
     })?;
     startup.end();
     let mut threads = Threads::start(&store)?;

@@ -177,7 +177,7 @@ pub fn may_have_taken(answer: &Answer) -> bool {
             Outcome::Delivered(all) => all.iter().any(std::result::Result::is_ok),
             _ => true,
         },
-        Err(crate::store::CommitError::Refused(_)) => false,
+        Err(crate::store::CommitError::Refused(_) | crate::store::CommitError::Stale) => false,
         // Undecided until a restart.
         Err(crate::store::CommitError::Failed(e)) => matches!(e, StoreError::Poisoned { .. }),
     }

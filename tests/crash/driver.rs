@@ -85,6 +85,7 @@ impl Came {
             Err(CommitError::Failed(StoreError::Refused { exit: exit::BUSY, .. })) => Came::Refused(RefusalKind::Busy),
             Err(CommitError::Failed(e @ StoreError::Poisoned { .. })) => Came::Undecided(e),
             Err(CommitError::Failed(e)) => Came::Failed(e),
+            Err(CommitError::Stale) => Came::Refused(RefusalKind::Busy),
         }
     }
 

@@ -11,6 +11,67 @@ pub enum MessageVerb {
     List(MessageListArgs),
     /// One message: what is known of it, or with --raw its bytes
     Show(MessageShowArgs),
+    /// Add flags, take flags away
+    Flags(MessageFlagsArgs),
+    /// Take messages away; `mailbox undelete` brings them back until they are purged
+    Expunge(MessageUidsArgs),
+    /// Copy messages into another mailbox of any partition; they share one stored copy where they can
+    Copy(MessageCopyArgs),
+    /// Copy messages and expunge them where they were, in one transaction
+    Move(MessageCopyArgs),
+}
+
+/// `message flags`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    group = clap::ArgGroup::new("change").required(true).multiple(true).args(["add", "remove"]),
+    after_help = "Example: storectl message flags user/joe/INBOX 4,7 --add '\\Flagged' --remove '$Work'"
+)]
+pub struct MessageFlagsArgs {
+    /// Which.
+    #[command(flatten)]
+    pub of: MessageUidsArgs,
+    /// A system flag with its backslash, or a keyword
+    #[arg(long, value_name = "FLAG")]
+    pub add: Vec<String>,
+    /// A system flag with its backslash, or a keyword
+    #[arg(long, value_name = "FLAG")]
+    pub remove: Vec<String>,
+}
+
+/// Messages of a mailbox.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct MessageUidsArgs {
+    /// Full name
+    #[arg(value_name = "MAILBOX")]
+    pub name: String,
+    /// UIDs, as `message list` shows them, with commas between them
+    #[arg(value_name = "UID[,UID...]", value_delimiter = ',', num_args = 1, required = true)]
+    pub uids: Vec<u32>,
+}
+
+/// `message copy`, `message move`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct MessageCopyArgs {
+    /// Which.
+    #[command(flatten)]
+    pub of: MessageUidsArgs,
+    /// Full name of the other mailbox
+    #[arg(value_name = "TO")]
+    pub to: String,
+}
+
+/// `mailbox undelete`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "A mailbox that was deleted comes back with its messages, their UIDs and flags.
+Of a mailbox that is there, its expunged messages come back.")]
+pub struct MailboxUndeleteArgs {
+    /// Full name
+    #[arg(value_name = "MAILBOX")]
+    pub name: String,
+    /// These messages and no others
+    #[arg(long = "uid", value_name = "UID", value_delimiter = ',', num_args = 1..)]
+    pub uids: Vec<u32>,
 }
 
 /// `message deliver`.

@@ -113,6 +113,8 @@ pub enum MailboxVerb {
     List(MailboxListArgs),
     /// One mailbox
     Show(MailboxShowArgs),
+    /// Bring a deleted mailbox back, or expunged messages of one that is there
+    Undelete(super::MailboxUndeleteArgs),
 }
 
 /// A mailbox.

@@ -35,6 +35,14 @@ pub fn sentence(command: &Command, dry_run: bool, changed: &Changed) -> String {
     text
 }
 
+/// Messages of a mailbox.
+fn of(uids: &[u32], name: &str) -> String {
+    match uids {
+        [one] => format!("message {one} of {name}"),
+        many => format!("{} messages of {name}", many.len()),
+    }
+}
+
 /// What was done, what to do, with what.
 fn words(command: &Command) -> (&'static str, &'static str, String) {
     match command {
@@ -66,6 +74,16 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
             ("set limits of", "set limits of", format!("{root}: {}", set.join(", ")))
         }
         Command::QuotaRecalc { root } => ("counted again", "count again", root.clone()),
+        Command::MessageFlags { name, uids, .. } => ("set flags of", "set flags of", of(uids, name)),
+        Command::MessageExpunge { name, uids } => ("expunged", "expunge", of(uids, name)),
+        Command::MessageCopy { name, uids, to, remove: false } => {
+            ("copied", "copy", format!("{} to {to}", of(uids, name)))
+        }
+        Command::MessageCopy { name, uids, to, remove: true } => {
+            ("moved", "move", format!("{} to {to}", of(uids, name)))
+        }
+        Command::MailboxUndelete { name, uids } if uids.is_empty() => ("brought back", "bring back", name.clone()),
+        Command::MailboxUndelete { name, uids } => ("brought back", "bring back", of(uids, name)),
         Command::MessageDeliver { to, .. } => ("delivered to", "deliver to", to.join(", ")),
     }
 }

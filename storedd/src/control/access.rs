@@ -137,6 +137,10 @@ pub fn of_command(command: &Command) -> Role {
         | Command::QuotaSet { .. }
         | Command::QuotaRecalc { .. }
         | Command::MessageDeliver { .. }
+        | Command::MessageFlags { .. }
+        | Command::MessageExpunge { .. }
+        | Command::MessageCopy { .. }
+        | Command::MailboxUndelete { .. }
         | Command::ImportMailbox { .. } => Role::Admin,
         // They name directories of the host, in which the daemon then writes.
         Command::PartitionAdd { .. } | Command::PartitionRemove { .. } => Role::Owner,

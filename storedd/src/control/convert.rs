@@ -4,7 +4,9 @@
 use super::service::Committed;
 use crate::error::StoreError;
 use crate::lsn::Lsn;
-use crate::model::command::{Delivered, Delivery, Incoming, IncomingBytes, Recalculated, RefusalKind, Target};
+use crate::model::command::{
+    Delivered, Delivery, Incoming, IncomingBytes, Known, Marks, Recalculated, RefusalKind, Selection, Target,
+};
 use crate::model::message::{Digest, parse_flags};
 use crate::model::{Command, LimitChange, Outcome, Refusal};
 use proto::{Changed, Code, Failure, Reply};
@@ -47,7 +49,23 @@ pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result
         Asked::MessageDeliver { to, flags, internal_us, body } => {
             Command::Deliver(delivery(to, &flags, internal_us, body)?)
         }
+        Asked::MessageFlags { name, uids, add, remove } => {
+            Command::MessageFlags { of: selection(name, uids), add: marks(&add)?, remove: marks(&remove)? }
+        }
+        Asked::MessageExpunge { name, uids } => Command::MessageExpunge { of: selection(name, uids) },
+        Asked::MessageCopy { name, uids, to, remove } => Command::MessageCopy { of: selection(name, uids), to, remove },
+        Asked::MailboxUndelete { name, uids } => Command::Undelete { of: selection(name, uids) },
     })
+}
+
+fn selection(name: String, uids: Vec<u32>) -> Selection {
+    Selection { name, uids, known: Known::default() }
+}
+
+fn marks(flags: &[String]) -> Result<Marks, Failure> {
+    let (flags, keywords) =
+        parse_flags(flags.iter().map(String::as_str)).map_err(|why| Failure::new(Code::BadInput, why))?;
+    Ok(Marks { flags, keywords })
 }
 
 /// A message and where it goes. One that was sent before is looked for where it was taken in, see [`sent`].
@@ -60,7 +78,7 @@ fn delivery(
     if to.is_empty() {
         return Err(Failure::new(Code::BadInput, "a message for no mailbox"));
     }
-    let flags = parse_flags(flags.iter().map(String::as_str)).map_err(|why| Failure::new(Code::BadInput, why))?;
+    let Marks { flags, keywords } = marks(flags)?;
     let message = match body {
         proto::Body::Inline(bytes) => crate::mail::inline(bytes),
         proto::Body::Sent(number) => Incoming {
@@ -71,7 +89,6 @@ fn delivery(
         },
     };
     let to = to.into_iter().map(|name| Target { name, or: None }).collect();
-    let (flags, keywords) = flags;
     Ok(Delivery { message: Arc::new(message), to, flags, keywords, internal_us, each: false })
 }
 

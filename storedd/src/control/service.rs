@@ -161,6 +161,14 @@ pub trait Service: Send + Sync + 'static {
     /// nobody else. `done` is called when the change is on disk and visible, or refused; also from within this call.
     fn change(&self, peer: &Peer, command: Command, done: Completion);
 
+    /// Has a change know what it has to know before it is submitted. On a thread that may block.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    fn prepare(&self, command: Command) -> Result<Command, Failure> {
+        Ok(command)
+    }
+
     /// Plans a change and tells what it would do, changing nothing. On a thread that may block.
     ///
     /// # Errors

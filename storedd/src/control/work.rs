@@ -70,7 +70,7 @@ impl Session {
             Ok(Lane::Slow) => self.enqueue(id, request),
             Ok(Lane::Hold) => self.hold(id, &request),
             Ok(Lane::Job) => self.job(id, &request),
-            Ok(Lane::Change) if needs_partition(&request) => {
+            Ok(Lane::Change) if needs_preparation(&request) => {
                 self.barrier = true;
                 self.enqueue(id, request);
             }
@@ -282,7 +282,10 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
         }),
         request @ (Request::Change { .. } | Request::Atomic { .. }) => {
             let (audit, verb) = (Audit::of(&request), request.verb());
-            let command = guarded(|| change(request, &mut |name, path| service.partition(name, path, false)));
+            let command = guarded(|| {
+                let command = change(request, &mut |name, path| service.partition(name, path, false))?;
+                service.prepare(command)
+            });
             return outbox.push(Item::Prepared { id, verb, command, audit });
         }
         request => {
@@ -338,11 +341,21 @@ fn change(request: Request, partition: &mut convert::PartitionId<'_>) -> Result<
     }
 }
 
-fn needs_partition(request: &Request) -> bool {
-    let adds = |command: &Command| matches!(command, Command::PartitionAdd { .. });
+/// Disks have to be asked before it can be planned.
+fn needs_preparation(request: &Request) -> bool {
+    let asks = |command: &Command| {
+        matches!(
+            command,
+            Command::PartitionAdd { .. }
+                | Command::MessageFlags { .. }
+                | Command::MessageExpunge { .. }
+                | Command::MessageCopy { .. }
+                | Command::MailboxUndelete { .. }
+        )
+    };
     match request {
-        Request::Change { command, .. } => adds(command),
-        Request::Atomic { commands } => commands.iter().any(adds),
+        Request::Change { command, .. } => asks(command),
+        Request::Atomic { commands } => commands.iter().any(asks),
         _ => false,
     }
 }

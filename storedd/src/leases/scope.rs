@@ -64,6 +64,11 @@ impl Scope {
                 Ok(QuotaRoot::Mailbox(name)) => Scope::Mailbox(name.key().to_vec()),
                 Err(_) => Scope::Apart,
             }],
+            Command::MessageFlags { of, .. }
+            | Command::MessageExpunge { of }
+            | Command::Undelete { of }
+            | Command::MessagePurge { of } => vec![mailbox(&of.name)],
+            Command::MessageCopy { of, to, .. } => vec![mailbox(&of.name), mailbox(to)],
             Command::Deliver(delivery) => delivery.to.iter().map(|target| mailbox(&target.name)).collect(),
             Command::Atomic(commands) => commands.iter().flat_map(Scope::of).collect(),
         }

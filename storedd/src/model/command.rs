@@ -1,10 +1,11 @@
 //! What may be asked (and refused), what comes out, and why not.
 
-use super::message::{Digest, Flags};
+use super::message::{Digest, Flags, Message};
 use super::quota::{LimitChange, Usage};
 use super::rights::Acl;
 use crate::error::exit;
-use std::collections::BTreeSet;
+use crate::lsn::Lsn;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a client asks to change. Names are as typed; the planner checks and normalises them.
@@ -122,6 +123,39 @@ pub enum Command {
     },
     /// A message for one mailbox or several, in one transaction.
     Deliver(Delivery),
+    /// Adds flags to messages and takes some away.
+    MessageFlags {
+        /// Which.
+        of: Selection,
+        /// Flags to add.
+        add: Marks,
+        /// Flags to take away.
+        remove: Marks,
+    },
+    /// Takes messages away; they can be brought back until they are purged.
+    MessageExpunge {
+        /// Which.
+        of: Selection,
+    },
+    /// Copies messages into a mailbox.
+    MessageCopy {
+        /// Which.
+        of: Selection,
+        /// Full name.
+        to: String,
+        /// They are expunged where they were.
+        remove: bool,
+    },
+    /// Brings expunged messages back, without UIDs all of them, or a deleted mailbox.
+    Undelete {
+        /// Which.
+        of: Selection,
+    },
+    /// Gives expunged messages up for good.
+    MessagePurge {
+        /// Which.
+        of: Selection,
+    },
     /// Several commands as one transaction: all are done or none. Not nested.
     Atomic(Vec<Command>),
 }
@@ -197,6 +231,68 @@ pub struct Delivered {
     pub size: u64,
     /// BLAKE3 of them.
     pub digest: Digest,
+}
+
+/// Messages of one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Full name of the mailbox.
+    pub name: String,
+    /// UIDs.
+    pub uids: Vec<u32>,
+    /// What was read of them before.
+    pub known: Known,
+}
+
+/// What the index of a mailbox says of some of its messages. Whoever submits a command has it read: the planner reads no index.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Mailbox id.
+    pub mailbox: u64,
+    /// The checkpoint up to which the index spoke.
+    pub indexed_upto: Lsn,
+    /// Highest modseq of the mailbox then.
+    pub modseq: u64,
+    /// Those that were there, by UID.
+    pub states: BTreeMap<u32, Message>,
+}
+
+/// Flags and keywords.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// System flags.
+    pub flags: Flags,
+    /// Keywords, checked.
+    pub keywords: BTreeSet<String>,
+}
+
+impl Command {
+    /// What it has to know of messages before it is planned; of a batch those of each command.
+    pub fn selections_mut(&mut self) -> Vec<&mut Selection> {
+        match self {
+            Command::MessageFlags { of, .. }
+            | Command::MessageExpunge { of }
+            | Command::MessageCopy { of, .. }
+            | Command::Undelete { of }
+            | Command::MessagePurge { of } => vec![of],
+            Command::Atomic(commands) => commands.iter_mut().flat_map(Command::selections_mut).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it has to know something of messages before it is planned.
+    #[must_use]
+    pub fn selects(&self) -> bool {
+        match self {
+            Command::MessageFlags { .. }
+            | Command::MessageExpunge { .. }
+            | Command::MessageCopy { .. }
+            | Command::Undelete { .. }
+            | Command::MessagePurge { .. } => true,
+            Command::Atomic(commands) => commands.iter().any(Command::selects),
+            _ => false,
+        }
+    }
 }
 
 /// What a command did.

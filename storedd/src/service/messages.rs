@@ -226,6 +226,19 @@ impl Daemon {
         mail::deliver(store, delivery, Box::new(answered));
     }
 
+    /// Does a command that brought what did not hold any more; on a thread of its own, for it reads indexes.
+    pub(super) fn again(self: Arc<Daemon>, store: Arc<Store>, command: Command, done: crate::control::Completion) {
+        let work = move || {
+            let answer = store.commit(command);
+            self.notice_poison(&answer);
+            done(super::committed(answer));
+        };
+        if let Err(e) = std::thread::Builder::new().name("again".to_owned()).spawn(work) {
+            // What it would have answered was dropped with it, which answers.
+            tracing::warn!(event = "no_thread", error = %e);
+        }
+    }
+
     /// The messages of a mailbox, with its name and UIDVALIDITY.
     fn listed(&self, view: &View, name: &str) -> Result<(Open, Listed), Failure> {
         let store = self.store()?;

@@ -282,6 +282,9 @@ fn committed(answer: Answer) -> Result<Committed, Failure> {
         Ok(done) => Ok(Committed { lsn: done.lsn, outcome: done.outcome }),
         Err(CommitError::Refused(r)) => Err(refusal(r)),
         Err(CommitError::Failed(e)) => Err(failure(&e)),
+        Err(CommitError::Stale) => {
+            Err(Failure::new(Code::Busy, "the messages change all the time").with_hint("try again"))
+        }
     }
 }
 
@@ -341,9 +344,13 @@ impl Service for Handle {
             Ok((store, command)) => {
                 let (daemon, of) = (Arc::clone(&self.0), store.clone());
                 let messages = messages_in(&command);
+                let again = command.selects().then(|| command.clone());
                 store.submit(
                     command,
                     Box::new(move |answer| {
+                        if let (Err(CommitError::Stale), Some(command)) = (&answer, again) {
+                            return daemon.again(of, command, done);
+                        }
                         daemon.notice_poison(&answer);
                         if !crate::mail::may_have_taken(&answer) {
                             messages.iter().for_each(|message| crate::mail::discard(&of, message));
@@ -358,11 +365,20 @@ impl Service for Handle {
 
     fn dry_run(&self, _peer: &Peer, command: Command) -> Result<Committed, Failure> {
         let store = self.0.store()?;
+        let command = self.prepare(command)?;
         let (policy, now) = (store.policy(), self.0.env.now());
         match plan::plan_with(&policy, &command, &store.view(), &mut plan::Unissued::default(), now) {
             Ok(planned) => Ok(Committed { lsn: Lsn::ZERO, outcome: planned.outcome }),
             Err(PlanError::Refused(r)) => Err(refusal(r)),
             Err(PlanError::Failed(e)) => Err(failure(&e)),
+            Err(PlanError::Stale) => committed(Err(CommitError::Stale)),
+        }
+    }
+
+    fn prepare(&self, command: Command) -> Result<Command, Failure> {
+        match command.selects() {
+            true => self.0.store()?.prepare(command).map_err(|e| failure(&e)),
+            false => Ok(command),
         }
     }
 

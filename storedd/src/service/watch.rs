@@ -364,6 +364,8 @@ fn deletes(command: &Command) -> bool {
     match command {
         Command::UserDelete { .. }
         | Command::MailboxDelete { .. }
+        | Command::MessageExpunge { .. }
+        | Command::MessagePurge { .. }
         | Command::AclDelete { .. }
         | Command::Unsubscribe { .. }
         | Command::PartitionRemove { .. } => true,

@@ -59,6 +59,9 @@ pub enum CommitError {
     /// It may not be; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What it brings of messages does not hold any more; [`Store::commit`] has it read again.
+    #[error("the messages have changed since they were read")]
+    Stale,
     /// It could not be.
     #[error(transparent)]
     Failed(#[from] StoreError),
@@ -127,6 +130,8 @@ pub(crate) struct LogSide {
 const BRAKE_MAX: Duration = Duration::from_millis(20);
 /// So many commands wake a leader that waits for the log side.
 const WAKE_LEADER_AT: usize = 8;
+/// How often what a command knows of messages is read again.
+const STALE_MAX: usize = 16;
 /// A group is closed for planning at this size even while the log side is busy.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 
@@ -149,6 +154,20 @@ impl Store {
     /// # Errors
     /// Refused, or failed; after [`StoreError::Poisoned`] the command is undecided until a restart.
     pub fn commit(&self, command: Command) -> Answer {
+        if !command.selects() {
+            return self.commit_once(command);
+        }
+        for _ in 0..STALE_MAX {
+            match self.commit_once(self.prepare(command.clone())?) {
+                Err(CommitError::Stale) => {}
+                answer => return answer,
+            }
+        }
+        Err(StoreError::Busy { why: "the messages change faster than they can be read".to_owned() }.into())
+    }
+
+    /// [`Store::commit`] of a command that knows what it has to know.
+    fn commit_once(&self, command: Command) -> Answer {
         let slot = Arc::new(Slot::default());
         let pending = Pending { command, waiter: Waiter::Thread(slot.clone()), since: self.env.uptime() };
         if let Some(planner) = try_lock(&self.planner) {
@@ -161,7 +180,7 @@ impl Store {
         slot.wait()
     }
 
-    /// Queues a command; `done` is called from the thread that synced it, so it must be short and must not block.
+    /// Queues a command, one that selects messages as [`Store::prepare`] made it; `done` is called from the thread that synced it, so it must be short and must not block.
     pub fn submit(&self, command: Command, done: Box<dyn FnOnce(Answer) + Send>) {
         let pending = Pending { command, waiter: Waiter::Callback(done), since: self.env.uptime() };
         if let Err(e) = self.enqueue(pending) {
@@ -283,6 +302,7 @@ impl Store {
                 add(&self.stats.refused, 1);
                 return Err(refusal.into());
             }
+            Err(PlanError::Stale) => return Err(CommitError::Stale),
             Err(PlanError::Failed(e)) => {
                 add(&self.stats.aborted, 1);
                 self.poison_if_control_failed();

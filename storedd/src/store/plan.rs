@@ -126,6 +126,9 @@ pub enum PlanError {
     /// It cannot be done as the store is, or not at all.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// What it brings of messages does not hold any more; it is to be read again.
+    #[error("the messages have changed since they were read")]
+    Stale,
     /// The rows could not be read, or no number was to be had.
     #[error("{0}")]
     Failed(#[from] StoreError),
@@ -203,6 +206,11 @@ impl Planner<'_> {
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
             Command::Deliver(delivery) => self.deliver(delivery),
+            Command::MessageFlags { of, add, remove } => self.message_flags(of, add, remove),
+            Command::MessageExpunge { of } => self.message_expunge(of),
+            Command::MessageCopy { of, to, remove } => self.message_copy(of, to, *remove),
+            Command::Undelete { of } => self.undelete(of),
+            Command::MessagePurge { of } => self.message_purge(of),
             Command::Atomic(_) => Err(refuse::nested()),
         }
     }

@@ -145,7 +145,13 @@ impl Step {
             }
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
-            Command::Deliver(_) | Command::Atomic(_) => Err(RefusalKind::BadInput),
+            Command::Deliver(_)
+            | Command::MessageFlags { .. }
+            | Command::MessageExpunge { .. }
+            | Command::MessageCopy { .. }
+            | Command::Undelete { .. }
+            | Command::MessagePurge { .. }
+            | Command::Atomic(_) => Err(RefusalKind::BadInput),
         }
     }
 

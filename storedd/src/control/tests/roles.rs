@@ -32,6 +32,19 @@ fn changes() -> Vec<(Asked, Role)> {
         (import, Role::Admin),
         (Asked::QuotaSet { root: s("u"), storage: proto::Limit::At(1), messages: proto::Limit::Keep }, Role::Admin),
         (Asked::QuotaRecalc { root: s("u") }, Role::Admin),
+        (
+            Asked::MessageDeliver {
+                to: vec![s("m")],
+                flags: vec![],
+                internal_us: None,
+                body: proto::Body::Inline(vec![1]),
+            },
+            Role::Admin,
+        ),
+        (Asked::MessageFlags { name: s("m"), uids: vec![1], add: vec![s("$a")], remove: vec![] }, Role::Admin),
+        (Asked::MessageExpunge { name: s("m"), uids: vec![1] }, Role::Admin),
+        (Asked::MessageCopy { name: s("m"), uids: vec![1], to: s("n"), remove: false }, Role::Admin),
+        (Asked::MailboxUndelete { name: s("m"), uids: vec![1] }, Role::Admin),
     ]
 }
 
@@ -97,6 +110,10 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Drain { wait_ms: None }, Role::Owner),
         (Request::ReadOnly { on: true, reason: s("r") }, Role::Owner),
         (Request::AcceptLoss, Role::Owner),
+        (Request::MessageSend { number: None, to: s("m"), bytes: vec![1], last: true }, Role::Admin),
+        (Request::MessageList { name: s("m"), expunged: false }, Role::Admin),
+        (Request::MessageShow { name: s("m"), uid: 1 }, Role::Admin),
+        (Request::MessageBytes { name: s("m"), uid: 1 }, Role::Admin),
     ];
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));

@@ -3,10 +3,11 @@
 use super::source::{Disks, away, place};
 use super::write::folder;
 use crate::error::{Result, StoreError};
+use crate::model::command::{Known, Selection};
 use crate::model::mail::{BodyRow, MessageRow, message_key, messages_of};
 use crate::model::message::{Message, State};
-use crate::model::rows::MailboxRow;
-use crate::model::{Folder, Rows, Table, Usage};
+use crate::model::rows::{MailboxRow, Row};
+use crate::model::{Command, Folder, MailboxName, Rows, Table, Usage};
 use crate::partition::bodies::clear_staging;
 use crate::partition::index::{History, Index};
 use crate::partition::manifest::Manifest;
@@ -109,6 +110,31 @@ impl Store {
             return Ok(Some(MessageRow::decode(&found)?.message()?).filter(|m| m.state != State::Purged));
         }
         Ok(self.messages(view, of, row)?.messages.remove(&uid))
+    }
+
+    /// Has a command know what it has to know of messages. Reads indexes: not for a thread that must not wait for a disk.
+    ///
+    /// # Errors
+    /// As [`Store::messages`].
+    pub fn prepare(&self, mut command: Command) -> Result<Command> {
+        let view = self.view();
+        for selection in command.selections_mut() {
+            selection.known = self.known(&view, selection)?;
+        }
+        Ok(command)
+    }
+
+    fn known(&self, view: &View, selection: &Selection) -> Result<Known> {
+        // What is no mailbox is refused by the planner.
+        let Ok(name) = MailboxName::parse(&selection.name) else { return Ok(Known::default()) };
+        let Some(row) = view.get(Table::Mailboxes, name.key())? else { return Ok(Known::default()) };
+        let row = MailboxRow::decode(name.key(), &row)?;
+        let of = folder(view, name.key(), &row)?;
+        let mut states = self.messages(view, &of, &row)?.messages;
+        if !selection.uids.is_empty() {
+            states.retain(|uid, _| selection.uids.contains(uid));
+        }
+        Ok(Known { mailbox: row.id, indexed_upto: view.indexed_upto(), modseq: row.highest_modseq, states })
     }
 
     /// The bytes of a message, compared with their digest.

@@ -3,6 +3,7 @@
 use super::{Plan, refuse};
 use crate::error::Result;
 use crate::model::command::{Incoming, IncomingBytes};
+use crate::model::mail::{MessageRow, message_key};
 use crate::model::message::{FIXED_BYTES, Message};
 use crate::model::rows::Row;
 use crate::model::table::EachRow;
@@ -189,6 +190,16 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// A message as it will be, if that is planned, or as memory has it; `None`: the index says.
+    pub(super) fn message(&self, mailbox: u64, uid: u32) -> Result<Option<Message>> {
+        if let Some(planned) = self.messages.get(&(mailbox, uid)) {
+            let message = Message::decode(&planned.bytes).map_err(crate::error::StoreError::Bug)?;
+            return Ok(Some(message));
+        }
+        let row = self.rows.get(Table::Messages, &message_key(mailbox, uid))?;
+        row.map(|row| MessageRow::decode(&row)?.message()).transpose()
+    }
+
     fn grow(&mut self, bytes: usize) -> Plan<()> {
         self.bytes += bytes;
         if self.bytes > self.bytes_max { Err(refuse::too_large(self.bytes_max)) } else { Ok(()) }
@@ -220,6 +231,10 @@ impl Rows for Draft<'_> {
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool> {
         Draft::contains(self, table, key)
+    }
+
+    fn indexed_upto(&self) -> crate::lsn::Lsn {
+        self.rows.indexed_upto()
     }
 
     fn scan(&self, table: Table, start: Bound<&[u8]>, each: EachRow<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::PlanError;
 use crate::model::command::RefusalKind;
+use crate::model::message::{KEYWORDS_MAX, State};
 use crate::model::quota::RootError;
 use crate::model::rights::RightsError;
 use crate::model::user::PartitionNameError;
@@ -69,6 +70,18 @@ pub(super) fn no_quota_root(root: &QuotaRoot, nearest: Option<&str>) -> PlanErro
 pub(super) fn over_quota(name: &MailboxName, root: &str, usage: Usage) -> PlanError {
     let message = format!("{name} would take the quota root {root} over its limit, to {usage}");
     refusal(RefusalKind::OverQuota, message, Some(format!("storectl quota get {}", word(root))))
+}
+
+/// There is no such message in this state.
+pub(super) fn no_message(name: &MailboxName, uid: u32, state: State) -> PlanError {
+    let (what, option) = if state == State::Live { ("message", "") } else { ("expunged message", " --expunged") };
+    let hint = Some(format!("storectl message list {}{option}", word(name)));
+    refusal(RefusalKind::NotFound, format!("no {what} {uid} in {name}"), hint)
+}
+
+pub(super) fn too_many_keywords(name: &MailboxName, uid: u32) -> PlanError {
+    let message = format!("message {uid} in {name} would have more than {KEYWORDS_MAX} keywords");
+    refusal(RefusalKind::BadInput, message, Some("remove some: --remove KEYWORD".to_owned()))
 }
 
 pub(super) fn uids_used_up(name: &MailboxName) -> PlanError {
@@ -166,6 +179,6 @@ pub(super) fn nth(error: PlanError, command: usize) -> PlanError {
         PlanError::Refused(Refusal { kind, message, hint }) => {
             refusal(kind, format!("command {command} of the batch: {message}; nothing of the batch was done"), hint)
         }
-        failed @ PlanError::Failed(_) => failed,
+        other @ (PlanError::Failed(_) | PlanError::Stale) => other,
     }
 }

@@ -109,7 +109,7 @@ impl World {
         match plan_with(&policy, command, &self.rows, &mut self.ids, Micros(self.now)) {
             Ok(planned) => Ok(planned),
             Err(PlanError::Refused(refusal)) => Err(refusal),
-            Err(PlanError::Failed(e)) => panic!("{command:?}: {e}"),
+            Err(e) => panic!("{command:?}: {e}"),
         }
     }
 
