@@ -40,9 +40,9 @@ mod manual;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
-mod numbers;
-#[cfg(test)]
 mod messages;
+#[cfg(test)]
+mod numbers;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

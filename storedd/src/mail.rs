@@ -39,7 +39,14 @@ enum State {
     /// Short so far.
     Memory(Vec<u8>),
     /// Long: in a file; its beginning for as long as the header has not ended.
-    File { staging: Staging, number: u64, head: Vec<u8>, header_size: Option<u32> },
+    File(Box<File>),
+}
+
+struct File {
+    staging: Staging,
+    number: u64,
+    head: Vec<u8>,
+    header_size: Option<u32>,
 }
 
 impl Intake {
@@ -52,7 +59,7 @@ impl Intake {
     /// True once it is written to a file: further bytes may wait for a disk.
     #[must_use]
     pub fn is_long(&self) -> bool {
-        matches!(self.state, State::File { .. })
+        matches!(self.state, State::File(_))
     }
 
     /// Bytes so far.
@@ -60,7 +67,7 @@ impl Intake {
     pub fn len(&self) -> u64 {
         match &self.state {
             State::Memory(bytes) => bytes.len() as u64,
-            State::File { staging, .. } => staging.len(),
+            State::File(file) => file.staging.len(),
         }
     }
 
@@ -82,14 +89,15 @@ impl Intake {
             }
             let held = std::mem::take(held);
             let (staging, number) = self.stage()?;
-            self.state = State::File { staging, number, head: Vec::new(), header_size: None };
+            self.state = State::File(Box::new(File { staging, number, head: Vec::new(), header_size: None }));
             self.add_to_file(&held)?;
         }
         self.add_to_file(bytes)
     }
 
     fn add_to_file(&mut self, bytes: &[u8]) -> Result<()> {
-        let State::File { staging, head, header_size: size, .. } = &mut self.state else { return Ok(()) };
+        let State::File(file) = &mut self.state else { return Ok(()) };
+        let File { staging, head, header_size: size, .. } = &mut **file;
         staging.add(bytes)?;
         if size.is_none() {
             head.extend_from_slice(bytes);
@@ -124,7 +132,8 @@ impl Intake {
     pub fn finish(self) -> Result<Arc<Incoming>> {
         match self.state {
             State::Memory(bytes) => Ok(Arc::new(inline(bytes))),
-            State::File { staging, number, head, header_size: size } => {
+            State::File(file) => {
+                let File { staging, number, head, header_size: size } = *file;
                 let Body { size: bytes, digest } = staging.finish()?;
                 let header_size = size.unwrap_or_else(|| header_size(&head));
                 let staged = IncomingBytes::Staged { partition: self.partition, number };

@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use super::lists::{broken, each_row, pattern, user_row};
-use crate::control::convert::{failure, recalculated, refusal};
+use crate::control::convert::recalculated;
 use crate::control::{Listing, PART_ROWS, Parts, Peer};
 use crate::jobs::registry::{Context, Kind};
 use crate::lsn::Lsn;

@@ -524,12 +524,11 @@ pub(super) struct Record {
     pub(super) bodies: Vec<LogPlace>,
 }
 
+/// Takes table, key and row; `None`: it is gone.
+pub(super) type PutRow<'a> = &'a mut dyn FnMut(Table, &[u8], Option<&[u8]>) -> Result<(), StoreError>;
+
 /// Calls `put` with each row that a change is in memory.
-pub(super) fn rows_of(
-    change: &Change<'_>,
-    record: &Record,
-    put: &mut dyn FnMut(Table, &[u8], Option<&[u8]>) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+pub(super) fn rows_of(change: &Change<'_>, record: &Record, put: PutRow<'_>) -> Result<(), StoreError> {
     match change {
         Change::Put { table, key, row } => put(*table, key, Some(row)),
         Change::Remove { table, key } => put(*table, key, None),

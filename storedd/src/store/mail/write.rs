@@ -100,13 +100,16 @@ pub(in crate::store) fn write(view: &View, overlay: &Overlay, moment: Moment, di
     Ok(written)
 }
 
+/// Takes key and row; `None`: it is gone.
+type EachChanged<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<()>;
+
 /// Calls `each` with the newest state of every row of a table that changed.
 fn each_changed(
     overlay: &Overlay,
     table: Table,
     (start, end): (Bound<&[u8]>, Option<&[u8]>),
     upto: Lsn,
-    each: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+    each: EachChanged<'_>,
 ) -> Result<()> {
     let mut cursor = overlay.range(table, start, upto);
     while cursor.key().is_some_and(|key| end.is_none_or(|end| key < end)) {
