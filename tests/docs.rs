@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages for administrators.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "install.md",
     "first-day.md",
     "operations.md",
     "recovery.md",
     "backup.md",
     "alarms.md",
+    "mail.md",
     "upgrade.md",
     "formats.md",
     "monitoring/README.md",
@@ -83,6 +84,13 @@ fn the_log_is_looked_at_as_told() {
     let store = TestStore::new();
     let _daemon = store.start();
     follow(&store, "recovery.md");
+}
+
+#[test]
+fn mail_is_set_up_as_told() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    follow(&store, "mail.md");
 }
 
 #[test]

@@ -34,6 +34,8 @@ mod killed;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod lmtp;
+#[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
 mod manual;
@@ -43,6 +45,8 @@ mod matrix;
 mod messages;
 #[cfg(test)]
 mod numbers;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

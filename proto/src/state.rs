@@ -228,4 +228,27 @@ pub struct Stats {
     pub log_spares: u64,
     /// Requests refused, by code.
     pub refusals: BTreeMap<String, u64>,
+    /// The door for mail.
+    pub lmtp: LmtpStats,
+}
+
+/// What the door for mail has done since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LmtpStats {
+    /// Sessions now.
+    pub sessions: u64,
+    /// Sessions that were let in.
+    pub sessions_total: u64,
+    /// Connections that were sent away.
+    pub turned_away: u64,
+    /// Sessions that were ended because nothing came for too long.
+    pub timed_out: u64,
+    /// Messages that came whole.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Recipients for whom a message was stored.
+    pub delivered: u64,
+    /// Recipients that were refused, by why.
+    pub refused: BTreeMap<String, u64>,
 }

@@ -21,7 +21,7 @@ mod tests;
 pub mod value;
 mod verify;
 
-pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, SECTIONS, Sections, Upgrade};
+pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, OverQuota, SECTIONS, Sections, Upgrade};
 pub use verify::check;
 
 use std::collections::BTreeMap;
@@ -206,6 +206,12 @@ impl Config {
         self.metrics.listen.parse().ok()
     }
 
+    /// The port on which mail is taken; `None` if on none.
+    #[must_use]
+    pub fn lmtp_address(&self) -> Option<SocketAddr> {
+        self.lmtp.listen.parse().ok()
+    }
+
     /// When a changed option takes effect, by its full name.
     #[must_use]
     pub fn effect(option: &str) -> Effect {
@@ -331,6 +337,9 @@ impl Config {
             *path = tidy(&data.join(&*path));
         }
         sections.control.socket = tidy(&sections.store.runtime_dir.join(&sections.control.socket));
+        if !sections.lmtp.socket.as_os_str().is_empty() {
+            sections.lmtp.socket = tidy(&sections.store.runtime_dir.join(&sections.lmtp.socket));
+        }
         sections.store.data_dir = data;
     }
 }

@@ -27,7 +27,7 @@ use crate::startup::{self, MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
 use crate::store::{self, Phase, Store};
 use crate::threads::Threads;
-use crate::{jobs, logging, metrics, reload, systemd};
+use crate::{jobs, lmtp, logging, metrics, reload, systemd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -126,9 +126,11 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         Some(handed) => Listener::inherit(handed, &config.control.socket)?,
         None => Listener::bind(&config.control.socket, SOCKET_MODE)?,
     };
+    let (sessions, files) = share_files(&config, files);
     let door = runtime
         .block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config, files), counters) });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
+    let mail = daemon.open_mail_door(&runtime, sessions)?;
     let socket = config.control.socket.display().to_string();
     let state = Arc::new(StateFile::new(disks.data.clone(), env.clone(), std::process::id(), &socket));
     told(state.set_state("recovering"));
@@ -171,7 +173,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     say_ready(word, &report);
     let ended = event_loop(&daemon, &store, &state, &threads, &inbox, &events)?;
     textfile.into_iter().for_each(Textfile::end);
-    fall(&daemon, &store, &state, (runtime, door), threads, ended)
+    fall(&daemon, &store, &state, (runtime, door, mail), threads, ended)
 }
 
 /// Opens the ways out for the numbers. A listener or a file that cannot be had is said, and no reason to be without mail.
@@ -215,6 +217,16 @@ fn leave_files(limits: &mut Limits, files: u64) {
         tracing::warn!(event = "few_files", limit = files, connections, "fewer connections than configured");
     }
     limits.connections = connections;
+}
+
+/// Sessions of the door for mail, at most a quarter of the files, and the files that are left to others.
+fn share_files(config: &Config, files: u64) -> (usize, u64) {
+    let wanted = u64::from(config.lmtp.max_sessions);
+    let sessions = wanted.min(files / 4);
+    if sessions < wanted {
+        tracing::warn!(event = "few_files", limit = files, sessions, "fewer LMTP sessions than configured");
+    }
+    (usize::try_from(sessions).unwrap_or(usize::MAX), files - sessions)
 }
 
 /// The runtime of the doors; the store's own threads are not in it.
@@ -416,7 +428,7 @@ fn fall(
     daemon: &Arc<Daemon>,
     store: &Arc<Store>,
     state: &StateFile,
-    (runtime, door): (Runtime, Door),
+    (runtime, door, mail): (Runtime, Door, Option<lmtp::Door>),
     threads: Threads,
     ended: Ended,
 ) -> Result<Exit, StoreError> {
@@ -435,7 +447,14 @@ fn fall(
         _ => Duration::ZERO,
     };
     systemd::extend(patience + MORE_TIME, "finishing requests in flight, then a checkpoint");
-    runtime.block_on(door.close(patience));
+    runtime.block_on(async {
+        let mail = async {
+            if let Some(mail) = mail {
+                mail.close(patience).await;
+            }
+        };
+        tokio::join!(door.close(patience), mail);
+    });
     let _ = daemon.jobs().join(JOBS_END);
     // Work that waits for a disk that does not answer must not keep the store from being closed.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -27,6 +27,7 @@ pub mod mail;
 pub mod statefile;
 // Floor 5: the doors.
 pub mod control;
+pub mod lmtp;
 pub mod metrics;
 pub mod service;
 // Floor 6: the programs: start, offline verbs, demo; messages, reload, signals, systemd.

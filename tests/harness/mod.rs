@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod disks;
+pub mod lmtp;
 
 use proto::client::{Client, Timeouts};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use super::ink;
 use super::table::pairs;
 use super::words::{age, bytes, counted, duration, micros, printable};
-use proto::{Alarm, Histogram, Maintenance, Report, Stats, Status};
+use proto::{Alarm, Histogram, LmtpStats, Maintenance, Report, Stats, Status};
 use std::io::{self, Write};
 
 /// `status`: aligned lines, then the alarms with what to type next.
@@ -177,9 +177,27 @@ pub fn stats(out: &mut dyn Write, s: &Stats) -> io::Result<()> {
         ("connections", format!("{} accepted, {} refused", s.connections_accepted, s.connections_refused)),
         ("requests", requests),
         ("refusals", refusals),
+        ("mail", mail(&s.lmtp)),
     ];
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)
+}
+
+/// What the door for mail has done; nothing if nobody came.
+fn mail(m: &LmtpStats) -> String {
+    if m.sessions_total + m.turned_away == 0 {
+        return String::new();
+    }
+    let refused: String = m.refused.iter().map(|(why, count)| format!(", {why} {count}")).collect();
+    format!(
+        "{} and {} now, {} in {}, delivered to {}{}{refused}",
+        counted(m.sessions_total, "session"),
+        m.sessions,
+        bytes(m.bytes),
+        counted(m.messages, "message"),
+        counted(m.delivered, "recipient"),
+        if m.refused.is_empty() { "" } else { "; refused" },
+    )
 }
 
 fn histogram(h: &Histogram) -> String {

@@ -28,6 +28,16 @@ choice! {
 }
 
 choice! {
+    /// What the sender of a message is told whose recipient is over quota.
+    OverQuota {
+        /// To try again: room may be made.
+        Retry = "retry",
+        /// That it is refused for good.
+        Bounce = "bounce",
+    }
+}
+
+choice! {
     /// How much is said.
     Level {
         /// What needs a person.
@@ -152,7 +162,7 @@ options! {
         log_dir: PathBuf = "mboxlist".into(), Limit::NotEmpty, Restart,
             "The log; a relative path counts from data_dir; a disk of its own makes commits faster.";
         runtime_dir: PathBuf = ".".into(), Limit::NotEmpty, Restart,
-            "The control socket; a relative path counts from data_dir; losing the directory loses no data; with `--data-dir` it is that directory.";
+            "The sockets; a relative path counts from data_dir; losing the directory loses no data; with `--data-dir` it is that directory.";
         default_partition: String = "primary".into(), Limit::NotEmpty, Restart,
             "Partition of new users for whom none is named.";
     }
@@ -270,6 +280,29 @@ options! {
             "Members of this Unix group may also change users, mailboxes, rights and quotas; empty: nobody. Connections that are open keep the role they came with.";
         reader_group: String = String::new(), Limit::Any, Reload,
             "Members of this Unix group may ask for states, lists and reports; empty: nobody.";
+    }
+    /// The door for mail: LMTP (RFC 2033), for a mail transfer agent on this host.
+    lmtp: LmtpOptions {
+        socket: PathBuf = "lmtp.sock".into(), Limit::Any, Restart,
+            "Its Unix socket, open to the daemon's user and group; a relative path counts from runtime_dir; at most 107 bytes; empty: none.";
+        listen: String = String::new(), Limit::Any, Restart,
+            "Address and port of a listener on this host, such as \"127.0.0.1:24\"; empty: none; systemd/storedd.service needs a drop-in for it.";
+        max_sessions: u32 = 512, Limit::Count(1, 65_536), Restart,
+            "Open sessions; further ones are sent away and try again.";
+        max_message: u64 = 128 * MIB, Limit::Bytes(64 * KIB, GIB), Restart,
+            "Largest message.";
+        max_recipients: u32 = 1000, Limit::Count(100, 100_000), Restart,
+            "Most recipients of one message; the sender gives the others in a further one.";
+        idle_timeout: Duration = Duration::from_secs(300), Limit::Millis(1_000, 86_400_000), Restart,
+            "A session without a command for so long is ended.";
+        data_timeout: Duration = Duration::from_secs(180), Limit::Millis(1_000, 86_400_000), Restart,
+            "A session whose message does not go on for so long is ended.";
+        delimiter: String = "+".into(), Limit::Any, Reload,
+            "What stands between user and folder in an address (joe+Work@example.org); a folder that is not there is INBOX; empty: addresses name no folders.";
+        local_domains: String = String::new(), Limit::Any, Reload,
+            "Domains, with blanks between them, whose users have ids without a domain: joe@mail.example.org is then also the user joe; \"*\": every domain.";
+        over_quota: OverQuota = OverQuota::Retry, Limit::Any, Restart,
+            "What a sender is told whose recipient is over quota: `retry` (452) or `bounce` (552).";
     }
     /// When an alarm is raised.
     alarm: AlarmOptions {

@@ -18,16 +18,14 @@ pub fn check(path: Option<&Path>, data_dir: Option<&Path>, socket: Option<&Path>
 pub(super) fn side_by_side(config: &Config) -> Vec<Problem> {
     let mut problems = same_places(config, Path::to_path_buf);
     let mut problem = |option: &str, message: String| problems.push(place(config, option, message));
-    let socket = config.control.socket.as_os_str().len();
-    if socket > SOCKET_PATH_MAX {
-        problem(
-            "control.socket",
-            format!(
-                "{} has {socket} bytes, a socket's path at most {SOCKET_PATH_MAX}",
-                config.control.socket.display()
-            ),
-        );
+    for (option, path) in [("control.socket", &config.control.socket), ("lmtp.socket", &config.lmtp.socket)] {
+        let bytes = path.as_os_str().len();
+        if bytes > SOCKET_PATH_MAX {
+            let message = format!("{} has {bytes} bytes, a socket's path at most {SOCKET_PATH_MAX}", path.display());
+            problem(option, message);
+        }
     }
+    mail_door(config, &mut problem);
     let (soft, hard) = (config.checkpoint.overlay_bytes, config.checkpoint.overlay_bytes_max);
     if hard < soft.saturating_mul(2) {
         let message = format!("found {hard} bytes, expected at least twice overlay_bytes, which is {soft} bytes");
@@ -40,6 +38,28 @@ pub(super) fn side_by_side(config: &Config) -> Vec<Problem> {
         problem("store.default_partition", format!("there is no [partition.{default}]; partitions are {names}"));
     }
     problems
+}
+
+/// Problems of the door for mail.
+fn mail_door(config: &Config, problem: &mut dyn FnMut(&str, String)) {
+    let lmtp = &config.lmtp;
+    match config.lmtp_address() {
+        None if lmtp.listen.is_empty() => {}
+        None => problem("lmtp.listen", format!("found {:?}, expected an address such as 127.0.0.1:24", lmtp.listen)),
+        Some(address) if !address.ip().is_loopback() => {
+            let message =
+                format!("other hosts reach {address}, and whoever reaches it delivers mail; expected 127.0.0.1 or ::1");
+            problem("lmtp.listen", message);
+        }
+        Some(_) => {}
+    }
+    if lmtp.socket == config.control.socket {
+        problem("lmtp.socket", format!("{} is the control socket", lmtp.socket.display()));
+    }
+    let delimiter = lmtp.delimiter.as_str();
+    if !["", "+", "-", "_", "=", "#", "!"].contains(&delimiter) {
+        problem("lmtp.delimiter", format!("found {delimiter:?}, expected one of + - _ = # !, or nothing"));
+    }
 }
 
 /// Problems of what is told to others: the alarm command, the metrics.

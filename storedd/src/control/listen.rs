@@ -37,7 +37,7 @@ pub struct Listener {
 
 /// Removes the name if it still is this socket's.
 #[derive(Debug)]
-pub(super) struct Unlink {
+pub(crate) struct Unlink {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -120,7 +120,7 @@ impl Listener {
         Ok(Listener { socket: socket.into(), unlink: None })
     }
 
-    pub(super) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Unlink>)> {
+    pub(crate) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Unlink>)> {
         let listener = UnixListener::from(self.socket);
         Ok((tokio::net::UnixListener::from_std(listener)?, self.unlink))
     }

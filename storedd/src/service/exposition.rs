@@ -23,6 +23,7 @@ impl Daemon {
         let mut text = Text::default();
         self.process(&mut text, state);
         self.door(&mut text);
+        self.mail_door(&mut text);
         self.jobs_now(&mut text);
         if let (Some(store), Some(watch)) = (self.store.get(), self.watch.get()) {
             transactions(&mut text, store);
@@ -97,6 +98,32 @@ impl Daemon {
             "code",
             &counters.refusals(),
         );
+    }
+}
+
+impl Daemon {
+    fn mail_door(&self, text: &mut Text) {
+        let mail = &self.mail;
+        let total = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let open = mail.open.load(Ordering::Relaxed) as f64;
+        text.gauge("storedd_lmtp_sessions", "LMTP sessions open now.", open);
+        let mut sessions =
+            text.family("storedd_lmtp_sessions_total", Kind::Counter, "LMTP sessions, by what became of them.");
+        for (result, count) in
+            [("accepted", &mail.sessions), ("turned_away", &mail.turned_away), ("timed_out", &mail.timed_out)]
+        {
+            sessions.sample(&[("result", result)], total(count) as f64);
+        }
+        text.counter("storedd_lmtp_messages_total", "Messages that came by LMTP whole.", total(&mail.messages));
+        text.counter("storedd_lmtp_bytes_total", "Bytes of messages that came by LMTP.", total(&mail.bytes));
+        text.counter(
+            "storedd_lmtp_delivered_total",
+            "Recipients for whom a message was stored.",
+            total(&mail.delivered),
+        );
+        let mut refused =
+            text.family("storedd_lmtp_refused_total", Kind::Counter, "Recipients that LMTP refused, by why.");
+        mail.refused().for_each(|(why, count)| refused.sample(&[("reason", why)], count as f64));
     }
 }
 

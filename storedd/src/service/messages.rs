@@ -167,7 +167,8 @@ impl Daemon {
         let command = Command::Deliver(delivery);
         let admitted = self.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
         let ready = match self.inner_state() {
-            crate::control::State::Ready => Ok(()),
+            // What was begun before a stop is finished.
+            crate::control::State::Ready | crate::control::State::Draining => Ok(()),
             state => Err(Failure::new(Code::Unavailable, format!("the store is {}", state.word()))),
         };
         if let Err(refused) = ready.and(admitted) {

@@ -6,6 +6,7 @@ mod holding;
 pub mod jobs;
 mod lists;
 mod logs;
+mod mail_door;
 mod messages;
 mod modes;
 mod numbers;
@@ -27,6 +28,7 @@ use crate::env::Env;
 use crate::jobs::copies::Copies;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
+use crate::lmtp;
 use crate::lsn::Lsn;
 use crate::model::command::Incoming;
 use crate::model::{Command, Rows, Table};
@@ -85,6 +87,9 @@ pub struct Daemon {
     modes: modes::Modes,
     jobs: jobs::Jobs,
     senders: messages::Senders,
+    /// What the door for mail counts.
+    mail: Arc<lmtp::Counters>,
+    mail_closer: OnceLock<lmtp::Closer>,
 }
 
 impl Daemon {
@@ -113,6 +118,8 @@ impl Daemon {
             events,
             counters,
             apply: Mutex::new(Box::new(|_| ())),
+            mail: Arc::default(),
+            mail_closer: OnceLock::new(),
         }
     }
 

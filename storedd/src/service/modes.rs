@@ -70,6 +70,9 @@ impl Daemon {
     pub(super) fn begin_drain(&self, peer: &Peer, wait_ms: Option<u64>) -> Reply {
         let wait = wait_ms.map_or(self.config().stop.drain, Duration::from_millis);
         let connected = self.modes.leave(peer.connection, self.env.uptime().saturating_add(wait));
+        if let Some(mail) = self.mail_closer.get() {
+            mail.finish();
+        }
         tracing::info!(event = "draining", connected, seconds = wait.as_secs(), uid = peer.uid, pid = peer.pid);
         Reply::Done(Done { done: true })
     }

@@ -96,6 +96,7 @@ impl Daemon {
             resident_bytes: crate::disk::outside::resident_bytes(),
             changes_at_work: self.counters.changes.load(Ordering::Relaxed) as u64,
             refusals: self.counters.refusals(),
+            lmtp: self.lmtp_stats(),
             ..proto::Stats::default()
         };
         if let Some(store) = self.store.get() {
@@ -105,6 +106,23 @@ impl Daemon {
         // As it was seen last: its disk may not answer.
         out.database_bytes = self.watch.get().map_or(0, |watch| watch.prober().database_bytes());
         out
+    }
+}
+
+impl Daemon {
+    fn lmtp_stats(&self) -> proto::LmtpStats {
+        let mail = &self.mail;
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        proto::LmtpStats {
+            sessions: mail.open.load(Ordering::Relaxed) as u64,
+            sessions_total: load(&mail.sessions),
+            turned_away: load(&mail.turned_away),
+            timed_out: load(&mail.timed_out),
+            messages: load(&mail.messages),
+            bytes: load(&mail.bytes),
+            delivered: load(&mail.delivered),
+            refused: mail.refused().filter(|(_, n)| *n > 0).map(|(why, n)| (why.to_owned(), n)).collect(),
+        }
     }
 }
 
