@@ -68,6 +68,8 @@ mod starts;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod transfer;
+#[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod versions;

@@ -2,10 +2,11 @@
 
 use crate::cli::{
     AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
-    Detach, DrainArgs, FreezeArgs, HealthArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs,
-    LocksVerb, LogDumpArgs, LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageCopyArgs,
-    MessageDeliverArgs, MessageVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs,
-    SnapshotInstallArgs, SnapshotVerb, TestArgs, UserVerb, Verb,
+    Detach, DrainArgs, ExportMaildirArgs, ExportMboxArgs, ExportVerb, FreezeArgs, HealthArgs, ImportMaildirArgs,
+    ImportMboxArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs, LocksVerb, LogDumpArgs,
+    LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageCopyArgs, MessageDeliverArgs, MessageVerb,
+    PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, SnapshotVerb,
+    TestArgs, UserVerb, Verb,
 };
 use proto::{Code, Command, Failure, Limit, Request, Window, Work};
 
@@ -61,8 +62,23 @@ pub enum Plan {
     Import(CyrusListArgs),
     /// `message deliver`.
     Deliver(MessageDeliverArgs),
+    /// `import maildir|mbox`, `export`.
+    Transfer(Transfer),
     /// `completions`.
     Completions(CompletionsArgs),
+}
+
+/// Mail on its way from files or to files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transfer {
+    /// `import maildir`.
+    FromMaildir(ImportMaildirArgs),
+    /// `import mbox`.
+    FromMbox(ImportMboxArgs),
+    /// `export maildir`.
+    ToMaildir(ExportMaildirArgs),
+    /// `export mbox`.
+    ToMbox(ExportMboxArgs),
 }
 
 /// One request.
@@ -134,6 +150,10 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
     let ask = match verb {
         Verb::Batch(args) => return Ok(Plan::Batch(args)),
         Verb::Import(ImportVerb::CyrusList(args)) => return Ok(Plan::Import(args)),
+        Verb::Import(ImportVerb::Maildir(args)) => return Ok(Plan::Transfer(Transfer::FromMaildir(args))),
+        Verb::Import(ImportVerb::Mbox(args)) => return Ok(Plan::Transfer(Transfer::FromMbox(args))),
+        Verb::Export(ExportVerb::Maildir(args)) => return Ok(Plan::Transfer(Transfer::ToMaildir(args))),
+        Verb::Export(ExportVerb::Mbox(args)) => return Ok(Plan::Transfer(Transfer::ToMbox(args))),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
         Verb::Drain(args) => return Ok(Plan::Drain(args)),
@@ -275,6 +295,7 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Plan::Deliver(_) => {
             return refused("message deliver", "it takes its message from standard input: storectl message deliver");
         }
+        Plan::Transfer(_) => return refused("import and export", "run it by itself: storectl import, storectl export"),
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
     };
     match ask.question {

@@ -107,11 +107,75 @@ impl Drop for Replacement {
     }
 }
 
+/// A new file, which has its name when it is whole.
+#[derive(Debug)]
+pub struct Fresh {
+    to: PathBuf,
+    path: PathBuf,
+    file: File,
+    put: bool,
+}
+
+impl Fresh {
+    /// Begins a file that is to be at `to`, where nothing may be.
+    ///
+    /// # Errors
+    /// Something is there (73); the directory may not be written (77), and the like.
+    pub fn at(to: &Path) -> Outcome<Fresh> {
+        use std::os::unix::fs::OpenOptionsExt;
+        if to.symlink_metadata().is_ok() {
+            let text = format!("{} is there already", to.display());
+            return Err(Stop::hint(Code::Exists, text, "give another name, or move it away"));
+        }
+        let mut name = std::ffi::OsString::from(".");
+        name.push(to.file_name().unwrap_or_default());
+        name.push(format!(".{}", std::process::id()));
+        let path = to.with_file_name(name);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|e| unwritten(&path, &e))?;
+        Ok(Fresh { to: to.to_owned(), path, file, put: false })
+    }
+
+    /// Gives it its name, durably; what came there meanwhile stays.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn put(mut self) -> Outcome<()> {
+        let fail = |e: io::Error| unwritten(&self.to, &e);
+        self.file.sync_all().map_err(fail)?;
+        std::fs::hard_link(&self.path, &self.to).map_err(fail)?;
+        std::fs::remove_file(&self.path).map_err(fail)?;
+        self.put = true;
+        let dir = self.to.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unwritten(&self.to, &e))
+    }
+}
+
+impl Write for Fresh {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.put {
+            // Half a file under a name of its own is only half a file.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Why a file could not be written.
 fn unwritten(path: &Path, error: &io::Error) -> Stop {
     let code = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::NotPermitted,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::Busy,
+        io::ErrorKind::AlreadyExists => Code::Exists,
         _ => Code::Io,
     };
     let dir = path.parent().unwrap_or(Path::new("/")).display().to_string();

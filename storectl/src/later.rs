@@ -7,10 +7,9 @@ use proto::{Code, Failure};
 /// Verbs by the verb they stand under.
 const VERBS: &[(&str, &[&str])] = &[
     ("", &["check", "reconstruct"]),
-    ("", &["backup", "restore", "expire", "purge", "export"]),
+    ("", &["backup", "restore", "expire", "purge"]),
     ("user", &["move"]),
     ("mailbox", &["expunge", "orphans"]),
-    ("import", &["maildir", "mbox"]),
 ];
 
 /// The failure that says so, if that is what went wrong.

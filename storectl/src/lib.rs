@@ -25,6 +25,7 @@ mod import;
 mod job;
 mod later;
 mod life;
+mod mail;
 mod names;
 mod offline;
 mod pipe;
@@ -138,6 +139,7 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::ConfigCheck(args) => configuration::check(&global, &environment, &args),
         Plan::Restart => life::restart(&global, &environment, style, out),
         Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
+        Plan::Transfer(transfer) => mail::transfer(&global, &environment, style, out, &transfer),
         Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
         Plan::Deliver(args) => deliver::run(&global, &environment, style, out, args, std::io::stdin().lock()),
         Plan::Batch(args) => {

@@ -8,6 +8,7 @@ mod jobs;
 mod messages;
 mod objects;
 mod service;
+mod transfer;
 mod values;
 mod version;
 
@@ -17,6 +18,7 @@ pub use jobs::*;
 pub use messages::*;
 pub use objects::*;
 pub use service::*;
+pub use transfer::*;
 pub use values::*;
 pub use version::*;
 
@@ -134,9 +136,12 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Run many commands over one connection, a result line each
     Batch(BatchArgs),
-    /// Bring mailboxes in from another server
+    /// Bring mailboxes and mail in from other programs
     #[command(subcommand)]
     Import(ImportVerb),
+    /// Give mail to other programs
+    #[command(subcommand)]
+    Export(ExportVerb),
     /// Long-running work: what is at work, how far it is, what it ended with
     Jobs(JobsArgs),
     /// Who holds what, and who waits for it

@@ -1,6 +1,7 @@
 //! Verbs about the daemon itself: status, log, recovery, configuration, batch, import, shutdown, completions.
 
 use super::jobs::Detach;
+use super::transfer::{ImportMaildirArgs, ImportMboxArgs};
 use super::values::{Since, parse_duration, parse_renaming, parse_since};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -408,6 +409,10 @@ pub struct BatchArgs {
 pub enum ImportVerb {
     /// The mailbox list of a Cyrus server, as `ctl_mboxlist -d` writes it
     CyrusList(CyrusListArgs),
+    /// A Maildir++: all mail of a user
+    Maildir(ImportMaildirArgs),
+    /// An mbox: one file with many messages
+    Mbox(ImportMboxArgs),
 }
 
 /// `import cyrus-list`.
