@@ -15,7 +15,7 @@
 //! configuration read anew. The service manager sees a reload, not an end.
 
 use crate::config::Config;
-use crate::control::{Counters, Door, Limits, Listener};
+use crate::control::{Counters, Door, Listener};
 use crate::error::{StoreError, exit};
 use crate::metrics::textfile::Textfile;
 use crate::partition::PartitionId;
@@ -27,7 +27,7 @@ use crate::startup::{self, MORE_TIME, Startup};
 use crate::statefile::{Act, StateFile};
 use crate::store::{self, Phase, Store};
 use crate::threads::Threads;
-use crate::{jobs, lmtp, logging, metrics, reload, systemd};
+use crate::{descriptors, jobs, lmtp, logging, metrics, reload, systemd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,7 +104,7 @@ fn loss_is_accepted() -> bool {
 fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListener>) -> Result<Exit, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
-    let files = allow_many_files();
+    let files = descriptors::allow_many();
     signals::survive_file_limit().map_err(|e| StoreError::io("install", "signal handlers", e))?;
     let (events, inbox) = channel();
     let stop = listen(&events)?;
@@ -126,9 +126,10 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         Some(handed) => Listener::inherit(handed, &config.control.socket)?,
         None => Listener::bind(&config.control.socket, SOCKET_MODE)?,
     };
-    let (sessions, files) = share_files(&config, files);
-    let door = runtime
-        .block_on(async { Door::open(listener, Arc::new(Handle(daemon.clone())), limits(&config, files), counters) });
+    let (sessions, files) = descriptors::share(&config, files);
+    let door = runtime.block_on(async {
+        Door::open(listener, Arc::new(Handle(daemon.clone())), descriptors::limits(&config, files), counters)
+    });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
     let mail = daemon.open_mail_door(&runtime, sessions)?;
     let socket = config.control.socket.display().to_string();
@@ -192,43 +193,6 @@ fn publish_metrics(config: &Config, daemon: &Arc<Daemon>, runtime: &Runtime) -> 
     started.inspect_err(|e| tracing::error!(event = "metrics_textfile", error = %e)).ok()
 }
 
-/// Files that the store itself may have open at a time, with room to spare.
-const FILES_OF_THE_STORE: u64 = 64;
-
-/// A connection is a file: takes as many as the system allows this process; gives their number. Systems start it with
-/// few, for programs that use select(2).
-fn allow_many_files() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let now = getrlimit(Resource::Nofile);
-    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
-        tracing::warn!(event = "few_files", error = %e, limit = now.current);
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Lets fewer connections in than configured where the process may have only so many `files`: clients must never take
-/// the files that the log needs.
-fn leave_files(limits: &mut Limits, files: u64) {
-    let room = files.saturating_sub(FILES_OF_THE_STORE).max(files / 4);
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    limits.ungreeted = limits.ungreeted.min(room / 2).max(1);
-    let connections = limits.connections.min(room.saturating_sub(limits.ungreeted)).max(1);
-    if connections < limits.connections {
-        tracing::warn!(event = "few_files", limit = files, connections, "fewer connections than configured");
-    }
-    limits.connections = connections;
-}
-
-/// Sessions of the door for mail, at most a quarter of the files, and the files that are left to others.
-fn share_files(config: &Config, files: u64) -> (usize, u64) {
-    let wanted = u64::from(config.lmtp.max_sessions);
-    let sessions = wanted.min(files / 4);
-    if sessions < wanted {
-        tracing::warn!(event = "few_files", limit = files, sessions, "fewer LMTP sessions than configured");
-    }
-    (usize::try_from(sessions).unwrap_or(usize::MAX), files - sessions)
-}
-
 /// The runtime of the doors; the store's own threads are not in it.
 fn runtime() -> Result<Runtime, StoreError> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("door").enable_all().build();
@@ -262,22 +226,6 @@ fn listen(events: &Sender<Event>) -> Result<signals::StopFlag, StoreError> {
         drop(events.send(event));
     })
     .map_err(|e| StoreError::io("install", "signal handlers", e))
-}
-
-/// The door's limits from the configuration.
-fn limits(config: &Config, files: u64) -> Limits {
-    let control = &config.control;
-    let mut limits = Limits {
-        request_bytes: u32::try_from(control.max_frame).unwrap_or(u32::MAX),
-        connections: control.max_connections as usize,
-        in_flight: control.max_in_flight as usize,
-        hello_timeout: control.hello_timeout,
-        idle_timeout: control.idle_timeout,
-        write_timeout: control.write_timeout,
-        ..Limits::default()
-    };
-    leave_files(&mut limits, files);
-    limits
 }
 
 fn told(result: std::io::Result<()>) {

@@ -34,6 +34,7 @@ pub mod service;
 pub mod cli;
 pub mod daemon;
 pub mod demo;
+mod descriptors;
 pub mod logfile;
 pub mod logging;
 pub mod logsink;
