@@ -64,7 +64,7 @@ pub enum ExportVerb {
 Each message is compared with its digest before it is written, byte for byte as it is
 stored. A message that is there already is not written again; its flags are corrected.
 So a second run brings the directory up to date, and a run that was broken off is taken
-up by running it again. Nothing is removed.
+up by running it again. Nothing is removed. The directory must be yours alone.
 
 Example: storectl export maildir ./joe --user joe@example.org")]
 pub struct ExportMaildirArgs {

@@ -67,11 +67,15 @@ impl Import {
     }
 
     /// Brings a message over, unless it is there.
-    fn put(&mut self, source: String, bytes: Vec<u8>, about: &About) -> Outcome<()> {
+    fn put(&mut self, source: String, bytes: Vec<u8>, mut about: About) -> Outcome<()> {
         if let Some(count) = self.there.get_mut(&digest(&bytes)).filter(|count| **count > 0) {
             *count -= 1;
             self.summary.unchanged += 1;
             return Ok(());
+        }
+        let bad = about.take_out_bad();
+        if !bad.is_empty() {
+            self.summary.not_kept(source.clone(), format!("keywords that cannot be here: {}", bad.join(" ")));
         }
         if self.summary.dry_run {
             self.summary.messages += 1;
@@ -79,7 +83,7 @@ impl Import {
             return Ok(());
         }
         let at = self.at.clone();
-        self.house.deliver(source, &at, bytes, about)?;
+        self.house.deliver(source, &at, bytes, &about)?;
         self.take_answers()
     }
 
@@ -171,7 +175,7 @@ impl Import {
                     let reason = format!("flags {unknown}, which have no name in dovecot-keywords");
                     self.summary.not_kept(source.clone(), reason);
                 }
-                self.put(source, bytes, &about)
+                self.put(source, bytes, about)
             }
             // A client that is at work meanwhile renames files.
             Err(e) => {
@@ -216,7 +220,7 @@ pub fn mbox(
     let mut import = Import::new(global, environment, args.dry_run)?;
     let mut begun = false;
     let mut number = 0u64;
-    let mut progress = Progress::new(0, "messages");
+    let mut progress = Progress::uncounted("messages");
     while let Some(found) = reader.read().map_err(|e| unreadable(&shown, &e))? {
         if !std::mem::replace(&mut begun, true) {
             import.check_user(&args.place.user)?;
@@ -225,7 +229,7 @@ pub fn mbox(
         number += 1;
         let source = format!("{shown}: message {number}");
         match found {
-            Found::Letter(letter) => import.put(source, letter.bytes, &letter.about)?,
+            Found::Letter(letter) => import.put(source, letter.bytes, letter.about)?,
             Found::TooLong { bytes } => {
                 import.summary.refuse(source, format!("{bytes} bytes, at most {MESSAGE_BYTES_MAX}"))
             }

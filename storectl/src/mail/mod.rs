@@ -46,7 +46,22 @@ pub struct About {
     pub date: Option<Timestamp>,
 }
 
+/// Most keywords of one message here.
+const KEYWORDS_MAX: usize = 64;
+
 impl About {
+    /// Takes out what is no flag here, so that it does not keep the message out; gives it.
+    fn take_out_bad(&mut self) -> Vec<String> {
+        let mut keywords = 0;
+        let mut good = |flag: &String| {
+            keywords += usize::from(!flag.starts_with('\\'));
+            flag.starts_with('\\') || (is_keyword(flag) && keywords <= KEYWORDS_MAX)
+        };
+        let (good, bad) = std::mem::take(&mut self.flags).into_iter().partition(&mut good);
+        self.flags = good;
+        bad
+    }
+
     fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known.eq_ignore_ascii_case(flag))
     }
@@ -55,6 +70,12 @@ impl About {
     fn keywords(&self) -> impl Iterator<Item = &str> {
         self.flags.iter().map(String::as_str).filter(|flag| !flag.starts_with('\\'))
     }
+}
+
+/// A keyword is an atom (RFC 9051 9).
+fn is_keyword(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b);
+    (1..=255).contains(&text.len()) && text.bytes().all(good)
 }
 
 #[cfg(test)]

@@ -222,14 +222,19 @@ fn what_cannot_be_taken_is_named_and_the_rest_goes_on() {
     maildir(from);
     write(from, "new/0.refused", b"refuse this", 0);
     write(from, "cur/6.f:2,Szq", b"letters\n", 0);
+    write(from, "dovecot-keywords", b"0 $Work\n1 bad(word\n", 0);
+    write(from, "cur/7.g:2,Sab", b"keywords\n", 0);
     std::os::unix::fs::symlink("/etc/hostname", from.join("new/7.link")).unwrap();
     let (ended, said) = daemon.run(&["import", "maildir", from.to_str().unwrap(), "--user", "joe"]);
-    assert_eq!((ended.unwrap(), counts(&said)), (PARTLY, (6, 0, 2, 1)));
+    assert_eq!((ended.unwrap(), counts(&said)), (PARTLY, (7, 0, 2, 2)));
     let mut named: Vec<&str> =
         said["refused"].as_array().unwrap().iter().map(|r| r["source"].as_str().unwrap()).collect();
     named.sort_unstable();
     assert_eq!(named, ["./new/0.refused", "./new/7.link"]);
     assert!(said["not_kept"][0]["reason"].as_str().unwrap().contains("flags zq"), "{said}");
+    assert!(said["not_kept"][1]["reason"].as_str().unwrap().ends_with(": bad(word"), "{said}");
+    let kept = daemon.messages("user/joe/INBOX").into_iter().find(|(bytes, ..)| bytes == b"keywords\n").unwrap();
+    assert_eq!(kept.1, "\\Seen $Work");
 }
 
 #[test]
@@ -298,6 +303,11 @@ fn wrong_names_have_their_codes() {
         let (ended, _) = daemon.run(&words);
         assert!(matches!(&ended, Err(Stop::Failed(f)) if f.code == expected), "{words:?}: {ended:?}");
     }
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir(path("open")).unwrap();
+    std::fs::set_permissions(path("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (ended, _) = daemon.run(&["export", "maildir", &path("open"), "--user", "joe"]);
+    assert!(matches!(&ended, Err(Stop::Failed(f)) if f.code == Code::NotPermitted), "{ended:?}");
     let (ended, _) = daemon.run(&["export", "mbox", &path("out"), "--user", "joe", "--folder", "none"]);
     assert!(matches!(&ended, Err(Stop::Failed(f)) if f.code == Code::NotFound), "{ended:?}");
 }

@@ -47,7 +47,8 @@ fn lines(text: &str) -> String {
 pub struct Progress {
     bar: Option<ProgressBar>,
     done: u64,
-    total: u64,
+    /// `None`: nobody knows yet.
+    total: Option<u64>,
     what: &'static str,
     told: jiff::Timestamp,
 }
@@ -68,7 +69,21 @@ impl Progress {
             }
             bar
         });
-        Progress { bar, done: 0, total, what, told: jiff::Timestamp::now() }
+        Progress { bar, done: 0, total: Some(total), what, told: jiff::Timestamp::now() }
+    }
+
+    /// Work of as many pieces as there will be.
+    #[must_use]
+    pub fn uncounted(what: &'static str) -> Progress {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // A template that did not parse leaves the plain spinner.
+            if let Ok(style) = ProgressStyle::with_template(&format!("{{spinner}} {{pos}} {what}")) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Progress { bar, done: 0, total: None, what, told: jiff::Timestamp::now() }
     }
 
     /// One more is done.
@@ -80,7 +95,8 @@ impl Progress {
         let now = jiff::Timestamp::now();
         if now.as_second() - self.told.as_second() >= TELL_SECONDS {
             self.told = now;
-            note(&format!("{} of {} {}", self.done, self.total, self.what));
+            let of = self.total.map_or(String::new(), |total| format!("of {total} "));
+            note(&format!("{} {of}{}", self.done, self.what));
         }
     }
 }

@@ -72,6 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     }
                 }
                 Step::Deliver(targets) => {
+                    self.whole_by = None;
                     let replies = self.deliver(targets).await;
                     self.machine.delivered(replies);
                 }

@@ -28,11 +28,19 @@ pub struct Put {
 }
 
 impl Export {
-    /// Makes the tree, or takes up one that is there.
+    /// Makes the tree, or takes up one that is there and belongs to the caller alone.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; [`io::ErrorKind::PermissionDenied`] if others may write there.
     pub fn at(root: &Path) -> io::Result<Export> {
+        use std::os::unix::fs::MetadataExt;
+        let is_ours =
+            |about: &std::fs::Metadata| about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o022 == 0;
+        if root.metadata().is_ok_and(|about| !is_ours(&about)) {
+            // Whoever may write there could have put links into it.
+            let text = "it belongs to somebody else, or others may write into it";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
         make(root)?;
         Ok(Export { root: root.to_owned() })
     }
