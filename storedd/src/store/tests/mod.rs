@@ -1,6 +1,7 @@
 //! The store on a simulated disk: the verbs, and the pipeline under many threads.
 
 mod losses;
+mod mail;
 mod trouble;
 
 use super::decision::Policy;
