@@ -197,3 +197,135 @@ fn a_snapshot_that_cannot_be_written_leaves_everything_as_it_was() {
     assert!(!half.exists());
     assert_eq!(list(&store).len(), 2);
 }
+
+/// A configuration beside the store, with these lines behind the size of its log files.
+fn configured(store: &TestStore, more: &str) -> String {
+    let config = store.beside("snapshots.toml");
+    std::fs::write(&config, format!("[log]\nsegment_size = \"1MiB\"\n{more}")).unwrap();
+    config.to_str().unwrap().to_owned()
+}
+
+// row 87: another place, relative or absolute: a reload says that it waits for a restart, and takes nothing away; after the restart new ones lie
+// there, and the old ones are still listed, verified, and gone back to.
+#[test]
+fn another_place_loses_no_snapshot() {
+    let store = TestStore::new();
+    let config = configured(&store, "");
+    let daemon = store.start_with(&["--config", &config]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let first = take(&store);
+    let there = store.beside("other disk/snapshots");
+    for (place, dir) in
+        [("more/snapshots".to_owned(), store.data.join("more/snapshots")), (there.display().to_string(), there)]
+    {
+        configured(&store, &format!("[snapshot]\ndirectory = {place:?}\nkeep = 5\n"));
+        let told = store.ctl(&["config", "reload"]).expect(0);
+        assert!(told.out.contains("snapshot.directory") && told.out.contains("restart"), "{told:?}");
+        assert!(!self::dir(&take(&store)).starts_with(&dir), "not before the restart");
+        store.ctl(&["restart"]).expect(0);
+        let taken = take(&store);
+        assert!(self::dir(&taken).starts_with(&dir), "{taken}");
+        let verified = store.json(&["snapshot", "verify", "--all"]);
+        let of = |snapshot: &Value| {
+            verified.as_array().unwrap().iter().any(|v| v["id"] == snapshot["id"] && v["ok"] == true)
+        };
+        assert!(of(&first) && of(&taken), "{verified}");
+        store.ctl(&["snapshot", "delete", "--yes", id(&taken)]).expect(0);
+    }
+    // Going back to one in the old place, for there is none in the new one.
+    for snapshot in list(&store).iter().filter(|s| id(s) != id(&first)) {
+        store.ctl(&["snapshot", "delete", "--yes", id(snapshot)]).expect(0);
+    }
+    store.ctl(&["user", "add", "ann"]).expect(0);
+    daemon.kill();
+    std::fs::remove_file(store.data.join("mboxlist/mboxlist.redb")).unwrap();
+    let _daemon = store.start_with(&["--config", &config]);
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!((&report["base"], &report["lost"]), (&first["id"], &Value::Null), "{report}");
+}
+
+// rows 86, 93: the daemon takes them by itself, the first one soon after the start of a store that has none, while clients go on; interval and
+// number are options with ranges.
+#[test]
+fn the_daemon_takes_them_by_itself() {
+    let store = TestStore::new();
+    let config = configured(&store, "[snapshot]\ninterval = \"60s\"\nkeep = 367\n");
+    let daemon = store.start_with(&["--config", &config]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    assert!(list(&store).is_empty(), "not within ten minutes of the first start");
+    assert_eq!(daemon.stop(), 0);
+    // An hour ago it was made.
+    let marker = store.data.join("STORE");
+    let mut bytes = std::fs::read(&marker).unwrap();
+    let created = u64::from_le_bytes(bytes[28..36].try_into().unwrap()) - 3_600_000_000;
+    bytes[28..36].copy_from_slice(&created.to_le_bytes());
+    let sum = storedd::checksum::Crc::seeded(b"STORE").add(&bytes[..60]).value();
+    bytes[60..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&marker, bytes).unwrap();
+    let _daemon = store.start_with(&["--config", &config]);
+    let begun = Instant::now();
+    let mut changes = 0;
+    while list(&store).first().is_none_or(|snapshot| snapshot["verified"] != true) {
+        assert!(begun.elapsed() < PATIENCE, "none is taken");
+        store.ctl(&["mailbox", "create", &format!("user/joe/{changes}")]).expect(0);
+        changes += 1;
+    }
+    let jobs = store.json(&["jobs"]);
+    assert!(jobs.to_string().contains("snapshot take"), "{jobs}");
+    for (option, value) in [("interval", "\"59s\""), ("interval", "\"46081m\""), ("keep", "1"), ("keep", "368")] {
+        let bad = store.beside("bad.toml");
+        std::fs::write(&bad, format!("[snapshot]\n{option} = {value}\n")).unwrap();
+        let refused = store.storedd(&["--config", bad.to_str().unwrap(), "--check-config"]).expect(78);
+        assert!(refused.err.contains(option) && refused.err.contains("bad.toml:2"), "{refused:?}");
+    }
+}
+
+// row 44, row 43: where the place of the snapshots cannot be read, and something would be lost without one, a start refuses, and changes
+// nothing; with the place back it goes back to it and loses nothing. What cannot be read but is not needed stops nobody.
+#[test]
+fn a_place_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+    let store = TestStore::new();
+    let (place, aside) = (store.beside("elsewhere"), store.beside("aside"));
+    let config = configured(&store, &format!("[snapshot]\ndirectory = {:?}\n", place.display().to_string()));
+    let start = || store.spawn(&["--config", &config]);
+    let mut daemon = start();
+    daemon.wait_ready();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let mut round = 0;
+    while !store.data.join("mboxlist/log.0000000002").exists() {
+        let lines: String = (0..2000).map(|n| format!("mailbox create user/joe/{round}-{n}\n")).collect();
+        store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+        round += 1;
+    }
+    let taken = take(&store);
+    store.ctl(&["user", "add", "ann"]).expect(0);
+    let held = store.json(&["mailbox", "list"]);
+    daemon.kill();
+    let hide = || {
+        std::fs::rename(&place, &aside).unwrap();
+        std::fs::write(&place, b"no directory").unwrap();
+    };
+    let show = || {
+        std::fs::remove_file(&place).unwrap();
+        std::fs::rename(&aside, &place).unwrap();
+    };
+    hide();
+    let mut daemon = start();
+    daemon.wait_ready();
+    assert_eq!(store.json(&["mailbox", "list"]), held, "with a good database nobody needs it");
+    daemon.kill();
+    std::fs::remove_file(store.data.join("mboxlist/mboxlist.redb")).unwrap();
+    let _ = std::fs::remove_file(store.data.join("mboxlist/log.0000000001"));
+    let before = store.tree();
+    let mut daemon = start();
+    assert_eq!(daemon.wait(), 74, "{}", daemon.log());
+    let log = daemon.log();
+    assert!(log.contains("elsewhere") && log.contains("event=start_failed"), "{log}");
+    assert!(store.tree() == before, "a refused start changes nothing");
+    show();
+    let mut daemon = start();
+    daemon.wait_ready();
+    let report = store.json(&["recover", "--report"]);
+    assert_eq!((&report["base"], &report["lost"]), (&taken["id"], &Value::Null), "{report}");
+    assert_eq!(store.json(&["mailbox", "list"]), held);
+}

@@ -26,8 +26,8 @@ impl Roots for SimRoots {
     }
 }
 
-/// Starts the store of this machine at a second of its life.
-pub(crate) fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
+/// Opens the store of this machine at a second of its life.
+fn open(machine: &SimDisk, second: u64) -> crate::error::Result<(Arc<Store>, Arc<SimEnv>)> {
     let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(machine.disk(name)) };
     let disks = Disks {
         data: disk("data"),
@@ -41,8 +41,14 @@ pub(crate) fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<
     let options = Options { segment_size: 1 << 20, spares: 0, database_cache: 1 << 20, ..Options::default() };
     let policy = Policy::default();
     let progress: OnProgress = Arc::new(|_| {});
-    let lock = crate::store::take_lock(&disks).unwrap();
-    let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress).unwrap();
+    let lock = crate::store::take_lock(&disks)?;
+    let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress)?;
+    Ok((store, env))
+}
+
+/// Starts it, with its keeper.
+pub(crate) fn start(machine: &SimDisk, second: u64) -> (Arc<Store>, Keeper, Arc<SimEnv>) {
+    let (store, env) = open(machine, second).unwrap();
     let keeper = Keeper::new(store.clone(), env.clone()).unwrap();
     (store, keeper, env)
 }
@@ -177,4 +183,48 @@ fn one_is_taken_when_it_is_due() {
     let listed = keeper.list().unwrap();
     assert!(listed.iter().all(|s| s.valid), "{listed:?}");
     assert!(keeper.ages().newest > first.newest);
+}
+
+// rows 43, 162: a disk that is full while the snapshot is copied into the place of a bad database: the start is refused, the bad database and the
+// snapshot stay where they are, and with room again the same start goes back and loses nothing.
+#[test]
+fn a_full_disk_stops_a_rollback_and_changes_nothing() {
+    let base = SimDisk::new();
+    let (store, keeper, _) = start(&base, 0);
+    assert!(change(&store, "a"));
+    keeper.take(&SETTINGS, true, &Context::idle()).unwrap();
+    assert!(change(&store, "b"));
+    store.seal().unwrap();
+    drop((keeper, store));
+    let base = base.image(Persist::Nothing);
+    let database = base.disk("db").peek("mboxlist.redb").unwrap();
+    base.disk("db").damage("mboxlist.redb", 4096, 0xff).unwrap();
+    let names = |store: &Store| {
+        let mut names = Vec::new();
+        let each = &mut |key: &[u8], _: &[u8]| {
+            names.push(String::from_utf8_lossy(key).into_owned());
+            std::ops::ControlFlow::Continue(())
+        };
+        store.view().scan(crate::model::Table::Partitions, std::ops::Bound::Unbounded, each).unwrap();
+        names
+    };
+    let mut refused = 0;
+    for room in (0..).map(|n: u64| n * (database.len() as u64 / 5)) {
+        let machine = base.image(Persist::Everything);
+        let bad = machine.disk("db").peek("mboxlist.redb").unwrap();
+        machine.disk("db").set_free_bytes(room);
+        let opened = open(&machine, 100);
+        machine.disk("db").set_unbounded();
+        let refusal = match opened {
+            Ok(_) => break,
+            Err(e) => e,
+        };
+        assert!(matches!(refusal, StoreError::NoSpace { .. }), "{room} bytes free: {refusal}");
+        refused += 1;
+        let machine = machine.image(Persist::Nothing);
+        assert!(machine.disk("db").peek("mboxlist.redb").unwrap() == bad, "{room} bytes free: the bad one stays");
+        let (store, _) = open(&machine, 200).unwrap();
+        assert_eq!(names(&store), ["a", "b"], "{room} bytes free");
+    }
+    assert!(refused > 2, "{refused}");
 }
