@@ -215,33 +215,41 @@ fn another_place_loses_no_snapshot() {
     store.ctl(&["user", "add", "joe"]).expect(0);
     let first = take(&store);
     let there = store.beside("other disk/snapshots");
+    let mut all = vec![first.clone()];
     for (place, dir) in
         [("more/snapshots".to_owned(), store.data.join("more/snapshots")), (there.display().to_string(), there)]
     {
         configured(&store, &format!("[snapshot]\ndirectory = {place:?}\nkeep = 5\n"));
         let told = store.ctl(&["config", "reload"]).expect(0);
         assert!(told.out.contains("snapshot.directory") && told.out.contains("restart"), "{told:?}");
-        assert!(!self::dir(&take(&store)).starts_with(&dir), "not before the restart");
+        let before = take(&store);
+        assert!(!self::dir(&before).starts_with(&dir), "not before the restart");
         store.ctl(&["restart"]).expect(0);
         let taken = take(&store);
         assert!(self::dir(&taken).starts_with(&dir), "{taken}");
         let verified = store.json(&["snapshot", "verify", "--all"]);
-        let of = |snapshot: &Value| {
-            verified.as_array().unwrap().iter().any(|v| v["id"] == snapshot["id"] && v["ok"] == true)
-        };
-        assert!(of(&first) && of(&taken), "{verified}");
-        store.ctl(&["snapshot", "delete", "--yes", id(&taken)]).expect(0);
+        all.extend([before, taken]);
+        let is_good = |s: &Value| verified.as_array().unwrap().iter().any(|v| v["id"] == s["id"] && v["ok"] == true);
+        assert!(all.iter().all(is_good), "{verified}");
     }
-    // Going back to one in the old place, for there is none in the new one.
-    for snapshot in list(&store).iter().filter(|s| id(s) != id(&first)) {
+    // Going back to one in the second place, and to one in the first, for there is none in the others.
+    let middle = all.iter().find(|s| self::dir(s).starts_with(store.data.join("more"))).unwrap().clone();
+    for snapshot in list(&store).iter().filter(|s| ![id(&first), id(&middle)].contains(&id(s))) {
         store.ctl(&["snapshot", "delete", "--yes", id(snapshot)]).expect(0);
     }
     store.ctl(&["user", "add", "ann"]).expect(0);
-    daemon.kill();
-    std::fs::remove_file(store.data.join("mboxlist/mboxlist.redb")).unwrap();
-    let _daemon = store.start_with(&["--config", &config]);
-    let report = store.json(&["recover", "--report"]);
-    assert_eq!((&report["base"], &report["lost"]), (&first["id"], &Value::Null), "{report}");
+    let mut daemon = daemon;
+    for wanted in [&middle, &first] {
+        daemon.kill();
+        std::fs::remove_file(store.data.join("mboxlist/mboxlist.redb")).unwrap();
+        daemon = store.start_with(&["--config", &config]);
+        let report = store.json(&["recover", "--report"]);
+        assert_eq!((&report["base"], &report["lost"]), (&wanted["id"], &Value::Null), "{report}");
+        store.ctl(&["snapshot", "delete", "--yes", id(wanted)]).expect(0);
+    }
+    // A place that is not there any more is no place.
+    std::fs::remove_dir_all(store.data.join("more")).unwrap();
+    assert!(list(&store).is_empty());
 }
 
 // rows 86, 93: the daemon takes them by itself, the first one soon after the start of a store that has none, while clients go on; interval and

@@ -32,10 +32,11 @@ pub struct Cli {
     #[command(flatten)]
     pub place: Place,
     /// Check the configuration, name every problem with its line, and end (0 or 78).
-    ///
-    /// Also 78 if the store is of another version and waits for an upgrade by hand.
     #[arg(long)]
     pub check_config: bool,
+    /// With --check-config: also 78 if the store is of another version and waits for an upgrade by hand.
+    #[arg(long, requires = "check_config")]
+    pub with_store: bool,
     /// What to do instead of running the daemon.
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -277,7 +278,8 @@ fn run(cli: &Cli) -> u8 {
         let problems = config::check(config.as_deref(), data_dir.as_deref(), socket.as_deref());
         if problems.is_empty() {
             let loaded = Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref());
-            if let Some(status) = loaded.as_ref().ok().and_then(offline::wants_upgrade) {
+            let waits = loaded.as_ref().ok().filter(|_| cli.with_store).and_then(offline::wants_upgrade);
+            if let Some(status) = waits {
                 return status;
             }
             match loaded.ok().and_then(|config| config.file) {

@@ -207,7 +207,7 @@ options! {
     /// Copies of the database from which a start rolls back.
     snapshot: SnapshotOptions {
         directory: PathBuf = "dbdata/snapshots".into(), Limit::NotEmpty, Restart,
-            "Where new ones lie; a relative path counts from data_dir; another disk is a good place; those in dbdata/snapshots stay in use.";
+            "Where new ones lie; a relative path counts from data_dir; another disk is a good place; those in earlier places stay in use.";
         interval: Duration = Duration::from_secs(86_400), Limit::Millis(60_000, 2_764_800_000), Reload,
             "Time between two snapshots; the first one of a new store is taken ten minutes after its first start.";
         keep: u32 = 3, Limit::Count(2, 367), Reload,

@@ -72,6 +72,17 @@ pub enum Place {
     At(PathBuf),
 }
 
+impl Place {
+    /// As a text; `None` of a path that is none.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Place::Below(path) => Some(path),
+            Place::At(path) => path.to_str(),
+        }
+    }
+}
+
 impl Default for Place {
     fn default() -> Place {
         Place::Below("dbdata/snapshots".to_owned())

@@ -3,7 +3,7 @@
 use super::*;
 use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
-use crate::model::Command;
+use crate::model::{Command, Rows, Table};
 use crate::partition::Roots;
 use crate::store::decision::Policy;
 use crate::store::{Disks, OnProgress, Options};
@@ -198,20 +198,22 @@ fn a_full_disk_stops_a_rollback_and_changes_nothing() {
     drop((keeper, store));
     let base = base.image(Persist::Nothing);
     let database = base.disk("db").peek("mboxlist.redb").unwrap();
-    base.disk("db").damage("mboxlist.redb", 4096, 0xff).unwrap();
+    base.disk("db").erase("mboxlist.redb").unwrap();
+    base.disk("db").plant("mboxlist.redb", &vec![0xd5; database.len()]).unwrap();
     let names = |store: &Store| {
         let mut names = Vec::new();
         let each = &mut |key: &[u8], _: &[u8]| {
             names.push(String::from_utf8_lossy(key).into_owned());
             std::ops::ControlFlow::Continue(())
         };
-        store.view().scan(crate::model::Table::Partitions, std::ops::Bound::Unbounded, each).unwrap();
+        store.view().scan(Table::Partitions, std::ops::Bound::Unbounded, each).unwrap();
         names
     };
     let mut refused = 0;
-    for room in (0..).map(|n: u64| n * (database.len() as u64 / 5)) {
+    for room in (0..).map(|n: u64| n * (16 << 10)) {
         let machine = base.image(Persist::Everything);
         let bad = machine.disk("db").peek("mboxlist.redb").unwrap();
+        assert_ne!(bad, database);
         machine.disk("db").set_free_bytes(room);
         let opened = open(&machine, 100);
         machine.disk("db").set_unbounded();
