@@ -1,14 +1,18 @@
 //! `storedd snapshot install`: a snapshot takes the place of the database of a stopped store.
 
-use super::narrate::{narrator, tell_findings};
-use super::show::{self, describe};
-use super::{Ended, complain, confirmed, interruptible, is_terminal, survive_file_limit};
+use super::begin::{self, Manner, Question};
+use super::{Ended, complain, show};
 use crate::cli::SnapshotInstall;
 use crate::config::Config;
 use crate::error::exit;
 use crate::place;
 use crate::store::{self, Behind, Plan, Progress, Report, Wanted};
 use serde_json::json;
+
+const QUESTION: Question = Question {
+    message: "snapshot install replaces the database; it needs --yes",
+    hint: "see what it would do: --dry-run",
+};
 
 /// `storedd snapshot install`; the exit status.
 #[must_use]
@@ -17,28 +21,16 @@ pub fn snapshot_install(config: &Config, args: &SnapshotInstall) -> u8 {
 }
 
 fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
-    survive_file_limit()?;
-    interruptible()?;
-    if !args.yes && !args.dry_run && !is_terminal() {
-        return Err(unconsented());
-    }
-    if !args.dry_run {
-        place::finish_restore(config)?;
-    }
-    let disks = place::open_existing(config)?;
-    let narrate = narrator(args.verbose);
-    let lock = store::take_lock(&disks)?;
+    let manner = Manner { consents: args.yes, dry_run: args.dry_run, verbose: args.verbose };
+    QUESTION.begin(manner)?;
     let wanted = match (&args.id, args.before) {
         (Some(id), _) => Wanted::Id(id.clone()),
         (None, Some(time)) => Wanted::Before(time),
         (None, None) => Wanted::Any,
     };
     let behind = if args.leave_log { Behind::Left } else { Behind::Replayed { accept_loss: args.accept_loss } };
-    let plan = Plan::install(disks, lock, &wanted, behind, &narrate)?;
-    if args.verbose {
-        describe(plan.found());
-    }
-    tell_findings(plan.found().findings());
+    let (plan, narrate) =
+        begin::plan(config, manner, |disks, lock, told| Plan::install(disks, lock, &wanted, behind, told))?;
     let decision = plan.decision()?.clone();
     let report = plan.report(&*place::env())?;
     // Suspected is no success either: without the control file nobody knows what came last.
@@ -52,12 +44,10 @@ fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
         }
         return Ok(status(&report));
     }
-    if !args.yes {
+    QUESTION.ask(manner, || {
         show::plan(&decision, &report);
-        if !confirmed("Go on? [y/N] ") {
-            return Err(unconsented());
-        }
-    }
+        Ok(())
+    })?;
     let (store, report) = plan.carry_out(place::env(), place::options(config), "snapshot install", &narrate)?;
     narrate(Progress::of("checkpoint", 0.0));
     store.close()?;
@@ -70,13 +60,4 @@ fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
         }
     }
     Ok(status(&report))
-}
-
-fn unconsented() -> Ended {
-    Ended {
-        code: "usage",
-        message: "snapshot install replaces the database; it needs --yes".to_owned(),
-        hint: Some("see what it would do: --dry-run".to_owned()),
-        exit: exit::USAGE,
-    }
 }

@@ -1,6 +1,7 @@
 //! Verbs on a stopped store. They take the store's lock, so they refuse while a daemon lives, and they are strict: what a start
 //! would work around they refuse, name the files, and change nothing.
 
+mod begin;
 mod install;
 mod narrate;
 mod recover;

@@ -1,8 +1,8 @@
 //! `storedd recover`: makes a stopped store consistent from the files present, or refuses and names what is missing.
 
-use super::narrate::{narrator, tell_findings, tell_missing};
-use super::show::{self, describe};
-use super::{Ended, complain, confirmed, interruptible, survive_file_limit};
+use super::begin::{self, Manner, Question};
+use super::narrate::tell_missing;
+use super::{Ended, complain, show};
 use crate::cli::Recover;
 use crate::config::Config;
 use crate::error::exit;
@@ -51,21 +51,17 @@ fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
     Ok(exit::OK)
 }
 
+fn manner(args: &Recover) -> Manner {
+    let gives_up = args.accept_loss || point(args).is_some();
+    Manner { consents: args.yes || !gives_up, dry_run: args.dry_run, verbose: args.verbose }
+}
+
 /// Looks, decides, and says what was found.
 fn plan(config: &Config, args: &Recover) -> Result<(Plan, store::OnProgress), Ended> {
-    if !args.dry_run {
-        place::finish_restore(config)?;
-    }
-    let disks = place::open_existing(config)?;
-    let narrate = narrator(args.verbose);
-    let lock = store::take_lock(&disks)?;
     let archive = place::archive_settings(config).path;
-    let plan = Plan::recover(disks, &*place::env(), lock, policy(args), point(args), archive.as_deref(), &narrate)?;
-    if args.verbose {
-        describe(plan.found());
-    }
-    tell_findings(plan.found().findings());
-    Ok((plan, narrate))
+    begin::plan(config, manner(args), |disks, lock, told| {
+        Plan::recover(disks, &*place::env(), lock, policy(args), point(args), archive.as_deref(), told)
+    })
 }
 
 fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
@@ -82,12 +78,7 @@ fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
 }
 
 fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
-    survive_file_limit()?;
-    interruptible()?;
-    let consented = args.yes || (!args.accept_loss && point(args).is_none());
-    if !consented && !super::is_terminal() {
-        return Err(unconsented(args));
-    }
+    question(args).begin(manner(args))?;
     let (plan, narrate) = plan(config, args)?;
     let decision = match plan.decision() {
         Ok(decision) => decision.clone(),
@@ -98,12 +89,10 @@ fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
         }
     };
     tell_missing(plan.found().findings());
-    if !consented {
+    question(args).ask(manner(args), || {
         show::plan(&decision, &plan.report(&*place::env())?);
-        if !confirmed("Go on? [y/N] ") {
-            return Err(unconsented(args));
-        }
-    }
+        Ok(())
+    })?;
     let (redo, doubtful) = (show::Redo::of(plan.found(), &decision), plan.is_doubtful());
     let verb = if args.catastrophic { "recover --catastrophic" } else { "recover" };
     let (store, report) = plan.carry_out(place::env(), place::options(config), verb, &narrate)?;
@@ -131,14 +120,14 @@ fn status(report: &Report, doubtful: bool, damaged: bool, verdict: Verdict) -> u
     }
 }
 
-fn unconsented(args: &Recover) -> Ended {
-    let (message, hint) = if args.accept_loss {
-        ("--accept-loss gives up acknowledged changes; it needs --yes", "storedd recover --dry-run -v")
+fn question(args: &Recover) -> Question {
+    if args.accept_loss {
+        let message = "--accept-loss gives up acknowledged changes; it needs --yes";
+        Question { message, hint: "storedd recover --dry-run -v" }
     } else {
-        ("to go back to a point sets aside what came later; it needs --yes", "see what it would do: --dry-run")
-    };
-    let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
-    Ended { code: "usage", message, hint, exit: exit::USAGE }
+        let message = "to go back to a point sets aside what came later; it needs --yes";
+        Question { message, hint: "see what it would do: --dry-run" }
+    }
 }
 
 fn step(args: &Recover, what: &str) {

@@ -1,9 +1,9 @@
 //! `storedd log reset`: goes on from a good database with a new log (row 39).
 
-use super::narrate::{narrator, tell_findings, tell_missing};
-use super::show::describe;
+use super::begin::{self, Manner, Question};
+use super::narrate::tell_missing;
 use super::test::problems_of;
-use super::{Ended, complain, confirmed, interruptible, is_terminal, survive_file_limit};
+use super::{Ended, complain};
 use crate::cli::LogReset;
 use crate::config::Config;
 use crate::error::{StoreError, exit};
@@ -12,6 +12,11 @@ use crate::store::decision::{Decision, Origin, Policy};
 use crate::store::{self, Plan, Progress, Report};
 use serde_json::json;
 
+const QUESTION: Question = Question {
+    message: "log reset leaves the old log behind; it needs --yes",
+    hint: "see what it would do: storedd log reset --dry-run",
+};
+
 /// `storedd log reset`; the exit status.
 #[must_use]
 pub fn log_reset(config: &Config, args: &LogReset) -> u8 {
@@ -19,24 +24,11 @@ pub fn log_reset(config: &Config, args: &LogReset) -> u8 {
 }
 
 fn reset(config: &Config, args: &LogReset) -> Result<u8, Ended> {
-    survive_file_limit()?;
-    interruptible()?;
-    if !args.yes && !args.dry_run && !is_terminal() {
-        return Err(unconsented());
-    }
-    if !args.dry_run {
-        place::finish_restore(config)?;
-    }
-    let disks = place::open_existing(config)?;
-    let narrate = narrator(args.verbose);
-    let lock = store::take_lock(&disks)?;
+    let manner = Manner { consents: args.yes, dry_run: args.dry_run, verbose: args.verbose };
+    QUESTION.begin(manner)?;
     // What can be read of the old log is taken; what cannot is what a reset gives up.
     let policy = Policy { strict: true, accept_loss: true, ..Policy::default() };
-    let plan = Plan::strict(disks, lock, policy, &narrate)?;
-    if args.verbose {
-        describe(plan.found());
-    }
-    tell_findings(plan.found().findings());
+    let (plan, narrate) = begin::plan(config, manner, |disks, lock, told| Plan::strict(disks, lock, policy, told))?;
     let decision = plan.decision()?.clone();
     tell_missing(plan.found().findings());
     narrate(Progress::of("verify", 0.0));
@@ -48,12 +40,10 @@ fn reset(config: &Config, args: &LogReset) -> Result<u8, Ended> {
         tell_plan(&decision, &report, &old, args.json);
         return Ok(status(&report));
     }
-    if !args.yes {
+    QUESTION.ask(manner, || {
         tell_plan(&decision, &report, &old, false);
-        if !confirmed("Go on? [y/N] ") {
-            return Err(unconsented());
-        }
-    }
+        Ok(())
+    })?;
     let possible_loss = report.possible_loss;
     let (store, done) = plan.carry_out(place::env(), place::options(config), "log reset", &narrate)?;
     narrate(Progress::of("checkpoint", 0.0));
@@ -137,14 +127,5 @@ fn tell_done(report: &Report, reset: &store::LogReset, json: bool) {
     println!("lost: {}", lost_words(report));
     for file in report.quarantined.iter().chain(&reset.quarantined) {
         println!("kept for analysis: {file}");
-    }
-}
-
-fn unconsented() -> Ended {
-    Ended {
-        code: "usage",
-        message: "log reset leaves the old log behind; it needs --yes".to_owned(),
-        hint: Some("see what it would do: storedd log reset --dry-run".to_owned()),
-        exit: exit::USAGE,
     }
 }
