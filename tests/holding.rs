@@ -3,7 +3,7 @@
 use crate::harness::{Daemon, PATIENCE, Run, TestStore};
 use proto::{Client, Code, Command as Asked, Reply, Request};
 use serde_json::Value;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Something that must have been noticed.
@@ -18,19 +18,6 @@ fn house() -> (TestStore, Daemon) {
         store.ctl(&["mailbox", "create", &format!("user/joe/{name}")]).expect(0);
     }
     (store, daemon)
-}
-
-/// `storectl`, started and not waited for.
-fn begin(store: &TestStore, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
-    command.arg("--data-dir").arg(&store.data).args(args).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn end(child: Child) -> Run {
-    let done = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
 }
 
 /// Waits until `locks` shows something; gives it.
@@ -99,9 +86,9 @@ fn who_holds_what_is_listed_with_owner_and_age() {
     let mark = store.beside("go");
     let script = format!("until [ -e {} ]; do sleep 0.05; done; exit 7", mark.display());
     let words = ["locks", "hold", "user/joe/A", "--reason", "an experiment", "--", "sh", "-c", &script];
-    let holder = begin(&store, &words);
+    let holder = store.begin(&words);
     until(&store, "held", |l| count(l, "held") == 1);
-    let change = begin(&store, &["acl", "set", "user/joe/A", "anyone", "l"]);
+    let change = store.begin(&["acl", "set", "user/joe/A", "anyone", "l"]);
     let locks = until(&store, "waits", |l| count(l, "waiting") == 1);
     let (held, waiting) = (&locks["held"][0], &locks["waiting"][0]);
     assert_eq!(held["resource"], "user/joe/A");
@@ -119,8 +106,8 @@ fn who_holds_what_is_listed_with_owner_and_age() {
     let told = store.ctl(&["test", "--deadlocks"]).expect(0).out;
     assert!(told.contains(&format!("held by process {}", holder.id())), "{told}");
     std::fs::write(mark, "").unwrap();
-    assert_eq!(end(holder).status, 7, "the status of the command");
-    end(change).expect(0);
+    assert_eq!(Run::of(holder).status, 7, "the status of the command");
+    Run::of(change).expect(0);
     assert_eq!(count(&store.json(&["locks"]), "held"), 0);
 }
 
@@ -141,14 +128,14 @@ fn a_command_under_a_lease_acts_for_its_holder() {
 fn what_a_dead_client_held_is_free_within_two_seconds() {
     let (store, daemon) = house();
     for signal in ["KILL", "STOP"] {
-        let mut holder = begin(&store, &["locks", "hold", "joe", "--for", "3s", "--", "sleep", "30"]);
+        let mut holder = store.begin(&["locks", "hold", "joe", "--for", "3s", "--", "sleep", "30"]);
         until(&store, "held", |l| count(l, "held") == 1);
-        let change = begin(&store, &["acl", "set", "user/joe/A", "anyone", "l"]);
+        let change = store.begin(&["acl", "set", "user/joe/A", "anyone", "l"]);
         until(&store, "waits", |l| count(l, "waiting") == 1);
         let status = Command::new("kill").args([format!("-{signal}"), holder.id().to_string()]).status().unwrap();
         assert!(status.success());
         let begun = Instant::now();
-        end(change).expect(0);
+        Run::of(change).expect(0);
         // Stopped, it runs into its deadline.
         let limit = if signal == "KILL" { SOON } else { Duration::from_secs(3) + SOON };
         assert!(begun.elapsed() < limit, "{signal}: {:?}", begun.elapsed());
@@ -197,11 +184,11 @@ fn two_clients_that_wait_for_each_other_have_exactly_one_victim() {
             ready(name).display(),
             mark.display()
         );
-        begin(&store, &["locks", "hold", held, "--", "sh", "-c", &script])
+        store.begin(&["locks", "hold", held, "--", "sh", "-c", &script])
     });
     until(&store, "both held", |l| count(l, "held") == 2);
     std::fs::write(&mark, "").unwrap();
-    let mut ended = both.map(|child| end(child).status);
+    let mut ended = both.map(|child| Run::of(child).status);
     ended.sort_unstable();
     assert_eq!(ended, [0, 75]);
 }
@@ -291,16 +278,16 @@ fn a_freeze_ends_with_its_time_or_its_client() {
     store.ctl(&["freeze", "--for", "100ms", "--", "sleep", "1"]).expect(75);
     store.ctl(&["freeze", "--for", "2m", "--", "true"]).expect(65);
     store.ctl(&["freeze", "--for", "5s", "--", "sh", "-c", "exit 3"]).expect(3);
-    let mut holder = begin(&store, &["freeze", "--for", "50s", "--", "sleep", "50"]);
+    let mut holder = store.begin(&["freeze", "--for", "50s", "--", "sleep", "50"]);
     until(&store, "frozen", |l| l["held"][0]["left"].is_number());
-    let change = begin(&store, &["acl", "set", "user/joe/A", "anyone", "l"]);
+    let change = store.begin(&["acl", "set", "user/joe/A", "anyone", "l"]);
     until(&store, "waits", |l| count(l, "waiting") == 1);
     store.ctl(&["mailbox", "show", "user/joe/A"]).expect(0);
     store.ctl(&["status"]).expect(0);
     holder.kill().unwrap();
     let begun = Instant::now();
     holder.wait().unwrap();
-    end(change).expect(0);
+    Run::of(change).expect(0);
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
@@ -309,7 +296,7 @@ fn a_freeze_ends_with_its_time_or_its_client() {
 fn a_drain_lets_those_who_are_there_finish() {
     let (store, mut daemon) = house();
     let mut there = daemon.client();
-    let drain = begin(&store, &["drain"]);
+    let drain = store.begin(&["drain"]);
     let begun = Instant::now();
     while store.json(&["status"])["state"] != "draining" {
         assert!(begun.elapsed() < PATIENCE);
@@ -326,7 +313,7 @@ fn a_drain_lets_those_who_are_there_finish() {
         there.call(&Request::Change { command, dry_run: false }).unwrap();
     }
     drop(there);
-    end(drain).expect(0);
+    Run::of(drain).expect(0);
     assert_eq!(daemon.wait(), 0);
     let _again = store.start();
     assert_eq!(store.json(&["recover", "--report"])["decision"], "clean");

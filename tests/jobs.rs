@@ -3,7 +3,7 @@
 use crate::harness::{Daemon, PATIENCE, Run, TestStore};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// A store whose snapshots take some seconds each.
@@ -46,18 +46,6 @@ fn until(store: &TestStore, id: u64, wanted: impl Fn(&Value) -> bool) -> Value {
 
 fn at_work(job: &Value) -> bool {
     job["state"] == "running" && job["done"].as_u64() > Some(0)
-}
-
-fn spawn(store: &TestStore, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
-    command.arg("--data-dir").arg(&store.data).args(args).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn end(child: Child) -> Run {
-    let done = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
 }
 
 fn interrupt(child: &Child) {
@@ -118,10 +106,10 @@ fn a_checkpoint_and_the_counting_of_quotas_go_on_without_their_client() {
 #[test]
 fn control_c_leaves_a_job_to_the_daemon() {
     let (store, _daemon) = slow();
-    let waits = spawn(&store, &["snapshot", "take"]);
+    let waits = store.begin(&["snapshot", "take"]);
     until(&store, 1, at_work);
     interrupt(&waits);
-    let left = end(waits);
+    let left = Run::of(waits);
     assert_eq!(left.status, 1, "{left:?}");
     assert!(left.err.contains("job 1 goes on") && left.err.contains("jobs follow 1"), "{left:?}");
     until(&store, 1, |job| job["state"] == "done");
@@ -131,7 +119,7 @@ fn control_c_leaves_a_job_to_the_daemon() {
 #[test]
 fn cancelled_a_job_ends_soon_and_one_that_waits_at_once() {
     let (store, _daemon) = slow();
-    let waits = spawn(&store, &["snapshot", "take"]);
+    let waits = store.begin(&["snapshot", "take"]);
     until(&store, 1, at_work);
     let second = begin(&store);
     assert_eq!(show(&store, second)["state"], "waiting");
@@ -139,7 +127,7 @@ fn cancelled_a_job_ends_soon_and_one_that_waits_at_once() {
     assert_eq!(store.json(&["jobs", "cancel", &second.to_string()])["state"], "cancelled");
     assert_eq!(store.json(&["jobs", "cancel", "1"])["state"], "cancelled");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let waited = end(waits);
+    let waited = Run::of(waits);
     assert_eq!(waited.status, 75, "{waited:?}");
     assert!(waited.err.contains("was cancelled"), "{waited:?}");
     assert_eq!(store.json(&["snapshot", "list"]), Value::Array(vec![]), "nothing half done is left");
@@ -184,7 +172,7 @@ fn a_freeze_holds_jobs_still() {
     until(&store, id, at_work);
     let (frozen, thaw) = (store.beside("frozen"), store.beside("thaw"));
     let script = format!("touch {}; until [ -e {} ]; do sleep 0.05; done", frozen.display(), thaw.display());
-    let freeze = spawn(&store, &["freeze", "--for", "30s", "--", "sh", "-c", &script]);
+    let freeze = store.begin(&["freeze", "--for", "30s", "--", "sh", "-c", &script]);
     let begun = Instant::now();
     while !frozen.exists() {
         assert!(begun.elapsed() < PATIENCE);
@@ -202,7 +190,7 @@ fn a_freeze_holds_jobs_still() {
     assert_eq!(look(), before, "nothing is written");
     assert_eq!(show(&store, late)["ended"], Value::Null);
     std::fs::write(thaw, "").unwrap();
-    let frozen = end(freeze);
+    let frozen = Run::of(freeze);
     assert_eq!(frozen.status, 0, "{frozen:?}");
     for id in [id, late] {
         assert_eq!(until(&store, id, |job| job["ended"].is_string())["state"], "done");
@@ -222,13 +210,13 @@ fn a_crash_cuts_jobs_off_and_a_stop_ends_them() {
     let log = daemon.log();
     assert!(log.lines().any(|l| l.contains("event=job_gone") && l.contains("snapshot take")), "{log}");
     // A stop does not wait for it, and whoever waits is told.
-    let waits = spawn(&store, &["snapshot", "take"]);
+    let waits = store.begin(&["snapshot", "take"]);
     let second = id + 1;
     until(&store, second, at_work);
     let begun = Instant::now();
     assert_eq!(daemon.stop(), 0);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert_eq!(end(waits).status, 75);
+    assert_eq!(Run::of(waits).status, 75);
     let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
     assert_eq!(store.json(&["jobs"]), Value::Array(vec![]), "it ended in good order");
     assert!(begin(&store) > second, "numbers go on");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,18 +18,6 @@ fn start(store: &TestStore, text: &str) -> Daemon {
     let config = store.beside("stalls.toml");
     std::fs::write(&config, text).unwrap();
     store.start_with(&["--config", config.to_str().unwrap()])
-}
-
-fn spawn(store: &TestStore, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
-    command.arg("--data-dir").arg(&store.data).args(args).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn end(child: Child) -> Run {
-    let done = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
 }
 
 // rows 97, 109, 110, B7: a checkpoint that hangs, and changes that pile up in memory behind it, are alarms that name the cause;
@@ -47,7 +35,7 @@ fn a_database_disk_that_does_not_answer() {
     let disk = disk;
     store.ctl(&["user", "add", "joe"]).expect(0);
     disk.hangs(true);
-    let checkpoint = spawn(&store, &["checkpoint"]);
+    let checkpoint = store.begin(&["checkpoint"]);
     let slow = raised(&store, "checkpoint_slow");
     assert!(slow["cause"].as_str().unwrap().contains("does not answer"), "{slow}");
     let begun = Instant::now();
@@ -60,7 +48,7 @@ fn a_database_disk_that_does_not_answer() {
     raised(&store, "overlay");
     raised(&store, "log_bytes");
     disk.hangs(false);
-    end(checkpoint).expect(0);
+    Run::of(checkpoint).expect(0);
     store.ctl(&["checkpoint"]).expect(0);
     for name in ["checkpoint_slow", "overlay", "log_bytes"] {
         cleared(&store, name);
@@ -87,15 +75,15 @@ fn a_log_disk_that_does_not_answer() {
         store.ctl(&["user", "add", &format!("joe{n}")]).expect(0);
         std::thread::sleep(Duration::from_millis(rest));
         disk.hangs(true);
-        let (begun, change) = (Instant::now(), spawn(&store, &["user", "add", &format!("zoe{n}")]));
+        let (begun, change) = (Instant::now(), store.begin(&["user", "add", &format!("zoe{n}")]));
         raised(&store, "stalled_request");
         eprintln!("{rest} ms after a change: an alarm after {:?}", begun.elapsed());
         disk.hangs(false);
-        end(change).expect(0);
+        Run::of(change).expect(0);
         cleared(&store, "stalled_request");
     }
     disk.hangs(true);
-    let change = spawn(&store, &["user", "add", "ann"]);
+    let change = store.begin(&["user", "add", "ann"]);
     let stalled = raised(&store, "stalled_request");
     assert_eq!(stalled["severity"], "critical", "{stalled}");
     assert!(store.json(&["status"])["oldest_wait"].as_f64() > Some(1.0));
@@ -103,7 +91,7 @@ fn a_log_disk_that_does_not_answer() {
     store.ctl(&["--timeout", "1s", "user", "add", "eve"]).expect(69);
     store.ctl(&["user", "list"]).expect(0);
     disk.hangs(false);
-    end(change).expect(0);
+    Run::of(change).expect(0);
     cleared(&store, "stalled_request");
     let users = store.json(&["user", "list"]).to_string();
     assert!(users.contains("ann") && users.contains("eve"), "{users}");
@@ -135,19 +123,19 @@ fn a_data_directory_that_does_not_answer() {
     store.ctl(&["user", "add", "joe"]).expect(0);
     disk.hangs(true);
     // A job is noted there, too.
-    let snapshot = spawn(&store, &["snapshot", "take"]);
+    let snapshot = store.begin(&["snapshot", "take"]);
     // Each rest is a seal that is noted there; what comes then finds nobody who could work.
     let mut changes = Vec::new();
     until("a change waits", || {
-        changes.push(spawn(&store, &["user", "add", &format!("u{}", changes.len())]));
+        changes.push(store.begin(&["user", "add", &format!("u{}", changes.len())]));
         std::thread::sleep(Duration::from_millis(250));
         alarm(&store, "stalled_request")
     });
     everybody_is_told(&store);
     disk.hangs(false);
     let count = changes.len();
-    changes.into_iter().for_each(|change| drop(end(change).expect(0)));
-    end(snapshot).expect(0);
+    changes.into_iter().for_each(|change| drop(Run::of(change).expect(0)));
+    Run::of(snapshot).expect(0);
     cleared(&store, "stalled_request");
     assert_eq!(store.json(&["user", "list"]).as_array().unwrap().len(), count + 1);
     assert_eq!(daemon.stop(), 0);
@@ -170,11 +158,11 @@ fn a_partition_that_does_not_answer() {
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // Only what makes directories durable waits for it.
-    let checkpoint = spawn(&store, &["checkpoint"]);
+    let checkpoint = store.begin(&["checkpoint"]);
     raised(&store, "checkpoint_slow");
     everybody_is_told(&store);
     disk.hangs(false);
-    end(checkpoint).expect(0);
+    Run::of(checkpoint).expect(0);
     cleared(&store, "checkpoint_slow");
     let there = store.ctl(&["hashdir", "far4", "--absolute"]).expect(0).out;
     until("the directory of far4", || Path::new(there.trim()).is_dir().then_some(()));
@@ -359,13 +347,13 @@ fn counting_all_quotas_again_waits_for_who_holds_them() {
     let _daemon = start(&store, "[log]\nsegment_size = \"1MiB\"\n[alarm]\nrequest_wait = \"1s\"\n");
     store.ctl(&["user", "add", "joe", "--quota", "1GiB"]).expect(0);
     // Nothing is wrong, so nobody is waited for; and it is a job.
-    let held = spawn(&store, &["locks", "hold", "joe", "--reason", "an experiment", "--", "sleep", "60"]);
+    let held = store.begin(&["locks", "hold", "joe", "--reason", "an experiment", "--", "sleep", "60"]);
     until("held", || (!store.json(&["locks"])["held"].as_array().unwrap().is_empty()).then_some(()));
     store.ctl(&["quota", "recalc"]).expect(0);
     let jobs = store.json(&["jobs"]);
     assert_eq!((&jobs[0]["verb"], &jobs[0]["state"]), (&"quota recalc".into(), &"done".into()), "{jobs}");
     // One root by itself waits, and everybody can see for whom.
-    let waits = spawn(&store, &["quota", "recalc", "joe"]);
+    let waits = store.begin(&["quota", "recalc", "joe"]);
     let stalled = raised(&store, "stalled_request");
     assert_eq!(stalled["severity"], "warning", "{stalled}");
     let cause = stalled["cause"].as_str().unwrap();
@@ -377,7 +365,7 @@ fn counting_all_quotas_again_waits_for_who_holds_them() {
     let mut held = held;
     held.kill().unwrap();
     held.wait().unwrap();
-    end(waits).expect(0);
+    Run::of(waits).expect(0);
     cleared(&store, "stalled_request");
 }
 

@@ -108,6 +108,13 @@ impl TestStore {
         run(Command::new(env!("CARGO_BIN_EXE_storectl")).arg("--data-dir").arg(&self.data).args(args), input)
     }
 
+    /// Starts `storectl` and waits for nothing; [`Run::of`] waits for its end.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
+        command.arg("--data-dir").arg(&self.data).args(args).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Runs `storectl --json`, demands status 0, and returns the document.
     pub fn json(&self, args: &[&str]) -> Value {
         let mut all = vec!["--json"];
@@ -245,6 +252,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// What a child says that [`TestStore::begin`] has started, when it has ended.
+    pub fn of(child: Child) -> Run {
+        let done = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Run { status: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+    }
+
     /// Standard output as one JSON document.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no JSON ({e}): {self:?}"))

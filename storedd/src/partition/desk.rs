@@ -1,5 +1,5 @@
 //! Directories of users, made where a disk may not answer: on a thread for each partition, for which a commit waits a moment and no
-//! longer. What is late is made when the disk is back, or by the next start.
+//! longer. What is late is made when the disk is back; a checkpoint, which makes directories durable, waits for it.
 
 use super::Partitions;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// So long a partition is waited for that has not been late before.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Directories that wait for one partition; further ones are made by the next checkpoint or start.
+/// Directories that wait for one partition; further ones are made when they are asked for.
 const WANTED_MAX: usize = 65_536;
 
 /// What is to be made in one partition.
@@ -49,6 +49,11 @@ impl Desk {
             self.changed.notify_all();
         }
         next
+    }
+
+    /// Waits until all are made, however long that takes.
+    pub(super) fn settle(&self) {
+        drop(self.changed.wait_while(self.state(), |state| state.busy));
     }
 
     /// Waits until all are made, if that has been quick so far.

@@ -282,6 +282,7 @@ impl Partitions {
         };
         let mut left = Vec::new();
         for (name, partition) in known {
+            partition.desk.settle();
             let (disk, dirs, tree) = {
                 let mut inner = partition.inner();
                 self.make_owed(&partition, &mut inner);
