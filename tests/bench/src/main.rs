@@ -6,6 +6,8 @@
 
 mod clients;
 mod commits;
+mod daemon;
+mod delivery;
 mod device;
 mod door;
 mod engines;
@@ -13,6 +15,7 @@ mod goals;
 mod group;
 mod hist;
 mod job;
+mod lmtp;
 mod machine;
 mod plot;
 mod reads;
@@ -41,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     device::sharpen_sleep();
-    if let Some(status) = restart::as_daemon() {
+    if let Some(status) = daemon::as_daemon() {
         return status;
     }
     match run(&Settings::parse()) {
@@ -133,6 +136,10 @@ fn on_device(
     if device == "real" && settings.section("restart") && settings.wants("storedd") {
         println!("  {device}: restarts");
         restart::run(report, dir, settings, &shape)?;
+    }
+    if device == "real" && settings.section("delivery") {
+        println!("  {device}: delivery");
+        delivery::run(report, dir, settings)?;
     }
     Ok(())
 }

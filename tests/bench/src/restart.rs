@@ -1,11 +1,11 @@
-//! Restarts of the real daemon after `kill -9`: this program runs itself as the daemon, kills it, and starts it again.
+//! Restarts of the real daemon after `kill -9`.
 //!
 //! # Operation
-//! READY is what the daemon tells the service manager (`sd_notify`); the time is counted from the start of the process. A
-//! file is *cold* when its pages were dropped from the page cache; `cat` is reading it once in steps of 1 MiB.
+//! A file is *cold* when its pages were dropped from the page cache; `cat` is reading it once in steps of 1 MiB.
 //! The settings let the log grow to the size that is asked for before a checkpoint; with the default ones it never does.
 
 use crate::clients::{Form, Plan};
+use crate::daemon::Place;
 use crate::device;
 use crate::engines::Failure;
 use crate::job::{self, Mix, PER_USER, World};
@@ -14,120 +14,20 @@ use crate::report::{Goal, Report, median};
 use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::socket::{self, Ask};
-use proto::{Client, Command, Reply, Request, Timeouts};
+use proto::{Client, Command, Reply, Request};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// First argument that makes this program the daemon.
-const AS_DAEMON: &str = "--as-daemon";
-/// Longest time until READY.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Starts measured of each kind.
 const STARTS: usize = 5;
 
 /// A log as long as asked, and no checkpoint before it.
 const CONFIG: &str = "[checkpoint]\ninterval = \"24h\"\noverlay_bytes = \"16GiB\"\noverlay_bytes_max = \"32GiB\"\n\
                       log_bytes = \"64GiB\"\nreplay_target = \"1h\"\n[messages]\nlevel = \"warn\"\n";
-
-/// Runs the daemon if this program was started as one: `--as-daemon CONFIG DATA-DIR`.
-pub fn as_daemon() -> Option<ExitCode> {
-    let arguments: Vec<_> = std::env::args_os().skip(1).take(3).collect();
-    let [first, config, data] = arguments.as_slice() else { return None };
-    if first != AS_DAEMON {
-        return None;
-    }
-    let config = storedd::config::Config::load(Some(Path::new(config)), Some(Path::new(data)), None);
-    Some(match config {
-        Ok(config) => ExitCode::from(storedd::daemon::run(config)),
-        Err(problems) => {
-            problems.iter().for_each(|p| eprintln!("{p}"));
-            ExitCode::FAILURE
-        }
-    })
-}
-
-struct Daemon {
-    child: Child,
-    /// From the start of the process until READY.
-    ready: Duration,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // SIGKILL; a daemon that is gone already is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Place {
-    dir: PathBuf,
-}
-
-impl Place {
-    fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.data().join("control.sock")
-    }
-
-    fn start(&self) -> Result<Daemon, Failure> {
-        let notify = self.dir.join("notify");
-        let _ = fs::remove_file(&notify);
-        let ear = UnixDatagram::bind(&notify)?;
-        let begun = Instant::now();
-        let child = std::process::Command::new(std::env::current_exe()?)
-            .arg(AS_DAEMON)
-            .args([self.dir.join("storedd.toml"), self.data()])
-            .env("NOTIFY_SOCKET", &notify)
-            .stdout(Stdio::null())
-            .spawn()?;
-        let mut daemon = Daemon { child, ready: Duration::ZERO };
-        ear.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let mut line = [0; 4096];
-        while begun.elapsed() < PATIENCE {
-            match ear.recv(&mut line) {
-                Ok(n) if String::from_utf8_lossy(&line[..n]).lines().any(|l| l == "READY=1") => {
-                    daemon.ready = begun.elapsed();
-                    return Ok(daemon);
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    if let Some(status) = daemon.child.try_wait()? {
-                        return Err(Failure::new(format!("the daemon ended with {status}")));
-                    }
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Err(Failure::new(format!("not READY after {} s", PATIENCE.as_secs())))
-    }
-
-    fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(self.socket(), "storedd-bench", Timeouts::default())?)
-    }
-
-    /// The files of the store whose name starts so.
-    fn files(&self, start: &str) -> Result<Vec<PathBuf>, Failure> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.data().join("mboxlist"))? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start)) {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
-    }
-}
 
 /// Makes the users and mailboxes through the socket, a user at a time, 64 under way.
 fn load(client: &mut Client, world: &World) -> Result<(), Failure> {
@@ -218,9 +118,7 @@ fn grow_log(place: &Place, world: &Arc<World>, bytes: u64) -> Result<u64, Failur
 /// # Errors
 /// If the daemon does not come up, or the disk fails.
 pub fn run(report: &mut Report, dir: &Path, settings: &Settings, shape: &Arc<Shape>) -> Result<(), Failure> {
-    let place = Place { dir: dir.join("restart") };
-    fs::create_dir_all(&place.dir)?;
-    fs::write(place.dir.join("storedd.toml"), CONFIG)?;
+    let place = Place::new(dir.join("restart"), CONFIG)?;
     let world = World::new(settings.rows, Arc::clone(shape));
     let daemon = place.start()?;
     let begun = Instant::now();

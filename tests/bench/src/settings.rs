@@ -31,7 +31,7 @@ pub struct Settings {
     #[arg(long, value_delimiter = ',', value_parser = ["storedd", "raw", "sqlite", "lmdb", "fjall", "redb"])]
     pub engines: Vec<String>,
     /// Sections, all if absent.
-    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "snapshots", "restart"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "snapshots", "restart", "delivery"])]
     pub sections: Vec<String>,
     /// What clients of the section `commits` do, all if absent.
     #[arg(long, value_delimiter = ',', value_parser = ["mix", "create", "acl", "rename"])]
@@ -42,6 +42,9 @@ pub struct Settings {
     /// Microseconds of a sync on the controlled device.
     #[arg(long, default_value_t = 100)]
     pub sync_us: u64,
+    /// Where `tests/peers/peers install` put Cyrus and Dovecot; without it the section `delivery` has no peers. Needs root.
+    #[arg(long)]
+    pub peers: Option<PathBuf>,
     /// Directory on the real disk; a temporary directory is made in it. Default: beside this program.
     #[arg(long)]
     pub dir: Option<PathBuf>,
