@@ -195,6 +195,14 @@ fn a_recovery_by_hand_reads_the_archive() {
     std::fs::write(gone, bad).unwrap();
     recovers(&copy, &args, &["recover", "--until-lsn", &point, "--yes"], 65);
     assert!(copy.tree() == tree);
+    // An archive of another store, or one that cannot be read, is said, and stands in the way of nothing that needs none of it.
+    let mut other = bytes.clone();
+    other[16] ^= 1;
+    let sum = storedd::checksum::Crc::seeded(b"log segment header").add(&other[..4092]).value();
+    other[4092..4096].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(gone, other).unwrap();
+    let refused = recovers(&copy, &args, &["recover", "--until-lsn", &point, "--yes"], 65);
+    assert!(refused.err.contains("store id"), "{refused:?}");
     std::fs::write(gone, bytes).unwrap();
 }
 

@@ -61,34 +61,47 @@ impl Plan {
         progress: &OnProgress,
     ) -> Result<Plan> {
         let mut found = look_closely(&disks, env.now(), progress)?;
+        let mut unreadable = None;
         if let Some(path) = archive.filter(|_| point.is_some() || !found.suffices(&disks, policy)) {
             match archived::WithArchive::beside(&disks, path, &found) {
                 Ok(Some(with)) => {
-                    if let Some(plan) = Plan::archived(&disks, env, (policy, point), with, progress)? {
+                    if let Some(plan) = Plan::archived(&disks, env, (policy, point), with, &mut unreadable, progress)? {
                         let (found, decision, archived) = plan;
                         let decision = Ok(decision);
                         return Ok(Plan { disks, lock, found, policy, decision, archived: Some(archived) });
                     }
                 }
                 Ok(None) => {}
-                // It is not the store; without it there may be a way, too.
-                Err(e) => found.note(&e),
+                Err(e) => unreadable = Some(e),
+            }
+            // It is not the store; without it there may be a way, too.
+            if let Some(e) = &unreadable {
+                found.note(e);
             }
         }
-        let decision = decide(&disks, &mut found, policy, point, progress)?;
+        // A point out of reach may be one to which the archive leads.
+        let decided = decide(&disks, &mut found, policy, point, progress).map_err(|e| unreadable.unwrap_or(e));
+        let decision = decided?;
         Ok(Plan { disks, lock, found, policy, decision, archived: None })
     }
 
-    /// Looks again, with the archive; `None` if nothing of it is needed, or it does not help.
+    /// Looks again, with the archive; `None` if nothing of it is needed, or it does not help: one that cannot be read is a finding.
     fn archived(
         disks: &Disks,
         env: &dyn Env,
         (policy, point): (Policy, Option<Point>),
         with: WithArchive,
+        unreadable: &mut Option<StoreError>,
         progress: &OnProgress,
     ) -> Result<Option<(Found, Decision, Archived)>> {
         let both = Disks { log: Arc::new(with.clone()), ..disks.clone() };
-        let mut found = look_closely(&both, env.now(), progress)?;
+        let mut found = match look_closely(&both, env.now(), progress) {
+            Ok(found) => found,
+            Err(e) => {
+                *unreadable = Some(e);
+                return Ok(None);
+            }
+        };
         let Ok(decision) = decide(&both, &mut found, policy, point, progress)? else { return Ok(None) };
         let files: Vec<String> = found.needed(&decision).into_iter().filter(|file| with.serves(file)).collect();
         if files.is_empty() {
