@@ -34,6 +34,10 @@ pub enum Bug {
     CopyNotValidated = 2048,
     /// The old database is removed before the new one has its name.
     OldRemovedBeforeNew = 4096,
+    /// The database's commit does not wait for what was written to partitions.
+    MailNotSynced = 8192,
+    /// Files of purged and staged messages go before what was made of them is durable.
+    MailRemovedBeforeSync = 16384,
 }
 
 impl Bug {
@@ -49,6 +53,9 @@ impl Bug {
         Bug::SetAsideBeforeFork,
         Bug::ResetBeforeCheckpoint,
     ];
+
+    /// Those that messages, and crashes of their checkpoints, must show.
+    pub const OF_MAIL: [Bug; 2] = [Bug::MailNotSynced, Bug::MailRemovedBeforeSync];
 
     /// Those that a change of the schema, and its crashes, must show.
     pub const OF_UPGRADES: [Bug; 2] = [Bug::CopyNotValidated, Bug::OldRemovedBeforeNew];

@@ -18,6 +18,7 @@ use crate::partition::apply::{self, HomeRun, MailboxRun, Source, Supply, Target}
 use crate::partition::index::{Head, Run, Stamped};
 use crate::partition::manifest::MirroredRows;
 use crate::partition::tree::{self, Home, Place};
+use crate::planted::{self, Bug};
 use crate::store::overlay::Overlay;
 use crate::store::view::View;
 use std::borrow::Cow;
@@ -95,7 +96,12 @@ pub(in crate::store) fn write(view: &View, overlay: &Overlay, moment: Moment, di
             writer.home(home, &mailboxes)?;
         }
         written = writer.written;
-        disk.sync_tree().map_err(|e| StoreError::io("sync", disk.display(""), e))?;
+        if planted::on(Bug::MailRemovedBeforeSync) {
+            written.finish(disks.partitions);
+        }
+        if !planted::on(Bug::MailNotSynced) {
+            disk.sync_tree().map_err(|e| StoreError::io("sync", disk.display(""), e))?;
+        }
     }
     Ok(written)
 }
