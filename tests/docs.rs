@@ -48,6 +48,23 @@ fn follow(store: &TestStore, name: &str) {
     assert_eq!(ran.status, 0, "{name}: the last command failed:\n{}\n{}", ran.err, ran.out);
 }
 
+// row 54: no page has an administrator edit a file of the store, or write into one; configuration in /etc is no such file.
+#[test]
+fn no_page_edits_a_file_of_the_store() {
+    const EDITORS: [&str; 8] = ["vi", "vim", "nano", "emacs", "ed", "sed", "dd", "hexedit"];
+    for name in PAGES {
+        let text = page(name);
+        let code = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+        for line in code.filter(|line| !line.trim_start().starts_with('#')) {
+            let words = line.split(|c: char| c.is_whitespace() || "|;&()".contains(c));
+            let edits = words.into_iter().any(|word| EDITORS.contains(&word)) && !line.contains(" /etc/");
+            let writes =
+                line.split_once('>').is_some_and(|(_, to)| to.contains("mboxlist/") || to.contains("partition/"));
+            assert!(!edits && !writes, "docs/{name}: {line}");
+        }
+    }
+}
+
 // row 10: without systemd, a start is good when the store is ready, and one that fails is not reported as good.
 #[test]
 fn a_store_without_a_service_is_started_and_stopped_as_told() {

@@ -348,3 +348,33 @@ fn numbers_of_log_files_never_begin_again() {
     rises(&mut highest);
     assert_eq!(daemon.stop(), 0);
 }
+
+// row 11: after a kill and after a stop in order alike, the first answer a client gets is of a store that was recovered.
+#[test]
+fn nobody_is_served_before_the_store_is_consistent() {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let lines: String = (0..2000).map(|n| format!("mailbox create user/joe/{n}\n")).collect();
+    let file = store.beside("lines");
+    std::fs::write(&file, lines).unwrap();
+    store.ctl(&["batch", file.to_str().unwrap()]).expect(0);
+    let whole = store.json(&["mailbox", "list"]);
+    daemon.kill();
+    for decision in ["replay", "clean"] {
+        std::thread::scope(|scope| {
+            // It asks from before the daemon is there.
+            let first = scope.spawn(|| {
+                crate::harness::until("an answer", || {
+                    let run = store.ctl(&["--json", "mailbox", "list"]);
+                    (run.status == 0).then(|| run.json())
+                })
+            });
+            let daemon = store.start();
+            assert_eq!(first.join().unwrap(), whole);
+            let report = store.json(&["recover", "--report"]);
+            assert!(report.to_string().contains(&format!("\"decision\":\"{decision}\"")), "{report}");
+            assert_eq!(daemon.stop(), 0);
+        });
+    }
+}

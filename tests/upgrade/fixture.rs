@@ -91,7 +91,7 @@ fn pack(root: &Path, dir: &Path, out: &mut Vec<u8>) {
 
 /// Packs `$STOREDD_FIXTURE/stopped` and `.../killed`, which `make.sh` made.
 #[test]
-#[ignore = "a tool, not a check: it makes the files that the tests read"]
+#[ignore = "a tool, not a check: run by hand behind tests/fixtures/v1/make.sh, as tests/fixtures/README.md says"]
 fn pack_what_make_sh_made() {
     let from = std::env::var("STOREDD_FIXTURE").expect("STOREDD_FIXTURE is not set");
     let mut told = String::new();
