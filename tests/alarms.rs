@@ -106,7 +106,7 @@ fn an_excess_that_stays_ends_the_daemon_where_that_is_asked_for() {
     assert_eq!(until("they are counted", mailboxes), 9001, "nothing is lost by it");
 }
 
-// B7: a log that cannot be written ends the daemon, which tells so before it is gone; the next start recovers, and tells that.
+// row B7: a log that cannot be written ends the daemon, which tells so before it is gone; the next start recovers, and tells that.
 #[test]
 fn a_log_that_cannot_be_written_is_told_of_before_the_end() {
     let store = TestStore::new();
@@ -170,4 +170,72 @@ fn every_alarm_is_documented() {
     for name in storedd::alarms::Name::ALL {
         assert!(text.contains(&format!("\n## {}\n", name.word())), "docs/alarms.md has no chapter {}", name.word());
     }
+}
+
+/// Makes a stopped store so much older: its marker says when it was made.
+fn age(store: &TestStore, days: u64) {
+    let file = store.data.join("STORE");
+    let mut marker = std::fs::read(&file).unwrap();
+    let made = u64::from_le_bytes(marker[28..36].try_into().unwrap());
+    marker[28..36].copy_from_slice(&(made - days * 86_400_000_000).to_le_bytes());
+    let sum = storedd::checksum::Crc::seeded(b"STORE").add(&marker[..60]).value();
+    marker[60..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&file, marker).unwrap();
+}
+
+// rows 81, B1, B7: copies that nobody makes are told of, each with its age and the command that ends the alarm, which does
+// what it says. The limits are those of the service; the store is made older.
+#[test]
+fn a_store_without_copies_says_how_old_they_are() {
+    let store = TestStore::new();
+    let backups = store.beside("backups");
+    std::fs::create_dir(&backups).unwrap();
+    let text = format!("[backup]\ndirectory = {backups:?}\n[jobs]\nschedule = false\n");
+    let config = configured(&store, &text);
+    let args = ["--config", config.as_str()];
+    let daemon = store.start_with(&args);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    std::thread::sleep(Duration::from_secs(2));
+    let names = ["snapshot_age", "backup_age", "drill_age"];
+    for name in names {
+        assert_eq!(crate::harness::alarms::alarm(&store, name), None, "a new store has time");
+    }
+    assert_eq!(daemon.stop(), 0);
+    age(&store, 30);
+    let daemon = store.start_with(&args);
+    let place = backups.display().to_string();
+    let drilled = ["drill".to_owned()];
+    let taken = ["snapshot", "take", "--verify"].map(str::to_owned);
+    let backed_up = ["backup-db".to_owned(), place];
+    for (name, limit, cures) in [
+        ("snapshot_age", 2.0 * 86_400.0, &taken[..]),
+        ("backup_age", 172_800.0, &backed_up[..]),
+        ("drill_age", 1_296_000.0, &drilled[..]),
+    ] {
+        let found = raised(&store, name);
+        assert_eq!((found["severity"].as_str(), found["limit"].as_f64()), (Some("warning"), Some(limit)), "{found}");
+        let days = found["value"].as_f64().unwrap() / 86_400.0;
+        assert!((29.9..30.1).contains(&days), "{found}");
+        let next = found["next"].as_str().unwrap();
+        assert!(next.starts_with(&format!("storectl {}", cures[0])), "{found}");
+        store.ctl(&cures.iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+        cleared(&store, name);
+        until("the journal says so", || {
+            daemon.log().contains(&format!("event=alarm_cleared alarm={name}")).then_some(())
+        });
+    }
+    // What is to be done every night was never done either.
+    for stamp in ["stored.exp", "stored.pur", "stored.per"] {
+        let status = store.json(&["status"]);
+        let found = status["alarms"].as_array().unwrap().iter().find(|alarm| alarm["subject"] == stamp).unwrap();
+        let verb = found["next"].as_str().unwrap().strip_prefix("storectl ").unwrap();
+        store.ctl(&[verb]).expect(0);
+    }
+    cleared(&store, "stale_stamp");
+    let status = store.json(&["status"]);
+    assert!(
+        status["snapshot_age"].as_f64().unwrap() < 600.0 && status["alarms"].as_array().unwrap().is_empty(),
+        "{status}"
+    );
+    assert_eq!(daemon.stop(), 0);
 }

@@ -1,5 +1,6 @@
 //! The fire drill through the built programs.
 
+use crate::harness::alarms::{cleared, raised};
 use crate::harness::{Daemon, TestStore};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,9 @@ fn a_drill_finds_each_fault() {
     std::fs::write(&manifest, ours).unwrap();
     assert!(told[0] != told[1] && told[1] != told[2] && told[0] != told[2], "{told:?}");
     assert!(daemon.log().contains("event=drill_bad"));
+    raised(&store, "drill_bad");
     assert_eq!(store.json(&["drill"])["verdict"], "good");
+    cleared(&store, "drill_bad");
 }
 
 // rows 81, 84, B1: a backup that is newer than every snapshot is what is drilled; one byte of it that changed is found

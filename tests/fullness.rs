@@ -3,7 +3,8 @@
 use crate::alarms::{configured, grow};
 use crate::harness::alarms::{cleared, raised};
 use crate::harness::disks::SmallDisk;
-use crate::harness::{Daemon, TestStore, until};
+use crate::harness::lmtp::Lmtp;
+use crate::harness::{Daemon, TestStore, total, until};
 use crate::numbers::{metrics, value};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ fn start(store: &TestStore, args: &[String]) -> Daemon {
     store.start_with(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-// B7: first bulk work is refused, then changes, never reads, and what deletes goes on; it resumes by itself.
+// row B7: first bulk work is refused, then changes, never reads, and what deletes goes on; it resumes by itself.
 #[test]
 fn a_disk_that_fills_refuses_step_by_step() {
     let Some((store, _disk, args)) = small_store() else { return };
@@ -87,6 +88,8 @@ fn a_disk_that_fills_refuses_step_by_step() {
     );
     let found = raised(&store, "disk_space");
     assert!(found["cause"].as_str().unwrap().starts_with("changes are refused"), "{found}");
+    let mut lmtp = Lmtp::unix(&store.data.join("lmtp.sock"));
+    assert_eq!(lmtp.deliver(&["joe"], b"x\r\n"), ["451 4.3.1 the store is full"], "B14: the sender keeps it");
     store.ctl(&["mailbox", "delete", "user/joe/old", "--yes"]).expect(0);
     store.ctl(&["checkpoint"]).expect(0);
     assert!(store.json(&["mailbox", "list"]).as_array().unwrap().len() > 1, "reads go on");
@@ -94,11 +97,12 @@ fn a_disk_that_fills_refuses_step_by_step() {
     unload(&store);
     until("it goes on", || (store.ctl_with(&["batch", "-"], Some(line)).status == 0).then_some(()));
     cleared(&store, "disk_space");
+    assert_eq!(lmtp.deliver(&["joe"], b"x\r\n"), ["250 2.0.0 stored"]);
     assert!(daemon.log().contains("event=room refused=bulk_work"), "{}", daemon.log());
     assert!(daemon.log().contains("event=room refused=changes"));
 }
 
-// B7, row 162: a disk that runs full again and again costs nothing that was acknowledged. STOREDD_FULL_ROUNDS: how often.
+// rows B7, 162: a disk that runs full again and again costs nothing that was acknowledged. STOREDD_FULL_ROUNDS: how often.
 #[test]
 fn a_disk_that_is_full_again_and_again() {
     let Some((store, _disk, args)) = small_store() else { return };
@@ -121,10 +125,10 @@ fn a_disk_that_is_full_again_and_again() {
     assert!(kept.iter().all(|name| list.contains(&format!("\"{name}\""))), "nothing acknowledged is lost");
     assert_eq!(daemon.stop(), 0);
     store.storedd(&["test"]).expect(0);
-    eprintln!("full disk: {rounds} rounds, {} mailboxes kept", kept.len());
+    total(&format!("full disk under commands: {rounds} rounds, {} mailboxes kept, 0 lost", kept.len()));
 }
 
-// B7: a database that cannot be written raises alarms with the cause, and clears them when it can.
+// row B7: a database that cannot be written raises alarms with the cause, and clears them when it can.
 #[test]
 fn a_checkpoint_that_fails_is_an_alarm_with_its_cause() {
     let store = TestStore::new();
@@ -150,7 +154,7 @@ fn a_checkpoint_that_fails_is_an_alarm_with_its_cause() {
     store.ctl(&["mailbox", "create", "user/joe/again"]).expect(0);
 }
 
-// B7: the time that is left is known within a fifth while a small file system fills steadily.
+// row B7: the time that is left is known within a fifth while a small file system fills steadily.
 #[test]
 fn the_time_until_a_disk_is_full_is_told() {
     let Some((store, _disk, args)) = small_store() else { return };

@@ -135,6 +135,12 @@ fn what_a_dead_client_held_is_free_within_two_seconds() {
         let status = Command::new("kill").args([format!("-{signal}"), holder.id().to_string()]).status().unwrap();
         assert!(status.success());
         let begun = Instant::now();
+        if signal == "STOP" {
+            // It cannot say anything itself; who waits is told whom he waits for.
+            let named = store.ctl(&["locks", "--why-stuck"]).expect(0).out;
+            assert!(named.contains(&format!("held by process {}", holder.id())), "{named}");
+            assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+        }
         Run::of(change).expect(0);
         // Stopped, it runs into its deadline.
         let limit = if signal == "KILL" { SOON } else { Duration::from_secs(3) + SOON };
@@ -214,7 +220,7 @@ fn a_wait_has_a_limit_that_names_who_is_in_the_way() {
     store.ctl(&["user", "delete", "-y", "joe"]).expect(75);
 }
 
-// B6: a break only when the holder cannot commit any more
+// row B6: a break only when the holder cannot commit any more
 #[test]
 fn a_broken_holder_is_cut_first() {
     let (store, daemon) = house();
@@ -228,7 +234,7 @@ fn a_broken_holder_is_cut_first() {
     assert!(daemon.log().contains("lease_broken"));
 }
 
-// B12
+// row B12
 #[test]
 fn a_copy_of_a_frozen_store_needs_nothing() {
     let (store, daemon) = house();
@@ -271,7 +277,7 @@ fn a_copy_of_a_frozen_store_needs_nothing() {
     assert!(daemon.log().contains("frozen") && daemon.log().contains("thawed"));
 }
 
-// B12
+// row B12
 #[test]
 fn a_freeze_ends_with_its_time_or_its_client() {
     let (store, _daemon) = house();

@@ -48,6 +48,15 @@ fn at_work(job: &Value) -> bool {
     job["state"] == "running" && job["done"].as_u64() > Some(0)
 }
 
+/// Waits until a snapshot is being taken; gives the number of that job.
+fn taking(store: &TestStore) -> u64 {
+    crate::harness::until("a snapshot is being taken", || {
+        let jobs = store.json(&["jobs"]);
+        let found = jobs.as_array()?.iter().find(|job| job["verb"] == "snapshot take" && at_work(job))?;
+        found["id"].as_u64()
+    })
+}
+
 fn interrupt(child: &Child) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT).unwrap();
 }
@@ -59,7 +68,7 @@ fn a_job_goes_on_without_its_client_and_is_followed_by_others() {
     let job = until(&store, id, at_work);
     assert_eq!((&job["verb"], &job["unit"], &job["ended"]), (&"snapshot take".into(), &"rows".into(), &Value::Null));
     assert!(job["total"].as_u64() > job["done"].as_u64(), "{job}");
-    assert_eq!(store.json(&["jobs"])[0]["id"], id);
+    assert!(store.json(&["jobs"]).as_array().unwrap().iter().any(|job| job["id"] == id));
     let table = store.ctl(&["jobs", "list"]).expect(0).out;
     assert!(table.contains("snapshot take") && table.contains("running"), "{table}");
     // Followed: how far it is, line by line, and at last what it ended with.
@@ -107,12 +116,13 @@ fn a_checkpoint_and_the_counting_of_quotas_go_on_without_their_client() {
 fn control_c_leaves_a_job_to_the_daemon() {
     let (store, _daemon) = slow();
     let waits = store.begin(&["snapshot", "take"]);
-    until(&store, 1, at_work);
+    let id = taking(&store);
     interrupt(&waits);
     let left = Run::of(waits);
     assert_eq!(left.status, 1, "{left:?}");
-    assert!(left.err.contains("job 1 goes on") && left.err.contains("jobs follow 1"), "{left:?}");
-    until(&store, 1, |job| job["state"] == "done");
+    let (goes_on, next) = (format!("job {id} goes on"), format!("jobs follow {id}"));
+    assert!(left.err.contains(&goes_on) && left.err.contains(&next), "{left:?}");
+    until(&store, id, |job| job["state"] == "done");
     assert_eq!(store.json(&["snapshot", "list"]).as_array().unwrap().len(), 1);
 }
 
@@ -120,12 +130,12 @@ fn control_c_leaves_a_job_to_the_daemon() {
 fn cancelled_a_job_ends_soon_and_one_that_waits_at_once() {
     let (store, _daemon) = slow();
     let waits = store.begin(&["snapshot", "take"]);
-    until(&store, 1, at_work);
+    let first = taking(&store).to_string();
     let second = begin(&store);
     assert_eq!(show(&store, second)["state"], "waiting");
     let begun = Instant::now();
     assert_eq!(store.json(&["jobs", "cancel", &second.to_string()])["state"], "cancelled");
-    assert_eq!(store.json(&["jobs", "cancel", "1"])["state"], "cancelled");
+    assert_eq!(store.json(&["jobs", "cancel", &first])["state"], "cancelled");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let waited = Run::of(waits);
     assert_eq!(waited.status, 75, "{waited:?}");
@@ -133,7 +143,7 @@ fn cancelled_a_job_ends_soon_and_one_that_waits_at_once() {
     assert_eq!(store.json(&["snapshot", "list"]), Value::Array(vec![]), "nothing half done is left");
     assert!(std::fs::read_dir(store.data.join("dbdata/snapshots")).unwrap().next().is_none());
     // Twice is no error.
-    store.ctl(&["jobs", "cancel", "1"]).expect(0);
+    store.ctl(&["jobs", "cancel", &first]).expect(0);
 }
 
 #[test]
@@ -211,8 +221,7 @@ fn a_crash_cuts_jobs_off_and_a_stop_ends_them() {
     assert!(log.lines().any(|l| l.contains("event=job_gone") && l.contains("snapshot take")), "{log}");
     // A stop does not wait for it, and whoever waits is told.
     let waits = store.begin(&["snapshot", "take"]);
-    let second = id + 1;
-    until(&store, second, at_work);
+    let second = taking(&store);
     let begun = Instant::now();
     assert_eq!(daemon.stop(), 0);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

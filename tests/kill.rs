@@ -1,6 +1,6 @@
 //! SIGKILL of the real daemon under load, with the ledger of acknowledgements outside it. // row 20, row 21
 
-use crate::harness::TestStore;
+use crate::harness::{TestStore, total};
 use proto::client::{Client, Timeouts};
 use proto::{Command, Reply, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,7 +91,7 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() {
     }
     assert_eq!(daemon.unwrap().stop(), 0);
     store.storedd(&["test", "--config", config.to_str().unwrap()]).expect(0);
-    println!("{rounds} kills, {kept} mailboxes owed and there, 0 lost, 0 half-visible");
+    total(&format!("kills of commands: {rounds}, {kept} mailboxes owed and there, 0 lost, 0 half-visible"));
 }
 
 /// Everything owed is there as it was told; everything else that is there was at least asked for.

@@ -292,6 +292,42 @@ fn usage_is_64_and_help_is_0() {
     }
 }
 
+// row 17: what is needed only while the daemon runs may lie elsewhere, and is no part of the store: a reboot empties it.
+#[test]
+fn what_lies_in_the_runtime_directory_may_be_lost() {
+    let store = TestStore::new();
+    let runtime = store.beside("run");
+    let config = store.beside("storedd.toml");
+    // With --data-dir the socket lies there; a service names its directories in the configuration.
+    std::fs::write(&config, format!("[store]\ndata_dir = {:?}\nruntime_dir = {runtime:?}\n", store.data)).unwrap();
+    let start = || {
+        std::fs::create_dir(&runtime).unwrap();
+        let log = std::fs::File::create(store.beside("daemon.log")).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_storedd"));
+        command.arg("--config").arg(&config).env_remove("NOTIFY_SOCKET").stdin(std::process::Stdio::null());
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut daemon = store.daemon(child).at(&runtime.join("control.sock"));
+        daemon.wait_ready();
+        daemon
+    };
+    let daemon = start();
+    let add =
+        proto::Command::UserAdd { user: "joe".to_owned(), partition: None, quota_bytes: None, quota_messages: None };
+    daemon.client().call(&proto::Request::Change { command: add, dry_run: false }).unwrap();
+    let sockets = |dir: &std::path::Path| {
+        use std::os::unix::fs::FileTypeExt;
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+        entries.filter(|entry| entry.file_type().unwrap().is_socket()).count()
+    };
+    assert!(sockets(&runtime) > 0 && sockets(&store.data) == 0, "no socket lies in the data directory");
+    daemon.kill();
+    std::fs::remove_dir_all(&runtime).unwrap();
+    let daemon = start();
+    let joe = daemon.client().call(&proto::Request::UserShow { user: "joe".to_owned() }).unwrap();
+    assert!(matches!(joe, proto::Reply::UserDetail(_)), "{joe:?}");
+    assert_eq!(daemon.stop(), 0);
+}
+
 // rows 1, 78: what must be refused at a start is refused with its own status and a next step.
 #[test]
 fn bad_places_and_configurations_are_refused() {
@@ -340,7 +376,7 @@ fn another_user_is_refused() {
     assert_eq!(store.json(&["user", "list"]), serde_json::json!([]));
 }
 
-// B17: members of a configured group come in, each with what the role allows; the audit line says who asked.
+// row B17: members of a configured group come in, each with what the role allows; the audit line says who asked.
 #[test]
 fn members_of_a_group_may_do_what_their_role_allows() {
     if !rustix::process::geteuid().is_root() {

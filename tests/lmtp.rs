@@ -1,5 +1,6 @@
 //! Mail comes in by LMTP, through the built daemon and real sockets.
 
+use crate::harness::disks::Disk;
 use crate::harness::lmtp::Lmtp;
 use crate::harness::{Daemon, TestStore, run, until};
 use rustix::process::Signal;
@@ -248,6 +249,83 @@ fn a_freeze_makes_deliveries_wait_and_refuses_none() {
     let frozen = frozen.join().unwrap();
     assert_eq!(frozen.status, 0, "{frozen:?}");
     assert_eq!(uids(&store, "user/joe/INBOX"), [1]);
+}
+
+// B6, B14: who holds a mailbox keeps a message from nobody else for longer than a change may wait
+#[test]
+fn a_held_mailbox_keeps_mail_from_its_own_user_alone() {
+    let store = TestStore::new();
+    let daemon = configured(&store, "[limits]\nwait = \"1s\"");
+    for user in ["ann", "joe", "zoe"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    let mut holder = store.begin(&["locks", "hold", "user/joe/INBOX", "--for", "5m", "--", "sleep", "300"]);
+    until("it is held", || store.json(&["locks"]).to_string().contains("user/joe/INBOX").then_some(()));
+    let replies = session(&store).deliver(&["ann", "joe", "zoe"], b"x\r\n");
+    assert_eq!([&replies[0], &replies[2]], [STORED, STORED]);
+    assert!(replies[1].starts_with("451 4.3.2 "), "{replies:?}");
+    assert_eq!((uids(&store, "user/ann/INBOX"), uids(&store, "user/joe/INBOX")), (vec![1], vec![]));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    until("it is free", || store.json(&["locks"])["held"].as_array().unwrap().is_empty().then_some(()));
+    assert_eq!(session(&store).deliver(&["joe"], b"x\r\n"), [STORED]);
+    // Each delivery is a line that says who got what under which LSN.
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("verb=\"lmtp deliver\"") && line.contains("user/joe/INBOX"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        ["client=client.example", "outcome=done", "message=1", "lsn="].iter().all(|part| line.contains(part)),
+        "{line}"
+    );
+}
+
+// B14, RFC 4314: mail for a folder goes there as long as its owner has the right to post to it
+#[test]
+fn a_folder_that_nobody_may_post_to_gets_no_mail() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe/Lists"]).expect(0);
+    let mut lmtp = session(&store);
+    assert_eq!(lmtp.deliver(&["joe+Lists"], b"1\r\n"), [STORED]);
+    assert_eq!(uids(&store, "user/joe/Lists"), [1]);
+    store.ctl(&["acl", "set", "user/joe/Lists", "joe", "lrswi"]).expect(0);
+    assert_eq!(lmtp.deliver(&["joe+Lists"], b"2\r\n"), [STORED]);
+    assert_eq!((uids(&store, "user/joe/Lists"), uids(&store, "user/joe/INBOX")), (vec![1], vec![1]));
+    store.ctl(&["acl", "set", "user/joe/Lists", "anyone", "p"]).expect(0);
+    assert_eq!(lmtp.deliver(&["joe+Lists"], b"3\r\n"), [STORED]);
+    assert_eq!(uids(&store, "user/joe/Lists"), [1, 2]);
+}
+
+// B14: while a start has not found out what there is, the sender keeps the mail
+#[test]
+fn a_store_that_recovers_takes_no_mail_yet() {
+    let store = TestStore::new();
+    let Some(disk) = Disk::mount(&store) else { return };
+    let config = store.beside("storedd.toml");
+    let [db, log] = ["db", "log"].map(|name| disk.at.join(name));
+    let text = format!("[store]\ndb_dir = {db:?}\nlog_dir = {log:?}\n[log]\nsegment_size = \"1MiB\"\n");
+    std::fs::write(&config, text).unwrap();
+    let args = ["--config", config.to_str().unwrap()];
+    let daemon = store.start_with(&args);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    assert_eq!(session(&store).deliver(&["joe"], b"1\r\n"), [STORED]);
+    daemon.kill();
+    disk.hangs(true);
+    let mut daemon = store.spawn(&args);
+    // It goes first, also if the test fails: a process that waits for it cannot end.
+    let disk = disk;
+    until("the door is open", || std::os::unix::net::UnixStream::connect(store.data.join("lmtp.sock")).ok());
+    let mut lmtp = session(&store);
+    assert_eq!(lmtp.begin(&["joe"]), ["451 4.3.2 the store recovers; try again later"]);
+    disk.hangs(false);
+    daemon.wait_ready();
+    until("it is taken", || lmtp.ask("RCPT TO:<joe>").starts_with("250").then_some(()));
+    assert!(lmtp.ask("DATA").starts_with("354 "));
+    lmtp.send(b"2\r\n.\r\n");
+    assert_eq!(lmtp.reply(), STORED);
+    assert_eq!(uids(&store, "user/joe/INBOX"), [1, 2]);
+    drop(daemon);
 }
 
 // B14: a port of this host alone

@@ -2,11 +2,19 @@
 #![allow(clippy::disallowed_methods, reason = "tests make, damage and look at files, and wait for programs")]
 
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod ageing;
+#[cfg(test)]
 mod alarms;
 #[cfg(test)]
 mod archive;
 #[cfg(test)]
 mod backup_db;
+#[cfg(test)]
+mod bits;
+#[cfg(test)]
+mod check;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -16,9 +24,15 @@ mod docs;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
+mod errands;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod fullness;
+#[cfg(test)]
+mod fuzzed;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -26,15 +40,25 @@ mod holding;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hostile_mail;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod lmtp;
+#[cfg(test)]
+mod mail_backup;
+#[cfg(test)]
+mod mail_full;
+#[cfg(test)]
+mod mail_kills;
 #[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
@@ -46,17 +70,31 @@ mod messages;
 #[cfg(test)]
 mod numbers;
 #[cfg(test)]
+mod partitions;
+#[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod points;
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod quotas;
 #[cfg(test)]
+mod reconstruct;
+#[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod rollback;
+#[cfg(test)]
+mod scrub;
+#[cfg(test)]
+mod seen;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
@@ -65,6 +103,8 @@ mod snapshots;
 mod stalls;
 #[cfg(test)]
 mod starts;
+#[cfg(test)]
+mod syscalls;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]

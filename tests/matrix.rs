@@ -1,5 +1,5 @@
 //! The damage matrix: what a start, `recover` and `recover --catastrophic` make of each kind of damage, beside what Berkeley DB makes of
-//! it; and of one flipped bit in every region of every kind of file. Through the built programs.
+//! it. Through the built programs.
 //!
 //! The table is kept in `docs/damage-matrix.md`; a test holds the page equal to what is seen. To write it anew:
 //! `STOREDD_WRITE_DOCS=1 cargo test --test store matrix::`.
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Acknowledged changes of the store that is damaged.
-const ENTRIES: usize = 260;
+pub(crate) const ENTRIES: usize = 260;
 /// After so many of them a checkpoint is made.
 const CHECKPOINT_AT: usize = 160;
 
 /// A store that was killed: a log of several segments from creation on, a checkpoint in the middle of it, a verified snapshot before
 /// that. Its log is sealed, and the control file knows.
-fn killed() -> (TestStore, u64) {
+pub(crate) fn killed() -> (TestStore, u64) {
     let store = TestStore::new();
     let config = store.beside("matrix.toml");
     let text =
@@ -43,15 +43,15 @@ fn killed() -> (TestStore, u64) {
     (store, last)
 }
 
-fn log(store: &TestStore, number: u64) -> PathBuf {
+pub(crate) fn log(store: &TestStore, number: u64) -> PathBuf {
     store.data.join(format!("mboxlist/log.{number:010}"))
 }
 
-fn last_log(store: &TestStore) -> u64 {
+pub(crate) fn last_log(store: &TestStore) -> u64 {
     (1..100).take_while(|n| log(store, *n).exists()).last().unwrap()
 }
 
-fn database(store: &TestStore) -> PathBuf {
+pub(crate) fn database(store: &TestStore) -> PathBuf {
     store.data.join("mboxlist/mboxlist.redb")
 }
 
@@ -69,7 +69,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A copy of the store, without its snapshots unless they are wanted.
-fn again(template: &TestStore, snapshots: bool) -> TestStore {
+pub(crate) fn again(template: &TestStore, snapshots: bool) -> TestStore {
     let store = TestStore::new();
     copy(&template.data, &store.data);
     if !snapshots {
@@ -78,7 +78,7 @@ fn again(template: &TestStore, snapshots: bool) -> TestStore {
     store
 }
 
-fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(file).unwrap();
     change(&mut bytes);
     std::fs::write(file, bytes).unwrap();
@@ -212,7 +212,7 @@ const KINDS: [Kind; 17] = [
 
 /// What a start came to.
 #[derive(Debug)]
-enum Came {
+pub(crate) enum Came {
     /// It answers: decision, entries there, whether a loss is stated, whether one is called possible.
     Up { decision: String, entries: usize, lost: bool, possible: bool, held: bool },
     /// It ended with this status and said this.
@@ -229,7 +229,7 @@ fn entries(store: &TestStore) -> usize {
 }
 
 /// Starts the daemon and looks at what it shows.
-fn start(store: &TestStore) -> Came {
+pub(crate) fn start(store: &TestStore) -> Came {
     let mut daemon = store.spawn(&[]);
     let begun = std::time::Instant::now();
     loop {
@@ -381,134 +381,8 @@ fn seventeen_kinds_of_damage() {
     documented("kinds", &table);
 }
 
-/// A region of a file in which one bit is flipped: offset and mask.
-struct Region {
-    name: &'static str,
-    file: fn(&TestStore) -> PathBuf,
-    at: fn(&[u8]) -> Vec<usize>,
-}
-
-fn snapshot(store: &TestStore, file: &str) -> PathBuf {
-    let dir = std::fs::read_dir(store.data.join("dbdata/snapshots")).unwrap().next().unwrap().unwrap();
-    dir.path().join(file)
-}
-
-/// Offsets spread over the bytes that are not zero.
-fn spread(bytes: &[u8], count: usize) -> Vec<usize> {
-    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    (0..count).map(|n| used[(used.len() - 1) * n / count.max(1)]).collect()
-}
-
-/// Offset of the last record's head: the magic of a record, and behind its record only zeros.
-fn last_record(bytes: &[u8]) -> usize {
-    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
-    (4096..end).rev().find(|at| bytes[*at..].starts_with(&[0xd5, 0xf1])).unwrap()
-}
-
-const REGIONS: [Region; 12] = [
-    Region {
-        name: "log: header page",
-        file: |store| log(store, last_log(store)),
-        // Magic, version, checksum of the record before, store, epoch, number, previous, LSNs, length, time, padding, CRC.
-        at: |_| vec![0, 8, 12, 16, 32, 40, 48, 56, 64, 72, 80, 2000, 4092],
-    },
-    Region {
-        name: "log: head of the first record",
-        file: |store| log(store, last_log(store)),
-        at: |_| [0, 2, 3, 6, 14, 18, 26, 30, 34].map(|at| 4096 + at).to_vec(),
-    },
-    Region {
-        name: "log: head of the last record",
-        file: |store| log(store, last_log(store)),
-        at: |bytes| [0, 2, 3, 6, 14, 18, 26, 30, 34].map(|at| last_record(bytes) + at).to_vec(),
-    },
-    Region {
-        name: "log: payloads",
-        file: |store| log(store, last_log(store)),
-        at: |bytes| spread(&bytes[4096..], 8).iter().map(|at| at + 4096).collect(),
-    },
-    Region {
-        name: "log: zeros behind the last record",
-        file: |store| log(store, last_log(store)),
-        at: |bytes| vec![last_record(bytes) + 200, bytes.len() - 1],
-    },
-    Region { name: "log before the checkpoint", file: |store| log(store, 1), at: |bytes| spread(bytes, 6) },
-    Region { name: "database: pages", file: database, at: |bytes| spread(bytes, 16) },
-    Region {
-        name: "CONTROL: both slots",
-        file: |store| store.data.join("CONTROL"),
-        at: |_| [0, 8, 12, 16, 24, 40, 48, 56, 64, 72, 80, 88, 4092].iter().flat_map(|at| [*at, at + 4096]).collect(),
-    },
-    Region { name: "STORE", file: |store| store.data.join("STORE"), at: |_| vec![0, 8, 12, 28, 40, 60] },
-    Region { name: "snapshot: MANIFEST", file: |store| snapshot(store, "MANIFEST"), at: |bytes| spread(bytes, 6) },
-    Region { name: "snapshot: database", file: |store| snapshot(store, "mboxlist.redb"), at: |bytes| spread(bytes, 4) },
-    Region { name: "snapshot: .verified", file: |store| snapshot(store, ".verified"), at: |bytes| spread(bytes, 3) },
-];
-
-// row 38: one flipped bit, anywhere: no panic, no hang, nothing lost without a word
-#[test]
-fn one_flipped_bit_in_every_region() {
-    let (template, _) = killed();
-    let mut table = String::from(
-        "| region | flips | start: nothing lost | loss stated | refused | recover: nothing lost | damage named | refused |\n|---|---|---|---|---|---|---|---|\n",
-    );
-    for region in &REGIONS {
-        let offsets = (region.at)(&std::fs::read((region.file)(&template)).unwrap());
-        let (mut starts, mut recovers) = ([0; 3], [0; 3]);
-        for (nth, at) in offsets.iter().enumerate() {
-            let context = format!("{}, byte {at}", region.name);
-            let flipped = || {
-                let store = again(&template, true);
-                change(&(region.file)(&store), |bytes| bytes[*at] ^= 1 << (nth % 8));
-                store
-            };
-            let store = flipped();
-            match start(&store) {
-                Came::Up { entries, lost: false, .. } => {
-                    assert_eq!(entries, ENTRIES, "{context}: lost in silence");
-                    starts[0] += 1;
-                }
-                Came::Up { .. } => starts[1] += 1,
-                Came::Refused(status, said) => {
-                    assert!([2, 65].contains(&status), "{context}: {status}: {said}");
-                    starts[2] += 1;
-                }
-            }
-            let store = flipped();
-            let before = store.tree();
-            let run = store.storedd(&["recover"]);
-            match run.status {
-                0 | 1 => {
-                    let Came::Up { entries, .. } = start(&store) else { panic!("{context}: no start after {run:?}") };
-                    assert_eq!(entries, ENTRIES, "{context}: {run:?}");
-                    recovers[run.status as usize] += 1;
-                }
-                2 | 65 => {
-                    let after: Vec<_> =
-                        store.tree().into_iter().filter(|(name, _)| name != "failed-recovery").collect();
-                    assert!(after == before, "{context}: a refusal changed something");
-                    let name = (region.file)(&store).file_name().unwrap().to_string_lossy().into_owned();
-                    assert!(run.err.contains(&name), "{context}: the file is not named: {run:?}");
-                    recovers[2] += 1;
-                }
-                _ => panic!("{context}: {run:?}"),
-            }
-        }
-        let mut counts: Vec<String> = [starts, recovers].concat().iter().map(usize::to_string).collect();
-        if region.name == "database: pages" {
-            // Which pages are in use differs from run to run.
-            assert_eq!(recovers[0] + recovers[2], offsets.len(), "{counts:?}");
-            (counts[3], counts[5]) = ("those in unused pages".to_owned(), "the others".to_owned());
-        }
-        let counts = counts.join(" | ");
-        writeln!(table, "| {} | {} | {counts} |", region.name, offsets.len()).unwrap();
-    }
-    eprintln!("{table}");
-    documented("flips", &table);
-}
-
 /// Holds a table of the page equal to what was seen, or writes it there.
-fn documented(name: &str, table: &str) {
+pub(crate) fn documented(name: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/damage-matrix.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name}: made by tests/matrix.rs -->\n\n"), format!("\n<!-- end of {name} -->"));

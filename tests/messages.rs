@@ -251,3 +251,41 @@ fn messages_change_move_and_come_back() {
     store.ctl(&["mailbox", "undelete", inbox, "--uid", "1"]).expect(0);
     drop(daemon);
 }
+
+// row B9: an index is read once for many messages that are asked for, and again when anybody has written to it; damage that came later is found
+// by a check, and shown to nobody
+#[test]
+fn an_index_is_read_once_and_never_served_when_its_file_is_another() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let inbox = "user/joe/INBOX";
+    for n in 0..30 {
+        deliver(&store, &[inbox], &message(&format!("number {n}"), 200));
+    }
+    store.ctl(&["checkpoint"]).expect(0);
+    // What was written a moment ago is not believed to stay as it is.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let count = |name: &str| crate::numbers::value(&crate::numbers::metrics(&store), name);
+    let shown = || (1..=30).map(|uid| raw(&store, inbox, uid)).collect::<Vec<_>>();
+    let before = count("storedd_index_cache_read_total");
+    let all = shown();
+    assert!(count("storedd_index_cache_read_total") - before <= 2.0);
+    assert!(count("storedd_index_cache_found_total") >= 28.0 && count("storedd_index_cache_bytes") > 3000.0);
+    // A change shows at once, from memory; after a checkpoint from a file that was read again.
+    store.ctl(&["message", "flags", inbox, "7", "--add", "\\Flagged"]).expect(0);
+    let flags = || store.json(&["message", "show", inbox, "7"])["flags"].clone();
+    assert_eq!(flags(), json!(["\\Flagged"]));
+    store.ctl(&["checkpoint"]).expect(0);
+    assert_eq!(flags(), json!(["\\Flagged"]));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(shown(), all);
+    let index = crate::check::named(&store.data.join("partition/primary"), "store.idx").pop().unwrap();
+    let mut bytes = std::fs::read(&index).unwrap();
+    bytes[300] ^= 8;
+    std::fs::write(&index, bytes).unwrap();
+    let found = store.ctl(&["--json", "check", inbox]).expect(1).json();
+    assert_eq!(found["findings"][0]["what"], "index damaged", "{found}");
+    assert_eq!(shown(), all);
+    assert_eq!(flags(), json!(["\\Flagged"]));
+}

@@ -1,6 +1,7 @@
 //! Numbers as Prometheus and `stats` show them; the listener that serves them; the dashboard and the rules that use them.
 
 use crate::alarms::configured;
+use crate::harness::lmtp::Lmtp;
 use crate::harness::{Daemon, PATIENCE, TestStore, until};
 use proto::{Command, Request};
 use serde_json::Value;
@@ -47,7 +48,7 @@ pub fn metrics(store: &TestStore) -> Vec<(String, f64)> {
     parsed(&store.ctl(&["metrics"]).expect(0).out)
 }
 
-// B15: counters, gauges and histograms hang together, and say what happened.
+// row B15: counters, gauges and histograms hang together, and say what happened.
 #[test]
 fn metrics_say_what_happened() {
     let store = TestStore::new();
@@ -87,6 +88,35 @@ fn metrics_say_what_happened() {
     assert_eq!(value(&parsed(&written), "storedd_state{state=\"poisoned\"}"), 0.0);
 }
 
+// row B10: one sync serves all who deliver at that time, across users; each step of a commit has its histogram.
+#[test]
+fn one_sync_serves_many_deliverers() {
+    const DELIVERERS: usize = 16;
+    const MESSAGES: usize = 25;
+    let store = TestStore::new();
+    let _daemon = store.start();
+    (0..DELIVERERS).for_each(|n| _ = store.ctl(&["user", "add", &format!("u{n}")]).expect(0));
+    let counts = || {
+        let samples = metrics(&store);
+        ["plan", "log_sync", "commit"].map(|step| value(&samples, &format!("storedd_{step}_duration_seconds_count")))
+    };
+    let before = counts();
+    std::thread::scope(|scope| {
+        for n in 0..DELIVERERS {
+            let mut session = Lmtp::unix(&store.data.join("lmtp.sock"));
+            scope.spawn(move || {
+                for _ in 0..MESSAGES {
+                    assert_eq!(session.deliver(&[&format!("u{n}")], b"x\r\n"), ["250 2.0.0 stored"]);
+                }
+            });
+        }
+    });
+    let messages = (DELIVERERS * MESSAGES) as f64;
+    let [plans, syncs, commits] = std::array::from_fn(|step| counts()[step] - before[step]);
+    assert!(plans > 0.0 && commits >= messages, "{plans} plans, {commits} commits");
+    assert!(syncs < messages, "{syncs} syncs for {messages} messages");
+}
+
 /// What a listener answers to these bytes; `None` if it closed without an answer.
 fn asked(address: &str, request: &[u8]) -> Option<String> {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -103,7 +133,7 @@ fn address(daemon: &Daemon) -> String {
     line.split("address=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
 }
 
-// B15: the listener serves one thing, and clients that dribble keep nobody out.
+// row B15: the listener serves one thing, and clients that dribble keep nobody out.
 #[test]
 fn the_metrics_listener_serves_scrapes_and_survives_the_rest() {
     let store = TestStore::new();
@@ -159,7 +189,7 @@ fn names(text: &str) -> std::collections::BTreeSet<String> {
     words.filter(|word| word.starts_with("storedd_")).map(str::to_owned).collect()
 }
 
-// B15: dashboard and alert rules speak of numbers that there are.
+// row B15: dashboard and alert rules speak of numbers that there are.
 #[test]
 fn dashboard_and_rules_name_numbers_that_there_are() {
     let store = TestStore::new();

@@ -24,7 +24,8 @@ fn limits_of_users_and_mailboxes() {
     let set = store.ctl(&["quota", "set", "joe@example.org", "--messages", "500"]).expect(0);
     assert!(set.out.starts_with("set limits of joe@example.org: messages 500 (LSN "), "{set:?}");
     let quota = store.json(&["quota", "get", "user/joe@example.org"]);
-    let shape = json!({"root": "user/joe@example.org", "storage": {"usage": 0, "limit": 1 << 30}, "messages": {"usage": 0, "limit": 500}});
+    let shape = json!({"root": "user/joe@example.org", "storage": {"usage": 0, "limit": 1 << 30}, "messages": {"usage": 0, "limit": 500},
+        "over_since": null, "grace_left": null});
     assert_eq!(quota, shape);
     let said = store.json(&["quota", "set", "joe@example.org", "--storage", "none", "--messages", "500"]);
     assert_eq!(said["changed"], true);
@@ -46,7 +47,7 @@ fn limits_of_users_and_mailboxes() {
     assert_eq!(roots(&store.json(&["quota", "list", "user/joe*"])), ["user/joe@example.org"]);
     assert_eq!(roots(&store.json(&["quota", "list", "user/%"])), ["user/ann", "user/joe@example.org"]);
     let table = store.ctl(&["quota", "list", "user/ann/*"]).expect(0).out;
-    assert_eq!(table, "user/ann/Old\t0\t5242880\t0\t0\t-\t-\n");
+    assert_eq!(table, "user/ann/Old\t0\t5242880\t0\t0\t-\t-\t-\ttaken\n");
     store.ctl(&["quota", "set", "user/ann/Old", "--storage", "none"]).expect(0);
     assert_eq!(store.json(&["quota", "get", "user/ann/Old/2026"])["root"], "user/ann");
     assert_eq!(roots(&store.json(&["quota", "list"])), ["user/ann", "user/joe@example.org"]);
@@ -66,7 +67,7 @@ fn full_roots_are_reported() {
     assert_eq!(roots(&store.json(&["quota", "report", "--over", "0"])), ["user/full", "user/joe"]);
     assert_eq!(
         store.ctl(&["quota", "report", "--over", "4294967295"]).expect(0).out,
-        "user/full\t0\t-\t-\t0\t0\t100\n"
+        "user/full\t0\t-\t-\t0\t0\t100\t-\ttaken\n"
     );
     for bad in ["-1", "4294967296", "x", ""] {
         store.ctl(&["quota", "report", "--over", bad]).expect(64);
@@ -201,4 +202,68 @@ fn limits_of_the_configuration() {
     store.ctl(&["mailbox", "create", "user/joe/E"]).expect(75);
     store.ctl(&["user", "add", "new"]).expect(0);
     assert_eq!(limits(&store.json(&["quota", "get", "new"])), (&json!(2 << 20), &json!(9)));
+}
+
+// row 117: within the time of grace mail is taken over a limit, which is told; then it is refused until there is room, and a new
+// time of grace begins
+#[test]
+fn mail_is_taken_over_a_limit_for_the_time_of_grace() {
+    let store = TestStore::new();
+    let config = store.beside("grace.toml");
+    let write = |grace: &str| std::fs::write(&config, format!("[quota]\ngrace = \"{grace}\"\n")).unwrap();
+    write("1h");
+    let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    store.ctl(&["user", "add", "joe", "--messages", "1"]).expect(0);
+    let inbox = "user/joe/INBOX";
+    let deliver = || store.ctl_with(&["message", "deliver", inbox], Some(b"x")).status;
+    assert_eq!(deliver(), 0);
+    let plain = store.json(&["quota", "get", "joe"]);
+    assert_eq!((&plain["over_since"], &plain["grace_left"]), (&Value::Null, &Value::Null));
+    assert_eq!((deliver(), deliver()), (0, 0), "within the time of grace");
+    let over = store.json(&["quota", "get", "joe"]);
+    assert_eq!(over["messages"]["usage"], 3);
+    let left = over["grace_left"].as_u64().unwrap();
+    assert!((3000..=3600).contains(&left), "{over}");
+    let report = store.ctl(&["quota", "report"]).expect(0).out;
+    assert!(report.contains("user/joe") && report.contains("taken for"), "{report}");
+    // Only for mail: what is brought there by others needs room.
+    store.ctl(&["message", "copy", inbox, "1", inbox]).expect(75);
+    store.ctl(&["message", "expunge", inbox, "1"]).expect(0);
+    store.ctl(&["mailbox", "undelete", inbox]).expect(75);
+    // The time began when the limit was passed, also for the next program.
+    daemon.kill();
+    let daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    let again = store.json(&["quota", "get", "joe"]);
+    assert_eq!((&again["over_since"], &again["messages"]["usage"]), (&over["over_since"], &json!(2)));
+    store.ctl(&["checkpoint"]).expect(0);
+    write("0s");
+    store.ctl(&["config", "reload"]).expect(0);
+    assert_eq!(deliver(), 75);
+    assert_eq!(store.json(&["quota", "get", "joe"])["grace_left"], 0);
+    let report = store.ctl(&["quota", "report"]).expect(0).out;
+    assert!(report.contains("refused"), "{report}");
+    let mut lmtp = crate::harness::lmtp::Lmtp::unix(&store.data.join("lmtp.sock"));
+    lmtp.ask("MAIL FROM:<>");
+    lmtp.ask("RCPT TO:<joe>");
+    lmtp.ask("DATA");
+    lmtp.send(b"Subject: x\r\n\r\nx\r\n.\r\n");
+    assert_eq!(lmtp.reply(), "452 4.2.2 the mailbox is full");
+    store.ctl(&["message", "expunge", inbox, "2,3"]).expect(0);
+    assert_eq!(store.json(&["quota", "get", "joe"])["over_since"], Value::Null);
+    // A new time of grace, which ends.
+    write("2s");
+    store.ctl(&["config", "reload"]).expect(0);
+    assert_eq!((deliver(), deliver()), (0, 0));
+    let begun = Instant::now();
+    while deliver() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it never ends");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    // A limit that is raised ends it, one that is lowered begins it.
+    store.ctl(&["quota", "set", "joe", "--messages", "1000"]).expect(0);
+    assert_eq!(store.json(&["quota", "get", "joe"])["over_since"], Value::Null);
+    store.ctl(&["quota", "set", "joe", "--messages", "1"]).expect(0);
+    assert!(store.json(&["quota", "get", "joe"])["over_since"].is_string());
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["test"]).expect(0);
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use storedd::config::{Config, DEFAULT_FILE};
 use storedd::error::exit;
 
@@ -78,7 +78,26 @@ fn scheduled() -> [(&'static str, Vec<String>); 3] {
         .map(|name| (name, values(&file(&format!("systemd/storedd-{name}.service")), "ExecStart")))
 }
 
-// B16: timers for hosts whose service manager keeps the schedule; each runs verbs that there are, as the user of the store.
+// row B16: the package has every unit that there is: a kind of unit that nobody names there is left out in silence.
+#[test]
+fn every_unit_is_in_the_package() {
+    let package = file("Cargo.toml");
+    let mut named = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // Those of the name `storedd` itself are found by cargo-deb.
+        if let Some((of, kind)) = name.rsplit_once('.').filter(|(of, kind)| *of != "storedd" && *kind != "d") {
+            assert!(
+                package.contains(&format!("[\"systemd/storedd-*.{kind}\", \"usr/lib/systemd/system/\"")),
+                "{of}.{kind}"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 5, "{named}");
+}
+
+// row B16: timers for hosts whose service manager keeps the schedule; each runs verbs that there are, as the user of the store.
 #[test]
 fn timers_do_what_the_daemon_else_does_by_itself() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,25 +197,36 @@ fn the_unit_gives_away_almost_nothing() {
     }
 }
 
-/// A store whose socket was made by somebody else, who hands it over as descriptor 3, as the service manager does.
-fn started_by_a_socket(store: &TestStore, socket: &Path, options: &[&str]) -> (UnixListener, Daemon) {
-    let listener = UnixListener::bind(socket).unwrap();
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).unwrap();
+/// A store whose sockets were made by somebody else, who hands them over as descriptors from 3 on, as the service manager does.
+fn started_by_sockets(store: &TestStore, sockets: &[&Path], options: &[&str]) -> (Vec<UnixListener>, Daemon) {
+    let made = |socket: &&Path| {
+        let listener = UnixListener::bind(socket).unwrap();
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).unwrap();
+        listener
+    };
+    let listeners: Vec<UnixListener> = sockets.iter().map(made).collect();
     let log = fs::File::create(store.beside("daemon.log")).unwrap();
-    let hand_over = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@""#;
+    // The first is descriptor 3, the second, which comes as standard output, 4.
+    let count = listeners.len();
+    let second = if count > 1 { "4<&1" } else { "" };
+    let hand_over = format!(r#"exec 3<&0 {second} </dev/null >&2; export LISTEN_FDS={count} LISTEN_PID=$$; exec "$@""#);
+    let out = match listeners.get(1) {
+        Some(second) => OwnedFd::from(second.try_clone().unwrap()).into(),
+        None => Stdio::from(log.try_clone().unwrap()),
+    };
     let child = Command::new("sh")
-        .args(["-c", hand_over, "sh", env!("CARGO_BIN_EXE_storedd"), "--data-dir"])
+        .args(["-c", &hand_over, "sh", env!("CARGO_BIN_EXE_storedd"), "--data-dir"])
         .arg(&store.data)
         .args(options)
         .env_remove("NOTIFY_SOCKET")
         .env_remove("STOREDD_CONFIG")
-        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
-        .stdout(log.try_clone().unwrap())
+        .stdin(OwnedFd::from(listeners[0].try_clone().unwrap()))
+        .stdout(out)
         .stderr(log)
         .spawn()
         .unwrap();
     let daemon = store.daemon(child);
-    (listener, daemon.at(socket))
+    (listeners, daemon.at(sockets[0]))
 }
 
 // row B16: whoever connects before the daemon is there waits for it, a restart keeps the socket, and it stays the service
@@ -206,7 +236,7 @@ fn a_socket_that_is_handed_over_is_served() {
     let store = TestStore::new();
     let socket = store.beside("control.sock");
     let place = socket.to_str().unwrap().to_owned();
-    let (listener, mut daemon) = started_by_a_socket(&store, &socket, &["--socket", &place]);
+    let (listener, mut daemon) = started_by_sockets(&store, &[&socket], &["--socket", &place]);
     // The connection is in the queue from the first moment on.
     let early = store.ctl(&["--socket", &place, "health", "--wait", "60"]).expect(0);
     assert!(early.err.is_empty(), "{early:?}");
@@ -224,11 +254,36 @@ fn a_socket_that_is_handed_over_is_served() {
     drop(listener);
 }
 
+// rows B14, B16: the same for mail: it waits for the daemon, and goes on after a restart.
+#[test]
+fn a_socket_for_mail_that_is_handed_over_is_served() {
+    use crate::harness::lmtp::Lmtp;
+    let store = TestStore::new();
+    let (control, mail) = (store.beside("control.sock"), store.beside("mail.sock"));
+    let config = store.beside("sockets.toml");
+    fs::write(&config, format!("[lmtp]\nsocket = {mail:?}\n")).unwrap();
+    let options = ["--config", config.to_str().unwrap(), "--socket", control.to_str().unwrap()];
+    let (listeners, mut daemon) = started_by_sockets(&store, &[&control, &mail], &options);
+    let place = control.to_str().unwrap().to_owned();
+    let early = Lmtp::unix(&mail);
+    store.ctl(&["--socket", &place, "health", "--wait", "60"]).expect(0);
+    store.ctl(&["--socket", &place, "user", "add", "joe"]).expect(0);
+    drop(early);
+    assert_eq!(Lmtp::unix(&mail).deliver(&["joe"], b"one\r\n"), ["250 2.0.0 stored"]);
+    store.ctl(&["--socket", &place, "restart"]).expect(0);
+    assert_eq!(Lmtp::unix(&mail).deliver(&["joe"], b"two\r\n"), ["250 2.0.0 stored"]);
+    assert_eq!(daemon.log().matches("handed_over=true").count(), 4, "{}", daemon.log());
+    store.ctl(&["--socket", &place, "shutdown"]).expect(0);
+    assert_eq!(daemon.wait(), 0);
+    std::os::unix::net::UnixStream::connect(&mail).unwrap();
+    drop(listeners);
+}
+
 // Two programs with two ideas of where the socket is would never meet.
 #[test]
 fn another_socket_than_the_configured_is_refused() {
     let store = TestStore::new();
-    let (_listener, mut daemon) = started_by_a_socket(&store, &store.beside("other.sock"), &[]);
+    let (_listener, mut daemon) = started_by_sockets(&store, &[&store.beside("other.sock")], &[]);
     assert_eq!(daemon.wait(), i32::from(exit::CONFIG), "{}", daemon.log());
     assert!(daemon.log().contains("ListenStream="), "{}", daemon.log());
 }

@@ -1,5 +1,7 @@
 //! Snapshots through the built programs: taken, listed, verified, damaged, removed.
 
+use crate::alarms::grow;
+use crate::harness::alarms::{cleared, raised};
 use crate::harness::{PATIENCE, TestStore};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ fn with_snapshot() -> (TestStore, crate::harness::Daemon, Value) {
 #[test]
 fn a_snapshot_is_taken_verified_and_listed() {
     let (store, _daemon, taken) = with_snapshot();
-    assert_eq!((&taken["verified"], &taken["schema_version"]), (&true.into(), &2.into()), "{taken}");
+    assert_eq!((&taken["verified"], &taken["schema_version"]), (&true.into(), &3.into()), "{taken}");
     let dir = dir(&taken);
     assert!(dir.starts_with(store.data.join("dbdata/snapshots")), "{taken}");
     for file in ["mboxlist.redb", "MANIFEST", ".snaptime", ".verified"] {
@@ -85,12 +87,18 @@ fn damage(file: &Path, way: &str) -> Vec<u8> {
 // rows 89, 91: what was damaged is found, named, and not valid any more; put back it is
 #[test]
 fn damage_of_every_file_is_found_and_named() {
-    let (store, _daemon, taken) = with_snapshot();
+    let store = TestStore::new();
+    // The daemon verifies by itself what is not, and may do so at any moment: it gives a damaged mark back before anybody has looked.
+    let config = store.beside("by-hand.toml");
+    std::fs::write(&config, "[log]\nsegment_size = \"1MiB\"\n[jobs]\nschedule = false\n").unwrap();
+    let _daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let taken = take(&store);
     for name in ["mboxlist.redb", "MANIFEST", ".snaptime", ".verified"] {
         for way in ["flip", "cut", "empty", "missing"] {
             let file = dir(&taken).join(name);
             let whole = damage(&file, way);
-            // A mark that is missing is that of a snapshot nobody has verified; the daemon does so by itself.
+            // A mark that is missing is that of a snapshot nobody has verified.
             if (name, way) != (".verified", "missing") {
                 let listed = list(&store);
                 assert_eq!(listed[0]["verified"], false, "{name} {way}: {listed:?}");
@@ -336,4 +344,21 @@ fn a_place_that_cannot_be_read_is_not_taken_for_an_empty_one() {
     let report = store.json(&["recover", "--report"]);
     assert_eq!((&report["base"], &report["lost"]), (&taken["id"], &Value::Null), "{report}");
     assert_eq!(store.json(&["mailbox", "list"]), held);
+}
+
+// row 90, B7: a snapshot behind which the log is gone is named for as long as it is there.
+#[test]
+fn a_snapshot_without_its_log_is_an_alarm() {
+    let store = TestStore::new();
+    let config = crate::alarms::configured(&store, "[log]\nsegment_size = \"1MiB\"\n[snapshot]\nlog_bytes = 0\n");
+    let _daemon = store.start_with(&["--config", &config]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let old = take(&store);
+    grow(&store, 0, 12_000);
+    let new = take(&store);
+    store.ctl(&["checkpoint"]).expect(0);
+    assert_eq!(raised(&store, "snapshot_log")["subject"], old["id"]);
+    store.ctl(&["snapshot", "delete", id(&old), "--yes"]).expect(0);
+    cleared(&store, "snapshot_log");
+    assert_eq!(list(&store).len(), 1, "{new}");
 }

@@ -122,6 +122,12 @@ fn a_data_directory_that_does_not_answer() {
     let disk = disk;
     store.ctl(&["user", "add", "joe"]).expect(0);
     disk.hangs(true);
+    // The state file waits, and is named; the daemon's own loop does not wait for it.
+    store.ctl(&["read-only", "on", "--reason", "a look"]).expect(0);
+    assert_eq!(raised(&store, "stale_stamp")["subject"], "state");
+    daemon.signal(rustix::process::Signal::HUP);
+    until("a reload", || daemon.log().contains("event=reloaded").then_some(()));
+    store.ctl(&["read-only", "off"]).expect(0);
     // A job is noted there, too.
     let snapshot = store.begin(&["snapshot", "take"]);
     // Each rest is a seal that is noted there; what comes then finds nobody who could work.
@@ -137,6 +143,7 @@ fn a_data_directory_that_does_not_answer() {
     changes.into_iter().for_each(|change| drop(Run::of(change).expect(0)));
     Run::of(snapshot).expect(0);
     cleared(&store, "stalled_request");
+    cleared(&store, "stale_stamp");
     assert_eq!(store.json(&["user", "list"]).as_array().unwrap().len(), count + 1);
     assert_eq!(daemon.stop(), 0);
 }
@@ -192,7 +199,7 @@ fn a_message_log_that_does_not_answer() {
     assert_eq!(text.lines().filter(|line| line.contains("verb=\"user add\"")).count(), 20, "{text}");
 }
 
-// B7
+// row B7
 #[test]
 fn a_store_that_somebody_closed_is_an_alarm() {
     let store = TestStore::new();

@@ -1,6 +1,7 @@
 //! What a start does, says, and asks for: progress, the backlog of the log, the commands that it prints.
 
 use crate::harness::{PATIENCE, TestStore, run, typed};
+use crate::numbers::{metrics, value};
 use proto::{Client, Code, Reply, Request, Timeouts};
 use std::path::PathBuf;
 use std::process::Command;
@@ -301,6 +302,31 @@ fn a_start_replays_hundreds_of_logs() {
     let report = store.json(&["recover", "--report"]);
     assert!(report["base_lsn"].as_u64().unwrap() >= reached && report["replayed"].as_u64().unwrap() < 10, "{report}");
     drop(daemon);
+}
+
+// row B5: no more log gathers than a start replays within its time; a checkpoint comes by itself, whatever else is put off.
+#[test]
+fn checkpoints_keep_a_start_within_its_time() {
+    const CHANGES: usize = 25_000;
+    let store = TestStore::new();
+    let text = |target: &str| {
+        format!(
+            "[checkpoint]\ninterval = \"86400s\"\nreplay_target = \"{target}\"\noverlay_bytes = \"4GiB\"\n\
+             overlay_bytes_max = \"8GiB\"\nlog_bytes = \"16GiB\"\n"
+        )
+    };
+    let config = configured(&store, &text("3600s"));
+    let _daemon = store.start_with(&["--config", config.to_str().unwrap()]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let lines: String = (0..CHANGES).map(|n| format!("acl set user/joe/INBOX ann {}\n", &"lrs"[..=n % 3])).collect();
+    store.ctl_with(&["batch", "-"], Some(lines.as_bytes())).expect(0);
+    let checkpoints = || value(&metrics(&store), "storedd_checkpoints_total{outcome=\"done\"}");
+    assert_eq!(checkpoints(), 0.0, "nothing asks for one");
+    // A tenth of a second is some 20,000 records.
+    std::fs::write(&config, text("100ms")).unwrap();
+    store.ctl(&["config", "reload"]).expect(0);
+    until("a checkpoint comes", || checkpoints() > 0.0);
+    assert!(value(&metrics(&store), "storedd_checkpoint_lsn") >= CHANGES as f64);
 }
 
 // row 108: names of log files have ten digits and rise, also behind a loss of all of them, of the database too, and a log made anew.

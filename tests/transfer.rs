@@ -73,7 +73,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>, String, u128)> {
     out
 }
 
-// B18: the corpus goes in and comes out byte for byte, with flags, keywords, dates and folders; a second run changes nothing
+// row B18: the corpus goes in and comes out byte for byte, with flags, keywords, dates and folders; a second run changes nothing
 #[test]
 fn a_maildir_goes_in_and_comes_out() {
     let store = TestStore::new();
@@ -110,7 +110,7 @@ fn a_maildir_goes_in_and_comes_out() {
     assert_eq!(contents(&store, "ann"), before);
 }
 
-// B18: the same by way of an mbox, in each dialect that can say it
+// row B18: the same by way of an mbox, in each dialect that can say it
 #[test]
 fn an_mbox_goes_in_and_comes_out() {
     let store = TestStore::new();
@@ -141,7 +141,7 @@ fn an_mbox_goes_in_and_comes_out() {
     assert_eq!(taken.status, 73, "{taken:?}");
 }
 
-// B18: what is in the way of an import is named, and takes nothing with it
+// row B18: what is in the way of an import is named, and takes nothing with it
 #[test]
 fn an_import_names_what_it_could_not_take() {
     let store = TestStore::new();

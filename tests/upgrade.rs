@@ -4,7 +4,7 @@
 mod fixture;
 
 use crate::harness::{Run, TestStore, run, typed};
-use fixture::{Fixture, KILLED, STOPPED};
+use fixture::{Fixture, KILLED, KILLED_2, STOPPED, STOPPED_2};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -25,9 +25,13 @@ fn listed(store: &TestStore) -> Value {
         let kept = ["name", "id", "partition", "uidvalidity", "uidnext", "messages", "acl"];
         mailbox.as_object_mut().unwrap().retain(|key, _| kept.contains(&key.as_str()));
     }
+    let mut quotas = store.json(&["quota", "list"]);
+    for quota in quotas.as_array_mut().unwrap() {
+        quota.as_object_mut().unwrap().retain(|key, _| ["root", "storage", "messages"].contains(&key.as_str()));
+    }
     json!({
         "mailboxes": mailboxes,
-        "quotas": store.json(&["quota", "list"]),
+        "quotas": quotas,
         "subscriptions": store.json(&["subscriptions", "zoe"]),
         "users": store.json(&["user", "list"]),
     })
@@ -79,20 +83,21 @@ fn line_of<'r>(run: &'r Run, part: &str) -> &'r str {
 // row 53, row 150, row 153, B8: a start says what to do and changes nothing; one command does it; nothing is lost.
 #[test]
 fn a_store_of_the_version_before_is_upgraded_by_one_command() {
-    for fixture in [STOPPED, KILLED] {
+    for fixture in [STOPPED, KILLED, STOPPED_2, KILLED_2] {
         let store = store_of(fixture);
         let before = store.tree();
         let said = does_not_start(&store, 78);
-        assert!(said.contains("mboxlist.redb: schema version is 1, this program writes 2"), "{said}");
+        let found = format!("schema version is {}", fixture.schema);
+        assert!(said.contains(&format!("mboxlist.redb: {found}, this program writes 3")), "{said}");
         assert!(said.contains("upgrade"), "{said}");
         // So whoever puts the program in place can know it before.
         let checked = store.storedd(&["--check-config", "--with-store"]).expect(78);
         store.storedd(&["--check-config"]).expect(0);
-        assert!(checked.err.contains("schema version is 1") && checked.err.contains(" upgrade"), "{checked:?}");
+        assert!(checked.err.contains(&found) && checked.err.contains(" upgrade"), "{checked:?}");
         assert!(store.tree() == before, "a refused start changes nothing");
 
         let planned = store.ctl(&["upgrade", "--dry-run"]).expect(0);
-        assert!(line_of(&planned, "would do: copy").contains("schema 2"), "{planned:?}");
+        assert!(line_of(&planned, "would do: copy").contains("schema 3"), "{planned:?}");
         assert!(store.tree() == before, "a dry run changes nothing");
 
         let done = store.ctl(&["upgrade"]).expect(0);
@@ -107,7 +112,8 @@ fn a_store_of_the_version_before_is_upgraded_by_one_command() {
         // row 88, row 95: the snapshot from before it can be told from others.
         let daemon = store.start();
         let snapshots = store.json(&["snapshot", "list"]);
-        let of = |s: &Value| s["id"] == way_back.as_str() && s["schema_version"] == 1 && s["verified"] == true;
+        let of =
+            |s: &Value| s["id"] == way_back.as_str() && s["schema_version"] == fixture.schema && s["verified"] == true;
         assert!(snapshots.as_array().unwrap().iter().any(of), "{snapshots}");
         drop(daemon);
     }
@@ -174,7 +180,7 @@ fn a_downgrade_is_enabled_and_taken_back() {
     assert!(store.tree() == before);
 
     let enabled = store.json(&["downgrade", "enable", "--yes"]);
-    assert_eq!((&enabled["from"], &enabled["schema_version"]), (&json!(2), &json!(1)), "{enabled}");
+    assert_eq!((&enabled["from"], &enabled["schema_version"]), (&json!(3), &json!(2)), "{enabled}");
     // The log begins anew: one file, and what there was is kept.
     let logs: Vec<String> = std::fs::read_dir(store.data.join("mboxlist"))
         .unwrap()
@@ -182,7 +188,7 @@ fn a_downgrade_is_enabled_and_taken_back() {
         .filter(|name| name.starts_with("log."))
         .collect();
     assert_eq!(logs.len(), 1, "{logs:?}");
-    assert_eq!(log_version(&store, &logs[0]), 1);
+    assert_eq!(log_version(&store, &logs[0]), 2);
     assert!(store.data.join("mboxlist/quarantine").read_dir().unwrap().count() >= 1);
     let said = does_not_start(&store, 78);
     assert!(said.contains("downgrade cancel"), "{said}");
@@ -191,10 +197,10 @@ fn a_downgrade_is_enabled_and_taken_back() {
 
     store.ctl(&["downgrade", "cancel"]).expect(1);
     let upgraded = store.json(&["upgrade"]);
-    assert_eq!(upgraded["schema_version"], 2);
+    assert_eq!(upgraded["schema_version"], 3);
     store.json(&["downgrade", "enable", "--yes"]);
     let back = store.json(&["downgrade", "cancel"]);
-    assert_eq!((&back["changed"], &back["schema_version"], &back["snapshot"]), (&json!(true), &json!(2), &Value::Null));
+    assert_eq!((&back["changed"], &back["schema_version"], &back["snapshot"]), (&json!(true), &json!(3), &Value::Null));
     shows(&store, STOPPED);
 }
 
@@ -263,7 +269,7 @@ fn a_daemon_upgrades_by_itself_where_it_is_told_to() {
     store.storedd(&["--config", config.to_str().unwrap(), "--check-config", "--with-store"]).expect(0);
     let daemon = store.start_with(&args);
     assert_eq!(listed(&store), expected(KILLED));
-    assert!(daemon.log().contains("event=schema_changed from=1 to=2"), "{}", daemon.log());
+    assert!(daemon.log().contains("event=schema_changed from=1 to=3"), "{}", daemon.log());
     assert_eq!(daemon.stop(), 0);
     store.ctl(&["downgrade", "enable", "--yes"]).expect(0);
     let mut daemon = store.spawn(&args);
@@ -338,7 +344,7 @@ fn the_snapshot_from_before_the_upgrade_is_not_rotated_away() {
     store.ctl(&["snapshot", "prune", "--yes"]).expect(0);
     let left = store.json(&["snapshot", "list"]);
     let left = left.as_array().unwrap();
-    assert_eq!(left.iter().filter(|s| s["schema_version"] == 2).count(), 3, "{left:?}");
+    assert_eq!(left.iter().filter(|s| s["schema_version"] == 3).count(), 3, "{left:?}");
     assert!(left.iter().any(|s| s["id"] == way_back && s["schema_version"] == 1), "{left:?}");
     store.ctl(&["snapshot", "delete", way_back, "--yes"]).expect(0);
     drop(daemon);
@@ -384,7 +390,7 @@ fn logs_of_the_version_before_are_left_alone_until_nothing_needs_them() {
     let said = "skipping log file log.0000000001: historic log version 1";
     assert!(daemon.log().contains(said), "{}", daemon.log());
     store.ctl(&["mailbox", "create", "shared/new"]).expect(0);
-    assert_eq!(log_version(&store, "log.0000000002"), 2);
+    assert_eq!(log_version(&store, "log.0000000002"), 3);
     assert!(std::fs::read(&old).unwrap() == before);
     store.ctl(&["checkpoint"]).expect(0);
     assert!(std::fs::read(&old).unwrap() == before, "the way back needs it");

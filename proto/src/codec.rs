@@ -159,7 +159,7 @@ pub fn size<T: Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Body, Code, Command, Limit, Window, Work};
+    use crate::{Body, Code, Command, Errand, Limit, Reconstruct, Told, Window, Work};
     use std::collections::BTreeMap;
 
     fn hex<T: Payload>(value: &T) -> String {
@@ -170,6 +170,10 @@ mod tests {
 
     fn s(text: &str) -> String {
         text.to_owned()
+    }
+
+    fn check() -> crate::Check {
+        crate::Check { mailboxes: vec![s("m")], partition: Some(s("p")), deep: true, jobs: Some(2) }
     }
 
     /// One of each, in the order of the wire numbers.
@@ -235,6 +239,26 @@ mod tests {
             Request::MessageList { name: s("m"), expunged: true },
             Request::MessageShow { name: s("m"), uid: 5 },
             Request::MessageBytes { name: s("m"), uid: 6 },
+            Request::Expire { dry_run: true },
+            Request::Purge { dry_run: true },
+            Request::Reconstruct(Reconstruct {
+                database: true,
+                user: Some(s("u")),
+                jobs: Some(2),
+                ..Reconstruct::default()
+            }),
+            Request::Check(check()),
+            Request::Backup(crate::BackupAsk::Bytes { mailbox: 7, uids: vec![8] }),
+            Request::MessageListAs { user: s("u"), name: s("m") },
+            Request::Peruser,
+            Request::UserMove { user: s("u"), to: s("p") },
+            Request::JobAttend { errand: Errand::Batch },
+            Request::JobAdvance { id: 1, done: 2, total: Some(3), item: s("i") },
+            Request::JobEnd {
+                id: 1,
+                told: Told { lines: vec![s("l")], json: s("{}"), partly: true },
+                failure: Some(Failure { code: Code::Busy, message: s("m"), hint: None }),
+            },
         ]
     }
 
@@ -271,6 +295,34 @@ mod tests {
             Command::MessageExpunge { name: s("m"), uids: vec![1] },
             Command::MessageCopy { name: s("m"), uids: vec![1], to: s("n"), remove: true },
             Command::MailboxUndelete { name: s("m"), uids: vec![1] },
+            Command::MailboxReturn(crate::MailboxReturn {
+                name: s("m"),
+                partition: None,
+                store: s("s"),
+                id: 1,
+                uidvalidity: 2,
+                uidnext: 3,
+                highest_modseq: 4,
+                acl: BTreeMap::from([(s("i"), s("lrs"))]),
+            }),
+            Command::MessageReturn(crate::MessageReturn {
+                name: s("m"),
+                from: s("n"),
+                messages: vec![crate::ReturningMessage {
+                    uid: Some(1),
+                    flags: vec![s("f")],
+                    internal_us: 2,
+                    saved_us: Some(3),
+                    body: crate::ReturningBody::Copy(4),
+                }],
+            }),
+            Command::MessageFlagsAs {
+                user: s("u"),
+                name: s("m"),
+                uids: vec![1],
+                add: vec![s("a")],
+                remove: vec![s("r")],
+            },
         ]
     }
 
@@ -335,9 +387,20 @@ mod tests {
         "3900000001000000000000006d01",
         "3a00000001000000000000006d05000000",
         "3b00000001000000000000006d06000000",
+        "3c00000001",
+        "3d00000001",
+        "3e000000010000000000000101000000000000007500000000000000000102000000",
+        "3f000000010000000000000001000000000000006d01010000000000000070010102000000",
+        "40000000020000000700000000000000010000000000000008000000",
+        "4100000001000000000000007501000000000000006d",
+        "42000000",
+        "43000000010000000000000075010000000000000070",
+        "4400000005000000",
+        "4500000001000000000000000200000000000000010300000000000000010000000000000069",
+        "460000000100000000000000010000000000000001000000000000006c02000000000000007b7d01010b00000001000000000000006d00",
     ];
 
-    const GOLDEN_COMMANDS: [&str; 20] = [
+    const GOLDEN_COMMANDS: [&str; 23] = [
         "0000000001000000000000007501010000000000000070010100000000000000010200000000000000",
         "01000000010000000000000075",
         "02000000010000000000000075010000000000000076",
@@ -360,6 +423,10 @@ mod tests {
         "1100000001000000000000006d010000000000000001000000",
         "1200000001000000000000006d01000000000000000100000001000000000000006e01",
         "1300000001000000000000006d010000000000000001000000",
+        "1400000001000000000000006d00010000000000000073010000000000000002000000030000000400000000000000010000000000000001000000000000006903000000000000006c7273",
+        "1500000001000000000000006d01000000000000006e01000000000000000101000000010000000000000001000000000000006602000000000000000103000000000000000200000004000000",
+        "1600000001000000000000007501000000000000006d010000000000000001000000010000000000000001000000000000006101\
+         00000000000000010000000000000072",
     ];
 
     /// Fails when a variant is reordered, removed or changed: that is another protocol version.
@@ -392,10 +459,23 @@ mod tests {
             (Work::Drill, "04000000"),
             (Work::QuotaRecalc, "05000000"),
             (Work::Checkpoint, "06000000"),
+            (Work::Expire { dry_run: true }, "0700000001"),
+            (Work::Purge { dry_run: true }, "0800000001"),
+            (Work::Reconstruct(Reconstruct::default()), "090000000000000000000000000000000000000000"),
+            (Work::Check(check()), "0a000000010000000000000001000000000000006d01010000000000000070010102000000"),
+            (Work::Peruser, "0b000000"),
+            (Work::UserMove { user: s("u"), to: s("p") }, "0c000000010000000000000075010000000000000070"),
         ];
         for (work, golden) in works {
             assert_eq!(Work::of(&work.request()).as_ref(), Some(&work));
             assert_eq!(hex(&Request::JobStart { work, detach: false }), format!("32000000{golden}00"));
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_every_errand() {
+        for (number, errand) in Errand::ALL.into_iter().enumerate() {
+            assert_eq!(hex(&Request::JobAttend { errand }), format!("44000000{number:02x}000000"));
         }
     }
 

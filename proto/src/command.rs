@@ -163,13 +163,88 @@ pub enum Command {
         /// UIDs of expunged messages; empty: the mailbox itself if it was deleted, else all that were expunged.
         uids: Vec<u32>,
     },
+    /// `restore`: a mailbox that is not there, as a backup knew it.
+    MailboxReturn(MailboxReturn),
+    /// `restore`: messages for a mailbox, all of them or none.
+    MessageReturn(MessageReturn),
+    /// `message flags BOX UID[,UID...] --as USER`: with his rights; in a mailbox that is not his, `\Seen` is his own.
+    MessageFlagsAs {
+        /// User id.
+        user: String,
+        /// Full name of the mailbox.
+        name: String,
+        /// UIDs.
+        uids: Vec<u32>,
+        /// Flags to add, named as in `MessageDeliver`.
+        add: Vec<String>,
+        /// Flags to take away.
+        remove: Vec<String>,
+    },
+}
+
+/// A mailbox as a backup knew it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxReturn {
+    /// Full name.
+    pub name: String,
+    /// Partition; the default one if there is no such.
+    pub partition: Option<String>,
+    /// Id of the store that was backed up, in hexadecimal digits.
+    pub store: String,
+    /// Its number there.
+    pub id: u64,
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// UIDNEXT.
+    pub uidnext: u32,
+    /// HIGHESTMODSEQ (RFC 7162).
+    pub highest_modseq: u64,
+    /// Identifier -> rights, letters verbatim.
+    pub acl: BTreeMap<String, String>,
+}
+
+/// Messages that come back into a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageReturn {
+    /// Full name of the mailbox.
+    pub name: String,
+    /// Full name of the mailbox of those that are copied; empty if none is.
+    pub from: String,
+    /// They.
+    pub messages: Vec<ReturningMessage>,
+}
+
+/// A message that comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturningMessage {
+    /// Its UID; absent: the next one.
+    pub uid: Option<u32>,
+    /// System flags with their backslash, keywords without.
+    pub flags: Vec<String>,
+    /// INTERNALDATE, microseconds since 1970.
+    pub internal_us: u64,
+    /// When it came into its mailbox, microseconds since 1970; absent: now.
+    pub saved_us: Option<u64>,
+    /// Its bytes.
+    pub body: ReturningBody,
+}
+
+/// The bytes of a message that comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReturningBody {
+    /// They: at most 64 KiB, or what `mail.inline_limit` of the configuration says.
+    Inline(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Those that this connection has sent before, by [`crate::Request::MessageSend`].
+    Sent(u64),
+    /// Those of a message of `from`, under this UID: they are stored once.
+    Copy(u32),
 }
 
 /// The bytes of a message that is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// They: at most 64 KiB, or what `mail.inline_limit` of the configuration says.
-    Inline(Vec<u8>),
+    Inline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Those that this connection has sent before, by [`crate::Request::MessageSend`].
     Sent(u64),
 }
@@ -211,6 +286,9 @@ impl Command {
             Command::MessageCopy { remove: false, .. } => "message copy",
             Command::MessageCopy { remove: true, .. } => "message move",
             Command::MailboxUndelete { .. } => "mailbox undelete",
+            Command::MailboxReturn(_) => "restore mailbox",
+            Command::MessageReturn(_) => "restore",
+            Command::MessageFlagsAs { .. } => "message flags --as",
         }
     }
 
@@ -231,7 +309,10 @@ impl Command {
             | Command::MessageExpunge { name, .. }
             | Command::MessageCopy { name, .. }
             | Command::MailboxUndelete { name, .. }
+            | Command::MessageFlagsAs { name, .. }
             | Command::ImportMailbox { name, .. } => name,
+            Command::MailboxReturn(of) => &of.name,
+            Command::MessageReturn(back) => &back.name,
             Command::MailboxRename { from, .. } => from,
             Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => root,
             Command::MessageDeliver { to, .. } => to.first().map_or("", String::as_str),

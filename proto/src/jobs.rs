@@ -1,6 +1,8 @@
 //! Long-running work: what may be asked for as a job, and how a job is.
 
+use crate::check::Check;
 use crate::failure::Failure;
+use crate::reconstruct::Reconstruct;
 use crate::request::Request;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,29 @@ pub enum Work {
     QuotaRecalc,
     /// As [`Request::Checkpoint`].
     Checkpoint,
+    /// As [`Request::Expire`].
+    Expire {
+        /// Tells what it would do, and changes nothing.
+        dry_run: bool,
+    },
+    /// As [`Request::Purge`].
+    Purge {
+        /// Tells what it would do, and changes nothing.
+        dry_run: bool,
+    },
+    /// As [`Request::Reconstruct`].
+    Reconstruct(Reconstruct),
+    /// As [`Request::Check`].
+    Check(Check),
+    /// As [`Request::Peruser`].
+    Peruser,
+    /// As [`Request::UserMove`].
+    UserMove {
+        /// User id.
+        user: String,
+        /// Name of the partition.
+        to: String,
+    },
 }
 
 impl Work {
@@ -46,6 +71,12 @@ impl Work {
             Work::Drill => Request::Drill,
             Work::QuotaRecalc => Request::QuotaRecalc { dry_run: false },
             Work::Checkpoint => Request::Checkpoint,
+            Work::Reconstruct(wanted) => Request::Reconstruct(wanted),
+            Work::Expire { dry_run } => Request::Expire { dry_run },
+            Work::Purge { dry_run } => Request::Purge { dry_run },
+            Work::Check(wanted) => Request::Check(wanted),
+            Work::Peruser => Request::Peruser,
+            Work::UserMove { user, to } => Request::UserMove { user, to },
         }
     }
 
@@ -61,8 +92,98 @@ impl Work {
             Request::Drill => Work::Drill,
             Request::QuotaRecalc { dry_run: false } => Work::QuotaRecalc,
             Request::Checkpoint => Work::Checkpoint,
+            Request::Reconstruct(wanted) => Work::Reconstruct(wanted),
+            Request::Expire { dry_run } => Work::Expire { dry_run },
+            Request::Purge { dry_run } => Work::Purge { dry_run },
+            Request::Check(wanted) => Work::Check(wanted),
+            Request::Peruser => Work::Peruser,
+            Request::UserMove { user, to } => Work::UserMove { user, to },
             _ => return None,
         })
+    }
+}
+
+/// Work that a client does itself: it reads or writes files that the daemon does not see. The order of variants is the wire
+/// number: append only, never reorder, never reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Errand {
+    /// `import cyrus-list`.
+    ImportCyrusList,
+    /// `import maildir`.
+    ImportMaildir,
+    /// `import mbox`.
+    ImportMbox,
+    /// `export maildir`.
+    ExportMaildir,
+    /// `export mbox`.
+    ExportMbox,
+    /// `batch`.
+    Batch,
+}
+
+impl Errand {
+    /// All of them.
+    pub const ALL: [Errand; 6] = [
+        Errand::ImportCyrusList,
+        Errand::ImportMaildir,
+        Errand::ImportMbox,
+        Errand::ExportMaildir,
+        Errand::ExportMbox,
+        Errand::Batch,
+    ];
+
+    /// The verb as a person types it.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Errand::ImportCyrusList => "import cyrus-list",
+            Errand::ImportMaildir => "import maildir",
+            Errand::ImportMbox => "import mbox",
+            Errand::ExportMaildir => "export maildir",
+            Errand::ExportMbox => "export mbox",
+            Errand::Batch => "batch",
+        }
+    }
+
+    /// What its pieces are.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Errand::ImportCyrusList => "mailboxes",
+            Errand::Batch => "lines",
+            _ => "messages",
+        }
+    }
+}
+
+/// What an errand came to, in the words of the client that did it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// For a person.
+    pub lines: Vec<String>,
+    /// What it prints with `--json`; empty: nothing.
+    pub json: String,
+    /// Something was not done: exit status 1.
+    pub partly: bool,
+}
+
+impl Told {
+    /// Longest that is kept, in bytes; of more only the lines that fit.
+    pub const BYTES_MAX: usize = 64 << 10;
+
+    /// As much of it as is kept.
+    #[must_use]
+    pub fn cut(mut self) -> Told {
+        let mut room = Told::BYTES_MAX;
+        self.lines.retain(|line| {
+            let fits = line.len() <= room;
+            room = if fits { room - line.len() } else { 0 };
+            fits
+        });
+        if self.json.len() > Told::BYTES_MAX {
+            self.json.clear();
+        }
+        self
     }
 }
 

@@ -50,10 +50,15 @@ impl Reply {
             Reply::Jobs(x) => value(x),
             Reply::Job(x) => value(x),
             Reply::Drilled(x) => value(x),
+            Reply::Reconstructed(x) => value(x),
+            Reply::Aged(x) => value(x),
+            Reply::Checked(x) => value(x),
             Reply::MessageSent(x) => value(x),
             Reply::Delivered(x) => value(x),
             Reply::Messages(x) => value(x),
             Reply::Message(x) => flat(&x.message, x, "message"),
+            Reply::Backup(x) => value(x),
+            Reply::Told(x) => serde_json::from_str(&x.json).unwrap_or_else(|_| value(x)),
             Reply::MessageBytes(x) => Value::String(String::from_utf8_lossy(x).into_owned()),
         }
     }

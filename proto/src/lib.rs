@@ -30,7 +30,9 @@
 //! # Clients
 //! In Rust: [`Client`]. See `examples/status.rs`.
 
+mod backup_read;
 mod backups;
+mod check;
 pub mod client;
 pub mod codec;
 mod command;
@@ -42,6 +44,7 @@ mod locks;
 mod messages;
 pub mod naming;
 mod objects;
+mod reconstruct;
 mod reply;
 #[cfg(test)]
 mod reply_golden;
@@ -51,7 +54,9 @@ mod snapshots;
 mod state;
 pub mod utf7;
 
+pub use backup_read::*;
 pub use backups::*;
+pub use check::*;
 pub use client::{Answer, Answers, Client, ClientError, Pipeline, Timeouts};
 pub use command::*;
 pub use failure::*;
@@ -59,6 +64,7 @@ pub use jobs::*;
 pub use locks::*;
 pub use messages::*;
 pub use objects::*;
+pub use reconstruct::*;
 pub use reply::*;
 pub use report::*;
 pub use request::*;

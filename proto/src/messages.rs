@@ -63,3 +63,41 @@ pub struct MessageDetail {
     /// Its header, as far as it is shown: 64 KiB; what is no UTF-8 replaced.
     pub header: String,
 }
+
+/// `expire`, `purge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aged {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// What was done, or would be, by mailbox and rule; the first 5,000.
+    pub lines: Vec<AgedLine>,
+    /// How many lines there are.
+    pub lines_total: u64,
+    /// Mailboxes looked at.
+    pub mailboxes: u64,
+    /// Messages of all lines.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// What could not be done, and why; the first 200.
+    pub problems: Vec<String>,
+    /// How many there are.
+    pub problems_total: u64,
+}
+
+/// What was done, or would be, to messages of one mailbox for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgedLine {
+    /// Full name of the mailbox.
+    pub mailbox: String,
+    /// Name of the rule; empty for `purge`.
+    pub rule: String,
+    /// `discard`, `move`, `report`; of `purge`: `purge`, or `remove` for a deleted mailbox.
+    pub action: String,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Full name of the mailbox to which they are moved.
+    pub to: Option<String>,
+}

@@ -32,6 +32,7 @@ const VERBS: &[&str] = &[
     "message",
     "metrics",
     "partition",
+    "peruser",
     "prepare-upgrade",
     "purge",
     "read-only",

@@ -93,7 +93,7 @@ pub struct Partition {
     pub path: String,
     /// Partition id, 32 hexadecimal digits.
     pub id: String,
-    /// `ok`, `full`, `missing`, `foreign`.
+    /// `ok`, `full`, `behind`, `missing`, `foreign`.
     pub state: String,
     /// Free bytes; null if missing.
     pub free_bytes: Option<u64>,
@@ -101,6 +101,14 @@ pub struct Partition {
     pub users: u64,
     /// Mailboxes on it.
     pub mailboxes: u64,
+    /// What is wrong with it; null if nothing is.
+    pub why: Option<String>,
+    /// It lacks what came behind this LSN, which the log keeps for it; null if it lacks nothing.
+    pub behind_lsn: Option<u64>,
+    /// Bytes of log kept for it; from `log_bytes_max` on it takes no more mail.
+    pub log_bytes: u64,
+    /// See there.
+    pub log_bytes_max: u64,
 }
 
 /// `hashdir`.
@@ -123,6 +131,10 @@ pub struct Quota {
     pub storage: Resource,
     /// Messages.
     pub messages: Resource,
+    /// Since when one of them has been more than its limit, RFC 3339; null: it is not.
+    pub over_since: Option<String>,
+    /// Seconds for which mail is still taken for it; 0: not any more; null: it is not over a limit.
+    pub grace_left: Option<u64>,
 }
 
 /// Usage and limit of one resource.

@@ -1,11 +1,14 @@
 //! What the daemon answers. Field names are the JSON keys of the command-line contract; a field is only ever added
 //! together with a new protocol version.
 
+use crate::backup_read::BackupPart;
 use crate::backups::*;
-use crate::jobs::Job;
+use crate::check::Checked;
+use crate::jobs::{Job, Told};
 use crate::locks::{Lock, Locks};
 use crate::messages::*;
 use crate::objects::*;
+use crate::reconstruct::Reconstructed;
 use crate::report::Report;
 use crate::snapshots::*;
 use crate::state::{Maintenance, Stats, Status};
@@ -107,12 +110,22 @@ pub enum Reply {
     /// `message show`.
     Message(Box<MessageDetail>),
     /// `message show --raw`; streamed.
-    MessageBytes(Vec<u8>),
+    MessageBytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// `expire`, `purge`.
+    Aged(Box<Aged>),
+    /// `reconstruct`.
+    Reconstructed(Box<Reconstructed>),
+    /// `check`.
+    Checked(Box<Checked>),
+    /// `backup`: a part of what it reads; streamed.
+    Backup(BackupPart),
+    /// What work came to that a client did itself.
+    Told(Box<Told>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 45;
+    pub const COUNT: u32 = 50;
 
     /// Adds the next part of the same answer behind this one.
     ///
@@ -132,6 +145,9 @@ impl Reply {
             (Reply::Recalculated(all), Reply::Recalculated(more)) => all.extend(more),
             (Reply::Messages(all), Reply::Messages(more)) => all.extend(more),
             (Reply::MessageBytes(all), Reply::MessageBytes(more)) => all.extend(more),
+            (Reply::Backup(all), Reply::Backup(more)) => {
+                return all.join(more).map_err(|part| Box::new(Reply::Backup(*part)));
+            }
             (Reply::MissingSubscriptions(all), Reply::MissingSubscriptions(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }

@@ -1,8 +1,12 @@
 //! What a client may ask. One variant per verb; the order of variants is the wire number: append only, never reorder,
 //! never reuse (golden bytes in `codec.rs` hold it). Names are sent as typed; the daemon checks and normalises them.
 
+use crate::backup_read::BackupAsk;
+use crate::check::Check;
 use crate::command::Command;
-use crate::jobs::Work;
+use crate::failure::Failure;
+use crate::jobs::{Errand, Told, Work};
+use crate::reconstruct::Reconstruct;
 use serde::{Deserialize, Serialize};
 
 /// The end of the name of a client whose changes are bulk work (see [`Request::Hello`]).
@@ -317,6 +321,7 @@ pub enum Request {
         /// Full name of the first mailbox that is to have it.
         to: String,
         /// The piece.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
         /// True: the last one; answered when the message is on disk.
         last: bool,
@@ -342,11 +347,68 @@ pub enum Request {
         /// UID.
         uid: u32,
     },
+    /// `expire`: has the rules of ageing look at every mailbox; answers when they have.
+    Expire {
+        /// True: tells what they would do, and changes nothing.
+        dry_run: bool,
+    },
+    /// `purge`: what was expunged or deleted long enough ago goes for good.
+    Purge {
+        /// True: tells what would go, and changes nothing.
+        dry_run: bool,
+    },
+    /// `reconstruct`: answers when all of it is done.
+    Reconstruct(Reconstruct),
+    /// `check`: changes nothing; answers when all was looked at.
+    Check(Check),
+    /// What a backup reads; streamed.
+    Backup(BackupAsk),
+    /// `message list --as`: as a user sees them; streamed in order of UID.
+    MessageListAs {
+        /// User id.
+        user: String,
+        /// Full name of the mailbox.
+        name: String,
+    },
+    /// `peruser`: writes to the partitions what users have seen in mailboxes of others; answers when it is durable there.
+    Peruser,
+    /// `user move`: has a user lie on another partition; answers when everything of his lies there.
+    UserMove {
+        /// User id.
+        user: String,
+        /// Name of the partition.
+        to: String,
+    },
+    /// This client does work itself, which is to be seen as a job as long as this connection lives; answered by the job.
+    JobAttend {
+        /// What it does.
+        errand: Errand,
+    },
+    /// How far that work is; answered by the job. If its state is not `running`, somebody wants it to end.
+    JobAdvance {
+        /// Number of the job, which is one of this connection.
+        id: u64,
+        /// Pieces done.
+        done: u64,
+        /// All pieces, where that is known.
+        total: Option<u64>,
+        /// What is worked on.
+        item: String,
+    },
+    /// That work has ended; answered by the job.
+    JobEnd {
+        /// Number of the job, which is one of this connection.
+        id: u64,
+        /// What it came to.
+        told: Told,
+        /// Why it ended early.
+        failure: Option<Failure>,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 60;
+    pub const COUNT: u32 = 71;
 
     /// Wire number.
     #[must_use]
@@ -412,6 +474,17 @@ impl Request {
             Request::MessageList { .. } => 57,
             Request::MessageShow { .. } => 58,
             Request::MessageBytes { .. } => 59,
+            Request::Expire { .. } => 60,
+            Request::Purge { .. } => 61,
+            Request::Reconstruct(_) => 62,
+            Request::Check(_) => 63,
+            Request::Backup(_) => 64,
+            Request::MessageListAs { .. } => 65,
+            Request::Peruser => 66,
+            Request::UserMove { .. } => 67,
+            Request::JobAttend { .. } => 68,
+            Request::JobAdvance { .. } => 69,
+            Request::JobEnd { .. } => 70,
         }
     }
 
@@ -487,5 +560,16 @@ impl Request {
         "message list",
         "message show",
         "message show --raw",
+        "expire",
+        "purge",
+        "reconstruct",
+        "check",
+        "backup",
+        "message list --as",
+        "peruser",
+        "user move",
+        "jobs attend",
+        "jobs advance",
+        "jobs end",
     ];
 }

@@ -70,6 +70,35 @@ pub struct Status {
     pub drill: Option<DrillState>,
     /// The log archive; null if there is none.
     pub archive: Option<ArchiveState>,
+    /// Seconds since the last purge; null while there is none.
+    pub purge_age: Option<f64>,
+    /// The scrub; null in a store that is starting.
+    pub scrub: Option<ScrubState>,
+}
+
+/// How far the scrub is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ScrubState {
+    /// `running`, `waiting`, `off`.
+    pub state: String,
+    /// When the pass began that is under way, RFC 3339; null if none is.
+    pub begun: Option<String>,
+    /// Mailboxes that it has looked at; if there is none, those of the last one.
+    pub mailboxes: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Bytes of files read.
+    pub bytes: u64,
+    /// What was not as it should be.
+    pub found: u64,
+    /// What of it was repaired.
+    pub healed: u64,
+    /// Seconds since the last whole pass ended; null while there was none.
+    pub last_age: Option<f64>,
+    /// Seconds that it took.
+    pub last_duration: Option<f64>,
+    /// Places that are damaged and could not be healed, of all passes.
+    pub damaged: u64,
 }
 
 /// What the last drill came to.

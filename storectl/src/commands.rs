@@ -1,14 +1,16 @@
 //! One table from verbs to requests: what is asked, how the answer is shown, what is asked back before.
 
 use crate::cli::{
-    AclVerb, BatchArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs, ConfigVerb, CyrusListArgs,
-    Detach, DrainArgs, ExportMaildirArgs, ExportMboxArgs, ExportVerb, FreezeArgs, HealthArgs, ImportMaildirArgs,
-    ImportMboxArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs, LocksArgs, LocksVerb, LogDumpArgs,
-    LogListArgs, LogResetArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageCopyArgs, MessageDeliverArgs, MessageVerb,
-    PartitionVerb, QuotaVerb, ReadOnlyVerb, RecoverArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, SnapshotVerb,
-    TestArgs, UserVerb, Verb,
+    AclVerb, BackupArgs, BatchArgs, CheckArgs, CompletionsArgs, ConfigCheckArgs, ConfigGetArgs, ConfigSetArgs,
+    ConfigVerb, CyrusListArgs, Detach, DrainArgs, ExportMaildirArgs, ExportMboxArgs, ExportVerb, FreezeArgs,
+    HealthArgs, ImportMaildirArgs, ImportMboxArgs, ImportVerb, JobsArgs, JobsVerb, LockBreakArgs, LockHoldArgs,
+    LocksArgs, LocksVerb, LogDumpArgs, LogListArgs, LogVerb, MailboxVerb, MaintenanceVerb, MessageCopyArgs,
+    MessageDeliverArgs, MessageListArgs, MessageUidsArgs, MessageVerb, PartitionVerb, QuotaVerb, ReadOnlyVerb,
+    RecoverArgs, RestoreArgs, SnapshotVerb, UserVerb, Verb,
 };
-use proto::{Code, Command, Failure, Limit, Request, Window, Work};
+use crate::offline;
+use proto::{Code, Command, Errand, Failure, Limit, Request, Window, Work};
+use verbs::{LogReset, Recover, RestoreDb, SnapshotInstall, Test};
 
 /// What a verb comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +45,15 @@ pub enum Plan {
     /// `recover --report`: from the daemon, or from `storedd` while none runs.
     Report(Option<u32>),
     /// `recover` on a stopped store.
-    Recover(RecoverRun),
+    Recover(Recover),
     /// `test` on a stopped store.
-    Test(TestArgs),
+    Test(Test),
     /// `restore-db` on a stopped store.
-    RestoreDb(RestoreDbArgs),
+    RestoreDb(RestoreDb),
     /// `log reset` on a stopped store.
-    LogReset(LogResetArgs),
+    LogReset(LogReset),
     /// `snapshot install` on a stopped store.
-    SnapshotInstall(SnapshotInstallArgs),
+    SnapshotInstall(SnapshotInstall),
     /// `log dump --follow`.
     Follow(LogDumpArgs),
     /// `storedd` with these words.
@@ -64,6 +66,10 @@ pub enum Plan {
     Deliver(MessageDeliverArgs),
     /// `import maildir|mbox`, `export`.
     Transfer(Transfer),
+    /// `backup`.
+    Backup(BackupArgs),
+    /// `restore`.
+    Restore(RestoreArgs),
     /// `completions`.
     Completions(CompletionsArgs),
 }
@@ -79,6 +85,32 @@ pub enum Transfer {
     ToMaildir(ExportMaildirArgs),
     /// `export mbox`.
     ToMbox(ExportMboxArgs),
+}
+
+impl Transfer {
+    /// What it is as a job.
+    #[must_use]
+    pub fn errand(&self) -> Errand {
+        match self {
+            Transfer::FromMaildir(_) => Errand::ImportMaildir,
+            Transfer::FromMbox(_) => Errand::ImportMbox,
+            Transfer::ToMaildir(_) => Errand::ExportMaildir,
+            Transfer::ToMbox(_) => Errand::ExportMbox,
+        }
+    }
+
+    /// Whether it goes on without this program.
+    ///
+    /// # Errors
+    /// It is asked for, and cannot be.
+    pub fn detach(&self) -> Result<bool, Failure> {
+        match self {
+            Transfer::FromMaildir(args) => args.detach.of(None),
+            Transfer::FromMbox(args) => args.detach.of(Some(&args.file)),
+            Transfer::ToMaildir(args) => args.detach.of(None),
+            Transfer::ToMbox(args) => args.detach.of(Some(&args.file)),
+        }
+    }
 }
 
 /// One request.
@@ -154,6 +186,8 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Import(ImportVerb::Mbox(args)) => return Ok(Plan::Transfer(Transfer::FromMbox(args))),
         Verb::Export(ExportVerb::Maildir(args)) => return Ok(Plan::Transfer(Transfer::ToMaildir(args))),
         Verb::Export(ExportVerb::Mbox(args)) => return Ok(Plan::Transfer(Transfer::ToMbox(args))),
+        Verb::Restore(args) => return Ok(Plan::Restore(args)),
+        Verb::Backup(args) => return Ok(Plan::Backup(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),
         Verb::Drain(args) => return Ok(Plan::Drain(args)),
@@ -173,9 +207,9 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         }
         Verb::Restart => return Ok(Plan::Restart),
         Verb::Test(args) => return Ok(Plan::Test(args)),
-        Verb::PrepareUpgrade(args) => return Ok(Plan::Offline(args.words())),
-        Verb::Upgrade(args) => return Ok(Plan::Offline(args.words())),
-        Verb::Downgrade(verb) => return Ok(Plan::Offline(verb.words())),
+        Verb::PrepareUpgrade(args) => return Ok(Plan::Offline(offline::words(&args))),
+        Verb::Upgrade(args) => return Ok(Plan::Offline(offline::words(&args))),
+        Verb::Downgrade(verb) => return Ok(Plan::Offline(offline::words(&verb))),
         Verb::Recover(RecoverArgs { report: true, last, .. }) => return Ok(Plan::Report(last)),
         Verb::Recover(args) => return Ok(Plan::Recover(args.run)),
         Verb::Status(args) if args.watch => return Ok(Plan::Watch),
@@ -197,6 +231,20 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Log(LogVerb::Verify) => Ask::new(Request::LogVerify).long(),
         Verb::Log(LogVerb::List(args)) => list(args),
         Verb::RestoreDb(args) => return Ok(Plan::RestoreDb(args)),
+        Verb::Expire(a) => {
+            return Ok(job(Work::Expire { dry_run: a.dry_run }, a.detach, None, Form::Plain));
+        }
+        Verb::Purge(a) => return Ok(job(Work::Purge { dry_run: a.dry_run }, a.detach, None, Form::Plain)),
+        Verb::Reconstruct(a) => return Ok(job(Work::Reconstruct(a.asked()), a.detach, None, Form::Plain)),
+        Verb::Check(a) => {
+            let CheckArgs { mailboxes, partition, all: _, deep, jobs, detach } = a;
+            let wanted = proto::Check { mailboxes, partition, deep, jobs };
+            return Ok(job(Work::Check(wanted), detach, None, Form::Plain));
+        }
+        Verb::Peruser(detach) => return Ok(job(Work::Peruser, detach, None, Form::Plain)),
+        Verb::User(UserVerb::Move(a)) => {
+            return Ok(job(Work::UserMove { user: a.user, to: a.to }, a.detach, None, Form::Plain));
+        }
         Verb::Drill(a) => return Ok(job(Work::Drill, a.detach, None, Form::Plain)),
         Verb::BackupDb(a) => {
             let dir = absolute(&a.dir.to_string_lossy(), "storectl backup-db /PATH")?;
@@ -296,6 +344,8 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
             return refused("message deliver", "it takes its message from standard input: storectl message deliver");
         }
         Plan::Transfer(_) => return refused("import and export", "run it by itself: storectl import, storectl export"),
+        Plan::Restore(_) => return refused("restore", "run it by itself: storectl restore"),
+        Plan::Backup(_) => return refused("backup", "run it by itself: storectl backup"),
         Plan::Completions(_) => return refused("completions", "run it by itself: storectl completions SHELL"),
     };
     match ask.question {
@@ -368,6 +418,7 @@ fn user(verb: UserVerb) -> Ask {
                 .question(!a.consent.yes && !a.consent.dry.dry_run, || question)
         }
         UserVerb::Rename(a) => change(Command::UserRename { user: a.user, to: a.to }, a.dry.dry_run),
+        UserVerb::Move(a) => Ask::new(Request::UserMove { user: a.user, to: a.to }).long(),
         UserVerb::List(a) => Ask::new(Request::UserList { pattern: a.pattern }),
         UserVerb::Show(a) => Ask::new(Request::UserShow { user: a.user }),
     }
@@ -391,7 +442,7 @@ fn mailbox(verb: MailboxVerb) -> Ask {
             };
             Ask::new(request).form(if a.long { Form::Long } else { Form::Plain })
         }
-        MailboxVerb::Undelete(a) => change(Command::MailboxUndelete { name: a.name, uids: a.uids }, false),
+        MailboxVerb::Undelete(a) => change(Command::MailboxUndelete { name: a.name, uids: a.uids }, a.dry.dry_run),
         MailboxVerb::Show(a) => Ask::new(match a.viewer.clone() {
             Some(user) => Request::MailboxShowAs { user, name: a.wanted() },
             None => Request::MailboxShow { name: a.wanted() },
@@ -400,19 +451,26 @@ fn mailbox(verb: MailboxVerb) -> Ask {
 }
 
 fn copy(a: MessageCopyArgs, remove: bool) -> Ask {
-    change(Command::MessageCopy { name: a.of.name, uids: a.of.uids, to: a.to, remove }, false)
+    change(Command::MessageCopy { name: a.of.name, uids: a.of.uids, to: a.to, remove }, a.of.dry.dry_run)
 }
 
 fn message(verb: MessageVerb) -> Result<Ask, Failure> {
     Ok(match verb {
         MessageVerb::Deliver(_) => return Err(Failure::new(Code::Bug, "a delivery is no single request")),
+        MessageVerb::List(MessageListArgs { name, viewer: Some(user), .. }) => {
+            Ask::new(Request::MessageListAs { user, name })
+        }
         MessageVerb::List(a) => Ask::new(Request::MessageList { name: a.name, expunged: a.expunged }),
         MessageVerb::Show(a) if a.raw => Ask::new(Request::MessageBytes { name: a.name, uid: a.uid }),
         MessageVerb::Flags(a) => {
-            let command = Command::MessageFlags { name: a.of.name, uids: a.of.uids, add: a.add, remove: a.remove };
-            change(command, false)
+            let (MessageUidsArgs { name, uids, dry }, add, remove) = (a.of, a.add, a.remove);
+            let command = match a.actor {
+                Some(user) => Command::MessageFlagsAs { user, name, uids, add, remove },
+                None => Command::MessageFlags { name, uids, add, remove },
+            };
+            change(command, dry.dry_run)
         }
-        MessageVerb::Expunge(a) => change(Command::MessageExpunge { name: a.name, uids: a.uids }, false),
+        MessageVerb::Expunge(a) => change(Command::MessageExpunge { name: a.name, uids: a.uids }, a.dry.dry_run),
         MessageVerb::Copy(a) => copy(a, false),
         MessageVerb::Move(a) => copy(a, true),
         MessageVerb::Show(a) => Ask::new(Request::MessageShow { name: a.name, uid: a.uid }),

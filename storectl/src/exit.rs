@@ -6,6 +6,8 @@ use proto::{Code, Failure};
 pub const DONE: u8 = 0;
 /// Done, and problems were found or a part was not done.
 pub const PARTLY: u8 = 1;
+/// Data of the store is damaged or lost.
+pub const DAMAGED: u8 = 2;
 /// `status` alone: the daemon does not run.
 pub const NOT_RUNNING: u8 = 3;
 
@@ -13,7 +15,7 @@ pub const NOT_RUNNING: u8 = 3;
 pub const TABLE: [(u8, &str); 18] = [
     (DONE, "done and nothing wrong"),
     (PARTLY, "done, and problems found or part not done (verify, dry run, refused lines of a batch)"),
-    (2, "data of the store damaged or lost, known or suspected"),
+    (DAMAGED, "data of the store damaged or lost, known or suspected"),
     (NOT_RUNNING, "only from `status`: the daemon does not run"),
     (64, "usage"),
     (65, "bad input: a bad name, an undecodable file"),
@@ -65,6 +67,15 @@ impl From<Failure> for Stop {
 }
 
 impl Stop {
+    /// What there is to tell.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Stop::Failed(failure) | Stop::Broken(failure) | Stop::Usage(_, failure) => Some(failure),
+            Stop::Unread => None,
+        }
+    }
+
     /// A failure without a next command.
     pub fn new(code: Code, message: impl Into<String>) -> Stop {
         Stop::Failed(Failure::new(code, message))

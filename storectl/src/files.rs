@@ -30,6 +30,25 @@ pub fn open(path: &Path) -> Outcome<Box<dyn Read + Send>> {
     Ok(Box::new(file))
 }
 
+/// Where nothing is read and everything written is gone.
+///
+/// # Errors
+/// There is no `/dev/null`.
+pub fn null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
+/// A second look at a file that can be sought in; `None` for standard input, pipes and devices.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_seekable(path: &Path) -> Outcome<Option<File>> {
+    if is_stdin(path) || is_special(path) {
+        return Ok(None);
+    }
+    File::open(path).map(Some).map_err(|e| failed(path, &e))
+}
+
 /// All of the file, at most `limit` bytes of it.
 ///
 /// # Errors
@@ -107,12 +126,92 @@ impl Drop for Replacement {
     }
 }
 
+/// True for what is there and neither a file nor a directory: a device, a pipe.
+#[must_use]
+pub fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir())
+}
+
+/// Makes a directory that only its owner may look into, if it is not there.
+///
+/// # Errors
+/// Those of the system.
+pub fn make_dir(dir: &Path) -> Outcome<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) => Err(unwritten(dir, &e)),
+        Ok(()) => {
+            let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|above| above.sync_all()).map_err(|e| unwritten(dir, &e))
+        }
+    }
+}
+
+/// Files of the directories in `dir` whose names end so and begin with no dot.
+///
+/// # Errors
+/// Those of the system.
+pub fn list_below(dir: &Path, ending: &str) -> Outcome<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries = |dir: &Path| -> Outcome<Vec<PathBuf>> {
+        let read = std::fs::read_dir(dir).and_then(|all| all.map(|entry| Ok(entry?.path())).collect());
+        read.map_err(|e| failed(dir, &e))
+    };
+    for below in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
+        let is_one = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.ends_with(ending) && !n.starts_with('.'))
+        };
+        found.extend(entries(&below)?.into_iter().filter(is_one));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A device or a pipe that is written to.
+#[derive(Debug)]
+pub struct Stream(File);
+
+impl Stream {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn to(path: &Path) -> Outcome<Stream> {
+        File::options().write(true).open(path).map(Stream).map_err(|e| unwritten(path, &e))
+    }
+
+    /// What was written is on the medium, as far as there is such a thing.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn sync(&self) -> io::Result<()> {
+        match self.0.sync_all() {
+            // Pipes and many devices have nothing to sync.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A new file, which has its name when it is whole.
 #[derive(Debug)]
 pub struct Fresh {
     to: PathBuf,
     path: PathBuf,
     file: File,
+    /// It takes the place of what is there.
+    over: bool,
     put: bool,
 }
 
@@ -122,29 +221,45 @@ impl Fresh {
     /// # Errors
     /// Something is there (73); the directory may not be written (77), and the like.
     pub fn at(to: &Path) -> Outcome<Fresh> {
-        use std::os::unix::fs::OpenOptionsExt;
         if to.symlink_metadata().is_ok() {
             let text = format!("{} is there already", to.display());
             return Err(Stop::hint(Code::Exists, text, "give another name, or move it away"));
         }
+        Fresh::beside(to, false)
+    }
+
+    /// Begins a file that takes the place of what is at `to`, once it is whole.
+    ///
+    /// # Errors
+    /// As [`Fresh::at`], but for what is there.
+    pub fn over(to: &Path) -> Outcome<Fresh> {
+        Fresh::beside(to, true)
+    }
+
+    fn beside(to: &Path, over: bool) -> Outcome<Fresh> {
+        use std::os::unix::fs::OpenOptionsExt;
         let mut name = std::ffi::OsString::from(".");
         name.push(to.file_name().unwrap_or_default());
         name.push(format!(".{}", std::process::id()));
         let path = to.with_file_name(name);
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|e| unwritten(&path, &e))?;
-        Ok(Fresh { to: to.to_owned(), path, file, put: false })
+        Ok(Fresh { to: to.to_owned(), path, file, over, put: false })
     }
 
-    /// Gives it its name, durably; what came there meanwhile stays.
+    /// Gives it its name, durably; what came there meanwhile stays, unless it is to be replaced.
     ///
     /// # Errors
     /// Those of the system.
     pub fn put(mut self) -> Outcome<()> {
         let fail = |e: io::Error| unwritten(&self.to, &e);
         self.file.sync_all().map_err(fail)?;
-        std::fs::hard_link(&self.path, &self.to).map_err(fail)?;
-        std::fs::remove_file(&self.path).map_err(fail)?;
+        if self.over {
+            std::fs::rename(&self.path, &self.to).map_err(fail)?;
+        } else {
+            std::fs::hard_link(&self.path, &self.to).map_err(fail)?;
+            std::fs::remove_file(&self.path).map_err(fail)?;
+        }
         self.put = true;
         let dir = self.to.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unwritten(&self.to, &e))

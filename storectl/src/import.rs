@@ -8,7 +8,7 @@ use crate::pipe::{Event, Pipe, Road};
 use crate::render::notes::Progress;
 use crate::render::{self, Style, notes, words::counted};
 use crate::socket::Environment;
-use crate::{ask, files};
+use crate::{ask, errand, files};
 use proto::{Answer, Client, ClientError, Code, Failure, Reply, Request};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +71,7 @@ pub fn cyrus_list(
         summary.refuse(source, reason);
     }
     import(client, imports, &mut summary)?;
+    errand::told(&summary, &summary.text());
     render::summary(out, style, &summary, &summary.text())?;
     if !summary.refused.is_empty() {
         notes::text("  next: correct what was refused, in the list or here, and run the same command again");
@@ -174,15 +175,17 @@ fn import(client: Client, imports: Vec<Import>, summary: &mut Summary) -> Outcom
         Box::new(Entry { source, request })
     });
     let mut progress = Progress::new(total, "mailboxes");
+    errand::size(total);
     let mut more = true;
     loop {
         while let Some((entry, answer)) = pipe.take() {
             let source = entry.source;
             summary.take(source.clone(), answer).map_err(|failure| stopped(failure, &source, summary, total))?;
             progress.advance();
+            errand::advance();
         }
         while more && pipe.has_place() {
-            match rest.next() {
+            match errand::check().map(|()| rest.next())? {
                 Some(entry) => submit(&mut pipe, entry).map_err(|e| lost(&e, summary, total))?,
                 None => more = false,
             }
@@ -256,6 +259,10 @@ mod tests {
                     free_bytes: None,
                     users: 0,
                     mailboxes: 0,
+                    why: None,
+                    behind_lsn: None,
+                    log_bytes: 0,
+                    log_bytes_max: 0,
                 };
                 Act::Reply(Reply::Partitions(vec![partition("primary"), partition("disk2")]))
             }

@@ -6,7 +6,9 @@
 //! `cli` (words to verbs) -> `commands` (verbs to requests) -> `ask`, `batch`, `import` (requests to answers) ->
 //! `render` (answers to text) -> exit code (`exit`).
 
+pub mod archive;
 mod ask;
+mod backup;
 mod batch;
 mod cli;
 mod commands;
@@ -15,6 +17,7 @@ mod configuration;
 mod confirm;
 mod cyrus;
 mod deliver;
+mod errand;
 mod exit;
 #[cfg(test)]
 mod fake;
@@ -23,13 +26,16 @@ mod follow;
 mod holding;
 mod import;
 mod job;
+mod keep;
 mod later;
 mod life;
 mod mail;
 mod names;
 mod offline;
+mod pace;
 mod pipe;
 mod render;
+mod restore;
 mod socket;
 mod suggest;
 mod usage;
@@ -38,6 +44,7 @@ use clap::FromArgMatches;
 use cli::{Cli, CompletionsArgs};
 use commands::Plan;
 use exit::{DONE, Outcome, PARTLY, Stop};
+use proto::Errand;
 use render::{Style, ink, notes};
 use socket::Environment;
 use std::ffi::OsString;
@@ -116,15 +123,15 @@ fn act(cli: Cli) -> Outcome<u8> {
             // What was given up is told, and is no success.
             ask::report(&global, &environment, style, out, None).map(|_| 2)
         }
-        Plan::Recover(args) => Err(offline::run(&global, &offline::recover(&args))),
+        Plan::Recover(args) => Err(offline::run(&global, &offline::words(&args))),
         Plan::Test(args) if args.deadlocks && !args.recover && life::is_running(&global, &environment)? => {
             ask::one(&global, &environment, style, out, &commands::locks(true))
         }
-        Plan::Test(args) => Err(offline::run(&global, &offline::test(&args))),
+        Plan::Test(args) => Err(offline::run(&global, &offline::words(&args))),
         Plan::RestoreDb(args) => Err(offline::run(&global, &offline::restore_db(&args)?)),
         Plan::Job(request) => job::run(&global, &environment, style, out, &request),
-        Plan::SnapshotInstall(args) => Err(offline::run(&global, &offline::snapshot_install(&args))),
-        Plan::LogReset(args) => Err(offline::run(&global, &offline::log_reset(&args))),
+        Plan::SnapshotInstall(args) => Err(offline::run(&global, &offline::words(&args))),
+        Plan::LogReset(args) => Err(offline::run(&global, &offline::words(&args))),
         Plan::Follow(args) => follow::dump(&global, &environment, style, out, args),
         Plan::Offline(words) => Err(offline::run(&global, &words)),
         Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
@@ -139,17 +146,31 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::ConfigCheck(args) => configuration::check(&global, &environment, &args),
         Plan::Restart => life::restart(&global, &environment, style, out),
         Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
-        Plan::Transfer(transfer) => mail::transfer(&global, &environment, style, out, &transfer),
-        Plan::Import(args) => import::cyrus_list(&global, &environment, style, out, &args),
+        Plan::Transfer(transfer) => {
+            let (errand, detach) = (transfer.errand(), transfer.detach()?);
+            errand::run(&global, &environment, style, errand, detach, || {
+                mail::transfer(&global, &environment, style, out, &transfer)
+            })
+        }
+        Plan::Restore(args) => restore::run(&global, &environment, style, out, &args),
+        Plan::Backup(args) => backup::run(&global, &environment, style, out, &args),
+        Plan::Import(args) => {
+            let detach = args.detach.of(Some(&args.file))?;
+            errand::run(&global, &environment, style, Errand::ImportCyrusList, detach, || {
+                import::cyrus_list(&global, &environment, style, out, &args)
+            })
+        }
         Plan::Deliver(args) => deliver::run(&global, &environment, style, out, args, std::io::stdin().lock()),
         Plan::Batch(args) => {
             let input = files::open(&args.file)?;
             let client = ask::connect_bulk(&global, &environment)?;
-            match batch::run(&args, input, client, style, out) {
-                // Lines that nobody reads the results of are not sent any more.
-                Err(Stop::Unread) => Ok(PARTLY),
-                ended => ended,
-            }
+            errand::run(&global, &environment, style, Errand::Batch, false, || {
+                match batch::run(&args, input, client, style, out) {
+                    // Lines that nobody reads the results of are not sent any more.
+                    Err(Stop::Unread) => Ok(PARTLY),
+                    ended => ended,
+                }
+            })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Verbs on a stopped store: the `storedd` beside this program does them, with the same options. It holds the store's
 //! lock while it does, so a living daemon makes it refuse (75).
 
-use crate::cli::{Global, LogResetArgs, RecoverRun, RestoreDbArgs, SnapshotInstallArgs, TestArgs};
+use crate::cli::Global;
 use crate::confirm;
 use crate::exit::{Outcome, Stop};
 use proto::{Code, Report};
@@ -9,87 +9,24 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use verbs::{RestoreDb, Words};
 
-/// The words of `storedd recover`.
+/// The words of a verb for `storedd`.
 #[must_use]
-pub fn recover(run: &RecoverRun) -> Vec<OsString> {
-    let mut words = vec!["recover".into()];
-    let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
-    flag(run.all, "--final");
-    flag(run.catastrophic, "--catastrophic");
-    flag(run.accept_loss, "--accept-loss");
-    flag(run.yes, "--yes");
-    flag(run.dry_run, "--dry-run");
-    flag(run.verbose, "--verbose");
-    if let Some(lsn) = run.until_lsn {
-        words.extend(["--until-lsn".into(), lsn.to_string().into()]);
-    }
-    if let Some(time) = run.until_time {
-        words.extend(["--until-time".into(), rfc3339(time.micros(jiff::Timestamp::now())).into()]);
-    }
-    words
-}
-
-/// A time as `storedd` takes it.
-fn rfc3339(micros: u64) -> String {
-    let time = i64::try_from(micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-    // Later than any calendar: the newest that there is.
-    time.unwrap_or(jiff::Timestamp::MAX).to_string()
-}
-
-/// The words of `storedd log reset`.
-#[must_use]
-pub fn log_reset(args: &LogResetArgs) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["log".into(), "reset".into()];
-    words.extend(args.yes.then(|| "--yes".into()));
-    words.extend(args.dry_run.then(|| "--dry-run".into()));
-    words.extend(args.verbose.then(|| "--verbose".into()));
-    words
-}
-
-/// The words of `storedd snapshot install`.
-#[must_use]
-pub fn snapshot_install(args: &SnapshotInstallArgs) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["snapshot".into(), "install".into()];
-    let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
-    flag(args.leave_log, "--leave-log");
-    flag(args.accept_loss, "--accept-loss");
-    flag(args.yes, "--yes");
-    flag(args.dry_run, "--dry-run");
-    flag(args.verbose, "--verbose");
-    if let Some(before) = args.before {
-        words.extend(["--before".into(), rfc3339(before.micros(jiff::Timestamp::now())).into()]);
-    }
-    // Behind it nothing is an option.
-    words.extend(args.id.iter().flat_map(|id| ["--".into(), id.into()]));
-    words
-}
-
-/// The words of `storedd test`.
-#[must_use]
-pub fn test(args: &TestArgs) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["test".into()];
-    words.extend(args.recover.then(|| "--recover".into()));
-    words.extend(args.deadlocks.then(|| "--deadlocks".into()));
-    words.extend(args.verbose.then(|| "--verbose".into()));
-    words
+pub fn words(verb: &impl Words) -> Vec<OsString> {
+    verb.words(jiff::Timestamp::now())
 }
 
 /// The words of `storedd restore-db`; asks here, where it is needed.
 ///
 /// # Errors
 /// No consent.
-pub fn restore_db(args: &RestoreDbArgs) -> Outcome<Vec<OsString>> {
+pub fn restore_db(args: &RestoreDb) -> Outcome<Vec<OsString>> {
     if !args.yes && !args.dry_run {
         confirm::consent("put the backup in the place of this store?")?;
     }
-    let mut words: Vec<OsString> = vec!["restore-db".into()];
-    words.push(if args.dry_run { "--dry-run" } else { "--yes" }.into());
-    words.extend(args.other_store.then(|| "--other-store".into()));
-    words.extend(args.verbose.then(|| "--verbose".into()));
-    // Absolute, it is never taken for an option.
-    words.push(std::path::absolute(&args.backup).unwrap_or_else(|_| args.backup.clone()).into());
-    Ok(words)
+    // Asked once.
+    Ok(words(&RestoreDb { yes: !args.dry_run, ..args.clone() }))
 }
 
 /// Becomes `storedd` with these words; comes back only if that fails.
@@ -182,18 +119,6 @@ mod tests {
 
     #[test]
     fn options_are_handed_on() {
-        let run = RecoverRun { all: true, verbose: true, yes: true, ..RecoverRun::default() };
-        assert_eq!(recover(&run), ["recover", "--final", "--yes", "--verbose"]);
-        let until_time = Some(crate::cli::Since::At(1_700_000_000_000_001));
-        let run = RecoverRun { catastrophic: true, until_time, ..RecoverRun::default() };
-        let words = ["recover", "--catastrophic", "--until-time", "2023-11-14T22:13:20.000001Z"];
-        assert_eq!(recover(&run), words);
-        assert_eq!(recover(&RecoverRun { until_lsn: Some(7), ..run })[2..4], ["--until-lsn", "7"]);
-        assert_eq!(log_reset(&LogResetArgs { yes: true, ..LogResetArgs::default() }), ["log", "reset", "--yes"]);
-        let args = SnapshotInstallArgs { id: Some("s".into()), leave_log: true, dry_run: true, ..Default::default() };
-        assert_eq!(snapshot_install(&args), ["snapshot", "install", "--leave-log", "--dry-run", "--", "s"]);
-        let args = TestArgs { deadlocks: true, recover: false, verbose: true };
-        assert_eq!(test(&args), ["test", "--deadlocks", "--verbose"]);
         let global = Global { data_dir: Some("d".into()), json: true, ..Global::default() };
         assert_eq!(shared(&global), ["--data-dir", "d"]);
         assert_eq!(beside(Ok("/usr/bin/storectl".into())).unwrap(), Path::new("/usr/bin/storedd"));

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
 /// The environment's words: `STOREDD_SOCKET` and `STOREDD_CONFIG`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `STOREDD_SOCKET`; an empty one counts as absent.
     pub socket: Option<OsString>,

@@ -1,15 +1,11 @@
 //! The command line of `storedd`; the contract stands in README.md and in `--help`.
 
-mod upgrade;
-
-pub use upgrade::{Downgrade, DowngradeVerb, PrepareUpgrade, Upgrade};
-
 use crate::config::{self, Config, Problem};
 use crate::error::exit;
-use crate::lsn::Micros;
-use crate::{daemon, demo, offline};
+use crate::{daemon, demo, offline, place};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use verbs::{DowngradeVerb, LogReset, PrepareUpgrade, RestoreDb, Since, SnapshotInstall, Test, Upgrade};
 
 /// The table of exit statuses at the end of `--help`.
 pub const EXIT_STATUSES: &str = "Exit status:
@@ -37,6 +33,9 @@ pub struct Cli {
     /// With --check-config: also 78 if the store is of another version and waits for an upgrade by hand.
     #[arg(long, requires = "check_config")]
     pub with_store: bool,
+    /// One JSON document on stdout, of an offline command.
+    #[arg(long, global = true)]
+    pub json: bool,
     /// What to do instead of running the daemon.
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -67,7 +66,7 @@ pub enum Verb {
     /// Refuses (2) when something that was acknowledged cannot be reached, names the files, and changes nothing.
     Recover(Recover),
     /// What files and the system say of a daemon, without asking it and without a lock: for one that hangs; 0 it lives, 3 not.
-    Status(Status),
+    Status,
     /// Quick test of a stopped store: open, check, close (0 good, 1 bad).
     Test(Test),
     /// Put a backup in the place of a stopped store, and recover it.
@@ -91,7 +90,8 @@ pub enum Verb {
     /// whole, and the same command goes on.
     Upgrade(Upgrade),
     /// Make a stopped store one that the version before this one opens, or take that back.
-    Downgrade(Downgrade),
+    #[command(subcommand)]
+    Downgrade(DowngradeVerb),
 }
 
 /// `snapshot`.
@@ -104,58 +104,6 @@ pub enum Snapshot {
     Install(SnapshotInstall),
 }
 
-/// `snapshot install`.
-#[derive(Debug, Args)]
-pub struct SnapshotInstall {
-    /// Which one, as `storectl snapshot list` shows it.
-    #[arg(value_name = "ID", required_unless_present = "before", conflicts_with = "before")]
-    pub id: Option<String>,
-    /// The newest one taken by this time (RFC 3339).
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub before: Option<Micros>,
-    /// Leave the log behind it: the store as it was when the snapshot was taken; what came later is set aside.
-    #[arg(long)]
-    pub leave_log: bool,
-    /// Replay as far as the log leads, and give the rest up.
-    #[arg(long, conflicts_with = "leave_log")]
-    pub accept_loss: bool,
-    /// Do not ask.
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done and change no byte.
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `restore-db`.
-#[derive(Debug, Args)]
-pub struct RestoreDb {
-    /// The backup: the directory MSDB_Backup_... that `storectl backup-db` made
-    #[arg(value_name = "BACKUP")]
-    pub backup: PathBuf,
-    /// Do not ask.
-    #[arg(long)]
-    pub yes: bool,
-    /// Check the backup, say what would be done, and change no byte.
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Put this store aside for a backup of another one.
-    #[arg(long)]
-    pub other_store: bool,
-    /// Say more: files, phases.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `log`.
 #[derive(Debug, Subcommand)]
 pub enum Log {
@@ -166,93 +114,18 @@ pub enum Log {
     Reset(LogReset),
 }
 
-/// `log reset`.
-#[derive(Debug, Args)]
-pub struct LogReset {
-    /// Do not ask.
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done and change no byte.
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `recover`; short options may be bundled (`-cv`).
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Recover {
     /// Show what the last start found and did, and change nothing.
-    #[arg(long, conflicts_with_all = ["all", "accept_loss", "yes", "dry_run", "catastrophic", "until_lsn", "until_time"])]
+    #[arg(long)]
     pub report: bool,
     /// The last N starts, newest first.
     #[arg(long, value_name = "N", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
     pub last: Option<u32>,
-    /// Recover, checkpoint, remove temporary files; one `... done` line each.
-    #[arg(long = "final")]
-    pub all: bool,
-    /// The database may be lost too: take the best snapshot, or a complete log, and replay.
-    ///
-    /// Also for an old copy of the database that was put back by hand. Nothing may be missing between it and now.
-    #[arg(long, short = 'c')]
-    pub catastrophic: bool,
-    /// The store as it was right behind this LSN; what came later is set aside. Needs --yes.
-    #[arg(long, value_name = "LSN", conflicts_with_all = ["until_time", "accept_loss"])]
-    pub until_lsn: Option<u64>,
-    /// The store as it was at this time (RFC 3339); what came later is set aside. Needs --yes.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "accept_loss")]
-    pub until_time: Option<Micros>,
-    /// Take what can be reached and give the rest up; needs --yes.
-    #[arg(long)]
-    pub accept_loss: bool,
-    /// Do not ask.
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done and change no byte.
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `test`; short options may be bundled (`-rv`).
-#[derive(Debug, Args)]
-pub struct Test {
-    /// Recover first.
-    #[arg(long, short)]
-    pub recover: bool,
-    /// List waiting and deadlocked transactions (a stopped store has none).
-    #[arg(long, short = 'l')]
-    pub deadlocks: bool,
-    /// Print the state of the store at the end.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `status`.
-#[derive(Debug, Args)]
-pub struct Status {
-    /// One JSON document on stdout.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// RFC 3339, with or without a zone's offset.
-fn parse_time(text: &str) -> Result<Micros, String> {
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| format!("{text:?} is not a time; write RFC 3339: 2026-11-22T10:00:00Z"))?;
-    u64::try_from(time.as_microsecond()).map(Micros).map_err(|_| format!("{text:?} lies before 1970"))
+    /// What makes the run.
+    #[command(flatten)]
+    pub run: verbs::Recover,
 }
 
 /// Does what the command line asks for; the exit status of the program.
@@ -294,17 +167,36 @@ fn run(cli: &Cli) -> u8 {
         Ok(loaded) => loaded,
         Err(problems) => return complain(&problems, &cli.place),
     };
+    act(cli, loaded)
+}
+
+fn act(cli: &Cli, loaded: Config) -> u8 {
+    let json = cli.json;
+    // A time ago is one moment, however often it is asked for.
+    let now = place::env().now();
+    let settled = |time: Since| Since::At(time.micros_before(now.0));
     match &cli.verb {
+        None if json => {
+            eprintln!("storedd: --json is for a command, and there is none\n  next: storedd --help");
+            exit::USAGE
+        }
         None => daemon::run(loaded),
-        Some(Verb::Recover(args)) => offline::recover(&loaded, args),
-        Some(Verb::Status(args)) => offline::status(&loaded, args.json),
-        Some(Verb::Test(args)) => offline::test(&loaded, args),
-        Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, args),
-        Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, args),
-        Some(Verb::Snapshot(Snapshot::Install(args))) => offline::snapshot_install(&loaded, args),
-        Some(Verb::PrepareUpgrade(args)) => offline::prepare(&loaded, args),
-        Some(Verb::Upgrade(args)) => offline::upgrade(&loaded, args),
-        Some(Verb::Downgrade(args)) => offline::downgrade(&loaded, args),
+        Some(Verb::Recover(args)) => {
+            let until_time = args.run.until_time.map(settled);
+            let run = verbs::Recover { json, until_time, ..args.run.clone() };
+            offline::recover(&loaded, &Recover { run, ..args.clone() })
+        }
+        Some(Verb::Status) => offline::status(&loaded, json),
+        Some(Verb::Test(args)) => offline::test(&loaded, &Test { json, ..args.clone() }),
+        Some(Verb::RestoreDb(args)) => offline::restore_db(&loaded, &RestoreDb { json, ..args.clone() }),
+        Some(Verb::Log(Log::Reset(args))) => offline::log_reset(&loaded, &LogReset { json, ..args.clone() }),
+        Some(Verb::Snapshot(Snapshot::Install(args))) => {
+            let before = args.before.map(settled);
+            offline::snapshot_install(&loaded, &SnapshotInstall { json, before, ..args.clone() })
+        }
+        Some(Verb::PrepareUpgrade(args)) => offline::prepare(&loaded, &PrepareUpgrade { json, ..args.clone() }),
+        Some(Verb::Upgrade(args)) => offline::upgrade(&loaded, &Upgrade { json, ..args.clone() }),
+        Some(Verb::Downgrade(verb)) => offline::downgrade(&loaded, verb, json),
         Some(Verb::Demo) => demo::run(),
     }
 }
@@ -339,18 +231,16 @@ mod tests {
         assert_eq!(cli.place.data_dir, Some("x".into()));
         assert!(matches!(cli.verb, Some(Verb::Test(Test { deadlocks: true, verbose: true, recover: false, .. }))));
         let cli = Cli::try_parse_from(["storedd", "recover", "-cvn"]).unwrap();
-        assert!(matches!(
-            cli.verb,
-            Some(Verb::Recover(Recover { catastrophic: true, verbose: true, dry_run: true, .. }))
-        ));
+        let Some(Verb::Recover(Recover { run, .. })) = cli.verb else { panic!("no recover") };
+        assert!(run.catastrophic && run.verbose && run.dry_run);
     }
 
     #[test]
     fn a_point_is_one_point() {
         let parse = |words: &str| Cli::try_parse_from(words.split(' '));
         let cli = parse("storedd recover --until-time 2026-11-22T10:00:00+01:00").unwrap();
-        let Some(Verb::Recover(Recover { until_time: Some(time), .. })) = cli.verb else { panic!("no time") };
-        assert_eq!(crate::store::rfc3339(time), "2026-11-22T09:00:00.000000Z");
+        let Some(Verb::Recover(Recover { run, .. })) = cli.verb else { panic!("no recover") };
+        assert_eq!(run.until_time, Some(Since::At(1_795_338_000_000_000)));
         for words in
             ["--until-lsn 1 --until-time 2026-11-22T10:00:00Z", "--until-lsn 1 --accept-loss", "--until-time now"]
         {

@@ -14,6 +14,7 @@
 //! A [`Config`] that was returned satisfies every limit of the table; its paths are absolute; it has at least one
 //! partition, and `store.default_partition` is one of them.
 
+mod expire;
 mod file;
 pub mod options;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 pub mod value;
 mod verify;
 
+pub use expire::{ExpireAction, ExpireRule};
 pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, OverQuota, SECTIONS, Sections, Upgrade};
 pub use verify::check;
 
@@ -86,6 +88,8 @@ pub struct Config {
     sections: Sections,
     /// Partition name -> root directory, absolute.
     pub partitions: BTreeMap<String, PathBuf>,
+    /// Rules of ageing, in the order of the file: the first one that catches a message decides.
+    pub expire: Vec<ExpireRule>,
     /// The file it was read from; `None` if none was read.
     pub file: Option<PathBuf>,
     origins: BTreeMap<String, Origin>,
@@ -217,7 +221,11 @@ impl Config {
     pub fn effect(option: &str) -> Effect {
         let row =
             OPTIONS.iter().find(|o| option.strip_prefix(o.section).is_some_and(|k| k.strip_prefix('.') == Some(o.key)));
-        row.map_or(Effect::Restart, |o| o.effect)
+        match row {
+            Some(row) => row.effect,
+            None if option.starts_with("expire.") => Effect::Reload,
+            None => Effect::Restart,
+        }
     }
 
     /// Every option in effect: full name -> value as TOML text.
@@ -286,6 +294,7 @@ impl Config {
     pub fn reloaded(&self, new: &Config) -> Config {
         let mut out = self.clone();
         out.sections.reload(&new.sections);
+        out.expire.clone_from(&new.expire);
         out
     }
 
@@ -293,6 +302,7 @@ impl Config {
         Config {
             sections: Sections::default(),
             partitions: one_partition(),
+            expire: Vec::new(),
             file: None,
             origins: BTreeMap::new(),
             given: Given::default(),
@@ -303,7 +313,10 @@ impl Config {
         let names = OPTIONS.iter().map(|o| format!("{}.{}", o.section, o.key));
         let partitions =
             self.partitions.iter().map(|(name, path)| (format!("partition.{name}.path"), value::Value::toml(path)));
-        names.zip(self.sections.values()).chain(partitions).collect()
+        let rules = self.expire.iter().flat_map(|rule| {
+            rule.values().into_iter().map(|(key, value)| (format!("expire.{}.{key}", rule.name), value))
+        });
+        names.zip(self.sections.values()).chain(partitions).chain(rules).collect()
     }
 
     fn command_line(&mut self, data_dir: Option<&Path>, socket: Option<&Path>) {

@@ -24,11 +24,11 @@ use crate::service::watch::Watch;
 use crate::service::{Daemon, Event, Handle};
 use crate::signals::{self, Signal};
 use crate::startup::{self, MORE_TIME, Startup};
-use crate::statefile::{Act, StateFile};
+use crate::statefile::{Act, STOPPED, StateFile};
 use crate::store::{self, Phase, Store};
+use crate::systemd::{self, Handed};
 use crate::threads::Threads;
-use crate::{descriptors, jobs, lmtp, logging, metrics, reload, systemd};
-use std::os::unix::net::UnixListener;
+use crate::{descriptors, jobs, lmtp, logging, metrics, reload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -39,23 +39,25 @@ use tokio::runtime::Runtime;
 const SOCKET_MODE: u32 = 0o660;
 /// Longest wait for jobs to tidy up at the end.
 const JOBS_END: Duration = Duration::from_secs(10);
-/// How often the state file and the stamps are looked at.
+/// Longest wait for the state file at the end.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether state file and stamps have to say something else.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Runs the daemon; the exit status of the program.
 #[must_use]
 pub fn run(config: Config) -> u8 {
-    let handed = systemd::handed_socket();
+    let handed = systemd::handed_sockets();
     let level = logging::start(&config.messages);
     // A package that replaces the program while it runs makes this name stand for the new one.
     let program = std::env::current_exe().unwrap_or_else(|_| "storedd".into());
     let named = place::named(&config);
-    let handed = handed.map_err(|e| StoreError::io("take", "the socket of the service manager", e));
-    let ended = handed.and_then(|handed| Ok((rise(config, &level, handed.as_ref())?, handed)));
+    let handed = handed.map_err(|e| StoreError::io("take", "the sockets of the service manager", e));
+    let ended = handed.and_then(|handed| Ok((rise(config, &level, &handed)?, handed)));
     let ended = ended.inspect(|_| level.flush());
     match ended {
         Ok((Exit::Status(status), _)) => status,
-        Ok((Exit::Again { accept_loss }, handed)) => again(&program, accept_loss, handed.as_ref()),
+        Ok((Exit::Again { accept_loss }, handed)) => again(&program, accept_loss, &handed),
         Err(e) => {
             let hint = e.hint().map(|hint| proto::naming::complete(&hint, &named));
             tracing::error!(event = "start_failed", code = e.code(), hint, "{e}");
@@ -81,14 +83,14 @@ enum Exit {
 const ACCEPT_LOSS: &str = "STOREDD_ACCEPT_LOSS";
 
 /// Becomes the program again that this process was started as; comes back only if that fails.
-fn again(program: &std::path::Path, accept_loss: bool, handed: Option<&UnixListener>) -> u8 {
+fn again(program: &std::path::Path, accept_loss: bool, handed: &Handed) -> u8 {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new(program);
     command.args(std::env::args_os().skip(1)).env_remove(ACCEPT_LOSS);
     if accept_loss {
         command.env(ACCEPT_LOSS, std::process::id().to_string());
     }
-    let error = match handed.map_or(Ok(()), |socket| systemd::hand_on(socket, &mut command)) {
+    let error = match handed.hand_on(&mut command) {
         Ok(()) => command.exec(),
         Err(e) => e,
     };
@@ -101,7 +103,7 @@ fn loss_is_accepted() -> bool {
     std::env::var(ACCEPT_LOSS).is_ok_and(|pid| pid == std::process::id().to_string())
 }
 
-fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListener>) -> Result<Exit, StoreError> {
+fn rise(config: Config, level: &logging::LevelHandle, handed: &Handed) -> Result<Exit, StoreError> {
     let env = place::env();
     tracing::info!(event = "start", version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data_dir = %config.store.data_dir.display());
     let files = descriptors::allow_many();
@@ -122,6 +124,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         level.reopen();
     }));
     let runtime = runtime()?;
+    let (handed, mail) = handed.told_apart(&config.lmtp.socket).map_err(two_controls)?;
     let listener = match handed {
         Some(handed) => Listener::inherit(handed, &config.control.socket)?,
         None => Listener::bind(&config.control.socket, SOCKET_MODE)?,
@@ -131,10 +134,11 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
         Door::open(listener, Arc::new(Handle(daemon.clone())), descriptors::limits(&config, files), counters)
     });
     let door = door.map_err(|e| StoreError::io("listen", config.control.socket.display().to_string(), e))?;
-    let mail = daemon.open_mail_door(&runtime, sessions)?;
+    let mail = daemon.open_mail_door(&runtime, sessions, mail)?;
     let socket = config.control.socket.display().to_string();
     let state = Arc::new(StateFile::new(disks.data.clone(), env.clone(), std::process::id(), &socket));
-    told(state.set_state("recovering"));
+    state.start().map_err(|e| StoreError::io("start", "the thread of the state file", e))?;
+    state.set_state("recovering");
     let textfile = publish_metrics(&config, &daemon, &runtime);
     tracing::info!(event = "listening", socket = %config.control.socket.display(), handed_over = handed.is_some());
 
@@ -142,7 +146,7 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     let policy = store::decision::Policy { accept_loss: loss_is_accepted(), ..place::policy(&config) };
     let lock = startup::upgraded(&config, &disks, &env, lock, &on_progress)?;
     let (store, report) = store::open(disks, env.clone(), place::options(&config), lock, policy, &on_progress)?;
-    jobs::partitions::register_configured(&store, || PartitionId(env.random()), env.now()).or_else(|e| match e {
+    jobs::partitions::register(&store, || PartitionId(env.random()), env.now()).or_else(|e| match e {
         // A store that is held read-only registers nothing.
         store::CommitError::Failed(StoreError::Busy { .. }) => Ok(()),
         store::CommitError::Failed(e) => Err(e),
@@ -162,19 +166,37 @@ fn rise(config: Config, level: &logging::LevelHandle, handed: Option<&UnixListen
     threads.copy(&copies, &daemon)?;
     watch.set_copies(copies.clone());
     daemon.set_copies(copies);
+    let ageing = Arc::new(jobs::expire::Ageing::new(store.clone(), env.clone())?);
+    threads.age(&ageing, &daemon)?;
+    daemon.set_ageing(ageing);
+    let scrubber = Arc::new(jobs::scrub::Scrubber::new(store.clone(), env.clone())?);
+    threads.scrub(&scrubber, &daemon)?;
+    watch.set_scrubber(scrubber.clone());
+    daemon.set_scrubber(scrubber);
     threads.sweep(daemon.leases())?;
     if !store.is_held() {
         daemon.jobs().remember_in(store.disks().data.clone());
     }
     daemon.set_watch(watch, &report);
     daemon.set_store(store.clone());
+    daemon.adopt();
 
     let word = daemon_state(&daemon);
-    told(state.set_state(word));
+    state.set_state(word);
     say_ready(word, &report);
     let ended = event_loop(&daemon, &store, &state, &threads, &inbox, &events)?;
     textfile.into_iter().for_each(Textfile::end);
     fall(&daemon, &store, &state, (runtime, door, mail), threads, ended)
+}
+
+fn two_controls(places: String) -> StoreError {
+    StoreError::Refused {
+        message: format!(
+            "the service manager handed over {places}; expected one control socket, and lmtp.socket of the configuration"
+        ),
+        hint: "make ListenStream= of storedd-lmtp.socket and lmtp.socket the same path".to_owned(),
+        exit: exit::CONFIG,
+    }
 }
 
 /// Opens the ways out for the numbers. A listener or a file that cannot be had is said, and no reason to be without mail.
@@ -228,21 +250,12 @@ fn listen(events: &Sender<Event>) -> Result<signals::StopFlag, StoreError> {
     .map_err(|e| StoreError::io("install", "signal handlers", e))
 }
 
-fn told(result: std::io::Result<()>) {
-    if let Err(e) = result {
-        tracing::warn!(event = "state_file", error = %e, "the state file could not be written");
+/// The state at the end of the process, which waits for it to be written, though not for ever.
+fn last_word(state: &StateFile, word: &str) {
+    state.set_state(word);
+    if !state.settle(STATE_PATIENCE) {
+        tracing::warn!(event = "state_file", owed = ?state.late(), "the state file does not say how this ended");
     }
-}
-
-/// Notes that something was done; false if that could not be written, which is said once.
-fn noted(state: &StateFile, act: Act) -> bool {
-    let owed = !state.late().is_empty();
-    let result = state.note(act);
-    let done = result.is_ok();
-    if !owed {
-        told(result);
-    }
-    done
 }
 
 /// Why the loop ended.
@@ -326,17 +339,18 @@ fn event_loop(
             _ if threads.one_died() => return Ok(Ended::ThreadDied),
             Err(RecvTimeoutError::Timeout) if daemon.is_drained() => return Ok(Ended::Asked { now: false }),
             Err(RecvTimeoutError::Timeout) => {
+                daemon.jobs().end_silent();
                 let times = store.last_times();
-                // What could not be noted is noted at the next beat.
-                if times.0 != seen.0 && noted(state, Act::Checkpoint) {
-                    seen.0 = times.0;
+                if times.0 != seen.0 {
+                    state.note(Act::Checkpoint);
                 }
-                if times.1 != seen.1 && noted(state, Act::LogCleanup) {
-                    seen.1 = times.1;
+                if times.1 != seen.1 {
+                    state.note(Act::LogCleanup);
                 }
+                seen = times;
                 let word = daemon_state(daemon);
                 if state.facts().state != word {
-                    told(state.set_state(word));
+                    state.set_state(word);
                     systemd::status(word);
                 }
             }
@@ -389,7 +403,7 @@ fn fall(
     daemon.drain();
     // Those who wait for a job are answered; what it has done so far is as after a crash.
     daemon.jobs().stop();
-    told(state.set_state("draining"));
+    state.set_state("draining");
     let patience = match ended {
         Ended::Asked { now: false } | Ended::Restart { .. } => config.stop.timeout,
         _ => Duration::ZERO,
@@ -409,23 +423,23 @@ fn fall(
     threads.join();
     if ended == Ended::ThreadDied {
         tracing::error!(event = "stopped", "a thread of the store ended; a restart recovers");
-        told(state.set_state("poisoned"));
+        last_word(state, "poisoned");
         return Ok(Exit::Status(exit::BUG));
     }
     if ended == Ended::Poisoned {
         tracing::error!(event = "stopped", "the log failed; a restart recovers");
-        told(state.set_state("poisoned"));
+        last_word(state, "poisoned");
         return Ok(Exit::Status(exit::LOG_FAILED));
     }
     match store.close() {
-        Ok(()) => told(state.note(Act::Checkpoint)),
+        Ok(()) => state.note(Act::Checkpoint),
         // What cannot be closed in good order is a reason to start again: that replays the log.
         Err(e) if matches!(ended, Ended::Excess | Ended::Restart { .. }) => {
             tracing::error!(event = "not_closed", error = %e, "the next start replays the log");
         }
         Err(e) => return Err(e),
     }
-    told(state.stopped());
+    last_word(state, STOPPED);
     if ended == Ended::Excess {
         return Ok(Exit::Status(exit::BUSY));
     }

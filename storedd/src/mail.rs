@@ -8,17 +8,15 @@
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::model::command::{Delivery, Incoming, IncomingBytes};
-use crate::model::message::header_size;
+use crate::model::message::{HeaderEnd, header_size};
 use crate::model::rows::{MailboxView, Row, UserRow};
 use crate::model::{Command, MailboxName, Outcome, Rows, Table};
 use crate::partition::bodies::{self, Body, Hasher, Staging};
-use crate::store::{Answer, Store, View};
+use crate::store::{Answer, CommitError, Store, View};
 use crate::wal::payload::body_crc;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes of a message that are kept until its header has ended: a longer header counts as so long.
-const HEADER_BYTES_MAX: usize = 1 << 20;
 /// Attempts to find a number for a staged file that nobody has.
 const NUMBERS: usize = 16;
 
@@ -38,15 +36,14 @@ impl std::fmt::Debug for Intake {
 enum State {
     /// Short so far.
     Memory(Vec<u8>),
-    /// Long: in a file; its beginning for as long as the header has not ended.
+    /// Long: in a file.
     File(Box<File>),
 }
 
 struct File {
     staging: Staging,
     number: u64,
-    head: Vec<u8>,
-    header_size: Option<u32>,
+    header: HeaderEnd,
 }
 
 impl Intake {
@@ -89,7 +86,7 @@ impl Intake {
             }
             let held = std::mem::take(held);
             let (staging, number) = self.stage()?;
-            self.state = State::File(Box::new(File { staging, number, head: Vec::new(), header_size: None }));
+            self.state = State::File(Box::new(File { staging, number, header: HeaderEnd::default() }));
             self.add_to_file(&held)?;
         }
         self.add_to_file(bytes)
@@ -97,24 +94,13 @@ impl Intake {
 
     fn add_to_file(&mut self, bytes: &[u8]) -> Result<()> {
         let State::File(file) = &mut self.state else { return Ok(()) };
-        let File { staging, head, header_size: size, .. } = &mut **file;
-        staging.add(bytes)?;
-        if size.is_none() {
-            head.extend_from_slice(bytes);
-            let found = header_size(head);
-            if (found as usize) < head.len() || head.len() > HEADER_BYTES_MAX {
-                *size = Some(found);
-                head.clear();
-                head.shrink_to_fit();
-            }
-        }
+        file.staging.add(bytes)?;
+        file.header.add(bytes);
         Ok(())
     }
 
-    fn stage(&self) -> Result<(Staging, u64)> {
-        let disk: Arc<dyn Disk> = self.store.partitions().disk(&self.partition).ok_or_else(|| StoreError::Busy {
-            why: format!("partition {0} is not there: storectl partition show {0}", self.partition),
-        })?;
+    fn stage(&mut self) -> Result<(Staging, u64)> {
+        let disk = self.disk()?;
         for _ in 0..NUMBERS {
             let number = self.store.staging_number();
             match bodies::stage(disk.clone(), number) {
@@ -125,6 +111,21 @@ impl Intake {
         Err(StoreError::Busy { why: "no free number for a staged message".to_owned() })
     }
 
+    /// Where a long message is staged: on its partition, on another one while that is away.
+    fn disk(&mut self) -> Result<Arc<dyn Disk>> {
+        let partitions = self.store.partitions();
+        let others = partitions.list().into_iter().map(|(name, _)| name).filter(|name| *name != self.partition);
+        let found = std::iter::once(self.partition.clone()).chain(others).find_map(|name| {
+            let disk = partitions.disk(&name)?;
+            Some((name, disk))
+        });
+        let (name, disk) = found.ok_or_else(|| StoreError::Busy {
+            why: format!("partition {0} is not there: storectl partition show {0}", self.partition),
+        })?;
+        self.partition = name;
+        Ok(disk)
+    }
+
     /// The message, durable if it was staged: then this waits for the disk.
     ///
     /// # Errors
@@ -133,11 +134,10 @@ impl Intake {
         match self.state {
             State::Memory(bytes) => Ok(Arc::new(inline(bytes))),
             State::File(file) => {
-                let File { staging, number, head, header_size: size } = *file;
-                let Body { size: bytes, digest } = staging.finish()?;
-                let header_size = size.unwrap_or_else(|| header_size(&head));
+                let File { staging, number, header } = *file;
+                let Body { size, digest } = staging.finish()?;
                 let staged = IncomingBytes::Staged { partition: self.partition, number };
-                Ok(Arc::new(Incoming { size: bytes, digest, header_size, bytes: staged }))
+                Ok(Arc::new(Incoming { size, digest, header_size: header.size(), bytes: staged }))
             }
         }
     }
@@ -186,9 +186,9 @@ pub fn may_have_taken(answer: &Answer) -> bool {
             Outcome::Delivered(all) => all.iter().any(std::result::Result::is_ok),
             _ => true,
         },
-        Err(crate::store::CommitError::Refused(_) | crate::store::CommitError::Stale) => false,
+        Err(CommitError::Refused(_) | CommitError::Stale | CommitError::Uncounted(_)) => false,
         // Undecided until a restart.
-        Err(crate::store::CommitError::Failed(e)) => matches!(e, StoreError::Poisoned { .. }),
+        Err(CommitError::Failed(e)) => matches!(e, StoreError::Poisoned { .. }),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::env::{Env, RealEnv};
 use crate::error::{Result, StoreError, exit};
 use crate::jobs::restore::{self, Spot, Target};
 use crate::jobs::snapshots::Settings;
-use crate::jobs::{archive, backups, drill};
+use crate::jobs::{archive, backups, drill, expire, scrub};
 use crate::partition::RealRoots;
 use crate::snapshot::{self, Backup};
 use crate::store::decision::Policy;
@@ -36,6 +36,7 @@ pub fn options(config: &Config) -> Options {
         spares: config.log.spares as usize,
         reserve: config.disk.reserve,
         seal_idle: config.log.seal_idle,
+        group_wait: config.log.group_wait,
         overlay_bytes: size(config.checkpoint.overlay_bytes),
         overlay_bytes_max: size(config.checkpoint.overlay_bytes_max),
         checkpoint_interval: config.checkpoint.interval,
@@ -46,8 +47,11 @@ pub fn options(config: &Config) -> Options {
         default_partition: config.store.default_partition.clone(),
         named: named(config),
         snapshot_log_bytes: config.snapshot.log_bytes,
+        partition_log_bytes: config.log.partition_bytes,
         archive_log_bytes: archive_settings(config).path.map(|_| config.archive.log_bytes),
         limits: limits(config),
+        inline_limit: size(config.mail.inline_limit),
+        index_cache: size(config.mail.index_cache),
         ..Options::default()
     }
 }
@@ -60,6 +64,7 @@ pub fn limits(config: &Config) -> Limits {
         mailboxes_per_user: config.limits.mailboxes_per_user,
         default_storage: some(config.quota.default_storage),
         default_messages: some(config.quota.default_messages.into()),
+        grace: config.quota.grace,
     }
 }
 
@@ -243,6 +248,26 @@ pub fn drill_settings(config: &Config) -> drill::Settings {
         backups: some(&config.backup.directory),
         archive: archive_settings(config).path,
     }
+}
+
+/// How the configuration wants messages aged; a reload changes it.
+#[must_use]
+pub fn ageing_settings(config: &Config) -> expire::Settings {
+    let options = &config.ageing;
+    expire::Settings {
+        rules: config.expire.clone(),
+        start: options.start.after_midnight(),
+        pace: u64::from(options.pace),
+        cleanup_age: options.cleanup_age,
+        purge_interval: options.purge_interval,
+        peruser_interval: config.mail.peruser_interval,
+    }
+}
+
+/// How the configuration wants the store scrubbed; a reload changes it.
+#[must_use]
+pub fn scrub_settings(config: &Config) -> scrub::Settings {
+    scrub::Settings { interval: config.scrub.interval, pace: config.scrub.pace }
 }
 
 /// Refuses a place for backups inside a directory that belongs to the store alone.

@@ -38,11 +38,27 @@ pub enum Bug {
     MailNotSynced = 8192,
     /// Files of purged and staged messages go before what was made of them is durable.
     MailRemovedBeforeSync = 16384,
+    /// The commit does not wait until it is noted which partitions lack what it commits.
+    BehindNotNoted = 1 << 15,
+    /// A partition says that it caught up before what it took from the log is durable.
+    LateMailNotSynced = 1 << 16,
+    /// A long message is named by a record before it is durable.
+    StagedNotSynced = 1 << 17,
+    /// Where the bytes of a message are is forgotten when its flags change.
+    BodyForgotten = 1 << 18,
+    /// What is expunged still counts (breaks I9).
+    ExpungedStillCounts = 1 << 19,
+    /// Files of purged messages stay.
+    PurgedFileStays = 1 << 20,
+    /// Nothing remembers over a crash what is to be taken away after a commit.
+    RemovalsNotNoted = 1 << 21,
+    /// Nothing remembers which history a person gave up.
+    GivenUpNotNoted = 1 << 22,
 }
 
 impl Bug {
     /// Those that a workload and its crashes must show.
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 15] = [
         Bug::SyncSkipped,
         Bug::AckBeforeSync,
         Bug::AppliedLsnOutsideTransaction,
@@ -52,10 +68,22 @@ impl Bug {
         Bug::RollbackWithoutLog,
         Bug::SetAsideBeforeFork,
         Bug::ResetBeforeCheckpoint,
+        Bug::MailNotSynced,
+        Bug::MailRemovedBeforeSync,
+        Bug::StagedNotSynced,
+        Bug::BodyForgotten,
+        Bug::ExpungedStillCounts,
+        Bug::PurgedFileStays,
     ];
 
     /// Those that messages, and crashes of their checkpoints, must show.
-    pub const OF_MAIL: [Bug; 2] = [Bug::MailNotSynced, Bug::MailRemovedBeforeSync];
+    pub const OF_MAIL: [Bug; 3] = [Bug::MailNotSynced, Bug::MailRemovedBeforeSync, Bug::RemovalsNotNoted];
+
+    /// Those that partitions which come and go, and crashes meanwhile, must show.
+    pub const OF_PARTITIONS: [Bug; 2] = [Bug::BehindNotNoted, Bug::LateMailNotSynced];
+
+    /// Those that a person shows who goes back.
+    pub const OF_RETURNS: [Bug; 1] = [Bug::GivenUpNotNoted];
 
     /// Those that a change of the schema, and its crashes, must show.
     pub const OF_UPGRADES: [Bug; 2] = [Bug::CopyNotValidated, Bug::OldRemovedBeforeNew];

@@ -3,21 +3,23 @@
 //! # Format
 //! `state`: one `key=value` a line: `state` (`recovering`, `ready`, `read-only`, `draining`, `poisoned`, `stopped`), `pid` (not
 //! when stopped), `version`, `socket`, `started`, `changed`, then the times of the last `checkpoint`, `log_cleanup`,
-//! `snapshot` and `peruser`, as far as there was one. Times are RFC 3339 UTC.
-//! `stored.ckp` and `stored.lcu`: the time of the last checkpoint and of the last log clean-up as one line, also the time
-//! of the file itself; one that grows old is how a hung daemon shows.
+//! `snapshot`, `peruser`, `expire` and `purge`, as far as there was one. Times are RFC 3339 UTC.
+//! `stored.ckp`, `stored.lcu`, `stored.per`, `stored.exp` and `stored.pur`: the time of the last checkpoint, log clean-up, per-user
+//! write-out, run of the rules of ageing and purge as one line, also the time of the file itself; one that grows old is how a hung daemon shows.
 //!
 //! # Operation
 //! Each is written beside its name and renamed, so that a reader sees the old text or the new one; nothing is synced,
-//! because nothing depends on these files. After a power cut they may be empty or old. A failure to write them is for the
-//! caller to report, never a reason to stop.
+//! because nothing depends on these files. After a power cut they may be empty or old.
+//! What they are to say is told at once ([`StateFile::set_state`], [`StateFile::note`]) and written by a thread of its own, which
+//! nobody waits for: a disk that does not answer holds that thread and no other. Until a file says what it should it is *owed*, and
+//! is tried again every second; an alarm names one that is owed for long.
 
 use crate::disk::{self, Access, Disk};
 use crate::env::Env;
 use crate::lsn::Micros;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Name of the state file.
@@ -26,8 +28,18 @@ pub const FILE: &str = "state";
 pub const CHECKPOINT_STAMP: &str = "stored.ckp";
 /// Stamp of the last log clean-up.
 pub const CLEANUP_STAMP: &str = "stored.lcu";
+/// Stamp of the last run of the rules of ageing.
+pub const EXPIRE_STAMP: &str = "stored.exp";
+/// Stamp of the last write-out of what users have seen.
+pub const PERUSER_STAMP: &str = "stored.per";
+/// Stamp of the last purge.
+pub const PURGE_STAMP: &str = "stored.pur";
 
-const STOPPED: &str = "stopped";
+/// Time between two attempts to write what could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// State word after a stop in good order.
+pub const STOPPED: &str = "stopped";
 const POISONED: &str = "poisoned";
 
 /// What the file says.
@@ -53,6 +65,10 @@ pub struct Facts {
     pub snapshot: Option<Micros>,
     /// Last per-user write-out.
     pub peruser: Option<Micros>,
+    /// Last run of the rules of ageing.
+    pub expire: Option<Micros>,
+    /// Last purge.
+    pub purge: Option<Micros>,
 }
 
 /// Something whose time is kept.
@@ -66,20 +82,34 @@ pub enum Act {
     Snapshot,
     /// State of users was written out.
     Peruser,
+    /// The rules of ageing have looked at every mailbox.
+    Expire,
+    /// What was taken away long enough ago is gone for good.
+    Purge,
 }
 
-/// Writes the files.
+/// What the files are to say.
+#[derive(Debug, Default)]
+struct Due {
+    facts: Facts,
+    /// Files that do not say it yet, and since when they should.
+    owed: BTreeMap<&'static str, Duration>,
+    /// A failure was told of, and none is told of again before something was written.
+    told: bool,
+}
+
+/// Keeps the files up to date.
 #[derive(Debug)]
 pub struct StateFile {
     disk: Arc<dyn Disk>,
     env: Arc<dyn Env>,
     /// The state word of the run before.
     before: String,
-    facts: Mutex<Facts>,
-    /// Held while the file is written, so that it never goes back to an older text.
+    due: Mutex<Due>,
+    /// Signalled when something is owed, and when nothing is any more.
+    changed: Condvar,
+    /// Held while files are written, so that none goes back to an older text.
     writing: Mutex<()>,
-    /// Stamps that are not written, and since when they should be; also while a disk does not answer.
-    owed: Mutex<BTreeMap<&'static str, Duration>>,
 }
 
 impl StateFile {
@@ -92,7 +122,17 @@ impl StateFile {
         facts.version = env!("CARGO_PKG_VERSION").to_owned();
         facts.socket = socket.to_owned();
         facts.started = Some(env.now());
-        StateFile { disk, env, before, facts: Mutex::new(facts), writing: Mutex::default(), owed: Mutex::default() }
+        let due = Mutex::new(Due { facts, ..Due::default() });
+        StateFile { disk, env, before, due, changed: Condvar::new(), writing: Mutex::default() }
+    }
+
+    /// Starts the thread that writes. It ends with the process: it may be waiting for a disk.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub fn start(self: &Arc<StateFile>) -> io::Result<()> {
+        let state = self.clone();
+        std::thread::Builder::new().name("state".to_owned()).spawn(move || state.run()).map(drop)
     }
 
     /// True if the run before ended because its log failed.
@@ -101,87 +141,143 @@ impl StateFile {
         self.before == POISONED
     }
 
-    /// Writes another state word.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn set_state(&self, word: &str) -> io::Result<()> {
-        self.change(|facts, now| {
+    /// Another state word.
+    pub fn set_state(&self, word: &str) {
+        let now = self.env.now();
+        self.change(&[], |facts| {
             word.clone_into(&mut facts.state);
             facts.changed = Some(now);
             if word == STOPPED {
                 facts.pid = None;
             }
-        })
+        });
     }
 
-    /// Notes that something was done now, and writes its stamp. After a failure the stamp is owed until a later call
-    /// succeeds.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn note(&self, act: Act) -> io::Result<()> {
-        let stamp = match act {
-            Act::Checkpoint => Some(CHECKPOINT_STAMP),
-            Act::LogCleanup => Some(CLEANUP_STAMP),
-            Act::Snapshot | Act::Peruser => None,
+    /// Something was done now: its time is kept, and its stamp owed.
+    pub fn note(&self, act: Act) {
+        let stamp: &[&'static str] = match act {
+            Act::Checkpoint => &[CHECKPOINT_STAMP],
+            Act::LogCleanup => &[CLEANUP_STAMP],
+            Act::Expire => &[EXPIRE_STAMP],
+            Act::Purge => &[PURGE_STAMP],
+            Act::Peruser => &[PERUSER_STAMP],
+            Act::Snapshot => &[],
         };
-        let file = stamp.unwrap_or(FILE);
-        self.owed().entry(file).or_insert(self.env.uptime());
-        let mut at = Micros(0);
-        self.change(|facts, now| {
-            at = now;
-            *match act {
-                Act::Checkpoint => &mut facts.checkpoint,
-                Act::LogCleanup => &mut facts.log_cleanup,
-                Act::Snapshot => &mut facts.snapshot,
-                Act::Peruser => &mut facts.peruser,
-            } = Some(now);
-        })?;
-        if let Some(stamp) = stamp {
-            put(&*self.disk, stamp, &format!("{}\n", rfc3339(at)))?;
+        let now = self.env.now();
+        self.change(stamp, |facts| *facts.time_of(act) = Some(now));
+    }
+
+    fn change(&self, stamps: &[&'static str], change: impl FnOnce(&mut Facts)) {
+        let now = self.env.uptime();
+        let mut due = self.due();
+        change(&mut due.facts);
+        for file in [FILE].iter().chain(stamps) {
+            due.owed.entry(file).or_insert(now);
         }
-        self.owed().remove(file);
-        Ok(())
+        drop(due);
+        self.changed.notify_all();
     }
 
     /// Files that say less than what was done, and for how long.
     #[must_use]
     pub fn late(&self) -> Vec<(&'static str, Duration)> {
         let now = self.env.uptime();
-        self.owed().iter().map(|(file, since)| (*file, now.saturating_sub(*since))).collect()
+        self.due().owed.iter().map(|(file, since)| (*file, now.saturating_sub(*since))).collect()
     }
 
-    fn owed(&self) -> MutexGuard<'_, BTreeMap<&'static str, Duration>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The process ends in good order: no process id is left.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn stopped(&self) -> io::Result<()> {
-        self.set_state(STOPPED)
-    }
-
-    /// What is written, or is being written.
+    /// What the files say, or are to say.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.due().facts.clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Facts, Micros)) -> io::Result<()> {
+    /// Waits until nothing is owed, or for so long; true if nothing is.
+    pub fn settle(&self, patience: Duration) -> bool {
+        let until = self.env.uptime() + patience;
+        let mut due = self.due();
+        loop {
+            if due.owed.is_empty() {
+                return true;
+            }
+            let left = until.saturating_sub(self.env.uptime());
+            if left.is_zero() {
+                return false;
+            }
+            due = self.changed.wait_timeout(due, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is owed whenever something is.
+    fn run(&self) {
+        loop {
+            let mut due = self.due();
+            while due.owed.is_empty() {
+                due = self.changed.wait(due).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(due);
+            if let Err(e) = self.write() {
+                let told = std::mem::replace(&mut self.due().told, true);
+                if !told {
+                    tracing::warn!(event = "state_file", error = %e, "the state file could not be written");
+                }
+                std::thread::sleep(AGAIN);
+            }
+        }
+    }
+
+    /// Writes every file that is owed.
+    ///
+    /// # Errors
+    /// Those of the disk; what is not written stays owed.
+    pub fn write(&self) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = {
-            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut facts, self.env.now());
-            facts.text()
+        let (facts, owed) = {
+            let due = self.due();
+            (due.facts.clone(), due.owed.keys().copied().collect::<Vec<_>>())
         };
-        put(&*self.disk, FILE, &text)
+        for file in owed {
+            let text = facts.text_of(file);
+            put(&*self.disk, file, &text)?;
+            let mut due = self.due();
+            due.told = false;
+            // It is still owed if it is to say something else by now.
+            if due.facts.text_of(file) == text {
+                due.owed.remove(file);
+            }
+        }
+        self.changed.notify_all();
+        Ok(())
     }
 }
 
 impl Facts {
+    fn time_of(&mut self, act: Act) -> &mut Option<Micros> {
+        match act {
+            Act::Checkpoint => &mut self.checkpoint,
+            Act::LogCleanup => &mut self.log_cleanup,
+            Act::Snapshot => &mut self.snapshot,
+            Act::Peruser => &mut self.peruser,
+            Act::Expire => &mut self.expire,
+            Act::Purge => &mut self.purge,
+        }
+    }
+
+    /// What one of the files says.
+    fn text_of(&self, file: &str) -> String {
+        let stamp = |time: Option<Micros>| format!("{}\n", time.map(rfc3339).unwrap_or_default());
+        match file {
+            CHECKPOINT_STAMP => stamp(self.checkpoint),
+            CLEANUP_STAMP => stamp(self.log_cleanup),
+            EXPIRE_STAMP => stamp(self.expire),
+            PURGE_STAMP => stamp(self.purge),
+            _ => self.text(),
+        }
+    }
+
     fn text(&self) -> String {
         let time = |t: Option<Micros>| t.map(rfc3339).unwrap_or_default();
         let lines = [
@@ -195,6 +291,8 @@ impl Facts {
             ("log_cleanup", time(self.log_cleanup)),
             ("snapshot", time(self.snapshot)),
             ("peruser", time(self.peruser)),
+            ("expire", time(self.expire)),
+            ("purge", time(self.purge)),
         ];
         let shown = lines.into_iter().filter(|(_, value)| !value.is_empty());
         shown.map(|(key, value)| format!("{key}={}\n", value.replace(char::is_control, " "))).collect()
@@ -217,6 +315,8 @@ impl Facts {
             log_cleanup: time("log_cleanup"),
             snapshot: time("snapshot"),
             peruser: time("peruser"),
+            expire: time("expire"),
+            purge: time("purge"),
         }
     }
 }
@@ -267,10 +367,17 @@ mod tests {
 
         let file = StateFile::new(Arc::clone(&disk), Arc::clone(&env), 77, "/run/x\ny");
         assert_eq!(read(&*disk).unwrap(), None, "nothing is written before something happens");
-        file.set_state("recovering").unwrap();
-        file.note(Act::Checkpoint).unwrap();
-        file.note(Act::LogCleanup).unwrap();
-        file.set_state("ready").unwrap();
+        file.set_state("recovering");
+        file.note(Act::Checkpoint);
+        file.note(Act::LogCleanup);
+        file.set_state("ready");
+        assert_eq!(read(&*disk).unwrap(), None, "who tells waits for no disk");
+        assert_eq!(
+            file.late().iter().map(|(file, _)| *file).collect::<Vec<_>>(),
+            [FILE, CHECKPOINT_STAMP, CLEANUP_STAMP]
+        );
+        file.write().unwrap();
+        assert_eq!(file.late(), []);
         assert_eq!(text(CHECKPOINT_STAMP), "2023-11-14T22:13:20.002Z\n");
         assert_eq!(text(CLEANUP_STAMP), "2023-11-14T22:13:20.003Z\n");
         let expected = format!(
@@ -281,11 +388,13 @@ mod tests {
         );
         assert_eq!(text(FILE), expected);
 
-        file.stopped().unwrap();
+        file.set_state(STOPPED);
+        file.write().unwrap();
         let found = read(&*disk).unwrap().unwrap();
         assert_eq!((found.state.as_str(), found.pid), ("stopped", None));
         let next = StateFile::new(Arc::clone(&disk), env, 78, "/s");
-        next.set_state("ready").unwrap();
+        next.set_state("ready");
+        next.write().unwrap();
         let found = read(&*disk).unwrap().unwrap();
         assert_eq!((found.pid, found.checkpoint), (Some(78), Some(Micros(START.0 + 2000))));
         assert_eq!(found, next.facts());
@@ -300,7 +409,10 @@ mod tests {
             assert_eq!(read(&*disk).unwrap().unwrap(), Facts::default(), "{text}");
         }
         let env = Arc::new(SimEnv::new(START, 1));
-        StateFile::new(Arc::clone(&disk), env, 1, "/s").set_state("ready").unwrap();
+        let file = Arc::new(StateFile::new(Arc::clone(&disk), env, 1, "/s"));
+        file.start().unwrap();
+        file.set_state("ready");
+        assert!(file.settle(Duration::from_secs(60)), "the thread writes it");
         assert_eq!(read(&*disk).unwrap().unwrap().state, "ready");
     }
 }

@@ -1,4 +1,4 @@
-//! What the service manager is told (`sd_notify(3)`), and the socket it may hand over (`sd_listen_fds(3)`). The only file
+//! What the service manager is told (`sd_notify(3)`), and the sockets it may hand over (`sd_listen_fds(3)`). The only file
 //! that names `sd-notify` and `listenfd`.
 //!
 //! Everything here does nothing without `NOTIFY_SOCKET`, and a message that cannot be sent is no reason to stop: the
@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,32 +45,61 @@ pub fn stopping(line: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(&tidy(line))]);
 }
 
-/// The control socket, where the service manager made it; `None` if it handed nothing over. To be called once and before
+/// Most sockets that may be handed over: the control socket and that of the door for mail.
+const HANDED_MAX: usize = 2;
+
+/// Listening sockets that the service manager made, in the order of their descriptors.
+#[derive(Debug, Default)]
+pub struct Handed(Vec<UnixListener>);
+
+/// The control socket and that of the door for mail, where the service manager made them. To be called once and before
 /// there is a second thread: it takes the announcement out of the environment, so that no child takes it for its own.
 ///
 /// # Errors
-/// More than one descriptor, or something else than a Unix stream socket.
-pub fn handed_socket() -> io::Result<Option<UnixListener>> {
+/// More than two descriptors, or something else than a Unix stream socket.
+pub fn handed_sockets() -> io::Result<Handed> {
     let mut handed = listenfd::ListenFd::from_env();
-    match handed.len() {
-        0 => Ok(None),
-        1 => handed.take_unix_listener(0),
-        count => Err(io::Error::new(
+    let count = handed.len();
+    if count > HANDED_MAX {
+        return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{count} descriptors were handed over, expected the control socket alone"),
-        )),
+            format!("{count} descriptors were handed over, expected the control socket and that for mail"),
+        ));
     }
+    let sockets: io::Result<Vec<_>> = (0..count).map(|at| handed.take_unix_listener(at)).collect();
+    Ok(Handed(sockets?.into_iter().flatten().collect()))
 }
 
-/// Hands the socket on to the program that this process is about to become.
-///
-/// # Errors
-/// Those of `fcntl(2)`.
-pub fn hand_on(socket: &UnixListener, command: &mut Command) -> io::Result<()> {
-    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
-    command.env("LISTEN_FDS", "1").env("LISTEN_PID", std::process::id().to_string());
-    command.env("LISTEN_FDS_FIRST_FD", socket.as_raw_fd().to_string());
-    Ok(())
+impl Handed {
+    /// The one for mail, which lies at `mail`, and the control socket, which is the other one.
+    ///
+    /// # Errors
+    /// The paths, if neither of two is the one for mail.
+    pub fn told_apart(&self, mail: &Path) -> Result<(Option<&UnixListener>, Option<&UnixListener>), String> {
+        let place =
+            |socket: &UnixListener| socket.local_addr().ok().and_then(|at| at.as_pathname().map(Path::to_path_buf));
+        let (for_mail, control): (Vec<_>, Vec<_>) =
+            self.0.iter().partition(|socket| place(socket).is_some_and(|place| place == mail));
+        if control.len() > 1 || for_mail.len() > 1 {
+            let places = self.0.iter().map(|s| place(s).unwrap_or_default().display().to_string());
+            return Err(places.collect::<Vec<_>>().join(", "));
+        }
+        Ok((control.first().copied(), for_mail.first().copied()))
+    }
+
+    /// Hands the sockets on to the program that this process is about to become.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn hand_on(&self, command: &mut Command) -> io::Result<()> {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        for socket in &self.0 {
+            rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
+        }
+        command.env("LISTEN_FDS", self.0.len().to_string()).env("LISTEN_PID", std::process::id().to_string());
+        command.env("LISTEN_FDS_FIRST_FD", first.as_raw_fd().to_string());
+        Ok(())
+    }
 }
 
 /// Feeds the watchdog of the service manager, if it has one, three times in its period, each time `alive` says so. It is

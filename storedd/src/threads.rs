@@ -2,7 +2,9 @@
 
 use crate::error::StoreError;
 use crate::jobs::copies::Copies;
+use crate::jobs::expire::Ageing;
 use crate::jobs::registry::Context;
+use crate::jobs::scrub::Scrubber;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::service::watch::{Excess, Watch};
@@ -57,6 +59,7 @@ impl Threads {
         let (keeper, daemon, stop) = (keeper.clone(), daemon.clone(), self.stop.clone());
         self.spawn("snapshots", move || {
             while !stop.load(Ordering::Acquire) {
+                daemon.keep_adopting();
                 daemon.keep_snapshots(&keeper);
                 pause(&stop);
             }
@@ -86,6 +89,29 @@ impl Threads {
         };
         let spawned = std::thread::Builder::new().name("archive".to_owned()).spawn(archive);
         spawned.map(drop).map_err(|e| StoreError::io("start", "thread archive", e))
+    }
+
+    /// Starts the thread that ages and purges messages when that is due.
+    pub(crate) fn age(&mut self, ageing: &Arc<Ageing>, daemon: &Arc<Daemon>) -> Result<(), StoreError> {
+        let (ageing, daemon, stop) = (ageing.clone(), daemon.clone(), self.stop.clone());
+        self.spawn("ageing", move || {
+            while !stop.load(Ordering::Acquire) {
+                daemon.keep_ageing(&ageing);
+                pause(&stop);
+            }
+        })
+    }
+
+    /// Starts the thread that scrubs the store.
+    pub(crate) fn scrub(&mut self, scrubber: &Arc<Scrubber>, daemon: &Arc<Daemon>) -> Result<(), StoreError> {
+        let (scrubber, daemon, stop) = (scrubber.clone(), daemon.clone(), self.stop.clone());
+        self.spawn("scrub", move || {
+            while !stop.load(Ordering::Acquire) {
+                daemon.keep_scrub(&scrubber);
+                pause(&stop);
+            }
+            scrubber.settle();
+        })
     }
 
     /// Starts the thread that ends leases at their deadline and waits at their limit.

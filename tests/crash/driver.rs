@@ -1,5 +1,6 @@
 //! One store, driven step by step, with everything it answers and shows held against the model.
 
+use super::mail;
 use super::model::{Model, Tables};
 use super::workload::Step;
 use super::world::{self, Dump};
@@ -85,7 +86,21 @@ impl Came {
             Err(CommitError::Failed(StoreError::Refused { exit: exit::BUSY, .. })) => Came::Refused(RefusalKind::Busy),
             Err(CommitError::Failed(e @ StoreError::Poisoned { .. })) => Came::Undecided(e),
             Err(CommitError::Failed(e)) => Came::Failed(e),
-            Err(CommitError::Stale) => Came::Refused(RefusalKind::Busy),
+            Err(CommitError::Stale | CommitError::Uncounted(_)) => Came::Refused(RefusalKind::Busy),
+        }
+    }
+
+    /// Gives up the messages that nobody has taken, as a door does.
+    fn settle(&self, store: &Store, taken: &Command) {
+        match (self, taken) {
+            (Came::Undecided(_), _) => {}
+            (Came::Refused(_) | Came::Failed(_), _) => mail::given_up(store, taken),
+            (Came::Done(Outcome::Each(outcomes), _), Command::Atomic(commands)) => {
+                let unused = commands.iter().zip(outcomes).filter(|(_, outcome)| !changes(outcome));
+                unused.for_each(|(command, _)| mail::given_up(store, command));
+            }
+            (Came::Done(outcome, _), _) if !changes(outcome) => mail::given_up(store, taken),
+            (Came::Done(..), _) => {}
         }
     }
 
@@ -129,6 +144,7 @@ pub(super) fn changes(outcome: &Outcome) -> bool {
         Outcome::Unchanged => false,
         Outcome::Recalculated(roots) => !roots.is_empty(),
         Outcome::Each(all) => all.iter().any(changes),
+        Outcome::Delivered(all) => all.iter().any(Result::is_ok),
         _ => true,
     }
 }
@@ -147,6 +163,8 @@ pub(super) struct Driver {
     pub(super) history: History,
     /// Highest LSN that was ever answered.
     pub(super) answered: Lsn,
+    /// A partition failed, and nothing of it can be read before the next start.
+    pub(super) blind: bool,
 }
 
 /// Everything that must hold of a store, whatever was done: rows are as they were written, the tables agree.
@@ -188,7 +206,8 @@ impl Driver {
     /// A store that was just opened and shows `now`.
     pub(super) fn of(machine: SimDisk, env: Arc<SimEnv>, options: Options, store: Arc<Store>, now: Seen) -> Driver {
         let (undecided, history, answered) = (Vec::new(), History::default(), Lsn::ZERO);
-        Driver { machine, env, options, store: Some(store), now, undecided, required: 0, history, answered }
+        let (store, required, blind) = (Some(store), 0, false);
+        Driver { machine, env, options, store, now, undecided, required, history, answered, blind }
     }
 
     /// The first start on empty disks.
@@ -211,10 +230,13 @@ impl Driver {
     /// Does one step. An error is a violation; a failure of the store is in the answer.
     pub(super) fn act(&mut self, step: &Step) -> Result<Did, String> {
         let Some(store) = self.store.clone() else { return Err("no store is open".to_owned()) };
+        if super::number("STOREDD_CRASH_TRACE", 0) > 0 {
+            crate::harness::say(&format!("operation {}: {step:?}", self.machine.ops()));
+        }
         let mut did = Did::default();
         match step {
             Step::Commit(command) => {
-                let came = Came::of(store.commit(command.clone()));
+                let came = commit(&store, command);
                 did.told.push((came, self.machine.ops()));
             }
             Step::Group(commands) => did.told = group(&store, &self.machine, commands)?,
@@ -266,7 +288,7 @@ impl Driver {
 
     /// Opens the store again on the same machine.
     pub(super) fn start(&mut self) -> Result<Report, StoreError> {
-        self.store = None;
+        (self.store, self.blind) = (None, false);
         let (store, report) = world::open(&self.machine, &self.env, &self.options)?;
         self.store = Some(store);
         match &report.lost {
@@ -279,7 +301,8 @@ impl Driver {
     fn look(&mut self, mut did: Did, step: &Step) -> Result<Did, String> {
         let Some(store) = self.store.clone() else { return Ok(did) };
         let commands = step.commands();
-        if self.machine.is_crashed() {
+        self.blind |= !self.machine.is_crashed() && !mail::can_be_read(&store);
+        if self.machine.is_crashed() || self.blind {
             // Nothing can be looked at any more.
             for (command, (came, _)) in commands.into_iter().zip(&did.told) {
                 match came {
@@ -327,6 +350,9 @@ impl Driver {
             ));
         }
         check_store(&store)?;
+        if matches!(step, Step::Checkpoint | Step::Reopen) && did.failed.is_empty() {
+            mail::look_at_files(&self.machine, &last.model.tables.filed())?;
+        }
         let same_process = !matches!(step, Step::Reopen | Step::Kill | Step::Rollback(_));
         if same_process && !self.is_poisoned() && did.errors().any(|e| e.code() == "poisoned") {
             return Err("an answer says that the log failed, the store does not".to_owned());
@@ -343,8 +369,8 @@ impl Driver {
         said: Option<&[Result<Outcome, RefusalKind>]>,
         lsn: Lsn,
     ) -> Result<Seen, String> {
-        let dump = world::dump(view).map_err(|e| format!("reading: {e}"))?;
-        let tables = Tables::read(view)?;
+        let dump = world::dump(self.store().ok_or("no store is open")?, view).map_err(|e| format!("reading: {e}"))?;
+        let tables = Tables::read(view, &dump.mail)?;
         let model = self.now.model.after(commands, said, &tables)?;
         Ok(Seen { dump, model, lsn })
     }
@@ -382,15 +408,38 @@ pub(super) fn damage(machine: &SimDisk, way: usize) -> Result<bool, String> {
     done.map(|()| true).map_err(|e| format!("damaging: {e}"))
 }
 
+/// Does one command, as a door does.
+fn commit(store: &Arc<Store>, command: &Command) -> Came {
+    let taken = match mail::taken_in(store, command) {
+        Ok(taken) => taken,
+        Err(e) => return Came::of(Err(e.into())),
+    };
+    let came = Came::of(store.commit(taken.clone()));
+    came.settle(store, &taken);
+    came
+}
+
 /// Queues commands, then does them all: they are logged and synced together.
-fn group(store: &Store, machine: &SimDisk, commands: &[Command]) -> Result<Vec<Told>, String> {
+fn group(store: &Arc<Store>, machine: &SimDisk, commands: &[Command]) -> Result<Vec<Told>, String> {
     let told: Arc<Mutex<Vec<Option<Told>>>> = Arc::new(Mutex::new(vec![None; commands.len()]));
+    let mut taken = Vec::new();
     for (nth, command) in commands.iter().enumerate() {
         let (told, machine) = (told.clone(), machine.clone());
-        let done = move |answer| told.lock().unwrap()[nth] = Some((Came::of(answer), machine.ops()));
-        store.submit(command.clone(), Box::new(done));
+        let done = move |came| told.lock().unwrap()[nth] = Some((came, machine.ops()));
+        match mail::taken_in(store, command).and_then(|command| store.prepare(command)) {
+            Ok(command) => {
+                taken.push((nth, command.clone()));
+                store.submit(command, Box::new(move |answer| done(Came::of(answer))));
+            }
+            Err(e) => done(Came::of(Err(e.into()))),
+        }
     }
     store.drain();
+    for (nth, command) in taken {
+        if let Some((came, _)) = told.lock().unwrap()[nth].as_ref() {
+            came.settle(store, &command);
+        }
+    }
     let told = std::mem::take(&mut *told.lock().unwrap());
     told.into_iter().collect::<Option<Vec<_>>>().ok_or("a queued command was never answered".to_owned())
 }

@@ -5,7 +5,8 @@ use super::driver::{Did, Driver};
 use super::random::mix_all;
 use super::workload::{Generator, Mix, PARTITIONS, Step};
 use super::world;
-use super::{enumerate, number, say};
+use super::{enumerate, number};
+use crate::harness::total;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use storedd::disk::SimDisk;
@@ -104,5 +105,5 @@ fn a_disk_that_runs_full_refuses_and_goes_on_when_there_is_space() {
         }
     }
     assert!(refused["log"] > 0 && refused["db"] > 0, "the disks were not small enough: {refused:?}");
-    say(&format!("full disks: {trials} sizes, too small were {refused:?}, 0 violations"));
+    total(&format!("full disks: {trials} sizes, too small were {refused:?}, 0 violations"));
 }

@@ -6,7 +6,8 @@ use super::enumerate;
 use super::model::Tables;
 use super::random::{Random, mix_all};
 use super::workload::{Generator, Mix};
-use super::{number, say, threads, world};
+use super::{number, threads, world};
+use crate::harness::total;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +42,8 @@ fn chain(seed: u64) -> Result<u64, String> {
         };
         if let Some(store) = store {
             // Reading works as long as the machine does.
-            let shown = Tables::read(&store.view()).and_then(|tables| {
-                let dump = world::dump(&store.view()).map_err(|e| e.to_string())?;
+            let shown = world::dump(&store, &store.view()).map_err(|e| e.to_string()).and_then(|dump| {
+                let tables = Tables::read(&store.view(), &dump.mail)?;
                 check_store(&store)?;
                 Ok((tables, dump))
             });
@@ -123,5 +124,5 @@ fn many_lives_of_one_store() {
         panic!("{what}\n  replay: STOREDD_CRASH_CHAINS=1 STOREDD_CRASH_SEED=... cargo test --test store crash::lives");
     }
     let acknowledged = acknowledged.into_inner();
-    say(&format!("lives: {chains} stores of {LIVES} lives, {acknowledged} acknowledged changes, 0 violations"));
+    total(&format!("lives: {chains} stores of {LIVES} lives, {acknowledged} acknowledged changes, 0 violations"));
 }

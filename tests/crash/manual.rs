@@ -5,7 +5,8 @@ use super::driver::{Driver, Seen};
 use super::enumerate::{Crash, WAYS};
 use super::workload::{Generator, Mix, Step};
 use super::world::{self, Dump};
-use super::{number, random::mix_all, say};
+use super::{number, point, random::mix_all};
+use crate::harness::total;
 use std::path::Path;
 use std::sync::Arc;
 use storedd::db::Db;
@@ -42,29 +43,42 @@ struct Stopped {
 
 /// Works for a while, without checkpoints in the second half if they are to stay away, and is killed.
 fn stopped(seed: u64) -> Stopped {
-    worked(seed, &mut |nth, _| (nth < STEPS).then_some(nth <= STEPS / 2))
+    worked(seed, false, &mut |nth, _| (nth < STEPS).then_some(nth <= STEPS / 2))
 }
 
 /// Works, without any checkpoint, until there are three segments, and is killed.
 fn with_segments(seed: u64) -> Stopped {
-    worked(seed, &mut |_, machine| machine.disk("log").peek("log.0000000003").is_err().then_some(false))
+    worked(seed, false, &mut |_, machine| machine.disk("log").peek("log.0000000003").is_err().then_some(false))
 }
 
-/// Works as long as `goes_on` says so, with checkpoints where it says so, and is killed.
-fn worked(seed: u64, goes_on: &mut dyn FnMut(usize, &SimDisk) -> Option<bool>) -> Stopped {
+/// Works, with checkpoints, until there are three segments, and is killed while a backup holds all of the log.
+fn with_held_log(seed: u64) -> Stopped {
+    worked(seed, true, &mut |nth, machine| {
+        (nth < STEPS || machine.disk("log").peek("log.0000000003").is_err()).then_some(true)
+    })
+}
+
+/// Works as long as `goes_on` says so, with checkpoints where it says so, and is killed. With `held` a backup runs all the time.
+fn worked(seed: u64, held: bool, goes_on: &mut dyn FnMut(usize, &SimDisk) -> Option<bool>) -> Stopped {
     let options = Options { segment_size: 32 << 10, overlay_bytes_max: 8 << 20, ..world::options(seed) };
     let mut driver = Driver::first_start(world::machine(), world::env(seed, 0), options.clone()).unwrap();
+    let hold = held.then(|| driver.store().unwrap().hold_log("backup: one that does not end", u64::MAX));
     let mut generator = Generator::new(seed, Mix::of(seed));
     let mut seen = Vec::new();
     for nth in 0.. {
         let Some(checkpoints) = goes_on(nth, &driver.machine) else { break };
         let step = generator.step(&driver.now.model);
+        // The backup ends with its process.
+        if held && matches!(step, Step::Reopen | Step::Kill) {
+            continue;
+        }
         if !checkpoints && matches!(step, Step::Checkpoint | Step::Reopen) {
             continue;
         }
         let did = driver.act(&step).unwrap_or_else(|e| panic!("seed {seed}, {step:?}: {e}"));
         seen.extend(did.seen);
     }
+    assert!(hold.is_none_or(|hold| hold.check().is_ok()));
     driver.drop_store();
     let machine = driver.machine.moment().killed();
     Stopped { seed, machine, options, seen }
@@ -98,15 +112,18 @@ fn run(verb: Verb, machine: &SimDisk, options: &Options, salt: u64) -> Result<()
     }
 }
 
+/// Goes back to a point.
+pub(super) fn go_back(machine: &SimDisk, options: &Options, to: Lsn, salt: u64) -> Result<(), StoreError> {
+    run(Verb::Until(to), machine, options, salt)
+}
+
 /// Starts the store as the daemon does; what it shows.
 fn show(machine: &SimDisk, options: &Options, salt: u64) -> Result<Dump, String> {
-    let (store, report) =
-        world::open(machine, &world::env(salt, 9000), options).map_err(|e| format!("no start: {e}"))?;
-    if report.lost.is_some() {
-        return Err(format!("the start says that something is lost: {report:?}"));
+    let (shown, report) = point::start(machine, options, salt)?;
+    match report.lost {
+        Some(_) => Err(format!("the start says that something is lost: {report:?}")),
+        None => Ok(shown),
     }
-    super::driver::check_store(&store)?;
-    world::dump(&store.view()).map_err(|e| e.to_string())
 }
 
 /// What a look at a verb has seen.
@@ -194,10 +211,15 @@ impl Trial<'_> {
     /// Old or new, and new when all was done.
     fn legal(&mut self, image: &SimDisk, done: bool, salt: u64) -> Result<(), String> {
         let shown = show(image, &self.of.options, salt)?;
-        match (shown == self.new, shown == self.old && !done) {
-            (true, _) => self.looked.new += 1,
+        let is_new = match self.verb {
+            Verb::Until(_) | Verb::Archived(_) => point::is_at(&shown, &self.new, &self.old),
+            _ if shown == self.new => Ok(()),
+            _ => Err("something else".to_owned()),
+        };
+        match (is_new, shown == self.old && !done) {
+            (Ok(()), _) => self.looked.new += 1,
             (_, true) => self.looked.old += 1,
-            (false, false) => return Err("neither what was nor what was to be".to_owned()),
+            (Err(e), false) => return Err(format!("neither what was nor what was to be: {e}")),
         }
         Ok(())
     }
@@ -252,7 +274,7 @@ pub(super) fn look_at(seed: u64) -> Result<Vec<String>, String> {
 fn what_a_person_does_is_all_or_nothing() {
     let seeds = 1..=number("STOREDD_MANUAL_SEEDS", 2);
     let said: Vec<String> = seeds.flat_map(|seed| look_at(seed).unwrap_or_else(|e| panic!("{e}"))).collect();
-    say(&format!("by hand, crashed: {}", said.join("; ")));
+    total(&format!("by hand, crashed: {}", said.join("; ")));
 }
 
 // row 35, B13: so is a point to which only the archive leads: its files are copied, and history goes on there, or not
@@ -266,5 +288,51 @@ fn a_point_in_the_archive_is_all_or_nothing() {
     trial.all(&machine).unwrap_or_else(|e| panic!("{e}"));
     let looked = trial.looked;
     assert!(looked.operations > 50 && looked.old > 50 && looked.new > 50, "{looked:?}");
-    say(&format!("from the archive, crashed: {looked:?}"));
+    total(&format!("from the archive, crashed: {looked:?}"));
+}
+
+// rows 35, 67: a backup was at work, and held the log from the beginning on, when the store was killed: what a person does then finds more
+// log than the checkpoint needs, and is all or nothing as ever
+#[test]
+fn what_a_person_does_to_a_log_that_was_held_is_all_or_nothing() {
+    let mut said = Vec::new();
+    for seed in 1..=number("STOREDD_MANUAL_SEEDS", 1) {
+        let of = with_held_log(seed);
+        let checkpoint = Db::examine(&world::disks(&of.machine).db, "mboxlist.redb", None, None).unwrap().applied_lsn;
+        let early = of.seen.iter().rfind(|seen| seen.lsn < checkpoint).expect("a change that is in the database");
+        let full = &of.seen[of.seen.len() - 1];
+        assert!(of.machine.disk("log").stat("log.0000000001").unwrap().is_some(), "it was held");
+        for verb in [Verb::Recover, Verb::Until(early.lsn), Verb::Reset, Verb::Catastrophic] {
+            let machine = of.machine.moment().killed();
+            if let Verb::Catastrophic = verb {
+                machine.disk("db").erase("mboxlist.redb").unwrap();
+            }
+            let new = if let Verb::Until(_) = verb { early.dump.clone() } else { full.dump.clone() };
+            let mut trial = Trial { of: &of, verb, old: full.dump.clone(), new, looked: Looked::default() };
+            trial.all(&machine).unwrap_or_else(|e| panic!("seed {seed}, {verb:?}: {e}"));
+            let looked = trial.looked;
+            assert!(looked.operations > 5 && looked.states > 10, "{verb:?}: {looked:?}");
+            said.push(format!("{verb:?} {looked:?}"));
+        }
+    }
+    total(&format!("by hand, with a log that was held, crashed: {}", said.join("; ")));
+}
+
+// rows 43, 67: a start without the database takes all of the log that was held
+#[test]
+fn a_rollback_takes_the_log_that_was_held() {
+    for seed in 1..=number("STOREDD_MANUAL_SEEDS", 2) {
+        let of = with_held_log(seed);
+        for way in ["erased", "cut", "spoilt"] {
+            let machine = of.machine.moment().killed();
+            let db = machine.disk("db");
+            match way {
+                "erased" => db.erase("mboxlist.redb").unwrap(),
+                "cut" => db.truncate("mboxlist.redb", 5000).unwrap(),
+                _ => (0..4).for_each(|page| db.damage("mboxlist.redb", page * 4096 + 100, 1).unwrap()),
+            }
+            let shown = show(&machine, &of.options, seed).unwrap_or_else(|e| panic!("seed {seed}, {way}: {e}"));
+            assert!(shown == of.seen[of.seen.len() - 1].dump, "seed {seed}, {way}: something else");
+        }
+    }
 }

@@ -17,18 +17,22 @@
 //! STOREDD_CRASH_STATES=200000 cargo test --profile crash --test store crash::every     so many states at least
 //! STOREDD_CRASH_SEED=7 ...                                       other workloads
 //! STOREDD_CRASH_REPLAY=... cargo test --test store crash::replay -- --ignored --nocapture     one state again
+//! STOREDD_CRASH_TRACE=1 STOREDD_CRASH_REPLAY=...                  with every step
 //! cargo test --features planted-bugs planted                     the test of the test
 //! ```
 
+mod deeds;
 mod driver;
 mod enumerate;
 mod faults;
 mod full;
 mod lives;
+mod mail;
 mod manual;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod point;
 mod random;
 mod rebuilt;
 mod record;
@@ -39,8 +43,8 @@ mod tally;
 mod workload;
 mod world;
 
+use crate::harness::{say, total};
 use enumerate::Enumeration;
-use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tally::{Depth, Leg, Totals, Violation};
@@ -52,12 +56,7 @@ const STATES: u64 = 25_000;
 /// Workloads of a run: at least one of each mix.
 const RUNS: u64 = 4;
 /// States of one workload, roughly.
-const STATES_OF_RUN: u64 = 15_000;
-
-/// A line that is shown also where a test passes.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
+const STATES_OF_RUN: u64 = 60_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
@@ -104,7 +103,7 @@ fn every_crash_of_a_run_is_survived() {
     }
     assert!(totals.rolled_back > 0, "no start went back to a snapshot: {totals}");
     let seconds = begun.elapsed().as_secs_f64();
-    say(&format!("crash test: seeds {first}..{}, 0 violations, {seconds:.0} s, {totals}", first + totals.runs));
+    total(&format!("crash test: seeds {first}..{}, 0 violations, {seconds:.0} s, {totals}", first + totals.runs));
 }
 
 /// One state again, as a failure printed it.

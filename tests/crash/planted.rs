@@ -3,7 +3,8 @@
 //! A planted fault is on for the whole process, so each has a process of its own.
 
 use super::tally::Depth;
-use super::{STEPS, enumerate, look_at, record, say};
+use super::{STEPS, enumerate, look_at, record};
+use crate::harness::{say, total};
 use std::process::Command;
 use storedd::planted::{Bug, plant};
 
@@ -15,7 +16,7 @@ const SEEDS: u64 = 8;
 #[test]
 fn planted_faults_are_caught() {
     let program = std::env::current_exe().unwrap();
-    for bug in Bug::ALL {
+    for bug in Bug::ALL.into_iter().chain(Bug::OF_RETURNS) {
         let mut child = Command::new(&program);
         child.args(["crash::planted::one_planted_fault", "--exact", "--ignored", "--nocapture"]);
         let done = child.env(WHICH, format!("{bug:?}")).output().unwrap();
@@ -24,7 +25,7 @@ fn planted_faults_are_caught() {
         let caught =
             text.split_once("caught: ").map_or("", |(_, rest)| rest).split("\ntest ").next().unwrap_or_default();
         assert!(!caught.is_empty(), "{bug:?}: {text}");
-        say(&format!("planted {bug:?}, caught: {}", caught.trim_end()));
+        total(&format!("planted {bug:?}, caught: {}", caught.trim_end()));
     }
 }
 
@@ -32,12 +33,12 @@ fn planted_faults_are_caught() {
 #[ignore = "a planted fault is on for its whole process: planted_faults_are_caught runs it, once for each"]
 fn one_planted_fault() {
     let which = std::env::var(WHICH).unwrap();
-    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == which).unwrap();
+    let bug = Bug::ALL.into_iter().chain(Bug::OF_RETURNS).find(|bug| format!("{bug:?}") == which).unwrap();
     plant(Some(bug));
     // Panics of the store are violations, not news.
     std::panic::set_hook(Box::new(|_| {}));
     // What only a person does, no start shows.
-    if [Bug::SetAsideBeforeFork, Bug::ResetBeforeCheckpoint].contains(&bug) {
+    if [Bug::SetAsideBeforeFork, Bug::ResetBeforeCheckpoint, Bug::GivenUpNotNoted].contains(&bug) {
         return match std::panic::catch_unwind(|| super::manual::look_at(1)) {
             Ok(Err(what)) => say(&format!("caught: {what}")),
             Err(panic) => say(&format!("caught: panic {}", enumerate::text(&*panic))),

@@ -24,7 +24,7 @@ pub(super) fn worked(seed: u64, segment_size: u64) -> Result<(Driver, Options), 
 
 fn show(machine: &SimDisk, options: &Options) -> (world::Dump, storedd::store::Report) {
     let (store, report) = world::open(machine, &world::env(3, 50), options).unwrap();
-    (dump(&store.view()).unwrap(), report)
+    (dump(&store, &store.view()).unwrap(), report)
 }
 
 // row 22: every change is in the log

@@ -70,14 +70,14 @@ pub(super) fn recover(run: &Run, legal: &Legal, image: &SimDisk, salt: u64) -> R
         return Err(format!("the start took a crash for damage: {report:?}"));
     }
     let view = store.view();
-    let dump = world::dump(&view).map_err(|e| format!("reading after the start: {e}"))?;
+    let dump = world::dump(&store, &view).map_err(|e| format!("reading after the start: {e}"))?;
     // A limit that is set and taken back looks like one that was never set: the LSN tells which it is.
     let published = store.published_lsn();
     let same = || legal.clone().rev().filter(|nth| run.seen[*nth].dump == dump);
     let Some(nth) = same().find(|nth| run.seen[*nth].lsn <= published) else {
         return match same().next() {
             Some(nth) => Err(format!("I3: the store is at LSN {published}, LSN {} is visible", run.seen[nth].lsn)),
-            None => Err(wrong(run, legal, &dump, &Tables::read(&view)?)),
+            None => Err(wrong(run, legal, &dump, &Tables::read(&view, &dump.mail)?)),
         };
     };
     driver::check_store(&store)?;

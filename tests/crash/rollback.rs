@@ -1,12 +1,13 @@
 //! A start that puts a snapshot in place of the database, stopped at each of its operations, and the start after it too: with the whole
 //! log, and with a log that has a hole, where something is lost once and the same for ever.
 
-use super::driver::{Driver, check_store};
+use super::driver::{Driver, Seen, check_store};
 use super::enumerate::{Crash, WAYS};
 use super::random::mix_all;
-use super::workload::{Generator, Mix, Step};
+use super::workload::{Generator, Mix, PARTITIONS, Step};
 use super::world::{self, Dump};
-use super::{number, say};
+use super::{number, point};
+use crate::harness::total;
 use storedd::disk::{Disk, Moment, Persist, SimDisk};
 use storedd::env::{Env, SimEnv};
 use storedd::lsn::Micros;
@@ -15,12 +16,13 @@ use storedd::store::{Behind, Options, Report};
 /// One in so many starts that came after a crash is crashed at each of its operations.
 const AGAIN: u64 = 150;
 
-/// A store with two snapshots and changes behind them, killed; some of its segments were retired.
-fn killed(seed: u64) -> Result<(Driver, Options), String> {
+/// A store with two snapshots and changes behind them, killed; some of its segments were retired. And what the newer snapshot holds.
+fn killed(seed: u64) -> Result<(Driver, Options, Seen), String> {
     let options = Options { segment_size: 32 << 10, ..world::options(seed) };
     let started = Driver::first_start(world::machine(), world::env(seed, 0), options.clone());
     let mut driver = started.map_err(|e| e.to_string())?;
     let mut generator = Generator::new(seed, Mix::of(seed));
+    let mut taken = driver.now.clone();
     for nth in 0..120 {
         let step = match nth {
             60 | 90 => Step::Snapshot,
@@ -30,10 +32,13 @@ fn killed(seed: u64) -> Result<(Driver, Options), String> {
         if let Some(e) = did.errors().find(|e| e.code() != "busy") {
             return Err(format!("{step:?}: {e}"));
         }
+        if let Step::Snapshot = step {
+            taken = driver.now.clone();
+        }
         driver.env.set_now(Micros(driver.env.now().0 + 1_000_000));
     }
     driver.drop_store();
-    Ok((driver, options))
+    Ok((driver, options, taken))
 }
 
 /// What a start shows, and its report; whatever it shows must agree in itself.
@@ -41,7 +46,7 @@ fn start(machine: &SimDisk, options: &Options, salt: u64) -> Result<(Dump, Repor
     let env: std::sync::Arc<SimEnv> = world::env(salt, 3600);
     let (store, report) = world::open(machine, &env, options).map_err(|e| format!("it does not come up: {e}"))?;
     check_store(&store)?;
-    let dump = world::dump(&store.view()).map_err(|e| e.to_string())?;
+    let dump = world::dump(&store, &store.view()).map_err(|e| e.to_string())?;
     Ok((dump, report, store.published_lsn().0))
 }
 
@@ -92,7 +97,7 @@ fn crashed_everywhere(
 fn a_rollback_is_stopped_anywhere_and_done_again() {
     let mut starts = 0;
     for seed in 1..=number("STOREDD_ROLLBACK_SEEDS", 1) {
-        let (driver, options) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (driver, options, _) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         for way in 0..5 {
             let image = driver.machine.moment().killed();
             assert!(super::driver::damage(&image, way).unwrap(), "seed {seed}: no snapshot");
@@ -106,7 +111,7 @@ fn a_rollback_is_stopped_anywhere_and_done_again() {
                 .unwrap_or_else(|e| panic!("seed {seed}, way {way}: {e}"));
         }
     }
-    say(&format!("rollback: {starts} starts, 0 violations"));
+    total(&format!("rollback: {starts} starts, 0 violations"));
     assert!(starts > 500, "{starts}");
 }
 
@@ -116,7 +121,7 @@ fn a_rollback_is_stopped_anywhere_and_done_again() {
 fn a_rollback_that_loses_something_is_stopped_anywhere() {
     let mut starts = 0;
     for seed in 1..=number("STOREDD_ROLLBACK_SEEDS", 1) {
-        let (driver, options) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (driver, options, _) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let base = driver.machine.moment().killed();
         assert!(super::driver::damage(&base, 3).unwrap(), "seed {seed}: no snapshot");
         let log = base.disk("log");
@@ -143,7 +148,7 @@ fn a_rollback_that_loses_something_is_stopped_anywhere() {
             .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert!(reached > report.reached_lsn, "a new history counts above everything that was ever used");
     }
-    say(&format!("lossy rollback: {starts} starts, 0 violations"));
+    total(&format!("lossy rollback: {starts} starts, 0 violations"));
     assert!(starts > 100, "{starts}");
 }
 
@@ -153,22 +158,23 @@ fn a_rollback_that_loses_something_is_stopped_anywhere() {
 fn an_install_is_stopped_anywhere() {
     let mut starts = 0;
     for seed in 1..=number("STOREDD_ROLLBACK_SEEDS", 1) {
-        let (driver, options) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (driver, options, taken) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let base = driver.machine.moment().killed();
         for behind in [Behind::Replayed { accept_loss: false }, Behind::Left] {
-            let install = |machine: &SimDisk, salt: u64| -> Result<Dump, String> {
+            let install = |machine: &SimDisk, salt: u64| -> Result<(), String> {
                 let (store, report) =
                     world::install(machine, &world::env(salt, 3600), &options, behind).map_err(|e| e.to_string())?;
                 check_store(&store)?;
-                match report.lost {
-                    Some(lost) => Err(format!("lost: {lost:?}")),
-                    None => world::dump(&store.view()).map_err(|e| e.to_string()),
-                }
+                report.lost.map_or(Ok(()), |lost| Err(format!("lost: {lost:?}")))
+            };
+            let is_new = |shown: &Dump| match behind {
+                Behind::Left => point::is_at(shown, &taken.dump, &driver.now.dump),
+                Behind::Replayed { .. } if *shown == driver.now.dump => Ok(()),
+                Behind::Replayed { .. } => Err("it shows something else".to_owned()),
             };
             let image = base.image(Persist::Nothing);
             image.set_recording(true);
-            let new = install(&image, seed).unwrap_or_else(|e| panic!("seed {seed}, {behind:?}: {e}"));
-            assert_eq!(new == driver.now.dump, behind != Behind::Left, "seed {seed}, {behind:?}");
+            install(&image, seed).unwrap_or_else(|e| panic!("seed {seed}, {behind:?}: {e}"));
             let mut moments = image.take_moments();
             image.set_recording(false);
             moments.push(image.moment());
@@ -177,20 +183,64 @@ fn an_install_is_stopped_anywhere() {
                     let context =
                         format!("seed {seed}, {behind:?}, crash {crash} at {:?} {}", moment.kind, moment.path);
                     let salt = crash.salt(seed);
-                    let (shown, report, _) = start(&image, &options, salt).unwrap_or_else(|e| panic!("{context}: {e}"));
+                    let (shown, report) =
+                        point::start(&image, &options, salt).unwrap_or_else(|e| panic!("{context}: {e}"));
                     assert_eq!(report.lost, None, "{context}");
-                    assert!(shown == new || shown == driver.now.dump, "{context}: between");
-                    assert!(shown == new || nth + 1 < moments.len(), "{context}: done, and not there");
+                    match is_new(&shown) {
+                        Ok(()) => {}
+                        Err(e) if nth + 1 == moments.len() => panic!("{context}: done, and not there: {e}"),
+                        Err(e) => assert!(shown == driver.now.dump, "{context}: between: {e}"),
+                    }
                     starts += 1;
                     if salt.is_multiple_of(7) {
-                        let again = install(&moment.killed(), salt).unwrap_or_else(|e| panic!("{context}, again: {e}"));
-                        assert!(again == new, "{context}: another end");
-                        starts += 1;
+                        let image = moment.killed();
+                        install(&image, salt).unwrap_or_else(|e| panic!("{context}, again: {e}"));
+                        let again = point::start(&image, &options, salt).and_then(|(shown, _)| is_new(&shown));
+                        again.unwrap_or_else(|e| panic!("{context}: another end: {e}"));
+                        starts += 2;
                     }
                 }
             }
         }
     }
-    say(&format!("install: {starts} starts, 0 violations"));
+    total(&format!("install: {starts} starts, 0 violations"));
     assert!(starts > 100, "{starts}");
+}
+
+// rows 95, 141; I6, I8: partitions that are away while a person goes back, and while checkpoints are made in the new history, show the same when
+// they are there again
+#[test]
+fn partitions_are_away_while_somebody_goes_back() {
+    for seed in 1..=number("STOREDD_ROLLBACK_SEEDS", 1) + 2 {
+        let (driver, options, taken) = killed(seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let machine = driver.machine.moment().killed();
+        let mut away = Vec::new();
+        for name in PARTITIONS {
+            let disk = machine.disk(name);
+            if let Ok(bytes) = disk.peek("PARTITION") {
+                disk.erase("PARTITION").unwrap();
+                away.push((disk, bytes));
+            }
+        }
+        assert!(!away.is_empty(), "seed {seed}");
+        let done = world::install(&machine, &world::env(seed, 3600), &options, Behind::Left);
+        drop(done.unwrap_or_else(|e| panic!("seed {seed}: {e}")));
+        let (store, report) = world::open(&machine, &world::env(seed, 5000), &options).unwrap();
+        assert_eq!(report.lost, None, "seed {seed}");
+        store.checkpoint().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(point::adopt(&store).is_err(), "seed {seed}: nobody can look at what is away");
+        assert!(store.due().is_due(), "seed {seed}");
+        drop(store);
+        away.iter().for_each(|(disk, bytes)| disk.plant("PARTITION", bytes).unwrap());
+        let (store, _) = world::open(&machine, &world::env(seed, 7000), &options).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        for nth in 0..2 {
+            let (shown, report) =
+                point::start(&machine, &options, seed).unwrap_or_else(|e| panic!("seed {seed}, start {nth}: {e}"));
+            assert_eq!(report.lost, None, "seed {seed}");
+            let same = point::is_at(&shown, &taken.dump, &driver.now.dump);
+            same.unwrap_or_else(|e| panic!("seed {seed}, start {nth}: {e}"));
+        }
+    }
 }

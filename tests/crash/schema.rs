@@ -1,9 +1,10 @@
 //! A store becomes one of another schema: stopped at every operation of the way up and of the way down, and again in the second
 //! attempt. What is found is the old or the new one, with every row, and the same command goes on.
 
+use super::number;
 use super::rebuilt::worked;
 use super::world::{self, Dump, dump};
-use super::{number, say};
+use crate::harness::total;
 use std::sync::Arc;
 use std::time::Duration;
 use storedd::db::{self, Db};
@@ -55,7 +56,7 @@ fn base(seed: u64, schema: u32) -> (SimDisk, Options, Dump) {
     }
     store.commit(Command::MailboxRename { from: "shared/late1".into(), to: "shared/moved".into() }).unwrap();
     store.commit(Command::MailboxDelete { name: "shared/late2".into() }).unwrap();
-    let held = dump(&store.view()).unwrap().logged();
+    let held = dump(&store, &store.view()).unwrap().logged();
     drop(store);
     (machine.image(Persist::Nothing), options, held)
 }
@@ -74,7 +75,7 @@ impl Witness<'_> {
         assert_eq!((report.base.as_str(), &report.lost), ("live", &None), "{case}: {report:?}");
         assert!(self.legal.contains(&store.schema()), "{case}: schema {}", store.schema());
         let view = store.view();
-        assert!(dump(&view).unwrap().logged() == *self.held, "{case}: other rows");
+        assert!(dump(&store, &view).unwrap().logged() == *self.held, "{case}: other rows");
         let rules = check::check(&view).unwrap();
         assert!(rules.findings.is_empty(), "{case}: {:?}", rules.findings);
         store.schema()
@@ -139,7 +140,7 @@ fn a_change_of_the_schema_is_stopped_at_every_operation() {
     for seed in 1..=number("STOREDD_SCHEMA_SEEDS", 1) {
         for (from, to) in [(NEWEST - 1, NEWEST), (NEWEST, NEWEST - 1)] {
             let (operations, states) = stopped_everywhere(seed, from, to);
-            say(&format!("schema {from} to {to}, seed {seed}: stopped at {operations} operations, {states} states"));
+            total(&format!("schema {from} to {to}, seed {seed}: stopped at {operations} operations, {states} states"));
         }
     }
 }
@@ -219,7 +220,7 @@ fn planted_faults_of_upgrades_are_caught() {
         let done = child.env(WHICH, format!("{bug:?}")).output().unwrap();
         let text = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
         assert!(done.status.success() && text.contains("caught: "), "{bug:?} was not caught:\n{text}");
-        say(&format!("planted {bug:?}: {}", text.lines().find(|line| line.starts_with("caught")).unwrap()));
+        total(&format!("planted {bug:?}: {}", text.lines().find(|line| line.starts_with("caught")).unwrap()));
     }
 }
 
@@ -237,7 +238,7 @@ fn one_planted_fault_of_an_upgrade() {
     ] {
         if let Err(panic) = std::panic::catch_unwind(test) {
             let what = super::enumerate::text(&*panic).chars().take(300).collect::<String>().replace('\n', " ");
-            return say(&format!("caught: {name}: {what}"));
+            return crate::harness::say(&format!("caught: {name}: {what}"));
         }
     }
     panic!("nothing was noticed");

@@ -1,7 +1,10 @@
 //! What the store is asked to do, from a seed. Few names, so that they are used again and again.
 
+use super::mail;
 use super::model::{Acl, Model};
 use super::random::Random;
+use storedd::model::command::{Delivery, Marks, Selection, Target};
+use storedd::model::message::Flags;
 use storedd::model::{Command, LimitChange};
 
 /// One step of a workload.
@@ -103,11 +106,12 @@ impl Generator {
     /// The next step of a store that shows `model`.
     pub(super) fn step(&mut self, model: &Model) -> Step {
         let primary = PARTITIONS[0];
-        if self.begun < 2 && !model.tables.partitions.contains_key(primary) {
+        if self.begun < 3 && !model.tables.partitions.contains_key(primary) {
             // A new store has no partition.
             self.begun += 1;
             return match self.begun {
                 1 => Step::PreparePartition(primary),
+                2 => Step::PreparePartition(SECOND),
                 _ => Step::Commit(partition_add(primary, 1)),
             };
         }
@@ -133,7 +137,23 @@ impl Generator {
         if self.random.once_in(60) {
             return Step::PreparePartition(SECOND);
         }
+        if self.random.once_in(20)
+            && let Some(command) = self.whole_mailbox(model)
+        {
+            return Step::Commit(command);
+        }
         Step::Commit(self.command(model))
+    }
+
+    /// All that was deleted comes back: a mailbox, or all messages of one. What that is depends on what others do at the same time.
+    fn whole_mailbox(&mut self, model: &Model) -> Option<Command> {
+        let buried = if self.random.once_in(3) {
+            model.tables.letters(true).into_iter().map(|(name, _)| name).collect()
+        } else {
+            model.tables.buried()
+        };
+        let name = buried.get(self.random.below(buried.len()))?.clone();
+        Some(Command::Undelete { of: Selection { name, ..Selection::default() } })
     }
 
     /// A command, more often than not one that will be done.
@@ -159,7 +179,9 @@ impl Generator {
         if self.random.below(100) < self.mix.large {
             return self.large(model);
         }
-        match self.random.below(104) {
+        // What messages do is about half of it.
+        match self.random.below(200) {
+            104.. => self.of_mail(model),
             0..10 => Command::UserAdd {
                 user: self.user(),
                 partition: self.partition(),
@@ -182,7 +204,11 @@ impl Generator {
             82..85 => Command::Unsubscribe { user: self.user(), name: self.known(model) },
             85..88 => partition_add(SECOND, 1 + self.random.below(2) as u8),
             88 => Command::PartitionRemove { name: SECOND.to_owned() },
-            89..96 => Command::QuotaSet { root: self.root(model), storage: self.limit(), messages: self.limit() },
+            89..96 => Command::QuotaSet {
+                root: self.root(model),
+                storage: self.limit([0, 1500, 5000, 1 << 20]),
+                messages: self.limit([0, 2, 5, 20]),
+            },
             96 => Command::QuotaRecalc { root: self.root(model) },
             _ => Command::ImportMailbox {
                 name: self.name(),
@@ -191,6 +217,62 @@ impl Generator {
                 acl: self.acl(2),
             },
         }
+    }
+
+    /// Something that messages do.
+    fn of_mail(&mut self, model: &Model) -> Command {
+        let graves = model.tables.graves();
+        match self.random.below(103) {
+            100.. if !graves.is_empty() => {
+                let (name, id) = graves[self.random.below(graves.len())].clone();
+                Command::MailboxPurge { name, id }
+            }
+            0..45 => self.deliver(model),
+            45..60 => {
+                let of = self.messages(model, false);
+                let (add, remove) = (self.marks(), self.marks());
+                Command::MessageFlags { of, add, remove }
+            }
+            60..72 => Command::MessageExpunge { of: self.messages(model, false) },
+            72..88 => {
+                let (of, to) = (self.messages(model, false), self.known(model));
+                Command::MessageCopy { of, to, remove: self.random.once_in(2) }
+            }
+            88..93 => Command::Undelete { of: self.messages(model, true) },
+            _ => Command::MessagePurge { of: self.messages(model, true) },
+        }
+    }
+
+    fn deliver(&mut self, model: &Model) -> Command {
+        let size = [40, 120, 300, 900, 2500][self.random.below(5)];
+        let bytes = mail::text(self.random.next(), size);
+        let count = if self.random.once_in(3) { 2 + self.random.below(3) } else { 1 };
+        let to = (0..count).map(|_| {
+            let name = self.known(model);
+            let or = self.random.once_in(4).then(|| format!("user/{}/INBOX", self.user()));
+            Target { name, or }
+        });
+        let to = to.collect();
+        let Marks { flags, keywords } = self.marks();
+        let (internal_us, each) = (Some(self.random.below(1 << 40) as u64), self.random.once_in(2));
+        Command::Deliver(Delivery { message: mail::incoming(bytes), to, flags, keywords, internal_us, each })
+    }
+
+    fn marks(&mut self) -> Marks {
+        let flags = if self.random.once_in(2) { mail::FLAGS[self.random.below(4)] } else { Flags::NONE };
+        let keyword = self.random.once_in(4).then(|| self.random.pick(&["$Work", "later"]).to_owned());
+        Marks { flags, keywords: keyword.into_iter().collect() }
+    }
+
+    /// Some messages of a mailbox; now and then there are none such.
+    fn messages(&mut self, model: &Model, expunged: bool) -> Selection {
+        let all = model.tables.letters(expunged != self.random.once_in(12));
+        let Some((name, uids)) = all.get(self.random.below(all.len())) else {
+            return Selection { name: self.known(model), uids: vec![1], ..Selection::default() };
+        };
+        let count = 1 + self.random.below(3);
+        let uids = (0..count).map(|_| uids[self.random.below(uids.len())]).collect();
+        Selection { name: name.clone(), uids, ..Selection::default() }
     }
 
     /// Much log for little data: a mailbox with a long list of rights is renamed, to and fro.
@@ -234,11 +316,11 @@ impl Generator {
         }
     }
 
-    fn limit(&mut self) -> LimitChange {
+    fn limit(&mut self, of: [u64; 4]) -> LimitChange {
         match self.random.below(4) {
             0 => LimitChange::Keep,
             1 | 2 => LimitChange::Remove,
-            _ => LimitChange::To(self.random.below(3) as u64),
+            _ => LimitChange::To(of[self.random.below(4)]),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A machine with the disks of a store, and a store on it.
 
+use super::mail::{self, Shelves};
 use super::random::{Random, mix_all};
 use super::workload::PARTITIONS;
 use std::ops::{Bound, ControlFlow};
@@ -14,7 +15,7 @@ use storedd::model::{Rows, Table};
 use storedd::partition::{PartitionId, Roots};
 use storedd::store::decision::Policy;
 use storedd::store::plan::Limits;
-use storedd::store::{self, Behind, Disks, Options, Plan, Report, Store, Wanted};
+use storedd::store::{self, Behind, Disks, Options, Plan, Report, Store, View, Wanted};
 
 /// The simulated clock starts here.
 pub(super) const SECONDS_AT_START: u32 = 1_700_000_000;
@@ -62,12 +63,14 @@ pub(super) fn options(seed: u64) -> Options {
         overlay_bytes: 16 << 10,
         overlay_bytes_max: [24 << 10, 1 << 20][random.below(2)],
         database_cache: 1 << 20,
+        inline_limit: [200, 600][random.below(2)],
         id_block: [1, 4, 16][random.below(3)],
         reports: 2,
         limits: Limits {
             mailboxes_per_user: [0, 2, 5][random.below(3)],
             default_storage: random.once_in(2).then_some(1 << 20),
             default_messages: random.once_in(3).then_some(100),
+            ..Limits::default()
         },
         ..Options::default()
     }
@@ -105,29 +108,35 @@ pub(super) fn install(
     plan.carry_out(env.clone(), options.clone(), "snapshot install", &progress)
 }
 
+/// Of each of [`PARTITIONS`] the byte of which its identity is made.
+pub(super) const PARTITION_IDS: [u8; 2] = [1, 2];
+
 /// The identity that a partition gets here.
 pub(super) fn partition_id(name: &str) -> PartitionId {
-    PartitionId([if name == PARTITIONS[0] { 1 } else { 2 }; 16])
+    PartitionId([PARTITION_IDS[usize::from(name != PARTITIONS[0])]; 16])
 }
 
-/// Every row of every table.
+/// Every row of every table, and every message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Dump(Vec<(Table, Vec<u8>, Vec<u8>)>);
+pub(super) struct Dump {
+    pub(super) rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+    pub(super) mail: Shelves,
+}
 
 impl Dump {
     /// Without the tables whose rows follow from others.
     pub(super) fn logged(mut self) -> Dump {
-        self.0.retain(|(table, ..)| table.is_logged());
+        self.rows.retain(|(table, ..)| table.is_logged());
         self
     }
 }
 
 /// Everything that can be read.
-pub(super) fn dump(rows: &dyn Rows) -> Result<Dump, StoreError> {
-    let mut dump = Dump::default();
+pub(super) fn dump(store: &Store, view: &View) -> Result<Dump, StoreError> {
+    let mut dump = Dump { mail: mail::shelves(store, view)?, ..Dump::default() };
     for table in Table::ALL {
-        rows.scan(table, Bound::Unbounded, &mut |key, row| {
-            dump.0.push((table, key.to_vec(), row.to_vec()));
+        view.scan(table, Bound::Unbounded, &mut |key, row| {
+            dump.rows.push((table, key.to_vec(), row.to_vec()));
             ControlFlow::Continue(())
         })?;
     }

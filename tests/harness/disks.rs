@@ -28,6 +28,9 @@ fn ran(program: &str, args: &[&str]) -> bool {
     ran.is_ok_and(|status| status.success())
 }
 
+/// A file of the disk, through which its power is cut.
+const SWITCH: &str = "switch";
+
 /// A file system of its own in a file, which can be held up, as by a disk that does not answer, or broken.
 pub struct Disk {
     image: PathBuf,
@@ -43,16 +46,24 @@ impl Disk {
 
     /// At a directory that is made for it.
     pub fn mount_at(store: &TestStore, at: PathBuf) -> Option<Disk> {
+        Disk::of("ext4", store, at)
+    }
+
+    /// With a file system of this kind, ext4 or xfs.
+    pub fn of(kind: &str, store: &TestStore, at: PathBuf) -> Option<Disk> {
         let disk = Disk { image: store.beside("disk.img"), at };
-        std::fs::File::create(&disk.image).unwrap().set_len(96 << 20).unwrap();
+        // The least that xfs is made with.
+        let bytes = if kind == "xfs" { 320 << 20 } else { 96 << 20 };
+        std::fs::File::create(&disk.image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&disk.at).unwrap();
         let place = disk.place();
-        let mounted = ran("mkfs.ext4", &["-q", disk.image.to_str().unwrap()]) && disk.attach();
+        let mounted = ran(&format!("mkfs.{kind}"), &["-q", disk.image.to_str().unwrap()]) && disk.attach();
         if !mounted || !ran("fsfreeze", &["-f", place]) || !ran("fsfreeze", &["-u", place]) {
-            eprintln!("skipped: this needs root, a loop device and fsfreeze");
+            eprintln!("skipped: this needs root, a loop device, fsfreeze and mkfs.{kind}");
             return None;
         }
         let _ = std::fs::remove_dir(disk.at.join("lost+found"));
+        std::fs::write(disk.at.join(SWITCH), "").unwrap();
         Some(disk)
     }
 
@@ -72,6 +83,14 @@ impl Disk {
     /// Writes and syncs fail from now on.
     pub fn breaks(&self) {
         assert!(ran("mount", &["-o", "remount,abort", self.place()]));
+    }
+
+    /// The power goes: whatever was not synced is lost, and nothing can be written any more.
+    pub fn loses_power(&self) {
+        // FS_IOC_SHUTDOWN, without a flush of the journal.
+        let shutdown =
+            r#"open(my $f, "<", $ARGV[0]) or die; my $how = pack("L", 2); ioctl($f, 0x8004587d, $how) or die"#;
+        assert!(ran("perl", &["-e", shutdown, self.at.join(SWITCH).to_str().unwrap()]));
     }
 
     /// Another disk with what reached this one; nobody has a file open there.

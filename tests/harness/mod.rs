@@ -3,6 +3,7 @@
 pub mod alarms;
 pub mod disks;
 pub mod lmtp;
+pub mod tracer;
 
 use proto::client::{Client, Timeouts};
 use serde_json::Value;
@@ -13,6 +14,16 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A line that is shown also where a test passes.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What a rig looked at, for `.ci/run` and `.ci/proof`.
+pub fn total(line: &str) {
+    say(&format!("rig: {line}"));
+}
 
 /// Waits until `found` gives something.
 pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
@@ -110,8 +121,17 @@ impl TestStore {
 
     /// Starts `storectl` and waits for nothing; [`Run::of`] waits for its end.
     pub fn begin(&self, args: &[&str]) -> Child {
+        self.begin_from(args, Stdio::null())
+    }
+
+    /// [`TestStore::begin`] of one whose standard input the test writes.
+    pub fn begin_with_input(&self, args: &[&str]) -> Child {
+        self.begin_from(args, Stdio::piped())
+    }
+
+    fn begin_from(&self, args: &[&str], input: Stdio) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
-        command.arg("--data-dir").arg(&self.data).args(args).stdin(Stdio::null());
+        command.arg("--data-dir").arg(&self.data).args(args).stdin(input);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 

@@ -12,9 +12,11 @@ const FIRST: &str = "storedd-fixture 1";
 /// So many zeros between two runs are left out.
 const GAP: usize = 24;
 
-/// A store of version 0.1.0, schema 1.
+/// A store of an older version.
 #[derive(Debug, Clone, Copy)]
 pub struct Fixture {
+    /// Schema of its database.
+    pub schema: u32,
     pack: &'static [u8],
     /// What its programs listed: see `make.sh`.
     pub listed: &'static str,
@@ -22,12 +24,28 @@ pub struct Fixture {
 
 /// Stopped and prepared for an upgrade.
 pub const STOPPED: Fixture = Fixture {
+    schema: 1,
     pack: include_bytes!("../fixtures/v1/stopped.pack"),
     listed: include_str!("../fixtures/v1/stopped.json"),
 };
 /// Killed: its database lacks what the log holds.
-pub const KILLED: Fixture =
-    Fixture { pack: include_bytes!("../fixtures/v1/killed.pack"), listed: include_str!("../fixtures/v1/killed.json") };
+pub const KILLED: Fixture = Fixture {
+    schema: 1,
+    pack: include_bytes!("../fixtures/v1/killed.pack"),
+    listed: include_str!("../fixtures/v1/killed.json"),
+};
+/// The same of the version behind it, with messages.
+pub const STOPPED_2: Fixture = Fixture {
+    schema: 2,
+    pack: include_bytes!("../fixtures/v2/stopped.pack"),
+    listed: include_str!("../fixtures/v2/stopped.json"),
+};
+/// As [`KILLED`].
+pub const KILLED_2: Fixture = Fixture {
+    schema: 2,
+    pack: include_bytes!("../fixtures/v2/killed.pack"),
+    listed: include_str!("../fixtures/v2/killed.json"),
+};
 
 impl Fixture {
     /// Makes the store as the directory `into`, which is not there.
@@ -89,18 +107,19 @@ fn pack(root: &Path, dir: &Path, out: &mut Vec<u8>) {
     }
 }
 
-/// Packs `$STOREDD_FIXTURE/stopped` and `.../killed`, which `make.sh` made.
+/// Packs `$STOREDD_FIXTURE/stopped` and `.../killed`, which `make.sh` made, into the directory `$STOREDD_FIXTURE_OF` of fixtures.
 #[test]
-#[ignore = "a tool, not a check: run by hand behind tests/fixtures/v1/make.sh, as tests/fixtures/README.md says"]
+#[ignore = "a tool, not a check: run by hand behind make.sh of a fixture, as tests/fixtures/README.md says"]
 fn pack_what_make_sh_made() {
-    let from = std::env::var("STOREDD_FIXTURE").expect("STOREDD_FIXTURE is not set");
+    let said = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let (from, of) = (said("STOREDD_FIXTURE"), said("STOREDD_FIXTURE_OF"));
     let mut told = String::new();
     for name in ["stopped", "killed"] {
         let root = Path::new(&from).join(name);
         let mut out = format!("{FIRST}\n").into_bytes();
         pack(&root, &root, &mut out);
         writeln!(told, "{name}: {} bytes", out.len()).unwrap();
-        fs::write(format!("{}/tests/fixtures/v1/{name}.pack", env!("CARGO_MANIFEST_DIR")), out).unwrap();
+        fs::write(format!("{}/tests/fixtures/{of}/{name}.pack", env!("CARGO_MANIFEST_DIR")), out).unwrap();
     }
     println!("{told}");
 }

@@ -48,6 +48,13 @@ impl Lines {
         (self.ended, self.skipping) = (true, false);
     }
 
+    /// No further line is wanted.
+    pub fn stop(&mut self) {
+        self.bytes.truncate(self.start);
+        self.searched = self.bytes.len();
+        (self.ended, self.skipping) = (true, false);
+    }
+
     /// True if no line is complete.
     #[must_use]
     pub fn is_dry(&self) -> bool {

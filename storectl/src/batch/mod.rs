@@ -18,6 +18,7 @@ mod words;
 
 use crate::cli::BatchArgs;
 use crate::commands::{self, Ask, Form};
+use crate::errand;
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use crate::files;
 use crate::pipe::{Event, Pipe, Road};
@@ -99,6 +100,12 @@ impl Batch {
     fn run(&mut self, events: &Receiver<Event>, out: &mut dyn Write, file: &Path) -> Outcome<u8> {
         loop {
             self.print(out)?;
+            if let Err(cancelled) = errand::check() {
+                // What was sent is answered; no more is.
+                self.unreadable.get_or_insert(cancelled);
+                self.held = None;
+                self.lines.stop();
+            }
             self.send(out)?;
             if self.pipe.is_ready() {
                 continue;
@@ -128,6 +135,7 @@ impl Batch {
         while let Some((turn, answer)) = self.pipe.take() {
             let Turn::Line(number, ask) = turn else { continue };
             self.tally.lines += 1;
+            errand::advance();
             self.result(out, number, ask, answer).map_err(|e| Stop::output(&e))?;
         }
         Ok(())

@@ -24,35 +24,6 @@ pub struct BackupDbArgs {
     pub detach: Detach,
 }
 
-/// `restore-db`.
-#[derive(Debug, Clone, PartialEq, Default, Args)]
-#[command(after_help = "\
-Runs the `storedd` beside storectl, which refuses (75) while a daemon lives. The
-backup is checked to its last byte before anything is touched. The directories
-that are there get the name <dir>.asof<date>; then comes a recovery, with whose
-status it ends. What was changed after the backup is named, and is not in it.
-
-Examples:
-  storectl restore-db --dry-run /media/backup/MSDB_Backup_20261122T182000.123Z
-  storectl restore-db --yes /media/backup/MSDB_Backup_20261122T182000.123Z")]
-pub struct RestoreDbArgs {
-    /// The backup: the directory MSDB_Backup_... that backup-db made
-    #[arg(value_name = "BACKUP")]
-    pub backup: PathBuf,
-    /// Do not ask
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Check the backup, say what would be done, change no byte
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Put this store aside for a backup of another one
-    #[arg(long)]
-    pub other_store: bool,
-    /// Say more: files, phases
-    #[arg(long, short)]
-    pub verbose: bool,
-}
-
 /// `drill`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\

@@ -1,9 +1,9 @@
 //! Verbs about who holds what, and about a store that takes nothing for a while.
 
-use super::values::parse_duration;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::time::Duration;
+use verbs::parse_duration;
 
 /// `locks`.
 #[derive(Debug, Clone, PartialEq, Args)]

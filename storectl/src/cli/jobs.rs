@@ -1,6 +1,8 @@
 //! Verbs about long-running work.
 
 use clap::{Args, Subcommand};
+use proto::{Code, Failure};
+use std::path::Path;
 
 /// An option of all verbs whose work is a job.
 #[derive(Debug, Clone, Copy, PartialEq, Args)]
@@ -10,12 +12,30 @@ pub struct Detach {
     pub detach: bool,
 }
 
+impl Detach {
+    /// Whether work on `file` is to go on without this program.
+    ///
+    /// # Errors
+    /// It is asked for, and the file is standard input or output, which ends with this program (64).
+    pub fn of(self, file: Option<&Path>) -> Result<bool, Failure> {
+        match file.filter(|file| self.detach && file.as_os_str() == "-") {
+            Some(_) => {
+                Err(Failure::new(Code::Usage, "--detach needs a file: standard input and output end with this program"))
+            }
+            None => Ok(self.detach),
+        }
+    }
+}
+
 /// `jobs`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
 A job goes on when the program that asked for it ends. Ctrl-C in a program that
 waits for a job ends the program, prints the number of the job, and leaves it to
-the daemon.
+the daemon. What a program does itself, because it reads or writes files (import,
+export, backup, restore, batch), is a job once it has taken a second and ends with
+the program; import and export with --detach are left to a program of their own.
+A job that was cancelled keeps what it has done; run again, it goes on from there.
 
 Examples:
   storectl snapshot take --verify --detach

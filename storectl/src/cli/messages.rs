@@ -1,5 +1,6 @@
 //! Verbs about messages.
 
+use super::objects::DryRun;
 use clap::{Args, Subcommand};
 
 /// `message`.
@@ -37,6 +38,9 @@ pub struct MessageFlagsArgs {
     /// A system flag with its backslash, or a keyword
     #[arg(long, value_name = "FLAG")]
     pub remove: Vec<String>,
+    /// With the rights of this user; in a mailbox that is not his, \Seen is his own
+    #[arg(long = "as", value_name = "USER")]
+    pub actor: Option<String>,
 }
 
 /// Messages of a mailbox.
@@ -48,6 +52,9 @@ pub struct MessageUidsArgs {
     /// UIDs, as `message list` shows them, with commas between them
     #[arg(value_name = "UID[,UID...]", value_delimiter = ',', num_args = 1, required = true)]
     pub uids: Vec<u32>,
+    /// Plan only.
+    #[command(flatten)]
+    pub dry: DryRun,
 }
 
 /// `message copy`, `message move`.
@@ -72,6 +79,9 @@ pub struct MailboxUndeleteArgs {
     /// These messages and no others
     #[arg(long = "uid", value_name = "UID", value_delimiter = ',', num_args = 1..)]
     pub uids: Vec<u32>,
+    /// Plan only.
+    #[command(flatten)]
+    pub dry: DryRun,
 }
 
 /// `message deliver`.
@@ -100,6 +110,9 @@ pub struct MessageListArgs {
     /// Those that were expunged and can be brought back
     #[arg(long)]
     pub expunged: bool,
+    /// As this user sees them: what he may read, with his own \Seen
+    #[arg(long = "as", value_name = "USER", conflicts_with = "expunged")]
+    pub viewer: Option<String>,
 }
 
 /// `message show`.

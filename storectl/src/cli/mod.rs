@@ -2,30 +2,39 @@
 //! The command line as types: verbs, options and help texts, once, for the shell, for the lines of a batch and for
 //! the completions. Nothing here does anything; `commands.rs` turns a verb into a request.
 
+mod ageing;
 mod backups;
+mod check;
 mod holding;
 mod jobs;
+mod mailbackup;
+mod mailrestore;
 mod messages;
 mod objects;
+mod reconstruct;
 mod service;
 mod transfer;
 mod values;
-mod version;
 
+pub use ageing::*;
 pub use backups::*;
+pub use check::*;
 pub use holding::*;
 pub use jobs::*;
+pub use mailbackup::*;
+pub use mailrestore::*;
 pub use messages::*;
 pub use objects::*;
+pub use reconstruct::*;
 pub use service::*;
 pub use transfer::*;
 pub use values::*;
-pub use version::*;
 
 use crate::exit;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use service::RESTART_HELP;
 use std::path::PathBuf;
+use verbs::{DowngradeVerb, PrepareUpgrade, RestoreDb, Test, Upgrade, parse_duration};
 
 /// Ends the help of every verb, so that the table itself stands in one place.
 const SEE_TABLE: &str = "Exit codes and more: storectl --help";
@@ -91,17 +100,46 @@ pub enum Verb {
     /// Copy the whole store into a directory of its own, while it goes on
     BackupDb(BackupDbArgs),
     /// Put a backup in the place of a stopped store, and recover it
-    RestoreDb(RestoreDbArgs),
+    #[command(after_help = "\
+Runs the `storedd` beside storectl, which refuses (75) while a daemon lives. The
+backup is checked to its last byte before anything is touched. The directories
+that are there get the name <dir>.asof<date>; then comes a recovery, with whose
+status it ends. What was changed after the backup is named, and is not in it.
+
+Examples:
+  storectl restore-db --dry-run /media/backup/MSDB_Backup_20261122T182000.123Z
+  storectl restore-db --yes /media/backup/MSDB_Backup_20261122T182000.123Z")]
+    RestoreDb(RestoreDb),
     /// Restore the newest snapshot or backup into a scratch directory, and hold it against the live store; exits 1 if it is bad
     Drill(DrillArgs),
+    /// Bring database and partitions to agree, from what indexes, manifests, log and files prove
+    Reconstruct(ReconstructArgs),
+    /// Look whether rows, indexes, manifests, files and log agree; changes nothing
+    Check(CheckArgs),
     /// Recover a stopped store, or show what the last start did (--report)
     Recover(RecoverArgs),
     /// Open, check and close a stopped store: 0 good, 1 bad
-    Test(TestArgs),
+    #[command(after_help = "\
+Runs the `storedd` beside storectl, which refuses (75) while a daemon lives; but
+--deadlocks is then answered by the daemon: who waits for whom, 1 if somebody
+has waited for longer than the limit.
+
+Example: storectl --data-dir ./store test -lv")]
+    Test(Test),
     /// Make a stopped store ready for the next version: everything in the database, nothing temporary left
-    PrepareUpgrade(PrepareUpgradeArgs),
+    #[command(after_help = "\
+Runs the `storedd` beside storectl, which refuses (75) while a daemon lives. Run
+it with the version that is to be replaced; twice is harmless.
+
+Example: storectl --data-dir ./store prepare-upgrade")]
+    PrepareUpgrade(PrepareUpgrade),
     /// Bring a stopped store of an older version to this one
-    Upgrade(UpgradeArgs),
+    #[command(after_help = "\
+Recovers, takes a verified snapshot, makes a copy of the new schema, validates it
+and puts it in place. Stopped anywhere, the old or the new one is whole.
+
+Example: storectl --data-dir ./store upgrade --dry-run")]
+    Upgrade(Upgrade),
     /// Make a stopped store ready for the version before, or take that back
     #[command(subcommand)]
     Downgrade(DowngradeVerb),
@@ -136,6 +174,15 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Run many commands over one connection, a result line each
     Batch(BatchArgs),
+    /// Do to old messages what the rules of the configuration say
+    #[command(after_help = ageing::EXPIRE_HELP)]
+    Expire(AgeingArgs),
+    /// Give up for good what was expunged or deleted long enough ago
+    #[command(after_help = ageing::PURGE_HELP)]
+    Purge(AgeingArgs),
+    /// Write out to the partitions what users have seen in mailboxes of others
+    #[command(after_help = ageing::PERUSER_HELP)]
+    Peruser(Detach),
     /// Bring mailboxes and mail in from other programs
     #[command(subcommand)]
     Import(ImportVerb),
@@ -158,6 +205,10 @@ pub enum Verb {
     /// Stop the store and start it again in the same process, with the configuration read anew; returns when it is ready
     #[command(after_help = RESTART_HELP)]
     Restart,
+    /// Save mailboxes into an archive: everything, partitions, groups, users, folders
+    Backup(BackupArgs),
+    /// Bring mailboxes and messages back from an archive
+    Restore(RestoreArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -233,7 +284,7 @@ mod tests {
     #[test]
     fn short_flags_of_test_bundle() {
         let cli = parse("test -lrv").unwrap();
-        assert_eq!(cli.verb, Verb::Test(TestArgs { deadlocks: true, recover: true, verbose: true }));
+        assert_eq!(cli.verb, Verb::Test(Test { deadlocks: true, recover: true, verbose: true, json: false }));
     }
 
     #[test]

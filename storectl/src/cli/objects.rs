@@ -40,6 +40,8 @@ pub enum UserVerb {
     Delete(UserDeleteArgs),
     /// Give a user another id; mailboxes and subscriptions follow
     Rename(UserRenameArgs),
+    /// Have a user and all mail lie on another partition, while everything goes on
+    Move(UserMoveArgs),
     /// Users with partition and number of mailboxes
     List(UserListArgs),
     /// One user
@@ -90,6 +92,20 @@ pub struct UserRenameArgs {
     /// Plan only.
     #[command(flatten)]
     pub dry: DryRun,
+}
+
+/// `user move`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct UserMoveArgs {
+    /// User id
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Name of the partition
+    #[arg(long, value_name = "PARTITION")]
+    pub to: String,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `user list`.

@@ -2,9 +2,10 @@
 
 use super::jobs::Detach;
 use super::transfer::{ImportMaildirArgs, ImportMboxArgs};
-use super::values::{Since, parse_duration, parse_renaming, parse_since};
+use super::values::parse_renaming;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use verbs::{LogReset, Recover, Since, SnapshotInstall, parse_duration, parse_since};
 
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -65,27 +66,13 @@ pub enum LogVerb {
     /// Print records and what they change
     Dump(LogDumpArgs),
     /// On a stopped store: verify the database, and go on from it with a new log; the old one is set aside
-    Reset(LogResetArgs),
-}
-
-/// `log reset`.
-#[derive(Debug, Clone, PartialEq, Default, Args)]
-#[command(after_help = "\
+    #[command(after_help = "\
 For a log that cannot be repaired or is not there any more. What can be read of it
 is taken first; what cannot is given up, and said (then the exit code is 2). Old
 log files go to quarantine/, none is deleted. Refused (75) while a daemon lives.
 
 Example: storectl --data-dir ./store log reset --dry-run")]
-pub struct LogResetArgs {
-    /// Do not ask
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done, change no byte
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases
-    #[arg(long, short)]
-    pub verbose: bool,
+    Reset(LogReset),
 }
 
 /// `log list`.
@@ -145,39 +132,13 @@ pub enum SnapshotVerb {
     /// Remove one
     Delete(SnapshotDeleteArgs),
     /// On a stopped store: put one in place of the database, and replay the log behind it
-    Install(SnapshotInstallArgs),
-}
-
-/// `snapshot install`.
-#[derive(Debug, Clone, PartialEq, Default, Args)]
-#[command(after_help = "\
+    #[command(after_help = "\
 The database that is there, be it what it may, goes to removed/. Exits 2, and changes
 nothing, when the log behind the snapshot does not lead to the end, unless the loss is
 accepted. Refused (75) while a daemon lives.
 
 Example: storectl --data-dir ./store snapshot install --before 2d --dry-run")]
-pub struct SnapshotInstallArgs {
-    /// Its name, as `snapshot list` shows it
-    #[arg(value_name = "ID", required_unless_present = "before", conflicts_with = "before")]
-    pub id: Option<String>,
-    /// The newest one taken by this time: RFC 3339, or a time ago (30m, 2h, 1d)
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
-    pub before: Option<Since>,
-    /// Leave the log behind it: the store as the snapshot has it; what came later is set aside
-    #[arg(long)]
-    pub leave_log: bool,
-    /// Replay as far as the log leads, and give the rest up
-    #[arg(long, conflicts_with = "leave_log")]
-    pub accept_loss: bool,
-    /// Do not ask
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done, change no byte
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases
-    #[arg(long, short)]
-    pub verbose: bool,
+    Install(SnapshotInstall),
 }
 
 /// `checkpoint`.
@@ -256,57 +217,7 @@ pub struct RecoverArgs {
     pub last: Option<u32>,
     /// What makes the run of `storedd recover`.
     #[command(flatten)]
-    pub run: RecoverRun,
-}
-
-/// Options of `recover` that are handed to `storedd`.
-#[derive(Debug, Clone, PartialEq, Default, Args)]
-#[group(multiple = true, conflicts_with = "report")]
-pub struct RecoverRun {
-    /// Recover, checkpoint, remove temporary files, one `... done` line each
-    #[arg(long = "final")]
-    pub all: bool,
-    /// The database may be lost too: from the best snapshot, or from a complete log; nothing may be missing between
-    #[arg(long, short = 'c')]
-    pub catastrophic: bool,
-    /// The store as it was right behind this LSN; what came later is set aside
-    #[arg(long, value_name = "LSN", conflicts_with_all = ["until_time", "accept_loss"])]
-    pub until_lsn: Option<u64>,
-    /// The store as it was at this time: RFC 3339, or a time ago (30m, 2h, 1d)
-    #[arg(long, value_name = "TIME", value_parser = parse_since, conflicts_with = "accept_loss")]
-    pub until_time: Option<Since>,
-    /// Take what can be reached and give the rest up; needs --yes
-    #[arg(long)]
-    pub accept_loss: bool,
-    /// Do not ask
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Say what would be done, change no byte
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Say more: segments, phases
-    #[arg(long, short)]
-    pub verbose: bool,
-}
-
-/// `test`.
-#[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "\
-Runs the `storedd` beside storectl, which refuses (75) while a daemon lives; but
---deadlocks is then answered by the daemon: who waits for whom, 1 if somebody
-has waited for longer than the limit.
-
-Example: storectl --data-dir ./store test -lv")]
-pub struct TestArgs {
-    /// List waiting and deadlocked transactions; a deadlock is bad
-    #[arg(short = 'l', long)]
-    pub deadlocks: bool,
-    /// Recover first
-    #[arg(short = 'r', long)]
-    pub recover: bool,
-    /// Print the state of the store at the end
-    #[arg(long, short)]
-    pub verbose: bool,
+    pub run: Recover,
 }
 
 /// `config`.
@@ -430,6 +341,9 @@ pub struct CyrusListArgs {
     /// Put the mailboxes of partition OLD on NEW; may be given several times
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_renaming)]
     pub map_partition: Vec<(String, String)>,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
     /// Say what would be done, change no byte
     #[arg(long)]
     pub dry_run: bool,

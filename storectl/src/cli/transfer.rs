@@ -1,5 +1,6 @@
 //! `import maildir|mbox` and `export`: mail that goes to other programs and comes from them.
 
+use super::jobs::Detach;
 use crate::mail::mbox::Dialect;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ pub struct ImportMaildirArgs {
     /// Say what would be done, change no byte
     #[arg(long)]
     pub dry_run: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `import mbox`.
@@ -47,6 +51,9 @@ pub struct ImportMboxArgs {
     /// Say what would be done, change no byte
     #[arg(long)]
     pub dry_run: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `export`.
@@ -74,6 +81,9 @@ pub struct ExportMaildirArgs {
     /// Whose mail
     #[arg(long, value_name = "USER")]
     pub user: String,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// `export mbox`.
@@ -94,6 +104,9 @@ pub struct ExportMboxArgs {
     /// How lines that begin with 'From ' are written
     #[arg(long, value_enum, default_value_t = DialectName::Mboxrd)]
     pub dialect: DialectName,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
 }
 
 /// One mailbox of a user.

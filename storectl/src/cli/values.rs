@@ -1,7 +1,7 @@
 //! Values of options: sizes, waiting times, points in time, renamings of partitions.
 
 use proto::Limit;
-use std::time::Duration;
+use verbs::parse_since;
 
 /// What stands for the absence of a limit.
 const NO_LIMIT: &str = "none";
@@ -64,61 +64,25 @@ fn wrong_size(text: &str) -> String {
     format!("{text:?} is not a size; write bytes (1048576) or a unit (500MB, 2GiB)")
 }
 
-/// A waiting time: `30` and `30s` are seconds, `5m` minutes, `2h` hours, `500ms` milliseconds, `1d` days.
+/// The moment from which on a backup takes messages: `YYYYMMDD[:HHMMSS]` in local time, else as [`parse_since`].
 ///
 /// # Errors
-/// Not a number, an unknown unit, more than fits.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time; write seconds (30) or a unit (500ms, 30s, 5m, 2h, 1d)");
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" | "min" => 60 * 1000,
-        "h" => 60 * 60 * 1000,
-        "d" => 24 * 60 * 60 * 1000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
-}
-
-/// A point in time, or a time before now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// Microseconds since 1970.
-    At(u64),
-    /// So long before now.
-    Ago(Duration),
-}
-
-impl Since {
-    /// Microseconds since 1970, given what time it is.
-    #[must_use]
-    pub fn micros(self, now: jiff::Timestamp) -> u64 {
-        match self {
-            Since::At(micros) => micros,
-            Since::Ago(ago) => {
-                let now = u64::try_from(now.as_microsecond()).unwrap_or(0);
-                now.saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX))
-            }
-        }
+/// None of them.
+pub fn parse_backup_since(text: &str) -> Result<jiff::Timestamp, String> {
+    let civil = if text.contains(':') { "%Y%m%d:%H%M%S" } else { "%Y%m%d" };
+    if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_digit() || b == b':') {
+        let wrong = |e: jiff::Error| format!("{text:?} is not YYYYMMDD[:HHMMSS]: {e}");
+        let parsed = jiff::fmt::strtime::parse(civil, text).map_err(wrong)?;
+        let date = parsed.to_date().map_err(wrong)?;
+        let time = if text.contains(':') { parsed.to_time().map_err(wrong)? } else { jiff::civil::Time::midnight() };
+        let zoned = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::system()).map_err(wrong)?;
+        return Ok(zoned.timestamp());
     }
-}
-
-/// RFC 3339 (`2026-11-22T10:00:00Z`) or a time before now (`2h`).
-///
-/// # Errors
-/// Neither of them, or before 1970.
-pub fn parse_since(text: &str) -> Result<Since, String> {
-    if let Ok(ago) = parse_duration(text) {
-        return Ok(Since::Ago(ago));
-    }
-    let time: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a time; write RFC 3339 (2026-11-22T10:00:00Z) or a time ago (2h)"))?;
-    u64::try_from(time.as_microsecond()).map(Since::At).map_err(|_| format!("{text:?} lies before 1970"))
+    let micros = parse_since(text)?.micros(jiff::Timestamp::now());
+    i64::try_from(micros)
+        .ok()
+        .and_then(|m| jiff::Timestamp::from_microsecond(m).ok())
+        .ok_or_else(|| format!("{text:?} is no time"))
 }
 
 /// `OLD=NEW` of `--map-partition`.
@@ -173,26 +137,6 @@ mod tests {
         for text in ["", "-1", "None", "20000000TiB"] {
             assert!(parse_storage_limit(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn waiting_times() {
-        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
-        for text in ["", "s", "-1", "1w", "1.5s", "99999999999999999999d"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn points_in_time() {
-        assert_eq!(parse_since("1970-01-01T00:00:01Z"), Ok(Since::At(1_000_000)));
-        assert_eq!(parse_since("2h"), Ok(Since::Ago(Duration::from_secs(7200))));
-        let now = jiff::Timestamp::from_second(10_000).unwrap();
-        assert_eq!(parse_since("1h").unwrap().micros(now), 6_400_000_000);
-        assert!(parse_since("yesterday").is_err());
-        assert!(parse_since("1960-01-01T00:00:00Z").is_err());
     }
 
     #[test]

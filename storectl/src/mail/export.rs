@@ -7,6 +7,7 @@ use super::mbox::{Letter, Writer};
 use super::summary::Summary;
 use crate::ask;
 use crate::cli::{ExportMaildirArgs, ExportMboxArgs, Global};
+use crate::errand;
 use crate::exit::{Outcome, Stop};
 use crate::files;
 use crate::render::Style;
@@ -56,10 +57,15 @@ pub fn maildir(
     };
     let export = Export::at(&args.dir).map_err(wrong)?;
     let mut summary = Summary::default();
-    let mut progress = Progress::new(mailboxes.iter().map(|mailbox| mailbox.messages).sum(), "messages");
+    let total = mailboxes.iter().map(|mailbox| mailbox.messages).sum();
+    let mut progress = Progress::new(total, "messages");
+    errand::size(total);
     for mailbox in &mailboxes {
+        errand::at(&mailbox.name);
         let mut folder = export.folder(&folder_of(&mailbox.name, &prefix)).map_err(wrong)?;
         for message in house.messages(&mailbox.name)?.into_iter().flatten() {
+            errand::check()?;
+            errand::advance();
             progress.advance();
             let (unique, about) = (unique(mailbox, &message), about(&message));
             let source = || format!("{} {}", mailbox.name, message.uid);
@@ -124,7 +130,10 @@ pub fn mbox(
     let mut writer = Writer::new(BufWriter::new(file), args.dialect.dialect());
     let mut summary = Summary::default();
     let mut progress = Progress::new(messages.len() as u64, "messages");
+    errand::size(messages.len() as u64);
     for message in &messages {
+        errand::check()?;
+        errand::advance();
         progress.advance();
         let Some(bytes) = bytes(&mut house, &mut summary, &mailbox, message)? else { continue };
         let letter = Letter { sender: sender(&bytes), about: about(message), bytes };

@@ -5,6 +5,7 @@
 //! * What is on its way is bounded, in number and in bytes.
 
 use super::About;
+use crate::cli::parse_size;
 use crate::exit::{Outcome, Stop};
 use crate::pipe::{Event, Pipe, Road};
 use proto::{Answer, Body, Client, ClientError, Code, Command, Failure, Message, Reply, Request};
@@ -15,8 +16,10 @@ use std::sync::mpsc::{Receiver, channel};
 const WINDOW: usize = 64;
 /// Bytes of them at most; one longer message goes alone.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Longest message that is sent with its delivery; also the smallest that a store may be told to take so.
-const INLINE_MAX: usize = 4 << 10;
+/// Longest message that any store takes with its delivery: the smallest that one may be told to take so.
+const INLINE_LEAST: usize = 4 << 10;
+/// Room in a request beside its message.
+const REQUEST_ROOM: u64 = 8 << 10;
 /// A piece of a longer one.
 const PIECE: usize = 256 << 10;
 
@@ -35,6 +38,8 @@ pub struct House {
     events: Receiver<Event>,
     /// Bytes on their way.
     bytes: usize,
+    /// Longest message that is sent with its delivery, so that many share a sync; longer ones go before, each by itself.
+    inline_max: usize,
     answered: Vec<(String, Answer)>,
 }
 
@@ -46,7 +51,24 @@ impl House {
     pub fn new(client: Client) -> Outcome<House> {
         let (events_in, events) = channel();
         let pipe = Pipe::new(client, events_in).map_err(|e| Stop::Failed(e.failure()))?;
-        Ok(House { pipe, events, bytes: 0, answered: Vec::new() })
+        let mut house = House { pipe, events, bytes: 0, inline_max: INLINE_LEAST, answered: Vec::new() };
+        house.inline_max = house.inline_limit()?;
+        Ok(house)
+    }
+
+    /// What the daemon takes with a delivery, by its configuration: its own limit, and what requests and transactions hold.
+    fn inline_limit(&mut self) -> Outcome<usize> {
+        let values = match self.ask(Request::ConfigShow { defaults: false }) {
+            Ok(Reply::Config(values)) => values,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(stop) => return Err(stop),
+        };
+        let bytes = |option: &str| values.get(option).and_then(|value| parse_size(value.trim_matches('"')).ok());
+        let limit = bytes("mail.inline_limit").unwrap_or(0);
+        let request = bytes("control.max_frame").unwrap_or(0).saturating_sub(REQUEST_ROOM);
+        let transaction = bytes("log.segment_size").unwrap_or(0) / 16;
+        let most = limit.min(request).min(transaction);
+        Ok(usize::try_from(most).unwrap_or(INLINE_LEAST).max(INLINE_LEAST))
     }
 
     /// Asks one thing, when everything before it is answered.
@@ -88,7 +110,7 @@ impl House {
         while self.pipe.unanswered() >= WINDOW || (self.bytes > 0 && self.bytes + size > WINDOW_BYTES) {
             self.receive()?;
         }
-        let body = if size <= INLINE_MAX {
+        let body = if size <= self.inline_max {
             Body::Inline(bytes)
         } else {
             match self.send(mailbox, &bytes) {

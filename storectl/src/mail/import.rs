@@ -11,6 +11,7 @@ use super::mbox::{Found, Reader};
 use super::summary::Summary;
 use crate::ask;
 use crate::cli::{Global, ImportMaildirArgs, ImportMboxArgs};
+use crate::errand;
 use crate::exit::Outcome;
 use crate::files;
 use crate::render::Style;
@@ -87,6 +88,17 @@ impl Import {
         self.take_answers()
     }
 
+    /// Whether to go on; if not, what is on its way is waited for first.
+    fn go_on(&mut self) -> Outcome<()> {
+        let Err(stop) = errand::check() else {
+            errand::advance();
+            return Ok(());
+        };
+        self.house.settle()?;
+        self.take_answers()?;
+        Err(stop)
+    }
+
     fn take_answers(&mut self) -> Outcome<()> {
         for (source, answer) in self.house.answers() {
             match answer {
@@ -142,9 +154,13 @@ pub fn maildir(
     }
     let total = all.iter().map(|(_, entries)| entries.len() as u64).sum();
     let mut progress = Progress::new(total, "messages");
+    errand::size(total);
     for (folder, entries) in &all {
-        import.enter(&mailbox(&args.user, &folder.name))?;
+        let mailbox = mailbox(&args.user, &folder.name);
+        errand::at(&mailbox);
+        import.enter(&mailbox)?;
         for entry in entries {
+            import.go_on()?;
             import.file(&maildir, folder, entry)?;
             progress.advance();
         }
@@ -226,6 +242,7 @@ pub fn mbox(
             import.check_user(&args.place.user)?;
             import.enter(&args.place.mailbox())?;
         }
+        import.go_on()?;
         number += 1;
         let source = format!("{shown}: message {number}");
         match found {

@@ -1,5 +1,6 @@
 //! What an import or an export came to.
 
+use crate::errand;
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use crate::render::words::{bytes, counted};
 use crate::render::{self, Style, notes};
@@ -91,6 +92,7 @@ impl Summary {
             self.refused.len(),
             self.not_kept.len()
         );
+        errand::told(&self, std::slice::from_ref(&line));
         render::summary(out, style, &self, &[line])?;
         let whole = self.refused.is_empty() && self.not_kept.is_empty();
         Ok(if whole { DONE } else { PARTLY })

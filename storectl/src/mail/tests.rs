@@ -54,6 +54,14 @@ impl Store {
                 sending.1 = *last;
                 Act::Reply(Reply::MessageSent(MessageSent { number, size: sending.0.len() as u64 }))
             }
+            Request::ConfigShow { .. } => {
+                let values = [
+                    ("mail.inline_limit", "\"8KiB\""),
+                    ("control.max_frame", "\"1MiB\""),
+                    ("log.segment_size", "\"64MiB\""),
+                ];
+                Act::Reply(Reply::Config(values.map(|(k, v)| (k.to_owned(), v.to_owned())).into()))
+            }
             Request::MailboxList { .. } => Act::Reply(Reply::Mailboxes(
                 self.boxes.iter().map(|(name, messages)| listed(name, messages.len() as u64)).collect(),
             )),
@@ -173,6 +181,25 @@ fn maildir(dir: &Path) {
     write(dir, "dovecot-keywords", b"0 $Work\n", 0);
     write(dir, "subscriptions", b"V\t2\n\nEntw&APw-rfe\ta.b\nINBOX\n", 0);
     write(dir, ".Entw&APw-rfe.a&AC4-b/cur/5.e:2,F", b"draft\n", 1_300_000_000);
+}
+
+// B18: what travels in the log goes with its delivery, so that many of them share a sync.
+#[test]
+fn messages_up_to_the_limit_of_the_store_go_side_by_side() {
+    let (daemon, dir) = (daemon(), tempfile::tempdir().unwrap());
+    for (n, length) in [100, 5000, 8192, 8193, 9000].into_iter().enumerate() {
+        write(dir.path(), &format!("cur/{n}.a:2,"), &vec![b'x'; length], 1_000_000_000 + n as u64);
+    }
+    write(dir.path(), "dovecot-keywords", b"", 0);
+    let (ended, said) = daemon.run(&["import", "maildir", dir.path().to_str().unwrap(), "--user", "joe"]);
+    assert_eq!((ended.unwrap(), counts(&said)), (DONE, (5, 0, 0, 0)));
+    let asked: Vec<Request> = daemon.fake.asked.try_iter().collect();
+    let inline = |request: &Request| match request {
+        Request::Change { command: Command::MessageDeliver { body: Body::Inline(bytes), .. }, .. } => Some(bytes.len()),
+        _ => None,
+    };
+    assert_eq!(asked.iter().filter_map(inline).collect::<Vec<_>>(), [100, 5000, 8192]);
+    assert_eq!(asked.iter().filter(|request| matches!(request, Request::MessageSend { .. })).count(), 2);
 }
 
 // B18: in, again, and out

@@ -74,6 +74,9 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
             ("set limits of", "set limits of", format!("{root}: {}", set.join(", ")))
         }
         Command::QuotaRecalc { root } => ("counted again", "count again", root.clone()),
+        Command::MessageFlagsAs { name, uids, user, .. } => {
+            ("set flags of", "set flags of", format!("{} as {user}", of(uids, name)))
+        }
         Command::MessageFlags { name, uids, .. } => ("set flags of", "set flags of", of(uids, name)),
         Command::MessageExpunge { name, uids } => ("expunged", "expunge", of(uids, name)),
         Command::MessageCopy { name, uids, to, remove: false } => {
@@ -84,6 +87,8 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
         }
         Command::MailboxUndelete { name, uids } if uids.is_empty() => ("brought back", "bring back", name.clone()),
         Command::MailboxUndelete { name, uids } => ("brought back", "bring back", of(uids, name)),
+        Command::MailboxReturn(of) => ("restored mailbox", "restore mailbox", of.name.clone()),
+        Command::MessageReturn(back) => ("restored messages of", "restore messages of", back.name.clone()),
         Command::MessageDeliver { to, .. } => ("delivered to", "deliver to", to.join(", ")),
     }
 }

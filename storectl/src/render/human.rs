@@ -1,9 +1,12 @@
 //! Answers for people: tables, aligned lines, sentences.
 
+use super::ageing;
 use super::backup;
 use super::change;
+use super::check;
 use super::jobs;
 use super::locks;
+use super::reconstruct;
 use super::snapshot;
 use super::status;
 use super::table::{Column, Grid, number, pairs, text};
@@ -30,8 +33,17 @@ const MAILBOXES: &[Column] = &[
 const ACL: &[Column] = &[text("IDENTIFIER"), text("RIGHTS")];
 const PARTITIONS: &[Column] =
     &[text("NAME"), text("STATE"), number("FREE"), number("USERS"), number("MAILBOXES"), text("PATH")];
-const QUOTAS: &[Column] =
-    &[text("ROOT"), number("USED"), number("LIMIT"), number("%"), number("MESSAGES"), number("LIMIT"), number("%")];
+const QUOTAS: &[Column] = &[
+    text("ROOT"),
+    number("USED"),
+    number("LIMIT"),
+    number("%"),
+    number("MESSAGES"),
+    number("LIMIT"),
+    number("%"),
+    text("OVER SINCE"),
+    text("MAIL"),
+];
 const RECALCULATED: &[Column] =
     &[text("ROOT"), number("USED"), number("COUNTED"), number("MESSAGES"), number("COUNTED"), number("LSN")];
 const MISSING: &[Column] = &[text("MAILBOX"), text("STATE")];
@@ -161,6 +173,7 @@ fn quota_row(q: Quota, tty: bool) -> Vec<String> {
         None => "-".to_owned(),
     };
     let plain: fn(u64, bool) -> String = |count, _| count.to_string();
+    let mail = mail_for(&q);
     let (storage, messages) = (q.storage, q.messages);
     vec![
         q.root,
@@ -170,7 +183,18 @@ fn quota_row(q: Quota, tty: bool) -> Vec<String> {
         messages.usage.to_string(),
         or_none(messages.limit, plain),
         percent(&messages),
+        q.over_since.unwrap_or_else(|| "-".to_owned()),
+        mail,
     ]
+}
+
+/// Whether mail for a root is taken.
+fn mail_for(q: &Quota) -> String {
+    match q.grace_left {
+        None => "taken".to_owned(),
+        Some(left) if left > 0 => format!("taken for {}", duration(left as f64)),
+        Some(_) => "refused".to_owned(),
+    }
 }
 
 /// How much of a limit is used, rounded down: 100 is never shown while there is room.
@@ -227,6 +251,10 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Job(x) => jobs::job(out, &x),
         Reply::SnapshotTaken(x) => snapshot::taken(out, &x),
         Reply::Drilled(x) => backup::drilled(out, &x),
+        Reply::Reconstructed(x) => reconstruct::reconstructed(out, &x),
+        Reply::Aged(x) => ageing::aged(out, &x, tty),
+        Reply::Told(x) => x.lines.iter().try_for_each(|line| writeln!(out, "{}", printable(line))),
+        Reply::Checked(x) => check::checked(out, &x),
         Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
         Reply::SnapshotsRemoved(x) if x.removed.is_empty() => writeln!(out, "nothing to remove"),
@@ -235,6 +263,8 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::MailboxDetail(x) => mailbox(out, &x),
         Reply::Partition(x) => partition(out, &x),
         Reply::Message(x) => message(out, &x),
+        // What `backup` reads goes into its archive and is not shown.
+        Reply::Backup(_) => Ok(()),
         Reply::MessageBytes(x) => out.write_all(&x),
         Reply::MyRights(x) => writeln!(out, "{}", printable(&x.rights)),
         Reply::Grantable(x) => {
@@ -361,6 +391,15 @@ fn partition(out: &mut dyn Write, p: &Partition) -> io::Result<()> {
         ("users", p.users.to_string()),
         ("mailboxes", p.mailboxes.to_string()),
     ];
+    let mut lines = Vec::from(lines);
+    lines.extend(p.why.clone().map(|why| ("why", why)));
+    if let Some(lsn) = p.behind_lsn {
+        lines.push(("lacks", format!("what came behind LSN {lsn}")));
+        lines.push((
+            "log kept",
+            format!("{}; from {} on it takes no more mail", bytes(p.log_bytes), bytes(p.log_bytes_max)),
+        ));
+    }
     pairs(out, &lines)
 }
 
@@ -370,5 +409,11 @@ fn quota(q: &Quota) -> Vec<(&'static str, String)> {
         None => format!("{}, no limit", show(r.usage)),
     };
     let plain: fn(u64) -> String = |n| n.to_string();
-    vec![("root", q.root.clone()), ("storage", of(&q.storage, bytes)), ("messages", of(&q.messages, plain))]
+    let mut lines =
+        vec![("root", q.root.clone()), ("storage", of(&q.storage, bytes)), ("messages", of(&q.messages, plain))];
+    if let Some(since) = &q.over_since {
+        lines.push(("over since", since.clone()));
+        lines.push(("mail", mail_for(q)));
+    }
+    lines
 }

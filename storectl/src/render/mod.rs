@@ -10,8 +10,10 @@
 //!   that comes instead of it can still be the document.
 //! * A list that breaks off is left open, so that no reader takes it for a whole one.
 
+mod ageing;
 mod backup;
 mod change;
+mod check;
 pub mod frame;
 mod human;
 pub mod ink;
@@ -19,6 +21,7 @@ mod jobs;
 mod json;
 mod locks;
 pub mod notes;
+mod reconstruct;
 mod snapshot;
 mod status;
 mod table;
@@ -28,7 +31,7 @@ use crate::cli::Global;
 pub use json::toml_value as option_value;
 
 use crate::commands::{Ask, Form};
-use crate::exit::{DONE, Outcome, PARTLY, Stop};
+use crate::exit::{DAMAGED, DONE, Outcome, PARTLY, Stop};
 use proto::{Code, Failure, Reply, Request, naming};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -149,6 +152,12 @@ fn code(request: &Request, reply: &Reply) -> u8 {
         Reply::SnapshotsVerified(all) if all.iter().any(|snapshot| !snapshot.ok) => PARTLY,
         Reply::SnapshotTaken(taken) if !taken.findings.is_empty() => PARTLY,
         Reply::Drilled(drilled) if drilled.verdict != "good" => PARTLY,
+        Reply::Reconstructed(done) if done.findings_total > 0 => PARTLY,
+        Reply::Reconstructed(done) if done.changes_total > 0 && is_dry(request) => PARTLY,
+        Reply::Checked(checked) if checked.lost > 0 => DAMAGED,
+        Reply::Checked(checked) if checked.findings_total > 0 => PARTLY,
+        Reply::Aged(aged) if aged.problems_total > 0 => PARTLY,
+        Reply::Told(told) if told.partly => PARTLY,
         Reply::Locks(found) if locks::is_overdue(found) => PARTLY,
         Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,
         _ => DONE,
@@ -156,7 +165,13 @@ fn code(request: &Request, reply: &Reply) -> u8 {
 }
 
 fn is_dry(request: &Request) -> bool {
-    matches!(request, Request::QuotaRecalc { dry_run: true } | Request::Change { dry_run: true, .. })
+    match request {
+        Request::QuotaRecalc { dry_run } | Request::Change { dry_run, .. } => *dry_run,
+        Request::Reconstruct(wanted) | Request::JobStart { work: proto::Work::Reconstruct(wanted), .. } => {
+            wanted.dry_run && !wanted.list
+        }
+        _ => false,
+    }
 }
 
 /// Prints the answer to line `number` of a batch, on one line.

@@ -3,7 +3,7 @@
 use super::ink;
 use super::table::pairs;
 use super::words::{age, bytes, counted, duration, micros, printable};
-use proto::{Alarm, Histogram, LmtpStats, Maintenance, Report, Stats, Status};
+use proto::{Alarm, Histogram, LmtpStats, Maintenance, Report, ScrubState, Stats, Status};
 use std::io::{self, Write};
 
 /// `status`: aligned lines, then the alarms with what to type next.
@@ -36,6 +36,8 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("log archive", s.archive.as_ref().map(archive).unwrap_or_default()),
         ("last peruser", age(s.peruser_age)),
         ("last expire", age(s.expire_age)),
+        ("last purge", age(s.purge_age)),
+        ("scrub", s.scrub.as_ref().map(scrub).unwrap_or_default()),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
         ("connections", s.connections.to_string()),
         ("oldest waiting", s.oldest_wait.map(duration).unwrap_or_default()),
@@ -64,6 +66,25 @@ fn archive(a: &proto::ArchiveState) -> String {
     let waits = if a.lag_seconds > 0.0 { format!(", waits {}", duration(a.lag_seconds)) } else { String::new() };
     let failure = a.failure.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
     format!("up to LSN {}, {} behind{waits}{failure}", a.archived_lsn, a.lag_lsns)
+}
+
+/// How far the scrub is, in one line.
+pub fn scrub(s: &ScrubState) -> String {
+    let counts = format!("{}, {} read", counted(s.mailboxes, "mailbox"), bytes(s.bytes));
+    let mut text = match (s.state.as_str(), &s.begun) {
+        ("running", _) => format!("at work, {counts}"),
+        ("off", _) => "off".to_owned(),
+        (_, Some(_)) => format!("goes on soon, {counts}"),
+        (_, None) => "waits".to_owned(),
+    };
+    text.push_str(&match (s.last_age, s.last_duration) {
+        (Some(ago), Some(took)) => format!("; last whole pass {}, in {}", age(Some(ago)), duration(took)),
+        _ => "; no whole pass yet".to_owned(),
+    });
+    if s.damaged > 0 {
+        text.push_str(&format!("; {} damaged", counted(s.damaged, "place")));
+    }
+    text
 }
 
 /// One alarm: what, why, how long there is, what to do.

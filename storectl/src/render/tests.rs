@@ -113,6 +113,8 @@ fn small_answers() {
         root: "joe".into(),
         storage: Resource { usage: 1024, limit: Some(2 << 30) },
         messages: Resource { usage: 3, limit: None },
+        over_since: None,
+        grace_left: None,
     });
     let text = print(&plain(Request::QuotaGet { root: "joe".into() }), PIPE, vec![quota]).0;
     assert_eq!(text, "root:      joe\nstorage:   1.0 KiB of 2.0 GiB\nmessages:  3, no limit\n");

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::disk::Space;
 use crate::lsn::Micros;
-use crate::store::Phase;
+use crate::store::{Lagging, Phase};
 use std::time::Duration;
 
 /// Everything that was measured at one moment.
@@ -25,8 +25,12 @@ pub struct Facts {
     pub overlay_bytes_max: u64,
     /// Disks and partitions.
     pub places: Vec<PlaceFacts>,
+    /// Partitions that lack changes.
+    pub lagging: Vec<Lagging>,
     /// Stamps that are owed.
     pub stamps: Vec<Stamp>,
+    /// Work of the schedule, and how long ago it was done last.
+    pub chores: Vec<Chore>,
     /// How long the oldest unanswered change has been waiting.
     pub oldest_wait: Option<Duration>,
     /// How long the oldest change has been waiting for somebody who holds what it touches, and who that is.
@@ -39,6 +43,17 @@ pub struct Facts {
     pub repair: Option<String>,
     /// The snapshots that a rollback may choose.
     pub snapshots: SnapshotFacts,
+    /// What is damaged.
+    pub damage: DamageFacts,
+}
+
+/// What the scrub has found damaged and could not heal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DamageFacts {
+    /// In how many places.
+    pub count: u64,
+    /// The first of them, and what.
+    pub first: String,
 }
 
 /// The snapshots that a rollback may choose.
@@ -123,6 +138,19 @@ pub struct Stamp {
     pub owed: Duration,
 }
 
+/// Work that is done again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chore {
+    /// Its stamp.
+    pub file: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// How long ago it was done; if never, how old the store is.
+    pub age: Duration,
+    /// What to type.
+    pub next: &'static str,
+}
+
 /// Bulk work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bulk {
@@ -159,6 +187,8 @@ pub struct Limits {
     pub backup_age: Option<Duration>,
     /// Age of the last good drill; `None`: nobody expects any.
     pub drill_age: Option<Duration>,
+    /// Age of the last run of any work of [`Facts::chores`].
+    pub chore_age: Duration,
     /// Time that a sealed log file may wait for the archive.
     pub archive_wait: Duration,
     /// An excess of log that does not shrink for so long ends the daemon; `None`: never.
@@ -195,6 +225,7 @@ impl Limits {
             snapshot_age: config.snapshot.interval.saturating_mul(2),
             backup_age: (!config.backup.directory.as_os_str().is_empty()).then_some(config.backup.max_age),
             drill_age: (!config.drill.interval.is_zero()).then_some(config.drill.max_age),
+            chore_age: config.ageing.max_age,
             archive_wait: config.archive.max_lag,
             restart_after: alarm.restart_on_excess.then_some(alarm.restart_after),
         }

@@ -26,7 +26,9 @@ mod tests;
 pub mod trend;
 
 pub use board::{Board, Change, Maintenance, Verdict};
-pub use facts::{Bulk, CheckpointFacts, CopyFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp};
+pub use facts::{
+    Bulk, CheckpointFacts, Chore, CopyFacts, DamageFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp,
+};
 pub use probe::Prober;
 
 use crate::lsn::Micros;
@@ -54,7 +56,7 @@ pub enum Name {
     Partition,
     /// Changes come faster than the checkpoint writes them.
     Overlay,
-    /// A stamp that monitors look at could not be written.
+    /// A stamp that monitors look at could not be written, or says that what it stamps was done too long ago.
     StaleStamp,
     /// A change waits too long for its answer.
     StalledRequest,
@@ -72,15 +74,21 @@ pub enum Name {
     SnapshotAge,
     /// The log behind a snapshot is not kept: a rollback to it would lose what came after it.
     SnapshotLog,
+    /// A partition lacks changes, which only the log has.
+    PartitionBehind,
+    /// Something is damaged, and nothing near could heal it.
+    Damage,
 }
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 19] = [
+    pub const ALL: [Name; 21] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
         Name::Partition,
+        Name::PartitionBehind,
+        Name::Damage,
         Name::CheckpointFailed,
         Name::StalledRequest,
         Name::Overlay,
@@ -121,6 +129,8 @@ impl Name {
             Name::RepairRecommended => "repair_recommended",
             Name::SnapshotAge => "snapshot_age",
             Name::SnapshotLog => "snapshot_log",
+            Name::PartitionBehind => "partition_behind",
+            Name::Damage => "damage",
         }
     }
 
@@ -170,7 +180,7 @@ pub struct Alarm {
     pub value: f64,
     /// What it is held against, in `unit`.
     pub limit: f64,
-    /// `bytes`, `seconds`, `segments`, `failures`, or empty for a condition that is there or not.
+    /// `bytes`, `seconds`, `segments`, `failures`, `places`, or empty for a condition that is there or not.
     pub unit: &'static str,
     /// How the value changes: units a second, smoothed; `None` where that says nothing.
     pub rate: Option<f64>,

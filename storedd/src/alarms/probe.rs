@@ -31,7 +31,7 @@ const PARTITION: &str = "partition ";
 struct Seen {
     path: String,
     space: Option<Space>,
-    /// `ok`, `full`, `missing`, `foreign`.
+    /// `ok`, `full`, `behind`, `missing`, `foreign`.
     state: &'static str,
     trouble: Option<String>,
     at: Duration,
@@ -65,7 +65,7 @@ pub struct Prober {
 pub struct PartitionSeen {
     /// Its name.
     pub name: String,
-    /// `ok`, `full`, `missing`, `foreign`.
+    /// `ok`, `full`, `behind`, `missing`, `foreign`.
     pub state: &'static str,
 }
 

@@ -1,11 +1,11 @@
 //! The rules: from facts and limits to readings, one for each thing that can be wrong.
 
-use super::facts::{Facts, Limits, PlaceFacts, SnapshotFacts};
+use super::facts::{DamageFacts, Facts, Limits, PlaceFacts, SnapshotFacts};
 use super::trend::{Trend, time_left};
 use super::{Name, Severity};
 use crate::lsn::Micros;
 use crate::partition::FULL_BELOW;
-use crate::store::Phase;
+use crate::store::{Lagging, Phase};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -144,13 +144,16 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out.extend(phase(&facts.phase));
     out.extend(disks(&facts.places).filter_map(|(place, names)| room(place, &names, facts, limits, history)));
     out.extend(facts.places.iter().filter_map(there));
+    out.extend(facts.lagging.iter().map(|partition| behind(partition, history)));
     out.extend(checkpoint(facts, limits, history));
     out.extend(log(facts, limits, history));
     out.push(overlay(facts, history));
     out.extend(facts.stamps.iter().map(stamp));
+    out.extend(facts.chores.iter().map(|chore| self::chore(chore, limits)));
     out.push(waiting(facts, limits));
     out.extend(snapshots(facts, limits));
     out.extend(copies(facts, limits));
+    out.extend(damage(facts));
     out.extend(facts.repair.as_ref().map(|why| Reading {
         severity: Severity::Warning,
         ..Reading::flag(
@@ -243,6 +246,37 @@ fn there(place: &PlaceFacts) -> Option<Reading> {
     Some(Reading::flag(Name::Partition, message, cause, "storectl partition list").subject(&place.name))
 }
 
+/// A partition that lacks changes: from its limit on it takes no more mail.
+fn behind(lagging: &Lagging, history: &History) -> Reading {
+    let Lagging { partition, upto, log_bytes, log_bytes_max, is_closed, why } = lagging;
+    let (rate, time_to_full) = history.log_growth(*log_bytes, *log_bytes_max);
+    let what = if *is_closed { "it takes no more mail" } else { "it takes mail and is not read" };
+    let message =
+        format!("partition {partition} lacks what came behind LSN {upto}; {log_bytes} bytes of log are kept for it");
+    let cause = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
+    let severity = if *is_closed { Severity::Critical } else { Severity::Warning };
+    let reading = Reading::ceiling(Name::PartitionBehind, *log_bytes as f64, *log_bytes_max as f64, "bytes");
+    Reading {
+        standing: Standing::Bad,
+        severity,
+        ..reading.subject(partition).says(message, cause, "storectl partition list")
+    }
+    .grows(rate, time_to_full)
+}
+
+/// What nothing near could heal: whoever asks for it is refused.
+fn damage(facts: &Facts) -> Option<Reading> {
+    let DamageFacts { count, first } = &facts.damage;
+    let message = match count {
+        0 => return None,
+        1 => "something is damaged, and nothing near has what it was".to_owned(),
+        count => format!("{count} places are damaged, and nothing near has what was there"),
+    };
+    let more = if *count > 1 { format!("; {} more", count - 1) } else { String::new() };
+    let reading = Reading::flag(Name::Damage, message, format!("{first}{more}"), "storectl check --all --deep");
+    Some(Reading { value: *count as f64, unit: "places", ..reading })
+}
+
 fn checkpoint(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     let checkpoint = &facts.checkpoint;
     let error = checkpoint.error.clone().unwrap_or_else(|| "see the journal: event=checkpoint_failed".to_owned());
@@ -329,6 +363,15 @@ fn stamp(stamp: &super::Stamp) -> Reading {
         format!("{} says less than what was done: it has not been written for {late:.0} seconds", stamp.file),
         "it could not be written; the journal says why: event=state_file".to_owned(),
         "ls -l the data directory",
+    )
+}
+
+fn chore(chore: &super::facts::Chore, limits: &Limits) -> Reading {
+    let age = chore.age.as_secs_f64();
+    Reading::ceiling(Name::StaleStamp, age, limits.chore_age.as_secs_f64(), "seconds").subject(chore.file).says(
+        format!("the last {} was {age:.0} seconds ago", chore.what),
+        "it is switched off, was cut off or fails; storectl jobs and the journal say why: event=job_ended".to_owned(),
+        chore.next,
     )
 }
 

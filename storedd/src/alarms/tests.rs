@@ -27,6 +27,7 @@ fn limits() -> Limits {
         backup_age: Some(seconds(100_000)),
         drill_age: Some(seconds(200_000)),
         archive_wait: seconds(100),
+        chore_age: seconds(1000),
         restart_after: None,
     }
 }
@@ -59,13 +60,16 @@ impl Bench {
             checkpoint: CheckpointFacts::default(),
             overlay_bytes: 0,
             overlay_bytes_max: 512 * MIB,
+            lagging: Vec::new(),
             places: vec![place("data", 50 * GIB, 1), place("log", 50 * GIB, 2), place("partition a", 50 * GIB, 3)],
             stamps: Vec::new(),
+            chores: Vec::new(),
             oldest_wait: None,
             held_up: None,
             bulk: None,
             copies: CopyFacts { created: Micros(1_700_000_000_000_000), ..CopyFacts::default() },
             repair: None,
+            damage: DamageFacts::default(),
             snapshots: SnapshotFacts { newest: Some("s1".to_owned()), age: seconds(3600), without_log: Vec::new() },
         };
         Bench { board: Board::default(), facts, limits: limits() }

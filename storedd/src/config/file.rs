@@ -1,5 +1,6 @@
 //! The text of the file: syntax, unknown names, wrong values. Nothing stops at the first problem.
 
+use super::expire::{self, ExpireRule};
 use super::options::{OPTIONS, SECTIONS};
 use super::value::{Limit, Value, shown};
 use super::{Config, Origin, PARTITION_NAME_MAX, Problem, default_partition_path};
@@ -36,17 +37,19 @@ impl Reader<'_> {
     fn section(&mut self, config: &mut Config, name: &Key<'_>, value: &Node<'_>) {
         let section: &str = name.get_ref();
         let at = name.span().start;
-        let known = section == "partition" || SECTIONS.iter().any(|(s, _)| *s == section);
+        let known = ["partition", "expire"].contains(&section) || SECTIONS.iter().any(|(s, _)| *s == section);
         if !known {
-            let names = SECTIONS.iter().map(|(s, _)| *s).chain(["partition.NAME"]);
+            let names = SECTIONS.iter().map(|(s, _)| *s).chain(["partition.NAME", "expire.NAME"]);
             return self.problem(at, section, unknown("section", section, names));
         }
         let Some(table) = value.get_ref().as_table() else {
             let found = shown(value.get_ref());
             return self.problem(at, section, format!("found {found}, expected a section: [{section}]"));
         };
-        if section == "partition" {
-            return self.partitions(config, table);
+        match section {
+            "partition" => return self.partitions(config, table),
+            "expire" => return self.rules(config, table),
+            _ => {}
         }
         for (key, value) in table {
             self.option(config, section, key, value);
@@ -100,6 +103,40 @@ impl Reader<'_> {
         }
         if !partitions.is_empty() {
             config.partitions = partitions;
+        }
+    }
+
+    /// Rules of ageing, in the order of the file.
+    fn rules(&mut self, config: &mut Config, table: &DeTable<'_>) {
+        let mut tables: Vec<_> = table.iter().collect();
+        tables.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in tables {
+            let option = format!("expire.{}", name.get_ref());
+            let at = name.span().start;
+            if partition_name(name.get_ref()).is_err() {
+                self.problem(at, &option, "a rule's name is letters, digits, - and _, at most 64".to_owned());
+                continue;
+            }
+            let Some(keys) = value.get_ref().as_table() else {
+                let found = shown(value.get_ref());
+                self.problem(at, &option, format!("found {found}, expected a section: [{option}]"));
+                continue;
+            };
+            let (mut rule, before) = (ExpireRule::new(name.get_ref()), self.problems.len());
+            for (key, value) in keys {
+                let (key_text, at): (&str, _) = (key.get_ref(), key.span().start);
+                let option = format!("{option}.{key_text}");
+                match rule.set(key_text, value.get_ref()) {
+                    None => self.problem(at, &option, unknown("option", key_text, expire::KEYS.into_iter())),
+                    Some(Err(message)) => self.problem(value.span().start, &option, message),
+                    Some(Ok(())) => drop(config.origins.insert(option, Origin::Line(self.line(at)))),
+                }
+            }
+            match rule.problem() {
+                // What is wrong with the whole may follow from what is wrong with a part.
+                Some(message) if self.problems.len() == before => self.problem(at, &option, message),
+                _ => config.expire.push(rule),
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Paths are written as they stand in the file; [`super::Config::load`] makes them absolute.
 
-use super::value::{GIB, KIB, Limit, MIB, Value, choice};
+use super::value::{GIB, KIB, Limit, MIB, TimeOfDay, Value, choice};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -174,6 +174,10 @@ options! {
             "How many empty log files are kept ready, so that no commit waits for a new one.";
         seal_idle: Duration = Duration::from_millis(100), Limit::Millis(1, 60_000), Restart,
             "Idle time after which a seal states that everything before it is on disk, so that later damage is told from an unfinished write.";
+        group_wait: Duration = Duration::from_millis(2), Limit::Millis(0, 100), Restart,
+            "How long a message waits, at the most, for others that are just being received, so that one sync serves them all; whoever delivers alone never waits; 0: nobody does.";
+        partition_bytes: u64 = 4 * GIB, Limit::Bytes(0, 1024 * GIB), Reload,
+            "Log that is kept for a partition that is away before it takes no more mail (the sender tries again); it is kept until the partition is back, also beyond that.";
     }
     /// When the database file catches up with the log.
     checkpoint: CheckpointOptions {
@@ -219,7 +223,7 @@ options! {
         log_bytes: u64 = GIB, Limit::Bytes(0, 1024 * GIB), Reload,
             "Log that is kept so that a rollback to a snapshot loses nothing; where it does not suffice, the oldest snapshots go without, never the newest.";
     }
-    /// Backups of the whole store to another disk; storectl backup-db takes one by hand.
+    /// Backups of the whole store to another disk; storectl backup-db takes one by hand. And what storectl backup takes of mailboxes.
     backup: BackupOptions {
         directory: PathBuf = "".into(), Limit::Any, Reload,
             "Where scheduled ones are made, each in a directory MSDB_Backup_<time> of its own; an absolute path, another disk; empty: there are none.";
@@ -233,6 +237,10 @@ options! {
             "Log that is kept for a backup or a drill that runs; one that would need more is ended, so that a medium that hangs does not fill the store's disk.";
         max_age: Duration = Duration::from_secs(172_800), Limit::Millis(60_000, 31_536_000_000), Reload,
             "A newest backup that is older raises an alarm, if directory is set.";
+        groups: PathBuf = "".into(), Limit::Any, Reload,
+            "File with lines name=regex, the groups of users that storectl backup knows by name; the first whose expression matches the whole user id owns the user; an absolute path; empty: there is only the group user.";
+        exclude: String = String::new(), Limit::Any, Reload,
+            "Folders of users that storectl backup leaves out unless they are named, with % between them: Trash%Bulk Mail.";
     }
     /// The log archive: every sealed log file copied to another disk.
     archive: ArchiveOptions {
@@ -304,6 +312,15 @@ options! {
         over_quota: OverQuota = OverQuota::Retry, Limit::Any, Restart,
             "What a sender is told whose recipient is over quota: `retry` (452) or `bounce` (552).";
     }
+    /// Messages, whichever door they come by.
+    mail: MailOptions {
+        inline_limit: u64 = 64 * KIB, Limit::Bytes(4 * KIB, 4 * MIB), Restart,
+            "Longest message that travels in its log record, so that its delivery costs one sync; a longer one is written to a file of its own first. At most an eighth of log.segment_size.";
+        index_cache: u64 = 64 * MIB, Limit::Bytes(0, 64 * GIB), Restart,
+            "Memory for indexes of mailboxes that were read, about 200 bytes a message; one that does not fit is read anew for each message that is asked for.";
+        peruser_interval: Duration = Duration::from_secs(3600), Limit::Millis(1_000, 86_400_000), Reload,
+            "Time between two write-outs of what users have seen in mailboxes of others to the partitions, which know it when the database is lost.";
+    }
     /// When an alarm is raised.
     alarm: AlarmOptions {
         max_log: u32 = 16, Limit::Count(2, 1_000_000), Reload,
@@ -351,8 +368,31 @@ options! {
             "Bytes that a new user may store for whom nothing else is said; 0: no limit.";
         default_messages: u32 = 0, Limit::Any, Reload,
             "Messages that a new user may store for whom nothing else is said; 0: no limit.";
+        grace: Duration = Duration::ZERO, Limit::Millis(0, 31_536_000_000), Reload,
+            "How long mail is still taken for a quota root after it went over a limit; then it is refused; 0: refused at once.";
         warn_percent: u32 = 90, Limit::Count(1, 100), Reload,
             "Quota roots that have used so many per cent of a limit are listed by `storectl quota report`.";
+    }
+    /// What happens to messages as they grow old, by rules (see [expire.NAME] at the end), and when what was taken away goes for good.
+    ageing: AgeingOptions {
+        start: TimeOfDay = TimeOfDay::minutes(23 * 60), Limit::Any, Reload,
+            "When the rules are looked at every day.";
+        pace: u32 = 2000, Limit::Count(1, 1_000_000), Reload,
+            "Messages that are changed and mailboxes that are looked at in a second, at the most.";
+        cleanup_age: Duration = Duration::from_secs(604_800), Limit::Millis(0, 315_360_000_000), Reload,
+            "How long expunged messages and deleted mailboxes can be brought back (storectl mailbox undelete); then they go for good.";
+        purge_interval: Duration = Duration::from_secs(14_400), Limit::Millis(1_000, 31_536_000_000), Reload,
+            "Time between two looks for what is older than that.";
+        max_age: Duration = Duration::from_secs(172_800), Limit::Millis(1_000, 31_536_000_000), Reload,
+            "A last run of either kind that is older raises an alarm.";
+    }
+    /// The scrub: everything is read again and again in the background, down to the last byte of every message, and what is damaged is
+    /// healed from what is left.
+    scrub: ScrubOptions {
+        interval: Duration = Duration::from_secs(604_800), Limit::Millis(0, 31_536_000_000), Reload,
+            "Time between the beginnings of two passes; by default there are still backups from before the damage that one finds; 0: none.";
+        pace: u64 = 8 * MIB, Limit::Bytes(4 * KIB, 64 * GIB), Reload,
+            "Bytes of messages that it reads in a second, at the most; it never works for more than half of the time, so that it slows down with the disk.";
     }
     /// Limits that protect the store from its users.
     limits: LimitOptions {
@@ -364,7 +404,7 @@ options! {
     /// Long-running work.
     jobs: JobOptions {
         schedule: bool = true, Limit::Any, Reload,
-            "Take snapshots and backups and make drills when they are due; false: timers of the service manager do (storedd-snapshot.timer, storedd-backup.timer, storedd-drill.timer).";
+            "Take snapshots and backups, make drills, expire and purge when it is due; false: timers of the service manager do (storedd-snapshot.timer, storedd-backup.timer, storedd-drill.timer, storedd-expire.timer, storedd-purge.timer).";
         running: u32 = 2, Limit::Count(1, 64), Reload,
             "How many jobs (`storectl jobs`) are at work at a time; sixteen more wait, further ones are refused with 75.";
         kept: u32 = 100, Limit::Count(1, 10_000), Reload,

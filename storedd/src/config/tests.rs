@@ -23,6 +23,30 @@ const TAIL: &str = r#"
 [partition.primary]
 # The root directory; a relative path counts from data_dir. [path; not empty]
 #path = "partition/primary"
+
+# Rules of ageing, each a section of its own, looked at in the order of this file every night (and by storectl expire): the
+# first rule that catches a message decides. A rule catches what all of its options fit; keep_messages and keep_bytes
+# spare the newest ones of a mailbox among those. A reload is enough.
+#[expire.trash]
+# Mailboxes, by a pattern of LIST: % stands for anything but /. [default "*", every mailbox]
+#mailboxes = "user/%/Trash"
+# Only those of one partition. [name]
+#partition = "primary"
+# Internal date, and the time since the message came into its mailbox. [seconds; 1s to 315360000s]
+#older_than = "90d"
+#saved_longer_than = "30d"
+# [bytes]
+#larger_than = "20MiB"
+# With the flag, or without. [true or false]
+#seen = true
+#deleted = true
+# The newest so many stay, or the newest with so many bytes together. [count; bytes]
+#keep_messages = 10000
+#keep_bytes = "2GiB"
+# discard: expunge, to be undeleted until purged; move: to the folder move_to of the same owner; report: only tell;
+# keep: spare from all rules below. [default report]
+#action = "discard"
+#move_to = "Archive"
 "#;
 
 fn load(text: &str) -> Result<Config, Vec<String>> {
@@ -84,14 +108,16 @@ fn the_documented_file_says_what_the_table_says() {
 
 #[test]
 fn every_option_is_documented_with_its_default() {
-    let live: String = sample().lines().map(|l| l.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(l)).fold(
-        String::new(),
-        |mut text, line| {
+    // A rule is an example, not a default.
+    let sample_options = sample().split("\n#[expire.").next().unwrap().to_owned();
+    let live: String = sample_options
+        .lines()
+        .map(|l| l.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(l))
+        .fold(String::new(), |mut text, line| {
             text += line;
             text.push('\n');
             text
-        },
-    );
+        });
     let config = load(&live).unwrap();
     for name in config.values().keys() {
         assert!(matches!(config.origin(name), Origin::Line(_)), "{name} is not documented");
@@ -297,6 +323,47 @@ fn the_limits_of_a_frame_are_those_of_the_protocol() {
     assert_eq!(Sections::default().control.max_frame, u64::from(proto::frame::REQUEST_BYTES_DEFAULT));
     let row = OPTIONS.iter().find(|o| o.key == "max_frame").unwrap();
     assert_eq!(row.limit, value::Limit::Bytes(64 * value::KIB, u64::from(proto::frame::PAYLOAD_BYTES_MAX)));
+}
+
+#[test]
+fn rules_of_ageing_stand_in_the_order_of_the_file() {
+    let text = "[expire.z]\nolder_than = '30d'\nseen = true\naction = 'discard'\n[expire.a]\nmailboxes = 'user/%/Old'\n\
+                keep_messages = 5\nkeep_bytes = '1MiB'\naction = 'move'\nmove_to = 'Archive/x'\n[expire.k]\naction = 'keep'\n";
+    let config = load(text).unwrap();
+    assert_eq!(config.expire.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["z", "a", "k"]);
+    let [z, a, k] = &config.expire[..] else { panic!("{:?}", config.expire) };
+    assert_eq!(
+        (z.older_than, z.seen, z.action),
+        (Some(Duration::from_secs(30 * 86_400)), Some(true), ExpireAction::Discard)
+    );
+    assert_eq!((a.keep_messages, a.keep_bytes, a.move_to.as_str()), (Some(5), Some(MIB), "Archive/x"));
+    assert_eq!((k.action, k.mailboxes.as_str()), (ExpireAction::Keep, "*"));
+    // What is shown gives the same rules.
+    assert_eq!(load(&config.render()).unwrap().expire, config.expire);
+    let plain = load("").unwrap();
+    let differs = plain.differences(&config);
+    assert!(differs.iter().any(|d| d.option == "expire.z.seen" && d.effect == Effect::Reload), "{differs:?}");
+    assert_eq!(plain.reloaded(&config).expire, config.expire);
+}
+
+#[test]
+fn a_rule_that_would_catch_everything_or_nothing_is_refused() {
+    let all = problems("[expire.all]\naction = 'discard'\n");
+    assert!(all[0].starts_with("storedd.toml:1: expire.all: without an age"), "{all:?}");
+    for bad in [
+        "older_than = '1d'\naction = 'move'",
+        "older_than = '1d'\nmove_to = 'x'",
+        "older_than = '0s'",
+        "older_than = '1d'\nmove_to = 'a//b'\naction = 'move'",
+        "older_than = '1d'\nmailboxes = ''",
+        "older_then = '1d'",
+        "older_than = '1d'\naction = 'delete'",
+    ] {
+        assert_eq!(problems(&format!("[expire.r]\n{bad}\n")).len(), 1, "{bad}");
+    }
+    assert!(problems("[expire.r]\nolder_then = '1d'\n")[0].contains("did you mean older_than?"));
+    assert!(problems("[expire]\nr = 1\n")[0].contains("expected a section: [expire.r]"));
+    assert!(problems("[expire.'a b']\nolder_than = '1d'\n")[0].contains("a rule's name"));
 }
 
 #[test]

@@ -138,6 +138,46 @@ impl Value for Duration {
     }
 }
 
+/// A time of day in UTC, to the minute: `"23:00"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOfDay(u32);
+
+impl TimeOfDay {
+    /// So many minutes after midnight; the next day begins again.
+    #[must_use]
+    pub const fn minutes(after_midnight: u32) -> TimeOfDay {
+        TimeOfDay(after_midnight % 1440)
+    }
+
+    /// How long after midnight.
+    #[must_use]
+    pub fn after_midnight(self) -> Duration {
+        Duration::from_secs(u64::from(self.0) * 60)
+    }
+}
+
+impl Value for TimeOfDay {
+    const UNIT: &'static str = "time of day, UTC";
+
+    fn parse(value: &DeValue<'_>) -> Result<TimeOfDay, String> {
+        let two = |text: &str, below: u32| {
+            let digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse::<u32>().ok().filter(|n| digits && *n < below)
+        };
+        let read = value.as_str().and_then(|text| text.split_once(':'));
+        let read = read.and_then(|(hours, minutes)| Some(two(hours, 24)? * 60 + two(minutes, 60)?));
+        read.map(TimeOfDay).ok_or_else(|| format!("found {}, expected a time such as \"23:00\"", shown(value)))
+    }
+
+    fn toml(&self) -> String {
+        quoted(&format!("{:02}:{:02}", self.0 / 60, self.0 % 60))
+    }
+
+    fn measure(&self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
 impl Value for u32 {
     const UNIT: &'static str = "count";
 

@@ -78,6 +78,7 @@ fn outlets(config: &Config, problem: &mut dyn FnMut(&str, String)) {
         ("alarm.command", &config.alarm.command),
         ("metrics.textfile", &config.metrics.textfile),
         ("backup.directory", &config.backup.directory),
+        ("backup.groups", &config.backup.groups),
         ("drill.directory", &config.drill.directory),
         ("archive.path", &config.archive.path),
     ] {

@@ -94,15 +94,25 @@ pub fn least(request: &Request) -> Role {
         // What people write to each other.
         Request::MessageSend { .. }
         | Request::MessageList { .. }
+        | Request::MessageListAs { .. }
         | Request::MessageShow { .. }
-        | Request::MessageBytes { .. } => Role::Admin,
+        | Request::MessageBytes { .. }
+        | Request::Backup(_) => Role::Admin,
         Request::SnapshotTake { .. } | Request::SnapshotVerify { .. } => Role::Admin,
         // It fills disk and time of the store; what it tells are sums.
         Request::Drill => Role::Admin,
+        // They do what the configuration says and no more, as they would at night.
+        Request::Expire { .. } | Request::Purge { .. } | Request::Peruser => Role::Admin,
+        Request::Reconstruct(_) => Role::Admin,
+        Request::Check(_) => Role::Reader,
+        // Whoever may make users on a partition may.
+        Request::UserMove { .. } => Role::Admin,
         // It writes everything the store knows to where the client says, with the daemon's rights.
         Request::BackupDb { .. } => Role::Owner,
         Request::JobStart { work, .. } => least(&work.request()),
         Request::Jobs | Request::JobShow { .. } | Request::JobFollow { .. } => Role::Reader,
+        // What the work itself asks for needs its own roles.
+        Request::JobAttend { .. } | Request::JobAdvance { .. } | Request::JobEnd { .. } => Role::Reader,
         // Of others than himself only by the owner; see `service/jobs.rs`.
         Request::JobCancel { .. } => Role::Admin,
         // They take ways back away.
@@ -138,9 +148,12 @@ pub fn of_command(command: &Command) -> Role {
         | Command::QuotaRecalc { .. }
         | Command::MessageDeliver { .. }
         | Command::MessageFlags { .. }
+        | Command::MessageFlagsAs { .. }
         | Command::MessageExpunge { .. }
         | Command::MessageCopy { .. }
         | Command::MailboxUndelete { .. }
+        | Command::MailboxReturn(_)
+        | Command::MessageReturn(_)
         | Command::ImportMailbox { .. } => Role::Admin,
         // They name directories of the host, in which the daemon then writes.
         Command::PartitionAdd { .. } | Command::PartitionRemove { .. } => Role::Owner,

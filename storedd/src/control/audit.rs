@@ -43,12 +43,19 @@ impl Audit {
             | Request::SnapshotTake { .. }
             | Request::SnapshotPrune
             | Request::Drill
+            | Request::Expire { dry_run: false }
+            | Request::Purge { dry_run: false }
+            | Request::Peruser
+            | Request::UserMove { .. }
             | Request::ConfigReload { dry_run: false }
             | Request::Freeze { .. }
             | Request::Drain { .. }
             | Request::AcceptLoss
             | Request::ReadOnly { .. } => {
                 vec![(request.verb(), String::new())]
+            }
+            Request::Reconstruct(wanted) if !wanted.dry_run && !wanted.list => {
+                vec![(request.verb(), cut(&wanted.mailboxes.join(" ")))]
             }
             Request::BackupDb { dir } => vec![(request.verb(), cut(dir))],
             Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],

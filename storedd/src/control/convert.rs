@@ -5,7 +5,8 @@ use super::service::Committed;
 use crate::error::StoreError;
 use crate::lsn::Lsn;
 use crate::model::command::{
-    Delivered, Delivery, Incoming, IncomingBytes, Known, Marks, Recalculated, RefusalKind, Selection, Target,
+    Delivered, Delivery, Incoming, IncomingBytes, Known, Marks, Recalculated, RefusalKind, Returning, ReturningBody,
+    ReturningMailbox, ReturningMessages, Selection, Target,
 };
 use crate::model::message::{Digest, parse_flags};
 use crate::model::{Command, LimitChange, Outcome, Refusal};
@@ -49,23 +50,56 @@ pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result
         Asked::MessageDeliver { to, flags, internal_us, body } => {
             Command::Deliver(delivery(to, &flags, internal_us, body)?)
         }
+        Asked::MessageFlagsAs { user, name, uids, add, remove } => {
+            let (add, remove) = (marks(&add)?, marks(&remove)?);
+            Command::MessageFlagsAs { user, of: selection(name, uids), add, remove }
+        }
         Asked::MessageFlags { name, uids, add, remove } => {
             Command::MessageFlags { of: selection(name, uids), add: marks(&add)?, remove: marks(&remove)? }
         }
         Asked::MessageExpunge { name, uids } => Command::MessageExpunge { of: selection(name, uids) },
         Asked::MessageCopy { name, uids, to, remove } => Command::MessageCopy { of: selection(name, uids), to, remove },
         Asked::MailboxUndelete { name, uids } => Command::Undelete { of: selection(name, uids) },
+        Asked::MailboxReturn(of) => Command::MailboxReturns(Box::new(ReturningMailbox {
+            name: of.name,
+            partition: of.partition,
+            id: of.id,
+            store: of.store,
+            uidvalidity: of.uidvalidity,
+            uidnext: of.uidnext,
+            highest_modseq: of.highest_modseq,
+            acl: of.acl,
+        })),
+        Asked::MessageReturn(back) => Command::MessagesReturn(Box::new(messages_return(back)?)),
     })
 }
 
 fn selection(name: String, uids: Vec<u32>) -> Selection {
-    Selection { name, uids, known: Known::default() }
+    Selection { name, uids, known: Known::default(), exactly: false }
 }
 
 fn marks(flags: &[String]) -> Result<Marks, Failure> {
     let (flags, keywords) =
         parse_flags(flags.iter().map(String::as_str)).map_err(|why| Failure::new(Code::BadInput, why))?;
     Ok(Marks { flags, keywords })
+}
+
+fn messages_return(back: proto::MessageReturn) -> Result<ReturningMessages, Failure> {
+    let (mut uids, mut copied, mut messages) = (Vec::new(), Vec::new(), Vec::with_capacity(back.messages.len()));
+    for message in back.messages {
+        uids.extend(message.uid);
+        let body = match message.body {
+            proto::ReturningBody::Inline(bytes) => ReturningBody::Bytes(Arc::new(crate::mail::inline(bytes))),
+            proto::ReturningBody::Sent(number) => ReturningBody::Bytes(Arc::new(announced(number))),
+            proto::ReturningBody::Copy(uid) => {
+                copied.push(uid);
+                ReturningBody::Copy(uid)
+            }
+        };
+        let (internal_us, saved_us) = (message.internal_us, message.saved_us);
+        messages.push(Returning { uid: message.uid, marks: marks(&message.flags)?, internal_us, saved_us, body });
+    }
+    Ok(ReturningMessages { into: selection(back.name, uids), from: selection(back.from, copied), messages })
 }
 
 /// A message and where it goes. One that was sent before is looked for where it was taken in, see [`sent`].
@@ -81,21 +115,22 @@ fn delivery(
     let Marks { flags, keywords } = marks(flags)?;
     let message = match body {
         proto::Body::Inline(bytes) => crate::mail::inline(bytes),
-        proto::Body::Sent(number) => Incoming {
-            size: 0,
-            digest: Digest::default(),
-            header_size: 0,
-            bytes: IncomingBytes::Staged { partition: String::new(), number },
-        },
+        proto::Body::Sent(number) => announced(number),
     };
     let to = to.into_iter().map(|name| Target { name, or: None }).collect();
     Ok(Delivery { message: Arc::new(message), to, flags, keywords, internal_us, each: false })
 }
 
-/// The number of a message that its connection has sent before, where a delivery names one and not the message.
+/// Stands for a message that its connection has sent before.
+fn announced(number: u64) -> Incoming {
+    let bytes = IncomingBytes::Staged { partition: String::new(), number };
+    Incoming { size: 0, digest: Digest::default(), header_size: 0, bytes }
+}
+
+/// The number of a message that its connection has sent before, where a command names one and not the message.
 #[must_use]
-pub fn sent(delivery: &Delivery) -> Option<u64> {
-    match &delivery.message.bytes {
+pub fn sent(message: &Incoming) -> Option<u64> {
+    match &message.bytes {
         IncomingBytes::Staged { partition, number } if partition.is_empty() => Some(*number),
         _ => None,
     }

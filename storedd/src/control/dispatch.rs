@@ -45,11 +45,9 @@ fn row(request: &Request) -> (Lane, Needs) {
             (Lane::Slow, Needs::Nothing)
         }
         Request::UserShow { .. }
-        | Request::MailboxShow { .. }
         | Request::AclGet { .. }
         | Request::AclRights { .. }
         | Request::AclMy { .. }
-        | Request::MailboxShowAs { .. }
         | Request::Hashdir { .. }
         | Request::QuotaGet { .. } => (Lane::Look, Needs::Reading),
         Request::LogList { .. }
@@ -65,16 +63,33 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::QuotaList { .. }
         | Request::QuotaReport { .. }
         | Request::QuotaRecalc { dry_run: true } => (Lane::Slow, Needs::Reading),
-        Request::MessageList { .. } | Request::MessageShow { .. } | Request::MessageBytes { .. } => {
-            (Lane::Slow, Needs::Reading)
-        }
+        // They read the index of a mailbox.
+        Request::MailboxShow { .. }
+        | Request::MailboxShowAs { .. }
+        | Request::MessageList { .. }
+        | Request::MessageListAs { .. }
+        | Request::MessageShow { .. }
+        | Request::MessageBytes { .. } => (Lane::Slow, Needs::Reading),
+        Request::Backup(_) => (Lane::Slow, Needs::Reading),
         Request::MessageSend { .. } => (Lane::Slow, Needs::Writing),
         Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
         Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
-        Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill => (Lane::Job, Needs::Writing),
+        Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill | Request::UserMove { .. } => {
+            (Lane::Job, Needs::Writing)
+        }
+        Request::Expire { dry_run } | Request::Purge { dry_run } => {
+            (Lane::Job, if *dry_run { Needs::Reading } else { Needs::Writing })
+        }
+        Request::Reconstruct(wanted) => {
+            (Lane::Job, if wanted.dry_run || wanted.list { Needs::Reading } else { Needs::Writing })
+        }
+        Request::Check(_) => (Lane::Job, Needs::Reading),
+        Request::Peruser => (Lane::Job, Needs::Writing),
         Request::Checkpoint => (Lane::Slow, Needs::Writing),
         Request::JobStart { work, .. } => (Lane::Job, row(&work.request()).1),
-        Request::Jobs | Request::JobShow { .. } => (Lane::Quick, Needs::Nothing),
+        Request::Jobs | Request::JobShow { .. } | Request::JobAdvance { .. } => (Lane::Quick, Needs::Nothing),
+        // They note in a file which jobs run.
+        Request::JobAttend { .. } | Request::JobEnd { .. } => (Lane::Slow, Needs::Nothing),
         Request::JobCancel { .. } | Request::JobFollow { .. } => (Lane::Job, Needs::Nothing),
         Request::Locks | Request::LockRelease { .. } => (Lane::Quick, Needs::Nothing),
         Request::LockBreak { .. } => (Lane::Slow, Needs::Nothing),

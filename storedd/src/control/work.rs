@@ -348,9 +348,11 @@ fn needs_preparation(request: &Request) -> bool {
             command,
             Command::PartitionAdd { .. }
                 | Command::MessageFlags { .. }
+                | Command::MessageFlagsAs { .. }
                 | Command::MessageExpunge { .. }
                 | Command::MessageCopy { .. }
                 | Command::MailboxUndelete { .. }
+                | Command::MessageReturn(_)
         )
     };
     match request {

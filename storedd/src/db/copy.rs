@@ -8,8 +8,12 @@ use crate::disk::{Disk, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn};
 use crate::model::Table;
+use crate::model::rows::without_grace;
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// The first schema whose rows of quota roots say since when they are over a limit.
+const GRACE: u32 = 3;
 
 /// Copies what `reader` sees to a new database at `path`, which appears there whole or not at all, and durably. Each row's
 /// checksum is compared, and the counts and digests of the copy with those of the source. `each` is called now and then with the number
@@ -28,8 +32,9 @@ pub fn copy(
     convert(reader, reader.meta().schema, disk, path, options, each)
 }
 
-/// [`copy`] as a database of the schema `schema`: a table that it has and the source has not is made from the others, one that it has not
-/// is left out. All else is the same, row for row.
+/// [`copy`] as a database of the schema `schema`: a table that it has and the source has not is made from the others (what users have seen
+/// follows from nothing: that is empty), one that it has not is left out, and rows that it does not know lose what it does not know. All
+/// else is the same, row for row.
 ///
 /// # Errors
 /// As [`copy`]; [`StoreError::Bug`] for a schema that is not known.
@@ -93,7 +98,11 @@ fn fill(
         };
         let rows = range.into_iter().flatten().map(move |row| {
             let row = row?;
-            Ok((table, row.key().to_vec(), Some(row.row().to_vec())))
+            let value = match table {
+                Table::Quotas if schema < GRACE => without_grace(row.key(), row.row())?,
+                _ => row.row().to_vec(),
+            };
+            Ok((table, row.key().to_vec(), Some(value)))
         });
         failed.into_iter().chain(rows)
     });
@@ -119,7 +128,11 @@ fn fill(
 fn expected(source: &Meta, copied: &Meta, made: u64) -> [TableMeta; Table::ALL.len()] {
     Table::ALL.map(|table| match (copied.has(table), source.has(table)) {
         (false, _) => TableMeta::default(),
+        (true, true) if table == Table::Quotas && copied.schema < GRACE => {
+            TableMeta { digest: copied.table(table).digest, ..*source.table(table) }
+        }
         (true, true) => *source.table(table),
-        (true, false) => TableMeta { rows: made, digest: copied.table(table).digest },
+        (true, false) if table == Table::Ids => TableMeta { rows: made, digest: copied.table(table).digest },
+        (true, false) => TableMeta::default(),
     })
 }

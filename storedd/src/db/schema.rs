@@ -13,6 +13,7 @@
 //! |---|---|
 //! | 1 | numbers 1 to 7 |
 //! | 2 | and `ids`, whose rows follow from the others |
+//! | 3 | and `seen`, empty at first; rows of quota roots over their limit may have version 2 |
 //!
 //! A database keeps its schema; [`super::convert()`] makes one of another schema from it.
 
@@ -28,7 +29,7 @@ use redb::{
 };
 
 /// Version of what stands inside a new database; a higher one is refused.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 /// What [`StoreError::Foreign`] calls it.
 pub const SCHEMA: &str = "schema version";
 /// The oldest version that can be read.
@@ -53,7 +54,11 @@ const META_BYTES: usize = 4 + 16 + 8 + 8 + TABLES * 24;
 /// The tables of a schema, in the order of their numbers.
 pub(super) fn tables(schema: u32) -> &'static [Table] {
     const ALL: &[Table] = &Table::ALL;
-    if schema < 2 { &ALL[..7] } else { ALL }
+    match schema {
+        ..2 => &ALL[..7],
+        2 => &ALL[..8],
+        _ => ALL,
+    }
 }
 
 /// The redb table that holds `table`.
@@ -288,7 +293,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        for (schema, tables) in [(1, 7), (2, 8)] {
+        for (schema, tables) in [(1, 7), (2, 8), (3, 9)] {
             let bytes = sample_of(schema).encode();
             let mut expected = vec![schema as u8, 0, 0, 0];
             expected.extend_from_slice(&[0xab; 16]);
@@ -320,8 +325,8 @@ mod tests {
     // row 53
     #[test]
     fn a_newer_schema_is_named_whatever_follows() {
-        let e = Meta::decode(&[3, 0, 0, 0, 9, 9], "f").unwrap_err();
-        assert!(matches!(&e, StoreError::Foreign { what: "schema version", found, .. } if found == "3"), "{e}");
+        let e = Meta::decode(&[4, 0, 0, 0, 9, 9], "f").unwrap_err();
+        assert!(matches!(&e, StoreError::Foreign { what: "schema version", found, .. } if found == "4"), "{e}");
         let e = Meta::decode(&[0; 40], "f").unwrap_err();
         assert!(matches!(&e, StoreError::Foreign { found, .. } if found == "0"), "{e}");
     }

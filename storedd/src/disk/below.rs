@@ -40,6 +40,10 @@ impl Disk for Below {
         self.disk.list(&self.at(dir))
     }
 
+    fn names(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.disk.names(&self.at(dir))
+    }
+
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         self.disk.create_dir(&self.at(dir))
     }

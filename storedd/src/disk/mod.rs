@@ -122,6 +122,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     }
     /// The names in a directory (`""` is the root), sorted.
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>>;
+    /// The same without lengths, where they cost something: they are 0, or right.
+    fn names(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.list(dir)
+    }
     /// Makes one directory; an existing directory is fine.
     fn create_dir(&self, dir: &str) -> io::Result<()>;
     /// Gives a file or directory another name, replacing a file there. Within this tree only.

@@ -8,7 +8,7 @@
 //! Only regular files are opened; a FIFO or device planted in the store neither blocks nor is read.
 
 use super::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, Stamp, check_path, parent};
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -62,6 +62,10 @@ impl RealDisk {
     /// Those of `mkdir`, `open`, `fsync`.
     pub fn create_root(root: impl AsRef<Path>) -> io::Result<()> {
         let root = root.as_ref();
+        // Not by making it, which waits on a disk that takes no writes, also where there is nothing to make.
+        if RealDisk::new(root).is_ok() {
+            return Ok(());
+        }
         match rustix::fs::mkdir(root, DIR_MODE) {
             Ok(()) => {}
             Err(Errno::EXIST) => return RealDisk::new(root).map(drop),
@@ -156,6 +160,22 @@ fn entry(dir: impl AsFd, name: &str) -> io::Result<Option<Entry>> {
     Ok(Some(Entry { name: name.to_owned(), kind, len }))
 }
 
+/// Calls `each` with everything in a directory but itself and the one above.
+fn for_each_name(dir: impl AsFd, each: &mut dyn FnMut(&DirEntry) -> io::Result<()>) -> io::Result<()> {
+    for found in Dir::read_from(&dir)? {
+        let found = found?;
+        if !matches!(found.file_name().to_bytes(), b"." | b"..") {
+            each(&found)?;
+        }
+    }
+    Ok(())
+}
+
+/// A name that is no text: nothing of the store.
+fn strange(found: &DirEntry) -> Entry {
+    Entry { name: found.file_name().to_string_lossy().into_owned(), kind: Kind::Other, len: 0 }
+}
+
 fn kind(stat: &Stat) -> Kind {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
@@ -214,19 +234,48 @@ impl Disk for RealDisk {
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
         let place = self.dir(dir, OFlags::RDONLY)?;
-        let mut entries = Vec::new();
-        for found in Dir::read_from(&place)? {
-            let found = found?;
+        let (mut entries, mut asked) = (Vec::new(), Vec::new());
+        for_each_name(&place, &mut |found| {
             match found.file_name().to_str() {
-                Ok("." | "..") => {}
-                // A name that vanished since is not listed.
-                Ok(name) => entries.extend(entry(&place, name)?),
-                Err(_) => {
-                    let name = found.file_name().to_string_lossy().into_owned();
-                    entries.push(Entry { name, kind: Kind::Other, len: 0 });
-                }
+                Ok(name) => asked.push((found.ino(), name.to_owned())),
+                Err(_) => entries.push(strange(found)),
             }
+            Ok(())
+        })?;
+        // As they lie on the disk, so that it is read in one direction.
+        asked.sort_unstable();
+        for (_, name) in asked {
+            // A name that vanished since is not listed.
+            entries.extend(entry(&place, &name)?);
         }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn names(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        let place = self.dir(dir, OFlags::RDONLY)?;
+        let mut entries = Vec::new();
+        for_each_name(&place, &mut |found| {
+            let kind = match found.file_type() {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Dir,
+                FileType::Symlink => Kind::Symlink,
+                // Some file systems do not tell.
+                FileType::Unknown => {
+                    match found.file_name().to_str() {
+                        Ok(name) => entries.extend(entry(&place, name)?),
+                        Err(_) => entries.push(strange(found)),
+                    }
+                    return Ok(());
+                }
+                _ => Kind::Other,
+            };
+            match found.file_name().to_str() {
+                Ok(name) => entries.push(Entry { name: name.to_owned(), kind, len: 0 }),
+                Err(_) => entries.push(strange(found)),
+            }
+            Ok(())
+        })?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }

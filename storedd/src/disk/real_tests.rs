@@ -1,9 +1,11 @@
 //! Tests of the system's disk.
 
-use super::super::{Access, Disk, Kind, read_small, replace};
+use super::super::{Access, Disk, Entry, Kind, read_small, replace};
 use super::RealDisk;
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 fn fresh() -> (tempfile::TempDir, RealDisk) {
@@ -45,6 +47,24 @@ fn files_and_names() {
     replace(&disk, "small", b"two").unwrap();
     assert_eq!(read_small(&disk, "small", 3).unwrap(), b"two");
     assert_eq!(read_small(&disk, "small", 2).unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn names_are_those_of_the_list() {
+    let (dir, disk) = fresh();
+    disk.create_dir("d").unwrap();
+    for name in ["d/b", "d/a", "d/c"] {
+        disk.open(name, Access::CreateNew).unwrap().write_at(0, b"some").unwrap();
+    }
+    disk.create_dir("d/dir").unwrap();
+    symlink("a", dir.path().join("d/link")).unwrap();
+    std::os::unix::net::UnixListener::bind(dir.path().join("d/socket")).unwrap();
+    symlink("a", dir.path().join("d").join(OsStr::from_bytes(b"\xff"))).unwrap();
+    let plain = |entries: Vec<Entry>| entries.into_iter().map(|e| (e.name, e.kind)).collect::<Vec<_>>();
+    let (listed, named) = (disk.list("d").unwrap(), disk.names("d").unwrap());
+    assert_eq!(listed.iter().filter(|e| e.kind == Kind::File).map(|e| e.len).sum::<u64>(), 12);
+    assert_eq!(plain(named), plain(listed));
+    assert_eq!(disk.names("none").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 // row B17: no name leaves the tree

@@ -3,11 +3,16 @@
 pub mod archive;
 pub mod backlog;
 pub mod backups;
+pub mod check;
 pub mod copies;
 pub mod drill;
+pub mod expire;
+pub mod objects;
 pub mod pace;
 pub mod partitions;
+pub mod reconstruct;
 pub mod registry;
 pub mod restore;
+pub mod scrub;
 pub mod snapshots;
 pub mod upgrade;

@@ -5,6 +5,7 @@ use crate::lsn::Micros;
 use crate::model::{Command, Rows, Table};
 use crate::partition::{PartitionId, places};
 use crate::store::{CommitError, Store};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -31,18 +32,57 @@ pub fn add(store: &Store, name: &str, path: &Path, fresh: PartitionId, now: Micr
     Ok(id)
 }
 
-/// Brings the partitions of the configuration that the database does not know into it; at every start.
+/// Brings partitions into the database that it does not have; at every start, and while an adoption is due.
+///
+/// What the roll knows is taken back as it was, whether or not its disk is there. What the configuration names beyond that is made; but
+/// not if the database was lost: then it is taken if it is found, for a disk that is not mounted is no new partition.
 ///
 /// # Errors
-/// If a root cannot be made, or the command fails.
-pub fn register_configured(store: &Store, random: impl Fn() -> PartitionId, now: Micros) -> Result<(), CommitError> {
-    for name in store.disks().partitions.keys() {
+/// If a root cannot be made, or a command fails.
+pub fn register(store: &Store, random: impl Fn() -> PartitionId, now: Micros) -> Result<(), CommitError> {
+    let (is_due, roll) = (store.due().is_due(), store.partitions().enrolled());
+    let wanted: BTreeSet<String> = match is_due {
+        true => store.partitions().list().into_iter().map(|(name, _)| name).chain(roll.keys().cloned()).collect(),
+        false => store.disks().partitions.keys().cloned().collect(),
+    };
+    for name in wanted {
         if store.view().contains(Table::Partitions, name.as_bytes())? {
             continue;
         }
-        let id = store.partitions().prepare(name, random(), now)?;
-        store.commit(Command::PartitionAdd { name: name.clone(), id: id.0 })?;
-        tracing::info!(event = "partition_registered", partition = name);
+        let id = match roll.get(&name) {
+            Some(known) => known.id,
+            None if !is_due => store.partitions().prepare(&name, random(), now)?,
+            None => match store.partitions().identify(&name) {
+                Ok(id) => id,
+                // Named by nothing but a file that forgets nobody: it was taken out.
+                Err(_) if !roll.is_empty() && !store.disks().partitions.contains_key(&name) => {
+                    store.partitions().forget(&name);
+                    continue;
+                }
+                Err(state) => {
+                    not_registered(&name, &state.why().unwrap_or_default());
+                    continue;
+                }
+            },
+        };
+        match store.commit(Command::PartitionAdd { name: name.clone(), id: id.0 }) {
+            Ok(_) => {
+                store.partitions().expect(&name, id);
+                tracing::info!(event = "partition_registered", partition = name, %id);
+            }
+            // Two names for one root.
+            Err(CommitError::Refused(why)) if is_due => not_registered(&name, &why.to_string()),
+            Err(e) => return Err(e),
+        }
     }
     Ok(())
+}
+
+fn not_registered(name: &str, why: &str) {
+    tracing::error!(
+        event = "partition_not_registered",
+        partition = name,
+        why,
+        "the database was lost: mount its disk, or, if there is none, storectl partition add"
+    );
 }

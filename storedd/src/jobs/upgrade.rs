@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(machine.tree_hash(), before, "nothing is opened or overwritten");
             assert_eq!(e.exit(), exit::BAD_INPUT);
             let (said, hint) = (e.to_string(), e.hint().unwrap());
-            assert!(said.contains("mboxlist.redb: schema version is 3, this program expects 1 to 2"), "{said}");
+            assert!(said.contains("mboxlist.redb: schema version is 4, this program expects 1 to 3"), "{said}");
             match with {
                 Some(id) => {
                     assert!(said.contains(id) && hint.contains(&format!("snapshot install {id}")), "{said} {hint}")

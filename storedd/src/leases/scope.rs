@@ -40,16 +40,24 @@ impl Scope {
         }
     }
 
+    /// One mailbox, by its full name; a name that is none is nobody's.
+    #[must_use]
+    pub fn of_mailbox(name: &str) -> Scope {
+        MailboxName::parse(name).map_or(Scope::Apart, |name| Scope::Mailbox(name.key().to_vec()))
+    }
+
     /// What a change touches. A name that is none touches nothing: the planner refuses it.
     #[must_use]
     pub fn of(command: &Command) -> Vec<Scope> {
         let user = |id: &str| UserId::parse(id).map_or(Scope::Apart, |user| Scope::User(user.as_str().to_owned()));
         let account = |id: &str| UserId::parse(id).map_or(Scope::Apart, |u| Scope::Account(u.as_str().to_owned()));
         let key = |name: &str| MailboxName::parse(name).map(|name| name.key().to_vec());
-        let mailbox = |name: &str| key(name).map_or(Scope::Apart, Scope::Mailbox);
+        let mailbox = Scope::of_mailbox;
         let tree = |name: &str| key(name).map_or(Scope::Apart, Scope::Tree);
         match command {
-            Command::UserAdd { user: id, .. } | Command::UserDelete { user: id } => vec![user(id)],
+            Command::UserAdd { user: id, .. }
+            | Command::UserDelete { user: id }
+            | Command::UserMove { user: id, .. } => vec![user(id)],
             Command::UserRename { user: id, to } => vec![user(id), user(to)],
             Command::MailboxCreate { name, .. }
             | Command::MailboxDelete { name }
@@ -58,18 +66,30 @@ impl Scope {
             | Command::ImportMailbox { name, .. } => vec![mailbox(name)],
             Command::MailboxRename { from, to } => vec![tree(from), tree(to)],
             Command::Subscribe { user, .. } | Command::Unsubscribe { user, .. } => vec![account(user)],
-            Command::PartitionAdd { .. } | Command::PartitionRemove { .. } => vec![Scope::Apart],
+            // A deleted mailbox is nobody's.
+            Command::PartitionAdd { .. } | Command::PartitionRemove { .. } | Command::MailboxPurge { .. } => {
+                vec![Scope::Apart]
+            }
             Command::QuotaSet { root, .. } | Command::QuotaRecalc { root } => vec![match QuotaRoot::parse(root) {
                 Ok(QuotaRoot::User(id)) => account(id.as_str()),
                 Ok(QuotaRoot::Mailbox(name)) => Scope::Mailbox(name.key().to_vec()),
                 Err(_) => Scope::Apart,
             }],
+            Command::SeenForget { user, .. } => vec![account(user)],
             Command::MessageFlags { of, .. }
+            | Command::MessageFlagsAs { of, .. }
             | Command::MessageExpunge { of }
             | Command::Undelete { of }
             | Command::MessagePurge { of } => vec![mailbox(&of.name)],
             Command::MessageCopy { of, to, .. } => vec![mailbox(&of.name), mailbox(to)],
             Command::Deliver(delivery) => delivery.to.iter().map(|target| mailbox(&target.name)).collect(),
+            Command::Mend(mend) => vec![mailbox(&mend.name)],
+            Command::Salvage(salvage) => vec![mailbox(&salvage.to)],
+            Command::MailboxReturns(of) => vec![mailbox(&of.name)],
+            Command::MessagesReturn(back) => vec![mailbox(&back.into.name)],
+            Command::AdoptUser(adopted) => vec![account(&adopted.user)],
+            Command::AdoptNames(_) => vec![Scope::Apart],
+            Command::AdoptMailbox(adopted) => vec![Scope::Mailbox(adopted.key.clone())],
             Command::Atomic(commands) => commands.iter().flat_map(Scope::of).collect(),
         }
     }

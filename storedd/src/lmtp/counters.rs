@@ -24,7 +24,8 @@ pub struct Counters {
 }
 
 /// The words of [`Refused`].
-const WORDS: [&str; 8] = ["unknown", "no_inbox", "over_quota", "not_ready", "no_space", "busy", "too_large", "failed"];
+const WORDS: [&str; 9] =
+    ["unknown", "no_inbox", "over_quota", "not_ready", "no_space", "busy", "too_large", "failed", "unclear"];
 
 impl Counters {
     /// Recipients that were refused, by why.
@@ -58,6 +59,7 @@ mod tests {
             Refused::Busy,
             Refused::TooLarge,
             Refused::Failed,
+            Refused::Unclear,
         ];
         let counters = Counters::default();
         all.iter().for_each(|refused| counters.refusal(refused));

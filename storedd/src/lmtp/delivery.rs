@@ -6,7 +6,16 @@ use crate::model::MailboxName;
 
 /// Takes what became of a message: one result for each mailbox, in their order. May be called on any thread, and returns at
 /// once; dropping it uncalled counts as failed.
-pub type Done = Box<dyn FnOnce(Vec<Result<(), Refused>>) + Send>;
+pub type Done = Box<dyn FnOnce(Vec<Result<Stored, Refused>>) + Send>;
+
+/// Where a message is on disk for one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// UID there.
+    pub uid: u32,
+    /// LSN of its record.
+    pub lsn: u64,
+}
 
 /// A message that has come whole.
 pub enum Message {
@@ -41,6 +50,10 @@ pub trait Delivery: Send + Sync + 'static {
     /// # Errors
     /// Why it goes nowhere, now or ever.
     fn resolve(&self, to: &Address) -> Result<MailboxName, Refused>;
+
+    /// A message that will be given as [`Message::Inline`] is on its way; what is given back is dropped when it was given, or
+    /// will not be. `None`: nobody asks.
+    fn expect(&self) -> Option<Box<dyn Send>>;
 
     /// Longest message in bytes that is given as [`Message::Inline`].
     fn inline_limit(&self) -> usize;

@@ -34,6 +34,11 @@ impl Intake {
         self.bytes
     }
 
+    /// True once it goes to a file.
+    pub(super) fn is_long(&self) -> bool {
+        self.staging.is_some()
+    }
+
     /// Moves what is too much for memory to the file.
     ///
     /// # Errors

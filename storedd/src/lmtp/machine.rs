@@ -148,6 +148,12 @@ impl<T> Machine<T> {
         matches!(self.phase, Phase::Data(_) | Phase::Chunk { .. })
     }
 
+    /// True from the first recipient that was taken until the message has come whole, unless it is refused already.
+    #[must_use]
+    pub fn expects_message(&self) -> bool {
+        self.keeps()
+    }
+
     /// No new transaction is begun from now on; the session ends with 421 as soon as there is none.
     pub fn close(&mut self) {
         self.closing = true;

@@ -31,5 +31,5 @@ pub mod reply;
 mod session;
 
 pub use counters::Counters;
-pub use delivery::{Delivery, Done, Message, Staging};
+pub use delivery::{Delivery, Done, Message, Staging, Stored};
 pub use door::{Closer, Door, Limits, Sockets};

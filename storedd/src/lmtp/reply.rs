@@ -55,8 +55,10 @@ pub enum Refused {
     Busy,
     /// Longer than the store takes.
     TooLarge,
-    /// Anything else; whether it was stored is not known.
+    /// Anything else; the log has an event that says what.
     Failed,
+    /// The disk failed, or the daemon ends, before it was known: it may be there twice when it has been sent again.
+    Unclear,
 }
 
 impl Refused {
@@ -72,6 +74,7 @@ impl Refused {
             Refused::Busy => "busy",
             Refused::TooLarge => "too_large",
             Refused::Failed => "failed",
+            Refused::Unclear => "unclear",
         }
     }
 
@@ -89,6 +92,9 @@ impl Refused {
             Refused::Busy => Reply::new(451, "4.3.2", "busy"),
             Refused::TooLarge => Reply::new(552, "5.3.4", "the message is too large"),
             Refused::Failed => Reply::new(451, "4.3.0", "the message could not be stored"),
+            Refused::Unclear => {
+                Reply::new(451, "4.3.0", "it is not known whether the message was stored; try again later")
+            }
         }
     }
 }
@@ -116,6 +122,7 @@ mod tests {
             Refused::NoSpace,
             Refused::Busy,
             Refused::Failed,
+            Refused::Unclear,
         ];
         for refused in temporary {
             let reply = refused.reply(false);

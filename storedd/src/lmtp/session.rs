@@ -1,7 +1,7 @@
 //! One session, as one task.
 
 use super::counters::count;
-use super::delivery::Message;
+use super::delivery::{Message, Stored};
 use super::door::{Ending, Seat};
 use super::intake::Intake;
 use super::machine::{Machine, Step};
@@ -23,6 +23,9 @@ const TAKE: Duration = Duration::from_secs(60);
 /// Time from the first byte of a message to its last.
 const MESSAGE: Duration = Duration::from_secs(3600);
 
+/// For so long after its last byte or answer a client is waited for: a group of messages is kept open for it.
+const PROMPT: Duration = Duration::from_millis(10);
+
 /// See the page.
 pub(super) struct Session<S> {
     stream: S,
@@ -32,6 +35,8 @@ pub(super) struct Session<S> {
     /// The recipient that was found last: one of those of the message that comes.
     to: Option<MailboxName>,
     intake: Option<Intake>,
+    /// Held while the client goes on without a pause.
+    coming: Option<Box<dyn Send>>,
     /// When the message that comes has to be there.
     whole_by: Option<Instant>,
 }
@@ -39,7 +44,7 @@ pub(super) struct Session<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(super) fn new(stream: S, seat: Seat, ending: watch::Receiver<Ending>) -> Session<S> {
         let machine = Machine::new("storedd", seat.door.limits.machine.clone());
-        Session { stream, seat, ending, machine, to: None, intake: None, whole_by: None }
+        Session { stream, seat, ending, machine, to: None, intake: None, coming: None, whole_by: None }
     }
 
     /// Serves to the end; an error is a client that is gone, or does not read.
@@ -47,6 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         loop {
             match self.machine.step() {
                 Step::More => {
+                    self.expect();
                     self.flush().await?;
                     if !self.read().await? {
                         return Ok(());
@@ -85,6 +91,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
+    /// A client that was just heard or answered is likely to bring a message next; not at once, if that is a long one.
+    fn expect(&mut self) {
+        let comes = self.machine.client().is_some() && !self.intake.as_ref().is_some_and(Intake::is_long);
+        if comes != self.coming.is_some() {
+            self.coming = if comes { self.seat.door.delivery.expect() } else { None };
+        }
+    }
+
     async fn flush(&mut self) -> io::Result<()> {
         let output = self.machine.output();
         if output.is_empty() {
@@ -113,24 +127,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.whole_by = None;
             now + if self.machine.client().is_some() { limits.idle_timeout } else { GREETING }
         };
-        let buffer = self.machine.buffer();
-        buffer.reserve(READ_BYTES);
-        tokio::select! {
-            biased;
-            _ = self.ending.changed() => match *self.ending.borrow_and_update() {
-                Ending::None => {}
-                Ending::Finish => self.machine.close(),
-                Ending::Now => self.machine.end(&Reply::new(421, "4.3.2", "the daemon stops; try again later")),
-            },
-            read = timeout_at(until, self.stream.read_buf(buffer)) => match read {
-                Ok(read) => return Ok(read? > 0),
-                Err(_) => {
-                    count(&self.seat.door.counters.timed_out);
-                    self.machine.end(&Reply::new(421, "4.4.2", "nothing came for too long"));
-                }
-            },
+        let prompt = until.min(now + PROMPT);
+        loop {
+            let until = if self.coming.is_some() { prompt } else { until };
+            let buffer = self.machine.buffer();
+            buffer.reserve(READ_BYTES);
+            tokio::select! {
+                biased;
+                _ = self.ending.changed() => match *self.ending.borrow_and_update() {
+                    Ending::None => {}
+                    Ending::Finish => self.machine.close(),
+                    Ending::Now => self.machine.end(&Reply::new(421, "4.3.2", "the daemon stops; try again later")),
+                },
+                read = timeout_at(until, self.stream.read_buf(buffer)) => match read {
+                    Ok(read) => return Ok(read? > 0),
+                    // It takes its time: nobody waits for it any more.
+                    Err(_) if self.coming.take().is_some() => continue,
+                    Err(_) => {
+                        count(&self.seat.door.counters.timed_out);
+                        self.machine.end(&Reply::new(421, "4.4.2", "nothing came for too long"));
+                    }
+                },
+            }
+            return Ok(true);
         }
-        Ok(true)
     }
 
     /// Has the message stored; one reply for each recipient. Recipients that lead to one mailbox get one copy there.
@@ -150,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             None => Err(Refused::Failed),
         };
         let results = match whole {
-            Ok(message) => store(&self.seat, message, boxes.clone()).await,
+            Ok(message) => store(&self.seat, message, boxes.clone(), self.coming.take()).await,
             Err(refused) => vec![Err(refused); boxes.len()],
         };
         count(&door.counters.messages);
@@ -162,9 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         targets
             .iter()
             .map(|target| match result(target) {
-                Ok(()) => {
+                Ok(Stored { uid, lsn }) => {
                     count(&door.counters.delivered);
-                    tracing::debug!(event = "lmtp.delivered", session = self.seat.shown(), mailbox = %target, bytes);
+                    let (session, client, outcome) = (self.seat.shown(), self.machine.client(), "done");
+                    tracing::event!(
+                        name: "audit", target: "audit", tracing::Level::INFO,
+                        verb = "lmtp deliver", session, client, target = %target, outcome, message = uid, bytes, lsn
+                    );
                     Reply::new(250, "2.0.0", "stored")
                 }
                 Err(refused) => self.refusal(&refused, &target.to_string()),
@@ -184,7 +208,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 /// Gives a message to the store and waits until it is on disk, or refused.
-async fn store(seat: &Seat, message: Message, boxes: Vec<MailboxName>) -> Vec<Result<(), Refused>> {
+async fn store(
+    seat: &Seat,
+    message: Message,
+    boxes: Vec<MailboxName>,
+    coming: Option<Box<dyn Send>>,
+) -> Vec<Result<Stored, Refused>> {
     let (delivery, session) = (seat.door.delivery.clone(), seat.number);
     let (tell, told) = oneshot::channel();
     // Who is gone is told nothing.
@@ -192,9 +221,11 @@ async fn store(seat: &Seat, message: Message, boxes: Vec<MailboxName>) -> Vec<Re
     match message {
         Message::Inline(_) => delivery.deliver(session, message, boxes, done),
         Message::Staged(_) => {
+            // Long: nobody waits for it.
             drop(tokio::task::spawn_blocking(move || delivery.deliver(session, message, boxes, done)))
         }
     }
+    drop(coming);
     told.await.unwrap_or_default()
 }
 

@@ -21,9 +21,20 @@ struct Map {
     leaving: AtomicBool,
     disk_full: AtomicBool,
     open: AtomicUsize,
+    expected: Arc<AtomicUsize>,
+    ever_expected: AtomicUsize,
 }
 
 use std::sync::atomic::AtomicUsize;
+
+/// A message that is on its way.
+struct Expected(Arc<AtomicUsize>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 struct File {
     bytes: Vec<u8>,
@@ -65,6 +76,12 @@ impl Delivery for Map {
         }
     }
 
+    fn expect(&self) -> Option<Box<dyn Send>> {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+        self.ever_expected.fetch_add(1, Ordering::Relaxed);
+        Some(Box::new(Expected(self.expected.clone())))
+    }
+
     fn inline_limit(&self) -> usize {
         1000
     }
@@ -86,7 +103,7 @@ impl Delivery for Map {
                 results.push(Err(Refused::OverQuota));
             } else {
                 self.stored.lock().unwrap().entry(mailbox.to_string()).or_default().push(bytes.clone());
-                results.push(Ok(()));
+                results.push(Ok(Stored { uid: 1, lsn: 1 }));
             }
         }
         if to.iter().any(|mailbox| mailbox.owner() == Some("slow")) {
@@ -257,7 +274,7 @@ fn a_door_that_closes_finishes_what_was_begun() {
     assert_eq!(codes(&idle), [220, 250, 421], "{idle}");
     assert!(!closing.is_finished(), "it waits for who waits for the store");
     let done = house.map.waiting.lock().unwrap().pop().unwrap();
-    done(vec![Ok(())]);
+    done(vec![Ok(Stored { uid: 1, lsn: 1 })]);
     let busy = told.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(codes(&busy), [220, 250, 250, 250, 354, 250, 421], "{busy}");
     house.runtime.block_on(closing).unwrap();
@@ -280,4 +297,28 @@ fn a_store_that_forgets_to_answer_has_failed() {
     house.until(|| house.map.waiting.lock().unwrap().len() == 1);
     house.map.waiting.lock().unwrap().clear();
     assert_eq!(codes(&house.runtime.block_on(client).unwrap()), [220, 250, 250, 250, 354, 451, 221]);
+}
+
+// A group is kept open for a client that goes on, and for nobody else.
+#[test]
+fn a_client_is_waited_for_as_long_as_it_goes_on() {
+    let house = house(limits());
+    let expected = || house.map.expected.load(Ordering::Relaxed);
+    house.runtime.block_on(async {
+        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        let mut said = Vec::new();
+        stream.read_buf(&mut said).await.unwrap();
+        assert_eq!(expected(), 0, "it has not said a word");
+        // It falls silent in the middle of a message, whose answer would take as long as it likes.
+        stream.write_all(b"LHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe>\r\nDATA\r\nhel").await.unwrap();
+        while !String::from_utf8_lossy(&said).contains("354") {
+            assert!(stream.read_buf(&mut said).await.unwrap() > 0);
+        }
+    });
+    house.until(|| expected() == 0);
+    assert!(house.map.ever_expected.load(Ordering::Relaxed) > 0);
+    let many: Vec<u8> = (0..300).flat_map(|_| *b"MAIL FROM:<a@b>\r\nRSET\r\n").collect();
+    let script = [b"LHLO c\r\n", &many[..], b"QUIT\r\n"].concat();
+    house.talk(&script);
+    house.until(|| expected() == 0);
 }

@@ -21,8 +21,9 @@ use super::quota::{Counted, QuotaRoot, Tally};
 use super::rights;
 use super::rows::{
     IdRow, MailboxView, PartitionRow, PastRow, QuotaRow, RightsRow, Row, SubscriptionRow, TombstoneRow, UserView,
-    id_key, joined, quota_key, readable_key, split,
+    id_key, id_of, joined, quota_key, readable_key, split,
 };
+use super::seen::SeenRow;
 use super::table::{Rows, Table};
 use super::user::check_user;
 use crate::error::{Result, StoreError};
@@ -94,6 +95,7 @@ pub fn check_while(rows: &dyn Rows, each: &mut dyn FnMut(u64) -> bool) -> Result
     checker.each(Table::Past, Checker::past)?;
     checker.each(Table::Quotas, Checker::quota)?;
     checker.each(Table::Subscriptions, Checker::subscription)?;
+    checker.each(Table::Seen, Checker::seen)?;
     checker.rights()?;
     checker.other_ids()?;
     checker.numbers();
@@ -356,6 +358,22 @@ impl Checker<'_> {
             self.add(Table::Subscriptions, key, "key", format!("{key:?}"), "user id and mailbox name");
         }
         SubscriptionRow::decode(key, row).map(drop)
+    }
+
+    /// The mailbox may be deleted, and gone for good: then the row goes with the next write-out.
+    fn seen(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+        let (user, id) = split(key).unwrap_or((key, b""));
+        if !self.rows.contains(Table::Users, user)? {
+            self.add(Table::Seen, key, "seen state", "no such user", "one who is there");
+        }
+        if id_of(id).is_none() {
+            self.add(Table::Seen, key, "key", format!("{key:?}"), "user id and mailbox id");
+        }
+        let row = SeenRow::decode(key, row)?;
+        if !row.is_sound() {
+            self.add(Table::Seen, key, "runs of UIDs", "others", "in order, apart, not empty");
+        }
+        Ok(())
     }
 
     /// Those that a mailbox asks for were looked at; there are others only if there are more.

@@ -1,5 +1,7 @@
 //! What may be asked (and refused), what comes out, and why not.
 
+use super::adopt::{AdoptedMailbox, AdoptedNames, AdoptedUser};
+use super::change::Folder;
 use super::message::{Digest, Flags, Message};
 use super::quota::{LimitChange, Usage};
 use super::rights::Acl;
@@ -26,6 +28,15 @@ pub enum Command {
     UserDelete {
         /// User id.
         user: String,
+    },
+    /// Has a user and all that lies with him on his partition lie on another one, where a copy of it is.
+    UserMove {
+        /// User id.
+        user: String,
+        /// Name of the other partition.
+        to: String,
+        /// Number and modseq of every mailbox of which there is a copy, deleted ones too. It holds if they are as they were.
+        copied: BTreeMap<u64, u64>,
     },
     /// Gives a user another id; mailboxes, rights in mailboxes of others, subscriptions and quota follow.
     UserRename {
@@ -132,6 +143,24 @@ pub enum Command {
         /// Flags to take away.
         remove: Marks,
     },
+    /// The same as a user, with his rights: in a mailbox that is not his, `\Seen` is his own.
+    MessageFlagsAs {
+        /// User id.
+        user: String,
+        /// Which.
+        of: Selection,
+        /// Flags to add.
+        add: Marks,
+        /// Flags to take away.
+        remove: Marks,
+    },
+    /// Forgets what a user has seen in a mailbox that is gone for good.
+    SeenForget {
+        /// User id.
+        user: String,
+        /// Number of the mailbox.
+        mailbox: u64,
+    },
     /// Takes messages away; they can be brought back until they are purged.
     MessageExpunge {
         /// Which.
@@ -156,8 +185,59 @@ pub enum Command {
         /// Which.
         of: Selection,
     },
+    /// Gives a deleted mailbox up for good, with all of its messages.
+    MailboxPurge {
+        /// The full name that it had.
+        name: String,
+        /// Its number: others may have had the name.
+        id: u64,
+    },
+    /// What a look at a mailbox has found out about it.
+    Mend(Mend),
+    /// Files that no mailbox knows get a mailbox.
+    Salvage(Salvage),
+    /// A mailbox that is not there comes back as a backup knew it.
+    MailboxReturns(Box<ReturningMailbox>),
+    /// Messages come back into a mailbox from a backup: all of them or none.
+    MessagesReturn(Box<ReturningMessages>),
+    /// Adds what a partition proves of a user. No client asks for it.
+    AdoptUser(Box<AdoptedUser>),
+    /// Adds what a partition proves of what names stood for. No client asks for it.
+    AdoptNames(AdoptedNames),
+    /// Makes the database know a mailbox as its partition does. No client asks for it.
+    AdoptMailbox(Box<AdoptedMailbox>),
     /// Several commands as one transaction: all are done or none. Not nested.
     Atomic(Vec<Command>),
+}
+
+/// What a mailbox holds, as somebody counted it who looked at everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mend {
+    /// Full name.
+    pub name: String,
+    /// Mailbox id.
+    pub mailbox: u64,
+    /// Highest modseq of the mailbox when it was looked at: if it has another one now, all of it is to be looked at again.
+    pub modseq: u64,
+    /// Messages that are there, [`Mend::adopt`] not among them.
+    pub usage: Usage,
+    /// How many of them are unseen.
+    pub unseen: u64,
+    /// Highest UID of anything that was found, files included.
+    pub last_uid: u32,
+    /// Messages whose files are there, and which nothing else knew any more.
+    pub adopt: Vec<Message>,
+}
+
+/// Files that no mailbox knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Salvage {
+    /// Where they lie.
+    pub of: Folder<'static>,
+    /// What they are; UIDs as their names say.
+    pub found: Vec<Message>,
+    /// Full name of the mailbox that gets them, made if it is not there. Quotas count them and refuse none.
+    pub to: String,
 }
 
 /// A message on its way in. What it is was computed where no lock is held; the planner believes it.
@@ -242,6 +322,8 @@ pub struct Selection {
     pub uids: Vec<u32>,
     /// What was read of them before.
     pub known: Known,
+    /// Only if each is still as it was read: what was decided of them holds for nothing else.
+    pub exactly: bool,
 }
 
 /// What the index of a mailbox says of some of its messages. Whoever submits a command has it read: the planner reads no index.
@@ -255,6 +337,62 @@ pub struct Known {
     pub modseq: u64,
     /// Those that were there, by UID.
     pub states: BTreeMap<u32, Message>,
+}
+
+/// A mailbox as a backup knew it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturningMailbox {
+    /// Full name.
+    pub name: String,
+    /// Partition; the default one if there is no such.
+    pub partition: Option<String>,
+    /// Its number then.
+    pub id: u64,
+    /// Id of the store that was backed up, in hexadecimal digits.
+    pub store: String,
+    /// UIDVALIDITY then.
+    pub uidvalidity: u32,
+    /// UIDNEXT then: new messages get it, what comes back may have UIDs below.
+    pub uidnext: u32,
+    /// HIGHESTMODSEQ then.
+    pub highest_modseq: u64,
+    /// Rights, kept letter by letter.
+    pub acl: Acl,
+}
+
+/// Messages that come back into a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturningMessages {
+    /// The mailbox, and what it has under the UIDs that are asked for.
+    pub into: Selection,
+    /// Where those lie whose bytes are copied.
+    pub from: Selection,
+    /// They.
+    pub messages: Vec<Returning>,
+}
+
+/// A message that comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returning {
+    /// Its UID; the next one if absent.
+    pub uid: Option<u32>,
+    /// Flags and keywords.
+    pub marks: Marks,
+    /// INTERNALDATE, microseconds since 1970.
+    pub internal_us: u64,
+    /// When it came into its mailbox, microseconds since 1970; now if absent.
+    pub saved_us: Option<u64>,
+    /// Its bytes.
+    pub body: ReturningBody,
+}
+
+/// Where the bytes of a message are that comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturningBody {
+    /// Here.
+    Bytes(Arc<Incoming>),
+    /// Those of a message of [`ReturningMessages::from`]: one stored file.
+    Copy(u32),
 }
 
 /// Flags and keywords.
@@ -271,12 +409,25 @@ impl Command {
     pub fn selections_mut(&mut self) -> Vec<&mut Selection> {
         match self {
             Command::MessageFlags { of, .. }
+            | Command::MessageFlagsAs { of, .. }
             | Command::MessageExpunge { of }
             | Command::MessageCopy { of, .. }
             | Command::Undelete { of }
             | Command::MessagePurge { of } => vec![of],
+            Command::MessagesReturn(back) => vec![&mut back.into, &mut back.from],
             Command::Atomic(commands) => commands.iter_mut().flat_map(Command::selections_mut).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether it may have to be tried again with something that is to be found out before: of messages, or what counts in a
+    /// quota root.
+    #[must_use]
+    pub fn is_tried_again(&self) -> bool {
+        match self {
+            Command::QuotaSet { .. } | Command::QuotaRecalc { .. } => true,
+            Command::Atomic(commands) => commands.iter().any(Command::is_tried_again),
+            other => other.selects(),
         }
     }
 
@@ -285,10 +436,12 @@ impl Command {
     pub fn selects(&self) -> bool {
         match self {
             Command::MessageFlags { .. }
+            | Command::MessageFlagsAs { .. }
             | Command::MessageExpunge { .. }
             | Command::MessageCopy { .. }
             | Command::Undelete { .. }
-            | Command::MessagePurge { .. } => true,
+            | Command::MessagePurge { .. }
+            | Command::MessagesReturn(_) => true,
             Command::Atomic(commands) => commands.iter().any(Command::selects),
             _ => false,
         }

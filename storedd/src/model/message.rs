@@ -314,16 +314,47 @@ pub fn message_uid(bytes: &[u8]) -> Option<u32> {
 /// without CR before it.
 #[must_use]
 pub fn header_size(message: &[u8]) -> u32 {
-    let mut at = 0;
-    while at < message.len() {
-        let line = message[at..].iter().position(|b| *b == b'\n').map_or(message.len(), |end| at + end + 1);
-        let empty = matches!(&message[at..line], b"\n" | b"\r\n");
-        at = line;
-        if empty {
-            break;
+    let mut end = HeaderEnd::default();
+    end.add(message);
+    end.size()
+}
+
+/// Looks for the end of a header while a message comes in pieces. Each byte is looked at once, and none is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeaderEnd {
+    bytes: u64,
+    /// Bytes of the line that has begun, 2 for more, and whether its first is a CR.
+    line: u8,
+    is_cr: bool,
+    found: bool,
+}
+
+impl HeaderEnd {
+    /// The next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        if self.found {
+            return;
+        }
+        for byte in bytes {
+            self.bytes += 1;
+            match (byte, self.line) {
+                (b'\n', 0) => self.found = true,
+                (b'\n', 1) if self.is_cr => self.found = true,
+                (b'\n', _) => self.line = 0,
+                (byte, 0) => (self.line, self.is_cr) = (1, *byte == b'\r'),
+                _ => self.line = 2,
+            }
+            if self.found {
+                return;
+            }
         }
     }
-    u32::try_from(at).unwrap_or(u32::MAX)
+
+    /// Bytes of the header so far, its empty line included.
+    #[must_use]
+    pub fn size(self) -> u32 {
+        u32::try_from(self.bytes).unwrap_or(u32::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -350,6 +381,29 @@ mod tests {
         let mut out = Vec::new();
         message.put(&mut out).unwrap();
         out
+    }
+
+    #[test]
+    fn a_header_ends_wherever_it_is_cut() {
+        let cases: [(&[u8], u32); 8] = [
+            (b"", 0),
+            (b"\r\nbody", 2),
+            (b"\nbody\n\n", 1),
+            (b"a: b\r\n\r\nbody\r\n\r\n", 8),
+            (b"a: b\n\nbody", 6),
+            (b"a\r\r\n\rx\n\r\n", 9),
+            (b"a: b\r\nno end", 12),
+            (b"\r\r\n\n", 4),
+        ];
+        for (message, size) in cases {
+            assert_eq!(header_size(message), size, "{message:?}");
+            for cut in 0..message.len() {
+                let mut end = HeaderEnd::default();
+                end.add(&message[..cut]);
+                message[cut..].iter().for_each(|byte| end.add(&[*byte]));
+                assert_eq!(end.size(), size, "{message:?} cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The words of the mail world: names, rights, quota, rows, commands, changes. No I/O, no async.
 
+pub mod adopt;
 pub mod change;
 pub mod check;
 pub mod command;
 pub mod ids;
+pub mod keys;
 pub mod mail;
 pub mod message;
 pub mod name;
@@ -11,6 +13,7 @@ pub mod pattern;
 pub mod quota;
 pub mod rights;
 pub mod rows;
+pub mod seen;
 pub mod table;
 pub mod user;
 

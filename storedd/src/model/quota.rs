@@ -10,12 +10,13 @@
 //! The key of a mailbox's root is the mailbox's key; that of a user's root is `user`, 0x01, user id, which is no mailbox's.
 //! So what lies above a mailbox is what its key begins with, up to a separator.
 
-use super::name::{MailboxName, NameError, SEPARATOR, key_text, owner_of};
-use super::rows::quota_key;
+use super::name::{MailboxName, NameError, SEPARATOR, key_text, owner_of, subtree_end};
+use super::rows::{MailboxView, quota_key};
 use super::table::{Rows, Table};
 use super::user::{UserId, UserIdError};
 use crate::error::Result;
 use std::fmt;
+use std::ops::{Bound, ControlFlow};
 
 /// The top of all users' names: a prefix of their keys, and no root.
 const USERS: &[u8] = b"user";
@@ -155,7 +156,7 @@ pub fn roots_above(mailbox: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// True if what lies under `mailbox` may count in `root`.
-fn covers(root: &[u8], mailbox: &[u8]) -> bool {
+pub(crate) fn covers(root: &[u8], mailbox: &[u8]) -> bool {
     mailbox.strip_prefix(root).is_some_and(|rest| rest.first().is_none_or(|b| *b == SEPARATOR))
 }
 
@@ -211,6 +212,31 @@ impl Tally {
     pub fn finish(self, each: EachRoot<'_>) {
         self.open.into_iter().rev().for_each(each);
     }
+}
+
+/// What the mailboxes add up to that count in a root; a mailbox that is to be one may be still to come. `None` if it covers
+/// more than `most`.
+///
+/// # Errors
+/// Those of `rows`.
+pub(crate) fn usage_of(rows: &dyn Rows, root: &[u8], most: usize) -> Result<Option<Usage>> {
+    let (mut tally, mut sum, mut seen, mut ended) = (Tally::within(root), Usage::default(), 0, Ok(()));
+    let mut each = |counted: Counted| {
+        if counted.root == root {
+            sum = counted.usage;
+        }
+    };
+    rows.scan_until(Table::Mailboxes, Bound::Included(root), &subtree_end(root), &mut |key, row| {
+        seen += 1;
+        if seen > most {
+            return ControlFlow::Break(());
+        }
+        ended = MailboxView::decode(key, row).and_then(|row| tally.add(rows, key, row.usage(), &mut each));
+        if ended.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    ended?;
+    tally.finish(&mut each);
+    Ok((seen <= most).then_some(sum))
 }
 
 #[cfg(test)]

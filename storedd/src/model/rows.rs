@@ -4,7 +4,7 @@
 //! One encoding for all three, so that a row is made once, by the planner, and carried as bytes from there.
 //!
 //! # Format
-//! A row is one version byte (1 for every kind now), then the struct in bincode 2, `standard` configuration: integers
+//! A row is one version byte (1; [`QuotaRow`] also 2), then the struct in bincode 2, `standard` configuration: integers
 //! below 251 one byte, others 251, 252 or 253 and a little-endian `u16`, `u32` or `u64`; an `Option` one byte (0, or 1
 //! and the value); text and maps their length and their content, maps in key order. That is half the bytes of integers
 //! of fixed width, in the log, in memory and in the file. What a row is follows from its table, and in `Past` from its
@@ -21,6 +21,10 @@
 //! | Rights | identifier, 0x02, mailbox key | [`RightsRow`] |
 //! | Partitions | partition name | [`PartitionRow`] |
 //! | Ids | mailbox id in 16 hexadecimal digits | [`IdRow`]; in no log record, see [`super::ids`] |
+//! | Seen | user id, 0x02, mailbox id in 16 hexadecimal digits | [`super::seen::SeenRow`]; since schema 3 |
+//!
+//! A root that is over a limit has a [`QuotaRow`] of version 2, which says since when; any other has one of version 1, without that
+//! field. So nothing has to be converted for it on the way up, and a way down takes the field away ([`without_grace`]).
 //!
 //! # Operation
 //! Decoding has a size limit, checks the version and that every byte was used; it never panics. A row of another
@@ -29,7 +33,7 @@
 //! # Invariants
 //! Equal rows have equal bytes; golden bytes in the tests pin them.
 
-use super::name::{JOINT, key_text};
+pub use super::keys::{id_key, id_of, joined, quota_key, readable_key, split, subjects, tombstone_key};
 use super::quota::Usage;
 use super::rights::Acl;
 use super::table::Table;
@@ -38,7 +42,7 @@ use crate::error::{Result, StoreError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Version of every row kind.
+/// Version of every row kind, but of a quota root that is over a limit.
 pub const ROW_VERSION: u8 = 1;
 /// Longest row in bytes that is decoded: a mailbox with 1,000 entries of rights stays below half of it.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
@@ -159,7 +163,7 @@ pub struct TombstoneRow {
 }
 
 /// Limits and usage of a quota root (RFC 9208), see [`super::quota`]. Every user has one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct QuotaRow {
     /// Bytes allowed.
     pub storage_limit: Option<u64>,
@@ -169,6 +173,8 @@ pub struct QuotaRow {
     pub storage_usage: u64,
     /// Messages counted (I9).
     pub message_usage: u64,
+    /// Since when one of them has been more than is allowed, microseconds since 1970; 0: it is not.
+    pub over_since_us: u64,
 }
 
 /// A subscription.
@@ -234,6 +240,35 @@ impl QuotaRow {
     pub fn with_usage(self, usage: Usage) -> QuotaRow {
         QuotaRow { storage_usage: usage.bytes, message_usage: usage.messages, ..self }
     }
+
+    /// True if so much were more than a limit allows.
+    #[must_use]
+    pub fn is_over(&self, usage: Usage) -> bool {
+        let over = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
+        over(usage.bytes, self.storage_limit) || over(usage.messages, self.message_limit)
+    }
+
+    /// The same, and since when it is over a limit if it is: `now_us` if that is new.
+    #[must_use]
+    pub fn settled(self, now_us: u64) -> QuotaRow {
+        let over_since_us = match self.is_over(self.usage()) {
+            true if self.over_since_us > 0 => self.over_since_us,
+            true => now_us.max(1),
+            false => 0,
+        };
+        QuotaRow { over_since_us, ..self }
+    }
+}
+
+/// Version of the row of a quota root that is over a limit.
+const OVER_VERSION: u8 = 2;
+
+/// A row of a quota root as an older program reads it.
+///
+/// # Errors
+/// As [`Row::decode`].
+pub fn without_grace(key: &[u8], row: &[u8]) -> Result<Vec<u8>> {
+    QuotaRow { over_since_us: 0, ..QuotaRow::decode(key, row)? }.encode()
 }
 
 /// Something that stands behind a key.
@@ -284,6 +319,37 @@ impl Row for TombstoneRow {
 impl Row for QuotaRow {
     const TABLE: Table = Table::Quotas;
     const TYPICAL_BYTES: usize = 39;
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let bug = |e| StoreError::Bug(format!("encoding a row: {e}"));
+        let mut bytes = Vec::with_capacity(Self::TYPICAL_BYTES);
+        if self.over_since_us > 0 {
+            bytes.push(OVER_VERSION);
+            bincode::serde::encode_into_std_write(self, &mut bytes, config()).map_err(bug)?;
+        } else {
+            let QuotaRow { storage_limit, message_limit, storage_usage, message_usage, .. } = self;
+            bytes.push(ROW_VERSION);
+            let fields = (storage_limit, message_limit, storage_usage, message_usage);
+            bincode::serde::encode_into_std_write(fields, &mut bytes, config()).map_err(bug)?;
+        }
+        Ok(bytes)
+    }
+
+    fn decode(key: &[u8], bytes: &[u8]) -> Result<Self> {
+        if let Some((&OVER_VERSION, body)) = bytes.split_first() {
+            let row: QuotaRow = whole(Self::TABLE, key, body, bincode::serde::decode_from_slice(body, config()))?;
+            // What encoding would not make.
+            return if row.over_since_us > 0 {
+                Ok(row)
+            } else {
+                Err(corrupt(Self::TABLE, key, "over since 0".to_owned()))
+            };
+        }
+        let body = check_version(Self::TABLE, key, bytes)?;
+        let read = bincode::serde::decode_from_slice(body, config());
+        let (storage_limit, message_limit, storage_usage, message_usage) = whole(Self::TABLE, key, body, read)?;
+        Ok(QuotaRow { storage_limit, message_limit, storage_usage, message_usage, over_since_us: 0 })
+    }
 }
 impl Row for SubscriptionRow {
     const TABLE: Table = Table::Subscriptions;
@@ -408,63 +474,6 @@ fn corrupt(table: Table, key: &[u8], found: String) -> StoreError {
     StoreError::Corrupt { file: place(table, key), offset: 0, what: "row".to_owned(), found, expected }
 }
 
-/// The key of a tombstone.
-#[must_use]
-pub fn tombstone_key(mailbox: &[u8], id: u64) -> Vec<u8> {
-    joined(mailbox, &id_key(id))
-}
-
-/// The key of a mailbox in the table of ids.
-#[must_use]
-pub fn id_key(id: u64) -> Vec<u8> {
-    format!("{id:016x}").into_bytes()
-}
-
-/// The mailbox id that a key of the table of ids, or the second part of a tombstone's, stands for.
-#[must_use]
-pub fn id_of(key: &[u8]) -> Option<u64> {
-    let id = u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok()?;
-    (id_key(id) == key).then_some(id)
-}
-
-/// The key of a subscription (`who` a user id) or of a row of rights (`who` an identifier).
-#[must_use]
-pub fn joined(who: &[u8], mailbox: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(who.len() + 1 + mailbox.len());
-    key.extend_from_slice(who);
-    key.push(JOINT);
-    key.extend_from_slice(mailbox);
-    key
-}
-
-/// The two parts of a key made by [`joined`] or [`tombstone_key`].
-#[must_use]
-pub fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = key.iter().position(|b| *b == JOINT)?;
-    Some((&key[..at], &key[at + 1..]))
-}
-
-/// The key of a user's quota root. Its readable form is `user/<uid>`.
-#[must_use]
-pub fn quota_key(user: &str) -> Vec<u8> {
-    format!("user\u{1}{user}").into_bytes()
-}
-
-/// A key in readable form: names with `/`; the parts of a joined key with `: ` between them; a tombstone as
-/// `name: deleted mailbox ID`.
-#[must_use]
-pub fn readable_key(table: Table, key: &[u8]) -> String {
-    match (table, split(key)) {
-        (Table::Past, Some((name, id))) => {
-            let digits = || String::from_utf8_lossy(id).into_owned();
-            format!("{}: deleted mailbox {}", key_text(name), id_of(id).map_or_else(digits, |id| id.to_string()))
-        }
-        (Table::Ids, _) => id_of(key).map_or_else(|| key_text(key), |id| format!("mailbox {id}")),
-        (_, Some((who, name))) => format!("{}: {}", key_text(who), key_text(name)),
-        (_, None) => key_text(key),
-    }
-}
-
 /// A row as JSON text, for `log dump`.
 ///
 /// # Errors
@@ -484,25 +493,8 @@ pub fn json(table: Table, key: &[u8], bytes: &[u8]) -> Result<String> {
         Table::Rights => of::<RightsRow>(key, bytes),
         Table::Partitions => of::<PartitionRow>(key, bytes),
         Table::Ids => of::<IdRow>(key, bytes),
+        Table::Seen => of::<super::seen::SeenRow>(key, bytes),
         Table::Messages | Table::Bodies => Err(StoreError::Bug(format!("a row of {} as JSON", table.name()))),
-    }
-}
-
-/// The mailbox key and the user id that a row speaks of, for `log dump --mailbox` and `--user`.
-#[must_use]
-pub fn subjects(table: Table, key: &[u8]) -> (Option<&[u8]>, Option<&str>) {
-    let text = |bytes| std::str::from_utf8(bytes).ok();
-    match (table, split(key)) {
-        (Table::Users, _) => (None, text(key)),
-        (Table::Quotas, _) => match super::name::owner_of(key) {
-            None if key.starts_with(b"user\x01") => (None, key.strip_prefix(b"user\x01").and_then(text)),
-            owner => (Some(key), owner),
-        },
-        (Table::Partitions | Table::Ids | Table::Messages | Table::Bodies, _) => (None, None),
-        (Table::Past, Some((name, _))) => (Some(name), super::name::owner_of(name)),
-        (Table::Mailboxes | Table::Past, _) => (Some(key), super::name::owner_of(key)),
-        (Table::Subscriptions | Table::Rights, Some((who, name))) => (Some(name), text(who)),
-        (Table::Subscriptions | Table::Rights, None) => (None, None),
     }
 }
 

@@ -60,7 +60,13 @@ fn tombstone() -> TombstoneRow {
 }
 
 fn quota() -> QuotaRow {
-    QuotaRow { storage_limit: Some(2 << 30), message_limit: None, storage_usage: 4096, message_usage: 2 }
+    QuotaRow {
+        storage_limit: Some(2 << 30),
+        message_limit: None,
+        storage_usage: 4096,
+        message_usage: 2,
+        over_since_us: 0,
+    }
 }
 
 fn partition() -> PartitionRow {
@@ -88,7 +94,7 @@ fn golden<R: Row + PartialEq + std::fmt::Debug>(key: &[u8], row: &R, expected: &
     longer.push(0);
     assert!(matches!(R::decode(key, &longer), Err(StoreError::Corrupt { .. })));
     let mut newer = bytes;
-    newer[0] = 2;
+    newer[0] = 99;
     assert!(matches!(R::decode(key, &newer), Err(StoreError::Foreign { .. })));
 }
 
@@ -178,7 +184,7 @@ fn rows_and_keys_are_readable() {
     let bytes = quota().encode().unwrap();
     assert_eq!(
         json(Table::Quotas, &quota_key("joe"), &bytes).unwrap(),
-        r#"{"storage_limit":2147483648,"message_limit":null,"storage_usage":4096,"message_usage":2}"#
+        r#"{"storage_limit":2147483648,"message_limit":null,"storage_usage":4096,"message_usage":2,"over_since_us":0}"#
     );
     assert_eq!(readable_key(Table::Mailboxes, KEY), "user/joe@example.org/INBOX");
     assert_eq!(readable_key(Table::Past, &tombstone_key(KEY, 77)), "user/joe@example.org/INBOX: deleted mailbox 77");
@@ -204,4 +210,25 @@ fn directories_of_mailboxes() {
     assert_eq!(mailbox(None).directory(Some(&user().directory)), "=user/97/3b/=joe@example.org~12/13");
     assert_eq!(mailbox(None).directory(None), "=shared/13");
     assert_eq!(mailbox(Some("=shared")).directory(Some(&user().directory)), "=shared/13");
+}
+
+// row 117: only a root that is over a limit has the row that an older program does not know
+#[test]
+fn a_root_over_its_limit_says_since_when() {
+    let plain = quota();
+    assert_eq!(plain.clone().settled(7), plain);
+    let over = QuotaRow { message_limit: Some(1), ..plain.clone() }.settled(7);
+    assert_eq!((over.over_since_us, over.clone().settled(9).over_since_us), (7, 7));
+    let bytes = over.encode().unwrap();
+    assert_eq!((bytes[0], QuotaRow::decode(b"k", &bytes).unwrap()), (2, over.clone()));
+    assert_eq!(plain.encode().unwrap()[0], 1);
+    let older = without_grace(b"k", &bytes).unwrap();
+    assert_eq!(QuotaRow::decode(b"k", &older).unwrap(), QuotaRow { over_since_us: 0, ..over.clone() });
+    assert_eq!(QuotaRow { message_limit: None, ..over }.settled(9).over_since_us, 0);
+    for cut in 0..bytes.len() {
+        assert!(QuotaRow::decode(b"k", &bytes[..cut]).is_err());
+    }
+    let mut never = bytes;
+    *never.last_mut().unwrap() = 0;
+    assert!(QuotaRow::decode(b"k", &never).is_err(), "what encoding would not make");
 }

@@ -26,16 +26,18 @@ pub enum Table {
     /// Mailbox id in 16 hexadecimal digits -> `IdRow`: which row speaks of the mailbox. Follows from the others, see
     /// [`super::ids`]: it stands in no log record.
     Ids = 8,
-    /// Mailbox id in 16 hexadecimal digits, 0x02, UID in 8 -> the state of a message ([`super::mail::MessageRow`]). Only in memory:
-    /// checkpoints write it to partitions, and log records hold it in a form of their own.
-    Messages = 9,
+    /// User id, 0x02, mailbox id in 16 hexadecimal digits -> `SeenRow`: what a user has seen in a mailbox that is not his.
+    Seen = 9,
+    /// Mailbox id in 16 hexadecimal digits, 0x02, UID in 8 -> the state of a message ([`super::mail::MessageRow`]). Only in memory, as
+    /// is its number: checkpoints write it to partitions, and log records hold it in a form of their own.
+    Messages = 10,
     /// The same key -> where the bytes of a message are that has no file yet ([`super::mail::BodyRow`]). Only in memory.
-    Bodies = 10,
+    Bodies = 11,
 }
 
 impl Table {
     /// Every table of the database, in key order of the overlay and of a checkpoint.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Users,
         Table::Mailboxes,
         Table::Past,
@@ -44,10 +46,11 @@ impl Table {
         Table::Rights,
         Table::Partitions,
         Table::Ids,
+        Table::Seen,
     ];
 
     /// Those, and behind them those that are only in memory.
-    pub const IN_MEMORY: [Table; 10] = [
+    pub const IN_MEMORY: [Table; 11] = [
         Table::Users,
         Table::Mailboxes,
         Table::Past,
@@ -56,6 +59,7 @@ impl Table {
         Table::Rights,
         Table::Partitions,
         Table::Ids,
+        Table::Seen,
         Table::Messages,
         Table::Bodies,
     ];
@@ -90,6 +94,7 @@ impl Table {
             Table::Rights => "rights",
             Table::Partitions => "partitions",
             Table::Ids => "ids",
+            Table::Seen => "seen",
             Table::Messages => "messages",
             Table::Bodies => "bodies",
         }
@@ -154,6 +159,16 @@ pub trait Rows {
             ControlFlow::Continue(())
         })?;
         Ok(count)
+    }
+
+    /// What a quota root holds, where that was counted before somebody asks.
+    fn counted(&self, _root: &[u8]) -> Option<super::quota::Usage> {
+        None
+    }
+
+    /// So many mailboxes may be counted while whoever else wants to change something waits.
+    fn counts_at_once(&self) -> usize {
+        usize::MAX
     }
 
     /// False only if no mailbox lies below the mailbox with this key; where the implementation knows it without a scan.

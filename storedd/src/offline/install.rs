@@ -1,13 +1,13 @@
 //! `storedd snapshot install`: a snapshot takes the place of the database of a stopped store.
 
 use super::begin::{self, Manner, Question};
-use super::{Ended, complain, show};
-use crate::cli::SnapshotInstall;
+use super::{Ended, complain, moment, show};
 use crate::config::Config;
 use crate::error::exit;
 use crate::place;
 use crate::store::{self, Behind, Plan, Progress, Report, Wanted};
 use serde_json::json;
+use verbs::SnapshotInstall;
 
 const QUESTION: Question = Question {
     message: "snapshot install replaces the database; it needs --yes",
@@ -25,7 +25,7 @@ fn install(config: &Config, args: &SnapshotInstall) -> Result<u8, Ended> {
     QUESTION.begin(manner)?;
     let wanted = match (&args.id, args.before) {
         (Some(id), _) => Wanted::Id(id.clone()),
-        (None, Some(time)) => Wanted::Before(time),
+        (None, Some(time)) => Wanted::Before(moment(time)),
         (None, None) => Wanted::Any,
     };
     let behind = if args.leave_log { Behind::Left } else { Behind::Replayed { accept_loss: args.accept_loss } };

@@ -22,6 +22,7 @@ pub use upgrade::{downgrade, prepare, upgrade, wants_upgrade};
 
 use crate::config::Config;
 use crate::error::StoreError;
+use crate::lsn::Micros;
 use crate::place;
 use crate::signals::Signal;
 use serde_json::json;
@@ -42,6 +43,11 @@ impl From<StoreError> for Ended {
 }
 
 /// Says on both streams why a verb ended.
+/// A point in time that was settled when the program began.
+fn moment(time: verbs::Since) -> Micros {
+    Micros(time.micros_before(0))
+}
+
 fn complain(ended: &Ended, json: bool, config: &Config) -> u8 {
     let hint = ended.hint.as_ref().map(|hint| proto::naming::complete(hint, &place::named(config)));
     eprintln!("storedd: {}", ended.message);

@@ -2,7 +2,7 @@
 
 use super::begin::{self, Manner, Question};
 use super::narrate::tell_missing;
-use super::{Ended, complain, show};
+use super::{Ended, complain, moment, show};
 use crate::cli::Recover;
 use crate::config::Config;
 use crate::error::exit;
@@ -16,25 +16,25 @@ use serde_json::json;
 #[must_use]
 pub fn recover(config: &Config, args: &Recover) -> u8 {
     let result = match args {
-        Recover { report: true, .. } => show_reports(config, args),
-        Recover { dry_run: true, .. } => dry_run(config, args),
-        _ => recover_now(config, args),
+        Recover { report: true, last, run } => show_reports(config, *last, run.json),
+        Recover { run, .. } if run.dry_run => dry_run(config, run),
+        Recover { run, .. } => recover_now(config, run),
     };
-    result.unwrap_or_else(|ended| complain(&ended, args.json, config))
+    result.unwrap_or_else(|ended| complain(&ended, args.run.json, config))
 }
 
-fn policy(args: &Recover) -> Policy {
+fn policy(args: &verbs::Recover) -> Policy {
     Policy { strict: true, hold_on_loss: false, accept_loss: args.accept_loss, catastrophic: args.catastrophic }
 }
 
-fn point(args: &Recover) -> Option<Point> {
-    args.until_lsn.map(|lsn| Point::Lsn(Lsn(lsn))).or(args.until_time.map(Point::Time))
+fn point(args: &verbs::Recover) -> Option<Point> {
+    args.until_lsn.map(|lsn| Point::Lsn(Lsn(lsn))).or(args.until_time.map(|time| Point::Time(moment(time))))
 }
 
 /// What the last starts found and did, from the files they left. Reads only, so it needs no lock.
-fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
+fn show_reports(config: &Config, last: Option<u32>, json: bool) -> Result<u8, Ended> {
     let disks = place::open_existing(config)?;
-    let reports = Report::load(&*disks.data, args.last.unwrap_or(1) as usize)?;
+    let reports = Report::load(&*disks.data, last.unwrap_or(1) as usize)?;
     let Some(newest) = reports.first() else {
         return Err(Ended {
             code: "not_found",
@@ -43,7 +43,7 @@ fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
             exit: exit::NOT_FOUND,
         });
     };
-    match (args.json, args.last) {
+    match (json, last) {
         (true, None) => println!("{}", json!(newest)),
         (true, Some(_)) => println!("{}", json!(reports)),
         (false, _) => reports.iter().for_each(|report| println!("{}: {}", report.started, report.summary())),
@@ -51,20 +51,20 @@ fn show_reports(config: &Config, args: &Recover) -> Result<u8, Ended> {
     Ok(exit::OK)
 }
 
-fn manner(args: &Recover) -> Manner {
+fn manner(args: &verbs::Recover) -> Manner {
     let gives_up = args.accept_loss || point(args).is_some();
     Manner { consents: args.yes || !gives_up, dry_run: args.dry_run, verbose: args.verbose }
 }
 
 /// Looks, decides, and says what was found.
-fn plan(config: &Config, args: &Recover) -> Result<(Plan, store::OnProgress), Ended> {
+fn plan(config: &Config, args: &verbs::Recover) -> Result<(Plan, store::OnProgress), Ended> {
     let archive = place::archive_settings(config).path;
     begin::plan(config, manner(args), |disks, lock, told| {
         Plan::recover(disks, &*place::env(), lock, policy(args), point(args), archive.as_deref(), told)
     })
 }
 
-fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
+fn dry_run(config: &Config, args: &verbs::Recover) -> Result<u8, Ended> {
     let (plan, _) = plan(config, args)?;
     let decision = plan.decision()?;
     tell_missing(plan.found().findings());
@@ -77,7 +77,7 @@ fn dry_run(config: &Config, args: &Recover) -> Result<u8, Ended> {
     Ok(u8::from(report.lost.is_some() || plan.is_doubtful()) * exit::DAMAGED)
 }
 
-fn recover_now(config: &Config, args: &Recover) -> Result<u8, Ended> {
+fn recover_now(config: &Config, args: &verbs::Recover) -> Result<u8, Ended> {
     question(args).begin(manner(args))?;
     let (plan, narrate) = plan(config, args)?;
     let decision = match plan.decision() {
@@ -120,7 +120,7 @@ fn status(report: &Report, doubtful: bool, damaged: bool, verdict: Verdict) -> u
     }
 }
 
-fn question(args: &Recover) -> Question {
+fn question(args: &verbs::Recover) -> Question {
     if args.accept_loss {
         let message = "--accept-loss gives up acknowledged changes; it needs --yes";
         Question { message, hint: "storedd recover --dry-run -v" }
@@ -130,13 +130,13 @@ fn question(args: &Recover) -> Question {
     }
 }
 
-fn step(args: &Recover, what: &str) {
+fn step(args: &verbs::Recover, what: &str) {
     if args.all && !args.json {
         println!("{what} ... done");
     }
 }
 
-fn print_report(report: &Report, args: &Recover) {
+fn print_report(report: &Report, args: &verbs::Recover) {
     if args.json {
         println!("{}", serde_json::to_value(report).unwrap_or_default());
         return;

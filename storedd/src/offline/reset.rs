@@ -4,13 +4,13 @@ use super::begin::{self, Manner, Question};
 use super::narrate::tell_missing;
 use super::test::problems_of;
 use super::{Ended, complain};
-use crate::cli::LogReset;
 use crate::config::Config;
 use crate::error::{StoreError, exit};
 use crate::place;
 use crate::store::decision::{Decision, Origin, Policy};
 use crate::store::{self, Plan, Progress, Report};
 use serde_json::json;
+use verbs::LogReset;
 
 const QUESTION: Question = Question {
     message: "log reset leaves the old log behind; it needs --yes",

@@ -2,7 +2,6 @@
 
 use super::narrate::narrator;
 use super::{Ended, complain, confirmed, survive_file_limit};
-use crate::cli::RestoreDb;
 use crate::config::Config;
 use crate::disk::{RealDisk, outside};
 use crate::error::{Result as StoreResult, StoreError, exit};
@@ -12,6 +11,7 @@ use crate::store::decision::Policy;
 use crate::store::{self, Report, rfc3339};
 use proto::naming::quoted;
 use serde_json::json;
+use verbs::RestoreDb;
 
 /// `storedd restore-db`; the exit status.
 #[must_use]

@@ -2,7 +2,6 @@
 
 use super::narrate::{narrator, tell_findings};
 use super::{Ended, complain, interruptible, survive_file_limit};
-use crate::cli::Test;
 use crate::config::Config;
 use crate::db;
 use crate::error::exit;
@@ -11,6 +10,7 @@ use crate::place;
 use crate::store::decision::Policy;
 use crate::store::{self, Plan, Report, SegmentLine, Store, View};
 use serde_json::json;
+use verbs::Test;
 
 /// `storedd test`; 0 good, 1 bad, or the status of what kept it from testing.
 #[must_use]

@@ -2,16 +2,17 @@
 
 use super::narrate::narrator;
 use super::{Ended, complain, survive_file_limit};
-use crate::cli::{Downgrade, DowngradeVerb, PrepareUpgrade, Upgrade};
 use crate::config::{self, Config};
-use crate::db::{SCHEMA_OLDEST, SCHEMA_VERSION};
+use crate::db::{Meta, SCHEMA_OLDEST, SCHEMA_VERSION};
 use crate::error::{StoreError, exit};
 use crate::jobs::upgrade::{Asked, Done, Step, change_schema, expect_not_opened};
+use crate::model::Table;
 use crate::place;
 use crate::store::decision::{self, Policy};
 use crate::store::upgrade::{Standing, remove_leftovers, schema_of};
 use crate::store::{self, Disks};
 use serde_json::json;
+use verbs::{DowngradeEnable, DowngradeVerb, PrepareUpgrade, Upgrade};
 
 const STRICT: Policy = Policy { strict: true, hold_on_loss: false, accept_loss: false, catastrophic: false };
 
@@ -107,19 +108,20 @@ fn shown(done: &Done) -> &str {
 
 /// `storedd downgrade`; the exit status.
 #[must_use]
-pub fn downgrade(config: &Config, args: &Downgrade) -> u8 {
+pub fn downgrade(config: &Config, verb: &DowngradeVerb, json: bool) -> u8 {
     let to = SCHEMA_VERSION - 1;
-    let json = args.json;
-    let outcome = match &args.verb {
+    let outcome = match verb {
         DowngradeVerb::Validate => plan(config, to, json),
-        DowngradeVerb::Enable { yes, dry_run: false } if !yes && !super::confirmed(QUESTION) => Err(Ended {
-            code: "usage",
-            message: "a downgrade makes the store one that this program does not open; it needs --yes".to_owned(),
-            hint: Some("storedd downgrade validate".to_owned()),
-            exit: exit::USAGE,
-        }),
-        DowngradeVerb::Enable { dry_run: true, .. } => plan(config, to, json),
-        DowngradeVerb::Enable { .. } => change(config, to, true, json).map(|done| {
+        DowngradeVerb::Enable(DowngradeEnable { yes: false, dry_run: false }) if !super::confirmed(QUESTION) => {
+            Err(Ended {
+                code: "usage",
+                message: "a downgrade makes the store one that this program does not open; it needs --yes".to_owned(),
+                hint: Some("storedd downgrade validate".to_owned()),
+                exit: exit::USAGE,
+            })
+        }
+        DowngradeVerb::Enable(DowngradeEnable { dry_run: true, .. }) => plan(config, to, json),
+        DowngradeVerb::Enable(_) => change(config, to, true, json).map(|done| {
             let next = "put the program before this one in place and start it; then: storectl reconstruct -m. \
                         Until it has opened the store: storedd downgrade cancel";
             told(&done, json, next);
@@ -205,6 +207,7 @@ fn plan(config: &Config, to: u32, json: bool) -> Result<u8, Ended> {
         obstacles.push(format!("no program before schema {SCHEMA_OLDEST} is known"));
     }
     obstacles.extend(short_of_space(&disks)?);
+    let left_out = left_out(meta, to);
     let steps: &[Step] = match meta.schema == to {
         true => &[],
         false => &[Step::Recover, Step::Snapshot, Step::Copy, Step::Validate, Step::Place],
@@ -214,7 +217,7 @@ fn plan(config: &Config, to: u32, json: bool) -> Result<u8, Ended> {
         let steps: Vec<&str> = steps.iter().map(|step| step.name()).collect();
         let found = json!({
             "dry_run": true, "from": meta.schema, "to": to, "rows": meta.rows(), "replayed": replayed, "steps": steps,
-            "obstacles": obstacles,
+            "obstacles": obstacles, "left_out": left_out,
         });
         println!("{found}");
     } else {
@@ -223,11 +226,26 @@ fn plan(config: &Config, to: u32, json: bool) -> Result<u8, Ended> {
             [] => println!("nothing would be changed: schema {to} is what was asked for"),
             steps => steps.iter().for_each(|step| println!("would do: {}{}", step.name(), detail(*step, replayed, to))),
         }
+        left_out.iter().for_each(|what| println!("left out: {what}"));
         obstacles.iter().for_each(|obstacle| println!("in the way: {obstacle}"));
         println!("nothing was changed");
     }
     Ok(if obstacles.is_empty() { exit::OK } else { exit::FINDINGS })
 }
+
+/// What a program of the schema `to` does not know, as far as the database has it: the snapshot that is taken first keeps it.
+fn left_out(meta: &Meta, to: u32) -> Vec<String> {
+    if to >= SEEN || meta.schema < SEEN {
+        return Vec::new();
+    }
+    let seen = meta.table(Table::Seen).rows;
+    let seen = (seen > 0).then(|| format!("what users have seen in mailboxes of others, {seen} rows"));
+    let grace = "since when quota roots are over their limits: a time of grace begins anew".to_owned();
+    seen.into_iter().chain([grace]).collect()
+}
+
+/// The first schema that has both.
+const SEEN: u32 = 3;
 
 fn detail(step: Step, replayed: u64, to: u32) -> String {
     match step {

@@ -15,19 +15,24 @@
 use super::bodies::{self, Body, Made};
 use super::index::{self, Head, History, Index, Run, Stamped};
 use super::journal::{AppendError, Reading, Size};
-use super::manifest::{self, Entries, Manifest, MirroredRows};
+use super::manifest::{self, Entries, Manifest, Mirror, MirroredRows};
+use super::past::Owner;
 use super::tree::{self, Home, Place, QUARANTINE};
-use crate::disk::{Disk, create_all};
+use crate::disk::{Disk, create_all, parent};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, StoreId};
+use crate::lsn::Lsn;
 use crate::model::message::{Message, State};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+
+/// Mailboxes that a manifest is asked about in one pass over it.
+const ASKED_AT_ONCE: usize = 256;
 
 /// Where the bytes of a message come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// From whoever knows where they are in the log: [`Supply::body`].
+    /// From whoever knows where they are: [`Supply::body`].
     Log,
     /// From the staged file with this number.
     Staged(u64),
@@ -42,6 +47,8 @@ pub struct MailboxRun {
     pub place: Place,
     /// It was made since the last checkpoint: that it has no index is no loss.
     pub is_new: bool,
+    /// It never had a message: it has no index, only the manifest knows of it.
+    pub is_bare: bool,
     /// Its head and messages.
     pub run: Run,
     /// Messages whose files are to be made, by UID.
@@ -61,6 +68,23 @@ pub struct HomeRun {
     pub rows: MirroredRows,
     /// Mailboxes that are gone for good: their directories go with all that is in them.
     pub gone: Vec<Stamped<u64>>,
+    /// Its manifest lacks what the database knows: it asks for all of that when it is made anew.
+    pub is_short: bool,
+}
+
+impl HomeRun {
+    /// Nothing changed in a home.
+    #[must_use]
+    pub fn nothing(home: &Home) -> HomeRun {
+        HomeRun {
+            home: home.clone(),
+            is_new: false,
+            mailboxes: Vec::new(),
+            rows: MirroredRows::new(),
+            gone: Vec::new(),
+            is_short: false,
+        }
+    }
 }
 
 /// What [`apply`] asks for.
@@ -75,11 +99,16 @@ pub trait Supply {
     /// # Errors
     /// If it cannot be read.
     fn head(&self, place: &Place) -> Result<Option<Stamped<Head>>>;
-    /// All rows of the database that belong to a home.
+    /// All rows of the database that belong to a home. Asked where the manifest was lost or is damaged.
     ///
     /// # Errors
     /// If they cannot be read.
     fn rows(&self, home: &Home) -> Result<MirroredRows>;
+    /// The mailboxes that the database has in a home, by id; asked likewise.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn mailboxes(&self, home: &Home) -> Result<Vec<u64>>;
 }
 
 /// What was done.
@@ -89,6 +118,8 @@ pub struct Applied {
     pub files: u64,
     /// Message files with other bytes than theirs, made again.
     pub replaced: u64,
+    /// Messages without bytes; see [`Target::is_piece`].
+    pub bodiless: u64,
     /// Frames written to indexes.
     pub frames: u64,
     /// Indexes and manifests that were lost or damaged and made anew.
@@ -111,14 +142,19 @@ impl Applied {
 pub struct Target<'d> {
     /// The partition.
     pub disk: &'d dyn Disk,
-    /// Whose.
-    pub store: StoreId,
+    /// Whose, and its past.
+    pub store: Owner<'d>,
     /// The oldest moment that anybody still looks at.
     pub keep_from: Lsn,
     /// Everything up to here was committed.
     pub durable: Lsn,
     /// What is applied was in the log when the store started: a crash may have found it half applied.
     pub is_replay: bool,
+    /// A sync may have failed before: what files show of that attempt may be in memory alone, and no further sync writes it. It is made
+    /// anew.
+    pub distrusts: bool,
+    /// The log goes on behind it. A message whose bytes are gone has none: it is purged further on, and was before.
+    pub is_piece: bool,
 }
 
 /// Applies what changed in one home.
@@ -135,11 +171,16 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
         for (uid, source) in &mailbox.sources {
             let newest = mailbox.run.messages.iter().rev().map(|m| &m.value).find(|m| m.uid == *uid);
             if let Some(message) = newest.filter(|m| m.state != State::Purged) {
-                applied.made(target.body(&mailbox.place, message, source, supply)?);
+                match target.body(&mailbox.place, message, source, supply) {
+                    Err(e) if target.is_piece && is_missing(&e) => applied.bodiless += 1,
+                    made => applied.made(made?),
+                }
             }
         }
         if !mailbox.run.is_empty() {
-            target.index(mailbox, supply, &mut applied)?;
+            if !mailbox.is_bare {
+                target.index(mailbox, supply, &mut applied)?;
+            }
             entries.run(mailbox.place.id, &mailbox.run)?;
         }
     }
@@ -148,6 +189,27 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
         target.manifest(home, &entries, supply, &mut applied)?;
     }
     Ok(applied)
+}
+
+/// Makes an index anew from all that is known of its mailbox; a damaged one is kept in the quarantine.
+///
+/// # Errors
+/// Those of the disk.
+pub fn heal(target: Target<'_>, place: &Place, history: &History) -> Result<()> {
+    if history.reading.is_there && !history.reading.is_whole() {
+        let name = format!("{}-{}-{}", place.id, tree::INDEX, history.reading.last_lsn);
+        target.set_aside(&place.index(), &name)?;
+    }
+    target.rewrite(place, history).map(drop)
+}
+
+/// Makes the manifest of a home anew, durably, from itself, the indexes below it and the database.
+///
+/// # Errors
+/// Those of the disk and of `supply`.
+pub fn remirror(target: Target<'_>, home: &Home, supply: &dyn Supply) -> Result<()> {
+    let run = HomeRun { is_short: true, ..HomeRun::nothing(home) };
+    target.rebuild(&run, &Manifest::new(target.disk, target.store, home), supply)
 }
 
 /// After the commit of what was applied: takes the files of purged messages away, those that were staged, and the directories
@@ -170,7 +232,10 @@ pub fn finish(target: Target<'_>, home: &HomeRun) -> Result<()> {
 }
 
 /// Takes the directory of a mailbox away, its index last: as long as that is there, what lies beside it is known.
-fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
+///
+/// # Errors
+/// Those of the disk.
+pub fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
     place.uids(disk)?.into_iter().try_for_each(|uid| bodies::remove(disk, place, uid))?;
     let path = place.path();
     let io = |e| StoreError::io("remove", disk.display(&path), e);
@@ -187,11 +252,9 @@ fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
             _ => {}
         }
     }
-    for index in [format!("{}.new", place.index()), place.index()] {
-        match disk.remove(&index) {
-            Err(e) if !missing(&e) => return Err(io(e)),
-            _ => {}
-        }
+    match disk.remove(&place.index()) {
+        Err(e) if !missing(&e) => return Err(io(e)),
+        _ => {}
     }
     match disk.remove_dir(&path) {
         Err(e) if !missing(&e) && e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io(e)),
@@ -199,14 +262,37 @@ fn remove_mailbox(disk: &dyn Disk, place: &Place) -> Result<()> {
     }
 }
 
+fn is_missing(e: &StoreError) -> bool {
+    matches!(e, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
 impl Target<'_> {
     fn body(self, place: &Place, message: &Message, source: &Source, supply: &dyn Supply) -> Result<Made> {
         let body = Body { size: message.size, digest: message.digest };
-        match source {
-            Source::Log => bodies::put(self.disk, place, message.uid, &supply.body(place, message)?, body),
+        let linked = match source {
+            Source::Log if self.distrusts => {
+                let bytes = supply.body(place, message)?;
+                bodies::remove(self.disk, place, message.uid)?;
+                return bodies::put(self.disk, place, message.uid, &bytes, body);
+            }
+            Source::Log => return self.copied(place, message, supply),
+            Source::Twin(from, uid) if self.distrusts && bodies::is_there(self.disk, from, *uid)? => {
+                bodies::remove(self.disk, place, message.uid)?;
+                bodies::twin(self.disk, (from, *uid), (place, message.uid), body)
+            }
             Source::Staged(number) => bodies::settle(self.disk, *number, place, message.uid, body),
             Source::Twin(from, uid) => bodies::twin(self.disk, (from, *uid), (place, message.uid), body),
+        };
+        match linked {
+            // A checkpoint that this database has not heard of took it away: whoever has the bytes now gives them.
+            Err(e) if is_missing(&e) => self.copied(place, message, supply),
+            done => done,
         }
+    }
+
+    fn copied(self, place: &Place, message: &Message, supply: &dyn Supply) -> Result<Made> {
+        let body = Body { size: message.size, digest: message.digest };
+        bodies::put(self.disk, place, message.uid, &supply.body(place, message)?, body)
     }
 
     fn index(self, mailbox: &MailboxRun, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
@@ -226,14 +312,17 @@ impl Target<'_> {
             }
             Err(AppendError::Failed(e)) => return Err(e),
         };
-        if size.is_overgrown(index::OVERGROWN_BYTES) {
+        if self.distrusts || size.is_overgrown(index::OVERGROWN_BYTES) {
             let history = index.read()?;
             if !history.reading.is_whole() {
                 applied.repaired.push(index.display());
                 return self.repair(place, run, supply, applied);
             }
-            applied.compacted += 1;
-            self.rewrite(place, &history)?;
+            // What was given up is needed until somebody has looked at what it leaves behind.
+            if history.reading.given_up == 0 {
+                applied.compacted += 1;
+                self.rewrite(place, &history)?;
+            }
         }
         Ok(())
     }
@@ -243,8 +332,24 @@ impl Target<'_> {
         reading.is_whole() || (is_new && !reading.is_there)
     }
 
-    fn rewrite(self, place: &Place, history: &History) -> Result<Size> {
-        let has_file = |uid| bodies::is_there(self.disk, place, uid);
+    pub(super) fn rewrite(self, place: &Place, history: &History) -> Result<Size> {
+        let synced = RefCell::new(BTreeSet::new());
+        // A file that was taken away comes back with a crash, until that its name is gone is durable, too.
+        let has_file = |uid| {
+            let (path, mut synced) = (place.message(uid), synced.borrow_mut());
+            if bodies::is_there(self.disk, place, uid)? {
+                return Ok(true);
+            }
+            if synced.insert(parent(&path).to_owned()) {
+                match self.disk.sync_dir(parent(&path)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(StoreError::io("sync the directory of", self.disk.display(&path), e));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(false)
+        };
         Index::new(self.disk, self.store, place).rewrite(history, self.keep_from, &has_file)
     }
 
@@ -271,7 +376,7 @@ impl Target<'_> {
     }
 
     /// Gives a damaged file a name in the quarantine; one of that name is there if this was done before.
-    fn set_aside(self, path: &str, name: &str) -> Result<()> {
+    pub(super) fn set_aside(self, path: &str, name: &str) -> Result<()> {
         let kept = format!("{QUARANTINE}/{name}");
         let io = |e| StoreError::io("set aside", self.disk.display(path), e);
         create_all(self.disk, QUARANTINE).map_err(io)?;
@@ -289,7 +394,12 @@ impl Target<'_> {
         }
         let done = if home.is_new { manifest.append_new(entries) } else { manifest.append(entries) };
         match done {
-            Ok(size) if size.is_overgrown(manifest::OVERGROWN_BYTES) => applied.compacted += 1,
+            Ok(size)
+                if (self.distrusts || size.is_overgrown(manifest::OVERGROWN_BYTES))
+                    && !self.has_given_up(&manifest)? =>
+            {
+                applied.compacted += 1;
+            }
             Ok(_) => return Ok(()),
             Err(AppendError::Missing | AppendError::Unsound(_)) => applied.repaired.push(manifest.display()),
             Err(AppendError::Failed(e)) => return Err(e),
@@ -297,42 +407,87 @@ impl Target<'_> {
         self.rebuild(home, &manifest, supply)
     }
 
-    /// Makes a manifest anew from the indexes below it and the rows of the database, one mailbox at a time. The indexes hold what
-    /// is being applied; where one of them is not whole, what the manifest knew of it is added.
-    fn rebuild(self, home: &HomeRun, manifest: &Manifest<'_>, supply: &dyn Supply) -> Result<()> {
+    /// True if it holds anything of a history that was given up.
+    fn has_given_up(self, manifest: &Manifest<'_>) -> Result<bool> {
+        Ok(!self.store.past.given_up().is_nothing() && manifest.reading()?.given_up > 0)
+    }
+
+    /// Makes a manifest anew from itself, the indexes below it and what is being applied, one mailbox at a time. The indexes hold
+    /// that already; where one of them is not whole, what the manifest knew of it is added. What a manifest that is not whole
+    /// may have lost of rows and of mailboxes without an index, the database says; so does it where what came last was given up.
+    pub(super) fn rebuild(self, home: &HomeRun, manifest: &Manifest<'_>, supply: &dyn Supply) -> Result<()> {
         let (mut rows, reading) = manifest.rows()?;
+        let mut known = manifest.mailboxes()?;
         if reading.is_damaged(self.durable) {
             let name = format!("{}-{}-{}", home.home.number(), tree::MANIFEST, reading.last_lsn);
             self.set_aside(&home.home.manifest(), &name)?;
         }
-        for (key, row) in supply.rows(&home.home)?.into_iter().chain(home.rows.clone()) {
+        let mut supplied = MirroredRows::new();
+        if !reading.is_whole() || home.is_short || reading.given_up > 0 {
+            supplied = supply.rows(&home.home)?;
+            for id in supply.mailboxes(&home.home)? {
+                known.entry(id).or_insert(None);
+            }
+        }
+        for (key, row) in supplied.into_iter().chain(home.rows.clone()) {
             if rows.get(&key).is_none_or(|known| known.lsn <= row.lsn) {
                 rows.insert(key, row);
             }
         }
-        let mut known = manifest.mailboxes()?;
-        known.extend(home.gone.iter().map(|gone| (gone.value, Some(gone.clone()))));
         let found: BTreeSet<u64> = tree::mailboxes(self.disk, &home.home)?.into_iter().map(|place| place.id).collect();
-        for id in &found {
-            known.entry(*id).or_insert(None);
+        for id in found.iter().copied().chain(home.mailboxes.iter().map(|mailbox| mailbox.place.id)) {
+            known.entry(id).or_insert(None);
         }
+        known.extend(home.gone.iter().map(|gone| (gone.value, Some(gone.clone()))));
+        let mut absent: BTreeSet<u64> =
+            known.iter().filter(|(id, gone)| gone.is_none() && !found.contains(id)).map(|(id, _)| *id).collect();
         manifest.rewrite(&rows, &mut |mirror| {
-            for (id, gone) in &known {
+            let mut asked = Vec::new();
+            for (id, gone) in known.iter().filter(|(id, _)| found.contains(id)) {
                 if let Some(gone) = gone {
                     // For as long as there is a directory that could be taken for a mailbox.
-                    if found.contains(id) {
-                        mirror.gone(gone)?;
-                    }
+                    mirror.gone(gone)?;
                     continue;
                 }
-                let mut history = Index::new(self.disk, self.store, &home.home.mailbox(*id)).read()?;
-                if !history.reading.is_whole() {
-                    history.merge(manifest.mailbox(*id)?);
-                }
-                mirror.put(*id, &history)?;
+                let history = Index::new(self.disk, self.store, &home.home.mailbox(*id)).read()?;
+                if history.reading.is_whole() { mirror.put(*id, &history)? } else { asked.push(*id) }
             }
-            Ok(())
+            for mailbox in home.mailboxes.iter().filter(|mailbox| mailbox.is_bare) {
+                if let (Some(head), true) = (&mailbox.run.head, absent.remove(&mailbox.place.id)) {
+                    mirror.head(mailbox.place.id, head)?;
+                }
+            }
+            let mut bare = BTreeSet::new();
+            manifest.heads(&absent, &mut |id, head| {
+                if head.value.row.uidnext <= 1 {
+                    bare.insert(id);
+                    mirror.head(id, &head)?;
+                }
+                Ok(())
+            })?;
+            asked.extend(absent.difference(&bare));
+            asked.chunks(ASKED_AT_ONCE).try_for_each(|ids| self.twin(&home.home, ids, manifest, supply, mirror))
         })?;
+        Ok(())
+    }
+
+    /// Writes mailboxes of which the manifest itself may know what their indexes do not.
+    fn twin(
+        self,
+        home: &Home,
+        ids: &[u64],
+        manifest: &Manifest<'_>,
+        supply: &dyn Supply,
+        mirror: &mut Mirror<'_, '_>,
+    ) -> Result<()> {
+        for (id, mut history) in manifest.histories(&ids.iter().copied().collect())? {
+            let place = home.mailbox(id);
+            history.merge(Index::new(self.disk, self.store, &place).read()?);
+            if history.head.is_none() {
+                history.head = supply.head(&place)?;
+            }
+            mirror.put(id, &history)?;
+        }
         Ok(())
     }
 }

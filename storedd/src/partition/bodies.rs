@@ -16,6 +16,7 @@ use super::tree::{self, Place};
 use crate::disk::{Access, Disk, DiskFile, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
 use crate::model::message::Digest;
+use crate::planted::{self, Bug};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -267,11 +268,7 @@ pub fn stage(disk: Arc<dyn Disk>, number: u64) -> Result<Staging> {
     let open = || disk.open(&path, Access::CreateNew);
     let file = match open() {
         Err(e) if is(&e, io::ErrorKind::NotFound) => {
-            create_all(&*disk, tree::STAGING).and_then(|()| disk.sync_dir("")).map_err(failed(
-                "make",
-                &*disk,
-                tree::STAGING,
-            ))?;
+            create_all(&*disk, tree::STAGING).map_err(failed("make", &*disk, tree::STAGING))?;
             open()
         }
         done => done,
@@ -305,8 +302,12 @@ impl Staging {
     /// Those of the disk; the file is then taken away.
     pub fn finish(mut self) -> Result<Body> {
         let path = tree::staged(self.number);
-        self.file.sync_data().map_err(failed("sync", &*self.disk, &path))?;
+        if !planted::on(Bug::StagedNotSynced) {
+            self.file.sync_data().map_err(failed("sync", &*self.disk, &path))?;
+        }
         self.disk.sync_dir(tree::STAGING).map_err(failed("sync", &*self.disk, tree::STAGING))?;
+        // An attempt to make the directory may have ended before its name was durable.
+        self.disk.sync_dir("").map_err(failed("sync", &*self.disk, ""))?;
         self.done = true;
         Ok(self.hasher.body())
     }
@@ -333,6 +334,33 @@ pub fn clear_staging(disk: &dyn Disk, wanted: &BTreeSet<u64>) -> Result<u64> {
         cleared += 1;
     }
     Ok(cleared)
+}
+
+/// Takes indexes and manifests away that a crash cut off while they were made anew: what they were made from is in its place. For a
+/// start, when nobody makes one. Gives how many.
+///
+/// # Errors
+/// Those of the disk.
+pub fn clear_candidates(disk: &dyn Disk) -> Result<u64> {
+    let candidates = tree::candidates(disk)?;
+    candidates.iter().try_for_each(|path| unlink(disk, path))?;
+    Ok(candidates.len() as u64)
+}
+
+/// Moves staged messages that are not of `wanted` into the quarantine. Gives how many.
+///
+/// # Errors
+/// Those of the disk.
+pub fn set_staging_aside(disk: &dyn Disk, wanted: &BTreeSet<u64>) -> Result<u64> {
+    let mut moved = 0;
+    for number in tree::staged_numbers(disk)?.into_iter().filter(|number| !wanted.contains(number)) {
+        let (from, to) = (tree::staged(number), format!("{}/staged-{number}", tree::QUARANTINE));
+        let io = |e| StoreError::io("set aside", disk.display(&from), e);
+        create_all(disk, tree::QUARANTINE).and_then(|()| disk.rename(&from, &to)).map_err(io)?;
+        disk.sync_dir(tree::QUARANTINE).and_then(|()| disk.sync_dir(tree::STAGING)).map_err(io)?;
+        moved += 1;
+    }
+    Ok(moved)
 }
 
 /// Takes one staged message away that has its place.

@@ -1,7 +1,7 @@
-//! The file `PARTITION` in the root of a partition: whose directory this is.
+//! The file `PARTITION` in the root of a partition: whose directory this is, and up to where it holds everything.
 //!
 //! # Format
-//! 128 bytes, little-endian, version 1:
+//! 1536 bytes, little-endian, version 2: the identity, and two slots, at 512 and at 1024, that say what was applied. The rest is zero.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -15,23 +15,45 @@
 //! | 117 | 7 | zero |
 //! | 124 | 4 | CRC-32 of the bytes before, seeded with the magic |
 //!
+//! A slot; one of zeros says nothing:
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 8 | generation, from 1, plus one at each slot written |
+//! | 8 | 8 | epoch |
+//! | 16 | 8 | LSN |
+//! | 24 | 4 | CRC-32 of the bytes before, seeded with the magic and the partition id |
+//!
+//! Version 1 is the identity alone. Who wrote it let no checkpoint pass that a partition was not there for.
+//!
 //! # Operation
-//! Written once, by [`super::Partitions::prepare`], through a candidate and a rename; never changed.
+//! The identity is written once, by [`super::Partitions::prepare`], through a candidate and a rename, and never changed; a file of version 1
+//! is replaced likewise by the first [`note_applied`]. Of the slots the valid one with the highest generation counts; a write goes to
+//! the other one, and a sync follows: so one that is torn hides nothing but itself.
 
 use crate::checksum::Crc;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Access, Disk};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Micros, StoreId};
+use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use std::fmt;
 use std::io;
 
 /// Name of the file.
 pub const FILE: &str = "PARTITION";
-/// Version that this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+/// Version that this program writes.
+pub const VERSION: u32 = 2;
+/// The oldest version that it reads.
+pub const VERSION_OLDEST: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"SDpartID";
+/// Bytes of the identity, and of a file of version 1.
 const BYTES: usize = 128;
+/// Bytes of the file.
+const FILE_BYTES: usize = 1536;
+/// Where the slots stand: in sectors of their own.
+const SLOTS: [usize; 2] = [512, 1024];
+const SLOT_BYTES: usize = 28;
+const SLOT_CRC_AT: usize = SLOT_BYTES - 4;
 const NAME_AT: usize = 53;
 const NAME_BYTES: usize = crate::config::PARTITION_NAME_MAX;
 const CRC_AT: usize = BYTES - 4;
@@ -40,6 +62,16 @@ const _: () = assert!(NAME_AT + NAME_BYTES < CRC_AT);
 /// Identity of a partition: 16 random bytes, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(pub [u8; 16]);
+
+impl PartitionId {
+    /// Reads what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<PartitionId> {
+        let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+        Some(PartitionId(number.to_be_bytes()))
+    }
+}
 
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +85,27 @@ impl fmt::Debug for PartitionId {
     }
 }
 
-/// What the file says.
+/// Up to where a partition holds everything: a moment of the store's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Epoch of the LSN.
+    pub epoch: Epoch,
+    /// LSN.
+    pub lsn: Lsn,
+}
+
+impl Applied {
+    /// Nothing, as far as is known.
+    pub const NOTHING: Applied = Applied { epoch: Epoch(0), lsn: Lsn::ZERO };
+
+    /// True if something may have happened between this moment and a later one.
+    #[must_use]
+    pub fn is_before(self, other: Applied) -> bool {
+        self.lsn < other.lsn
+    }
+}
+
+/// What the file says of whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The store it belongs to.
@@ -67,10 +119,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The bytes of the file. A longer name than 64 bytes is cut; the configuration allows none.
+    /// The bytes of a file that says nothing of what was applied. A longer name than 64 bytes is cut; the configuration allows none.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; BYTES];
+        let mut bytes = vec![0; FILE_BYTES];
         let name = &self.name.as_bytes()[..self.name.len().min(NAME_BYTES)];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -80,7 +132,7 @@ impl Identity {
         bytes[52] = u8::try_from(name.len()).unwrap_or(0);
         bytes[NAME_AT..NAME_AT + name.len()].copy_from_slice(name);
         let crc = Crc::seeded(&MAGIC).add(&bytes[..CRC_AT]).value();
-        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        bytes[CRC_AT..BYTES].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -101,16 +153,17 @@ impl Identity {
             return Err(corrupt(0, "magic", found, format!("{MAGIC:02x?}")));
         }
         let version = u32::from_le_bytes(array(bytes, 8));
-        if version != VERSION {
+        if !(VERSION_OLDEST..=VERSION).contains(&version) {
             return Err(StoreError::Foreign {
                 file: file.to_owned(),
                 what: "format version",
                 found: version.to_string(),
-                expected: VERSION.to_string(),
+                expected: format!("{VERSION_OLDEST} to {VERSION}"),
             });
         }
-        if bytes.len() != BYTES {
-            return Err(corrupt(0, "length", bytes.len().to_string(), BYTES.to_string()));
+        let length = if version == 1 { BYTES } else { FILE_BYTES };
+        if bytes.len() != length {
+            return Err(corrupt(0, "length", bytes.len().to_string(), length.to_string()));
         }
         let found = u32::from_le_bytes(array(bytes, CRC_AT));
         let expected = Crc::seeded(&MAGIC).add(&bytes[..CRC_AT]).value();
@@ -150,6 +203,71 @@ impl Identity {
     pub fn write(&self, root: &dyn Disk) -> Result<()> {
         disk::replace(root, FILE, &self.encode()).map_err(|e| StoreError::io("write", root.display(FILE), e))
     }
+}
+
+/// One of the slots: its generation, and what it says.
+type Slot = (u64, Applied);
+
+/// The slots of a file of this partition; `None` for one that says nothing, or was torn.
+fn slots(bytes: &[u8], id: PartitionId) -> [Option<Slot>; 2] {
+    SLOTS.map(|at| {
+        let slot = bytes.get(at..at + SLOT_BYTES)?;
+        let number = |at| u64::from_le_bytes(array(slot, at));
+        let good = u32::from_le_bytes(array(slot, SLOT_CRC_AT)) == slot_crc(slot, id) && number(0) > 0;
+        good.then(|| (number(0), Applied { epoch: Epoch(number(8)), lsn: Lsn(number(16)) }))
+    })
+}
+
+fn slot_crc(slot: &[u8], id: PartitionId) -> u32 {
+    Crc::seeded(&MAGIC).add(&id.0).add(&slot[..SLOT_CRC_AT]).value()
+}
+
+fn encode_slot((generation, applied): Slot, id: PartitionId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SLOT_BYTES);
+    for number in [generation, applied.epoch.0, applied.lsn.0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    let crc = slot_crc(&bytes, id);
+    bytes[SLOT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn read_file(root: &dyn Disk) -> Result<(Vec<u8>, Identity)> {
+    let shown = root.display(FILE);
+    let bytes = disk::read_small(root, FILE, 4096).map_err(|e| StoreError::io("read", shown.clone(), e))?;
+    let identity = Identity::decode(&bytes, &shown)?;
+    Ok((bytes, identity))
+}
+
+/// Up to where the partition with this root holds everything; `None` if its file does not say so.
+///
+/// # Errors
+/// As [`Identity::decode`], and those of the disk.
+pub fn applied(root: &dyn Disk) -> Result<Option<Applied>> {
+    let (bytes, identity) = read_file(root)?;
+    Ok(slots(&bytes, identity.id).into_iter().flatten().max_by_key(|slot| slot.0).map(|slot| slot.1))
+}
+
+/// Notes durably up to where the partition with this root holds everything. It must be durable there already.
+///
+/// # Errors
+/// As [`applied`]. What the file said before, it says still.
+pub fn note_applied(root: &dyn Disk, applied: Applied) -> Result<()> {
+    let (mut bytes, identity) = read_file(root)?;
+    let slots = slots(&bytes, identity.id);
+    let newest = slots.iter().flatten().map(|slot| slot.0).max().unwrap_or(0);
+    // The one that does not count, or says nothing.
+    let nth = usize::from(slots[0].is_some_and(|slot| slot.0 == newest));
+    let slot = encode_slot((newest + 1, applied), identity.id);
+    let io = |e| StoreError::io("write", root.display(FILE), e);
+    if bytes.len() == FILE_BYTES {
+        let file = root.open(FILE, Access::Write).map_err(io)?;
+        return file.write_at(SLOTS[nth] as u64, &slot).and_then(|()| file.sync_data()).map_err(io);
+    }
+    bytes = identity.encode();
+    bytes[SLOTS[nth]..SLOTS[nth] + SLOT_BYTES].copy_from_slice(&slot);
+    disk::replace(root, FILE, &bytes).map_err(io)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

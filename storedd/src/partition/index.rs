@@ -25,17 +25,20 @@
 //!
 //! # Invariants
 //! * Of two states of a message the one with the higher LSN counts.
-//! * [`Index::rewrite`] keeps what any moment from `keep_from` on shows. A purged message is left out once its file is gone; that
-//!   its UID is never given again is the head's matter (UIDNEXT).
+//! * [`Index::rewrite`] keeps what any moment from `keep_from` on shows, and what each moment shows to which somebody may go back
+//!   (`Past::moments`). A purged message is left out once its file is gone and none of those shows it; that its UID is never given
+//!   again is the head's matter (UIDNEXT).
 
 use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size};
+use super::past::Owner;
 use super::tree::Place;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::lsn::{Epoch, Lsn, StoreId};
+use crate::lsn::{Epoch, Lsn};
 use crate::model::message::{Message, State, check_keyword};
 use crate::model::rows::{MailboxRow, Row};
 use crate::model::user::SHARED_DIRECTORY;
+use std::collections::BTreeSet;
 
 const FORMAT: Format = Format { magic: b"SdIndex1", version: 1 };
 pub(super) const KIND_HEAD: u8 = 1;
@@ -182,7 +185,8 @@ pub struct History {
 }
 
 impl History {
-    pub(super) fn take_head(&mut self, head: Stamped<Head>) {
+    /// Takes a head, if it is newer than the one that is known.
+    pub fn take_head(&mut self, head: Stamped<Head>) {
         if self.head.as_ref().is_none_or(|known| known.lsn <= head.lsn) {
             self.head = Some(head);
         }
@@ -213,10 +217,73 @@ impl History {
         groups.filter_map(move |states| states.iter().rev().find(|m| m.lsn <= upto))
     }
 
+    /// The state of one message at a moment, as [`History::at`] has it.
+    #[must_use]
+    pub fn state(&self, uid: u32, upto: Lsn) -> Option<&Stamped<Message>> {
+        let from = self.messages.partition_point(|m| m.value.uid < uid);
+        let states = self.messages[from..].iter().take_while(|m| m.value.uid == uid && m.lsn <= upto);
+        states.last()
+    }
+
     /// Highest modseq of any message at or below `upto`; 0 if there is none. A mailbox whose row says more has lost changes.
     #[must_use]
     pub fn highest_modseq(&self, upto: Lsn) -> u64 {
         self.at(upto).map(|m| m.value.modseq).max().unwrap_or(0)
+    }
+
+    /// True if everything up to `durable` is there, the last of it with this modseq (0: nothing is). What a crash tore behind that is no
+    /// damage: the next checkpoint writes it again.
+    #[must_use]
+    pub fn is_sound(&self, durable: Lsn, modseq: u64) -> bool {
+        let Reading { is_there, generation, .. } = self.reading;
+        let reaches = modseq == 0 || (generation.is_some() && self.highest_modseq(durable) >= modseq);
+        is_there && (self.reading.is_whole() || (reaches && !self.reading.is_damaged(durable)))
+    }
+}
+
+/// What is to be known of a history of a mailbox that was given up: numbers that were given in it, and what it took away.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Forsaken {
+    /// Frames of it.
+    pub frames: u64,
+    /// No UID from here on was given.
+    pub uidnext: u32,
+    /// Highest modseq.
+    pub modseq: u64,
+    /// Messages that were purged: their files may be gone.
+    pub purged: BTreeSet<u32>,
+    /// All of them were, with the mailbox.
+    pub is_gone: bool,
+}
+
+impl Forsaken {
+    pub(super) fn take(&mut self, kind: u8, payload: &[u8]) -> Result<(), String> {
+        self.frames += 1;
+        match kind {
+            KIND_HEAD => {
+                let row = Head::decode(payload)?.row;
+                (self.uidnext, self.modseq) = (self.uidnext.max(row.uidnext), self.modseq.max(row.highest_modseq));
+            }
+            KIND_MESSAGE => {
+                let message = Message::decode(payload)?;
+                self.uidnext = self.uidnext.max(message.uid.saturating_add(1));
+                self.modseq = self.modseq.max(message.modseq);
+                self.purged.extend((message.state == State::Purged).then_some(message.uid));
+            }
+            // Of a manifest.
+            _ => self.is_gone = true,
+        }
+        Ok(())
+    }
+
+    /// With what the twin says.
+    #[must_use]
+    pub fn and(mut self, other: Forsaken) -> Forsaken {
+        self.frames += other.frames;
+        (self.uidnext, self.modseq) = (self.uidnext.max(other.uidnext), self.modseq.max(other.modseq));
+        self.purged.extend(other.purged);
+        self.is_gone |= other.is_gone;
+        self
     }
 }
 
@@ -229,8 +296,8 @@ pub struct Index<'d> {
 impl<'d> Index<'d> {
     /// That of the mailbox at `place`; nothing is opened.
     #[must_use]
-    pub fn new(disk: &'d dyn Disk, store: StoreId, place: &Place) -> Index<'d> {
-        Index { journal: Journal::new(disk, place.index(), FORMAT, store, place.id) }
+    pub fn new(disk: &'d dyn Disk, owner: impl Into<Owner<'d>>, place: &Place) -> Index<'d> {
+        Index { journal: Journal::new(disk, place.index(), FORMAT, owner, place.id) }
     }
 
     /// Its path as a person would type it.
@@ -291,30 +358,57 @@ impl<'d> Index<'d> {
         Ok(history)
     }
 
+    /// What it says of a history that was given up.
+    ///
+    /// # Errors
+    /// As [`Index::read`].
+    pub fn given_up(&self) -> Result<Forsaken> {
+        let mut forsaken = Forsaken::default();
+        self.journal.read_given_up(&mut |frame| {
+            let taken = forsaken.take(frame.kind, frame.payload);
+            taken.map_err(|found| strange(&self.display(), frame.lsn, found))
+        })?;
+        Ok(forsaken)
+    }
+
     /// Makes the index anew from a history: durable when it returns. Every moment from `keep_from` on shows what it showed, but for
     /// purged messages of which `has_file` says that the file is gone.
     ///
     /// # Errors
     /// Those of the disk and of `has_file`; the old index is then still there unless the rename was done.
     pub fn rewrite(&self, history: &History, keep_from: Lsn, has_file: &dyn Fn(u32) -> Result<bool>) -> Result<Size> {
+        let moments = self.journal.past().moments();
         self.journal.rewrite(&mut |writer| {
             if let Some(head) = &history.head {
                 writer.put(&head_frame(head)?)?;
             }
             for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
-                let kept = &states[states.iter().rposition(|m| m.lsn <= keep_from).unwrap_or(0)..];
-                if let [only] = kept
+                let kept = kept(states, keep_from, moments.as_deref());
+                if let [only] = kept[..]
                     && only.value.state == State::Purged
                     && only.lsn <= keep_from
                     && !has_file(only.value.uid)?
                 {
                     continue;
                 }
-                kept.iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
+                kept.into_iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
             }
             Ok(())
         })
     }
+}
+
+/// Of the states of one message, by LSN, those that are shown at any moment from `keep_from` on, or at one of `moments`; where nobody
+/// knows which these are, all.
+fn kept<'s>(states: &'s [Stamped<Message>], keep_from: Lsn, moments: Option<&[Lsn]>) -> Vec<&'s Stamped<Message>> {
+    let Some(moments) = moments else { return states.iter().collect() };
+    let shown_at = |moment: Lsn| states.iter().rposition(|m| m.lsn <= moment);
+    let from = shown_at(keep_from).unwrap_or(0);
+    let mut kept: Vec<usize> = moments.iter().filter_map(|moment| shown_at(*moment)).filter(|n| *n < from).collect();
+    kept.extend(from..states.len());
+    // Moments are in order, and so is what they show.
+    kept.dedup();
+    kept.into_iter().map(|n| &states[n]).collect()
 }
 
 /// A frame whose checksums are right and whose content is not understood: a newer program wrote it.

@@ -29,11 +29,19 @@
 //! After a crash a caller reads what it appends to ([`Journal::read`]), because a torn run may end well. Whether the end is
 //! missing without a trace is for him to find out, who knows the newest change of what it is about.
 //!
+//! # History that was given up
+//! Frames of it ([`super::past`]) are frames like all others for everything above, and are shown to nobody who does not ask for them. They go
+//! when the journal is written anew.
+//!
 //! # Invariants
 //! * A frame is never changed once written; a run is one write.
 //! * A newer version is refused and left as it is.
 
 use super::frame::{self, ALIGN, Frame, HEADER_BYTES, Header, MAGIC, PAYLOAD_BYTES_MAX, Seed};
+use super::past::{Owner, Past};
+use super::reading::Window;
+pub use super::reading::{Bad, Reading};
+use super::tree::{self, STAGING};
 use crate::checksum::Crc;
 use crate::disk::{Access, Disk, DiskFile, create_all, parent};
 use crate::error::{Result, StoreError};
@@ -43,14 +51,10 @@ use std::sync::Arc;
 
 /// Bytes of the file header.
 pub const FILE_HEADER_BYTES: usize = 64;
-/// Bytes read at once.
-const WINDOW: usize = 256 << 10;
 /// What is read first to find the last frame.
 const TAIL: u64 = 4096;
 /// Bytes collected before they are written, when a journal is written anew.
 const BUFFER: usize = 1 << 20;
-/// Bad places that are kept one by one; further ones are counted.
-const BAD_KEPT: usize = 100;
 
 /// One kind of journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +71,7 @@ pub struct Journal<'d> {
     disk: &'d dyn Disk,
     path: String,
     format: Format,
-    store: StoreId,
+    owner: Owner<'d>,
     subject: u64,
 }
 
@@ -117,68 +121,6 @@ pub enum AppendError {
     Failed(#[from] StoreError),
 }
 
-/// Bytes that are no frame, `from` included, `to` not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bad {
-    /// Where they begin.
-    pub from: u64,
-    /// Where they end.
-    pub to: u64,
-}
-
-/// What a pass over a journal found beside the frames.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reading {
-    /// The file is there.
-    pub is_there: bool,
-    /// Generation; `None` if the header is damaged.
-    pub generation: Option<u64>,
-    /// Good frames.
-    pub frames: u64,
-    /// Highest LSN of them.
-    pub last_lsn: Lsn,
-    /// Bytes that are no frame: the first hundred places.
-    pub bad: Vec<Bad>,
-    /// How many such places there are.
-    pub bad_places: u64,
-    /// It ends with such bytes.
-    pub bad_end: bool,
-    /// Frames that are missing before the last good one.
-    pub missing: u64,
-    /// Lowest LSN of a good frame right behind bad bytes or a gap.
-    pub behind: Option<Lsn>,
-}
-
-impl Reading {
-    /// True if everything up to its end is as written. The end itself may be missing, see the page.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.generation.is_some() && self.bad_places == 0 && self.missing == 0
-    }
-
-    /// What is wrong with it, as text.
-    #[must_use]
-    pub fn problem(&self) -> String {
-        let header = if self.generation.is_none() { "a damaged header, " } else { "" };
-        let first = self.bad.first().map(|bad| format!(" (the first from byte {} to {})", bad.from, bad.to));
-        let (places, missing) = (self.bad_places, self.missing);
-        format!("{header}{places} bad places{}, {missing} frames missing", first.unwrap_or_default())
-    }
-
-    /// True if something is gone that was durable, where everything up to `durable` was.
-    #[must_use]
-    pub fn is_damaged(&self, durable: Lsn) -> bool {
-        self.behind.is_some_and(|lsn| lsn <= durable)
-    }
-
-    fn bad(&mut self, bad: Bad) {
-        self.bad_places += 1;
-        if self.bad.len() < BAD_KEPT {
-            self.bad.push(bad);
-        }
-    }
-}
-
 /// What a good file header says.
 #[derive(Debug, Clone, Copy)]
 struct FileHeader {
@@ -187,12 +129,19 @@ struct FileHeader {
 }
 
 type Each<'e> = &'e mut dyn FnMut(&Frame<'_>) -> Result<()>;
+type EachGood<'e> = &'e mut dyn FnMut(&Frame<'_>, &mut Reading) -> Result<()>;
 
 impl<'d> Journal<'d> {
     /// The journal at `path`.
     #[must_use]
-    pub fn new(disk: &'d dyn Disk, path: String, format: Format, store: StoreId, subject: u64) -> Journal<'d> {
-        Journal { disk, path, format, store, subject }
+    pub fn new(
+        disk: &'d dyn Disk,
+        path: String,
+        format: Format,
+        owner: impl Into<Owner<'d>>,
+        subject: u64,
+    ) -> Journal<'d> {
+        Journal { disk, path, format, owner: owner.into(), subject }
     }
 
     /// Its path as a person would type it.
@@ -201,8 +150,13 @@ impl<'d> Journal<'d> {
         self.disk.display(&self.path)
     }
 
+    /// What is known of the past of its store.
+    pub(super) fn past(&self) -> &'d Past {
+        self.owner.past
+    }
+
     fn seed(&self) -> Seed {
-        Seed::new(self.format.magic, self.store, self.subject)
+        Seed::new(self.format.magic, self.owner.store, self.subject)
     }
 
     fn io(&self, op: &'static str) -> impl Fn(io::Error) -> StoreError + '_ {
@@ -269,11 +223,24 @@ impl<'d> Journal<'d> {
         Ok(())
     }
 
-    /// Calls `each` with every good frame, in order. A file that is not there has none.
+    /// Calls `each` with every good frame, in order, but for those of a history that was given up. A file that is not there has none.
     ///
     /// # Errors
     /// [`StoreError::Foreign`] for a newer version or another store, those of the disk and of `each`.
     pub fn read(&self, each: Each<'_>) -> Result<Reading> {
+        self.pass(false, each)
+    }
+
+    /// [`Journal::read`] of those of a history that was given up, and of no others.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn read_given_up(&self, each: Each<'_>) -> Result<Reading> {
+        self.pass(true, each)
+    }
+
+    /// One pass over all frames: over those that count, or over those that were given up.
+    fn pass(&self, wants_given_up: bool, each: Each<'_>) -> Result<Reading> {
         let mut reading = Reading::default();
         let file = match self.disk.open(&self.path, Access::Read) {
             Ok(file) => file,
@@ -282,14 +249,23 @@ impl<'d> Journal<'d> {
         };
         reading.is_there = true;
         let len = file.len().map_err(self.io("read"))?;
-        let mut window = Window { file, len, at: 0, bytes: Vec::new() };
+        let mut window = Window::new(file, len);
         let header = window.get(0, FILE_HEADER_BYTES).map_err(self.io("read"))?;
         reading.generation = self.header(header)?.map(|h| h.generation);
-        self.frames(&mut window, &mut reading, each)?;
+        let given_up = self.owner.past.given_up();
+        self.frames(&mut window, &mut reading, &mut |frame, reading| {
+            let is_given_up = given_up.holds(frame.lsn, frame.epoch);
+            if is_given_up {
+                reading.given_up += 1;
+            } else {
+                reading.last_lsn = reading.last_lsn.max(frame.lsn);
+            }
+            if is_given_up == wants_given_up { each(frame) } else { Ok(()) }
+        })?;
         Ok(reading)
     }
 
-    fn frames(&self, window: &mut Window, reading: &mut Reading, each: Each<'_>) -> Result<()> {
+    fn frames(&self, window: &mut Window, reading: &mut Reading, each: EachGood<'_>) -> Result<()> {
         let seed = self.seed();
         let (mut at, mut bad_from, mut last_seq) = (FILE_HEADER_BYTES as u64, None, 0);
         while at < window.len {
@@ -318,8 +294,7 @@ impl<'d> Journal<'d> {
             reading.missing += gap;
             last_seq = frame.seq;
             reading.frames += 1;
-            reading.last_lsn = reading.last_lsn.max(frame.lsn);
-            each(&frame)?;
+            each(&frame, reading)?;
             at += bytes as u64;
         }
         reading.bad_end = bad_from.is_some();
@@ -327,22 +302,20 @@ impl<'d> Journal<'d> {
         Ok(())
     }
 
-    /// Makes the journal anew from what `fill` writes: a new generation beside the old file, synced, renamed. Who has the
-    /// old one open goes on reading it. Needs memory for one buffer.
+    /// Makes the journal anew from what `fill` writes: a new generation in the staging directory, synced, renamed.
+    /// Who has the old one open goes on reading it. Needs memory for one buffer.
     ///
     /// # Errors
     /// Those of the disk and of `fill`; the old file is then still there unless the rename was done.
     pub fn rewrite(&self, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<Size> {
         let generation = self.generation()?.map_or(1, |before| before + 1);
-        let candidate = format!("{}.new", self.path);
+        let candidate = tree::candidate(&self.path);
         match self.disk.remove(&candidate) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                create_all(self.disk, parent(&self.path)).map_err(self.io("make the directory of"))?;
-            }
-            Err(e) => return Err(self.io("remove")(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(self.io("remove the candidate of")(e)),
+            _ => {}
         }
-        let file = self.disk.open(&candidate, Access::CreateNew).map_err(self.io("create"))?;
+        let open = || self.disk.open(&candidate, Access::CreateNew);
+        let file = self.within(STAGING, &open).map_err(self.io("create"))?;
         let mut writer = Writer { journal: self, file, at: FILE_HEADER_BYTES as u64, seq: 1, buffer: Vec::new() };
         fill(&mut writer)?;
         writer.flush()?;
@@ -350,7 +323,8 @@ impl<'d> Journal<'d> {
         let header = self.encode_header(FileHeader { generation, base: len });
         writer.file.write_at(0, &header).map_err(self.io("write"))?;
         writer.file.sync_data().map_err(self.io("sync"))?;
-        self.disk.rename(&candidate, &self.path).map_err(self.io("rename"))?;
+        let rename = || self.disk.rename(&candidate, &self.path);
+        self.within(parent(&self.path), &rename).map_err(self.io("rename"))?;
         self.disk.sync_dir(parent(&self.path)).map_err(self.io("sync the directory of"))?;
         Ok(Size { len, base: len, generation })
     }
@@ -371,15 +345,21 @@ impl<'d> Journal<'d> {
         self.encode(FILE_HEADER_BYTES as u64, 1, frames, &mut out)?;
         let size = Size { len: out.len() as u64, base: out.len() as u64, generation: 1 };
         out[..FILE_HEADER_BYTES].copy_from_slice(&self.encode_header(FileHeader { generation: 1, base: size.len }));
-        let file = match self.disk.open(&self.path, Access::CreateNew) {
+        let open = || self.disk.open(&self.path, Access::CreateNew);
+        let file = self.within(parent(&self.path), &open).map_err(self.io("create"))?;
+        file.write_at(0, &out).map_err(self.io("write"))?;
+        Ok(size)
+    }
+
+    /// Does what needs a directory that may not be there yet.
+    fn within<T>(&self, dir: &str, act: &dyn Fn() -> io::Result<T>) -> io::Result<T> {
+        match act() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                create_all(self.disk, parent(&self.path)).map_err(self.io("make the directory of"))?;
-                self.disk.open(&self.path, Access::CreateNew)
+                create_all(self.disk, dir)?;
+                act()
             }
             done => done,
-        };
-        file.map_err(self.io("create"))?.write_at(0, &out).map_err(self.io("write"))?;
-        Ok(size)
+        }
     }
 
     /// Its generation; `None` if it is not there or its header is damaged.
@@ -401,7 +381,7 @@ impl<'d> Journal<'d> {
         let mut bytes = [0; FILE_HEADER_BYTES];
         bytes[..8].copy_from_slice(self.format.magic);
         bytes[8..12].copy_from_slice(&self.format.version.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.store.0);
+        bytes[16..32].copy_from_slice(&self.owner.store.0);
         for (at, n) in [(32, self.subject), (40, header.generation), (48, header.base)] {
             bytes[at..at + 8].copy_from_slice(&n.to_le_bytes());
         }
@@ -430,7 +410,7 @@ impl<'d> Journal<'d> {
             () if version != self.format.version => {
                 foreign("format version", version.to_string(), self.format.version.to_string())
             }
-            () if store != self.store => foreign("store id", store.to_string(), self.store.to_string()),
+            () if store != self.owner.store => foreign("store id", store.to_string(), self.owner.store.to_string()),
             () if eight(32) != self.subject => foreign("subject", eight(32).to_string(), self.subject.to_string()),
             () => Ok(Some(FileHeader { generation: eight(40), base: eight(48) })),
         }
@@ -465,30 +445,5 @@ impl Writer<'_> {
         self.at += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
-    }
-}
-
-/// A piece of a file in memory.
-struct Window {
-    file: Arc<dyn DiskFile>,
-    len: u64,
-    /// Where `bytes` begins.
-    at: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    /// Up to `want` bytes at `at`; fewer where the file ends. Never goes back.
-    fn get(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
-        let want = want.min(usize::try_from(self.len - at.min(self.len)).unwrap_or(want));
-        let skip = usize::try_from(at - self.at).unwrap_or(usize::MAX);
-        if skip.checked_add(want).is_none_or(|end| end > self.bytes.len()) {
-            let more = want.max(WINDOW).min(usize::try_from(self.len - at.min(self.len)).unwrap_or(want));
-            self.bytes.resize(more, 0);
-            self.file.read_at(at, &mut self.bytes)?;
-            self.at = at;
-            return Ok(&self.bytes[..want]);
-        }
-        Ok(&self.bytes[skip..skip + want])
     }
 }

@@ -25,14 +25,15 @@
 //! * Reading holds what is asked for and no more: one mailbox, or the rows.
 //! * Of two frames about the same thing the one with the higher LSN counts.
 
-use super::index::{Head, History, KIND_HEAD, KIND_MESSAGE, Run, Stamped, strange};
+use super::index::{Forsaken, Head, History, KIND_HEAD, KIND_MESSAGE, Run, Stamped, strange};
 use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size, Writer};
+use super::past::Owner;
 use super::tree::Home;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, StoreId};
+use crate::lsn::Lsn;
 use crate::model::Table;
-use crate::model::message::Message;
+use crate::model::message::{Digest, Message};
 use crate::model::table::KEY_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,8 +43,14 @@ const KIND_GONE: u8 = 4;
 /// A manifest that has grown by less is not written anew.
 pub const OVERGROWN_BYTES: u64 = 1 << 20;
 
+/// Most places that [`Manifest::find`] gives.
+const FOUND_MAX: usize = 100_000;
+
 /// Rows by table and key; `None`: it is gone.
 pub type MirroredRows = BTreeMap<(Table, Vec<u8>), Stamped<Option<Vec<u8>>>>;
+
+/// By mailbox: the stamp of the newest frame about it, and whether that says that it is gone.
+pub type Newest = BTreeMap<u64, (Stamped<()>, bool)>;
 
 /// The manifest of one home.
 #[derive(Debug, Clone)]
@@ -141,8 +148,8 @@ fn about(kind: u8, payload: &[u8]) -> Result<About<'_>, String> {
 impl<'d> Manifest<'d> {
     /// That of `home`; nothing is opened.
     #[must_use]
-    pub fn new(disk: &'d dyn Disk, store: StoreId, home: &Home) -> Manifest<'d> {
-        Manifest { journal: Journal::new(disk, home.manifest(), FORMAT, store, home.number()) }
+    pub fn new(disk: &'d dyn Disk, owner: impl Into<Owner<'d>>, home: &Home) -> Manifest<'d> {
+        Manifest { journal: Journal::new(disk, home.manifest(), FORMAT, owner, home.number()) }
     }
 
     /// Its path as a person would type it.
@@ -218,22 +225,100 @@ impl<'d> Manifest<'d> {
         Ok(found)
     }
 
+    /// What it says of a history that was given up, by mailbox.
+    ///
+    /// # Errors
+    /// As `Index::read`.
+    pub fn given_up(&self) -> Result<BTreeMap<u64, Forsaken>> {
+        let mut found: BTreeMap<u64, Forsaken> = BTreeMap::new();
+        self.journal.read_given_up(&mut |frame| {
+            let taken = about(frame.kind, frame.payload).and_then(|about| match about {
+                About::Mailbox(id, kind, bytes) => found.entry(id).or_default().take(kind, bytes),
+                About::Row(..) => Ok(()),
+            });
+            taken.map_err(|found| strange(&self.display(), frame.lsn, found))
+        })?;
+        Ok(found)
+    }
+
+    /// Where it knows of messages with these digests: digest, mailbox id, UID. They may have gone since.
+    ///
+    /// # Errors
+    /// As `Index::read`.
+    pub fn find(&self, digests: &BTreeSet<Digest>) -> Result<Vec<(Digest, u64, u32)>> {
+        let mut found = Vec::new();
+        self.each(&mut |Stamped { value, .. }| {
+            if let About::Mailbox(id, KIND_MESSAGE, bytes) = value {
+                let message = Message::decode(bytes)?;
+                if digests.contains(&message.digest) && found.len() < FOUND_MAX {
+                    found.push((message.digest, id, message.uid));
+                }
+            }
+            Ok(())
+        })?;
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
     /// The mailboxes it knows of; of those that are gone, since when.
     ///
     /// # Errors
     /// As `Index::read`.
     pub fn mailboxes(&self) -> Result<BTreeMap<u64, Option<Stamped<u64>>>> {
-        let mut found = BTreeMap::new();
-        self.each(&mut |Stamped { lsn, epoch, value }| {
+        let (found, _) = self.newest()?;
+        let gone = |(id, (stamp, gone)): (u64, (Stamped<()>, bool))| {
+            (id, gone.then_some(Stamped { lsn: stamp.lsn, epoch: stamp.epoch, value: id }))
+        };
+        Ok(found.into_iter().map(gone).collect())
+    }
+
+    /// The newest frame about each mailbox it knows of, and whether that says that it is gone; and how well it could be read.
+    ///
+    /// # Errors
+    /// As `Index::read`.
+    pub fn newest(&self) -> Result<(Newest, Reading)> {
+        let mut found = Newest::new();
+        let reading = self.each(&mut |Stamped { lsn, epoch, value }| {
             if let About::Mailbox(id, kind, _) = value {
-                let known = found.entry(id).or_insert((lsn, None));
-                if known.0 <= lsn {
-                    *known = (lsn, (kind == KIND_GONE).then_some(Stamped { lsn, epoch, value: id }));
+                let now = (Stamped { lsn, epoch, value: () }, kind == KIND_GONE);
+                match found.get_mut(&id) {
+                    Some(known) if known.0.lsn > lsn => {}
+                    Some(known) => *known = now,
+                    None => drop(found.insert(id, now)),
                 }
             }
             Ok(())
         })?;
-        Ok(found.into_iter().map(|(id, (_, gone))| (id, gone)).collect())
+        Ok((found, reading))
+    }
+
+    /// Calls `each` with the newest head of each of these mailboxes of which it has one, in no order; so that a million of them
+    /// need not be in memory at once.
+    ///
+    /// # Errors
+    /// As `Index::read`; those of `each`.
+    pub fn heads(&self, of: &BTreeSet<u64>, each: &mut dyn FnMut(u64, Stamped<Head>) -> Result<()>) -> Result<()> {
+        let mut newest: BTreeMap<u64, Lsn> = BTreeMap::new();
+        self.each(&mut |Stamped { lsn, value, .. }| {
+            if let About::Mailbox(id, KIND_HEAD, _) = value
+                && of.contains(&id)
+            {
+                let known = newest.entry(id).or_insert(lsn);
+                *known = lsn.max(*known);
+            }
+            Ok(())
+        })?;
+        let mut failed = Ok(());
+        self.each(&mut |Stamped { lsn, epoch, value }| {
+            let About::Mailbox(id, KIND_HEAD, bytes) = value else { return Ok(()) };
+            if failed.is_ok() && newest.get(&id) == Some(&lsn) {
+                newest.remove(&id);
+                failed = each(id, Stamped { lsn, epoch, value: Head::decode(bytes)? });
+            }
+            Ok(())
+        })?;
+        failed
     }
 
     /// The newest state of every row it knows of, and how well it could be read.
@@ -285,10 +370,16 @@ impl Mirror<'_, '_> {
     /// # Errors
     /// Those of the disk.
     pub fn put(&mut self, mailbox: u64, history: &History) -> Result<()> {
-        if let Some(head) = &history.head {
-            self.writer.put(&head_frame(mailbox, head)?)?;
-        }
+        history.head.as_ref().map_or(Ok(()), |head| self.head(mailbox, head))?;
         history.at(Lsn(u64::MAX)).try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))
+    }
+
+    /// Writes what a mailbox is that never had a message.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn head(&mut self, mailbox: u64, head: &Stamped<Head>) -> Result<()> {
+        self.writer.put(&head_frame(mailbox, head)?)
     }
 
     /// Writes that a mailbox is gone for good.

@@ -7,14 +7,17 @@
 //! # Format
 //! The identity file: [`identity`]. Paths added at run time: [`places`]. Below the root lie `=user/<xx>/<yy>/=<token>/`,
 //! one directory for each user; the path is made by the model and never changes. What lies in it: [`tree`]; the bytes of messages:
-//! [`bodies`]; what is known of them: [`index`], and its twin [`manifest`], both of them journals ([`journal`], [`frame`]).
+//! [`bodies`]; what is known of them: [`index`], and its twin [`manifest`], both of them journals ([`journal`], [`frame`]). Which partitions
+//! lack changes that were made while they were away: [`behind`]. Which there are, should the database be lost: [`roll`]. Which history of the
+//! store counts: [`past`].
 //!
 //! # Operation
 //! [`Partitions::add`] makes a name known and touches nothing. [`Partitions::prepare`] makes the root and its identity;
 //! it is for a partition that no row of the database names yet, because a known partition without its identity file is
 //! *missing* (its disk is not mounted), never empty. [`Partitions::ensure_user_dir`] makes a directory without a sync, and
 //! [`Partitions::follow`] does so where a disk that does not answer must hold up nobody; [`Partitions::sync_pending`] makes all of them durable, before the checkpoint commits the rows that name them. What a
-//! checkpoint writes to one home stands in [`apply`], what is to be found there in [`survey`].
+//! checkpoint writes to one home stands in [`apply`], what is to be found there in [`survey`], what a
+//! repair does in [`mend`].
 //!
 //! # Invariants
 //! * Nothing is written to a root whose identity was not read and found to be that of this store and partition.
@@ -22,23 +25,31 @@
 //! * A sync that failed is not repeated: the partition is missing until the next start.
 
 pub mod apply;
+pub mod behind;
 pub mod bodies;
+pub mod covers;
 mod desk;
 pub mod frame;
 pub mod identity;
 pub mod index;
 pub mod journal;
 pub mod manifest;
+pub mod mend;
 #[cfg(test)]
 mod messages_tests;
+pub mod past;
 pub mod places;
+mod reading;
+pub mod roll;
 mod state;
 pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod tree;
 
-pub use identity::{Identity, PartitionId};
+pub use behind::Behind;
+pub use identity::{Applied, Identity, PartitionId};
+pub use past::{GivenUp, Owner, Past};
 pub use state::State;
 
 use crate::disk::{Disk, RealDisk, Space, create_all, parent};
@@ -100,11 +111,15 @@ impl Roots for RealRoots {
 pub struct Partitions {
     roots: Arc<dyn Roots>,
     store_id: StoreId,
+    past: Past,
     known: RwLock<BTreeMap<String, Arc<Partition>>>,
+    behind: Mutex<behind::Register>,
+    roll: Mutex<roll::Register>,
 }
 
 #[derive(Debug)]
 struct Partition {
+    name: String,
     path: PathBuf,
     inner: Mutex<Inner>,
     desk: desk::Desk,
@@ -124,13 +139,22 @@ struct Inner {
     owed: BTreeSet<String>,
     /// A sync failed.
     failed: Option<String>,
+    /// What its root says of history that was given up.
+    told: Option<GivenUp>,
 }
 
 impl Partitions {
     /// Knows no partition yet.
     #[must_use]
     pub fn new(roots: Arc<dyn Roots>, store_id: StoreId) -> Partitions {
-        Partitions { roots, store_id, known: RwLock::default() }
+        Partitions {
+            roots,
+            store_id,
+            past: Past::default(),
+            known: RwLock::default(),
+            behind: Mutex::default(),
+            roll: Mutex::default(),
+        }
     }
 
     /// Whose partitions they are.
@@ -142,7 +166,7 @@ impl Partitions {
     /// Makes a name known, or gives it another path; touches no disk.
     pub fn add(&self, name: &str, path: &Path) {
         let (inner, desk) = Default::default();
-        let partition = Partition { path: path.to_path_buf(), inner, desk };
+        let partition = Partition { name: name.to_owned(), path: path.to_path_buf(), inner, desk };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = known.insert(name.to_owned(), Arc::new(partition)) {
             let expected = before.inner().expected;
@@ -212,6 +236,21 @@ impl Partitions {
         Ok(id)
     }
 
+    /// The identity of what lies where a partition is to lie; nothing is made.
+    ///
+    /// # Errors
+    /// How it is, if it is not this partition of this store.
+    pub fn identify(&self, name: &str) -> Result<PartitionId, State> {
+        let missing = |why: String| State::Missing { why };
+        let partition = self.find(name).ok_or_else(|| missing(NO_PATH.to_owned()))?;
+        let (root, ..) = self.examine((name, &partition.path), None, None)?;
+        match Identity::read(&*root) {
+            Ok(Some(found)) => Ok(found.id),
+            Ok(None) => Err(missing(format!("{} is not there", root.display(identity::FILE)))),
+            Err(e) => Err(missing(e.to_string())),
+        }
+    }
+
     /// Looks at a partition now; see [`Partitions::look`].
     #[must_use]
     pub fn state(&self, name: &str) -> State {
@@ -229,14 +268,15 @@ impl Partitions {
             let inner = partition.inner();
             (inner.expected, inner.failed.clone())
         };
-        match self.examine(&partition.path, expected, failed) {
+        match self.examine((name, &partition.path), expected, failed) {
             Ok((root, space, state)) => {
                 let mut inner = partition.inner();
                 // Unless it was told meanwhile that it is another, or that a sync of it failed.
-                if inner.expected == expected && inner.failed.is_none() {
-                    inner.disk = Some(root);
+                if inner.expected == expected && inner.failed.is_none() && inner.disk.replace(root).is_none() {
+                    drop(inner);
+                    self.is_back(name);
                 }
-                (state, Some(space))
+                (self.shown(name, state), Some(space))
             }
             Err(state) => {
                 // Nothing more goes to a directory that lies where the disk was mounted.
@@ -244,17 +284,6 @@ impl Partitions {
                 (state, None)
             }
         }
-    }
-
-    /// The tree of a partition that is there (full ones included).
-    #[must_use]
-    pub fn disk(&self, name: &str) -> Option<Arc<dyn Disk>> {
-        let partition = self.find(name)?;
-        let mut inner = partition.inner();
-        if inner.disk.is_none() {
-            self.probe(&partition, &mut inner);
-        }
-        inner.disk.clone()
     }
 
     /// Makes the directory of a user if it is not there; durable after the next [`Partitions::sync_pending`].
@@ -316,7 +345,7 @@ impl Partitions {
 
     /// Opens the root anew, so that a disk mounted, moved or taken away since is noticed.
     fn probe(&self, partition: &Partition, inner: &mut Inner) -> State {
-        match self.examine(&partition.path, inner.expected, inner.failed.clone()) {
+        match self.examine((&partition.name, &partition.path), inner.expected, inner.failed.clone()) {
             Ok((root, _, state)) => {
                 inner.disk = Some(root);
                 state
@@ -331,7 +360,7 @@ impl Partitions {
     /// Opens a root and reads what it is; the error is why it is not the partition that was expected.
     fn examine(
         &self,
-        path: &Path,
+        (name, path): (&str, &Path),
         expected: Option<PartitionId>,
         failed: Option<String>,
     ) -> Result<(Arc<dyn Disk>, Space, State), State> {
@@ -355,6 +384,9 @@ impl Partitions {
         if let Some(expected) = expected.filter(|expected| *expected != found.id) {
             let why = format!("it is partition {} ({}), expected {expected}", found.name, found.id);
             return Err(State::Foreign { why });
+        }
+        if found.name != name {
+            return Err(State::Foreign { why: format!("it is partition {}, expected {name}", found.name) });
         }
         let space = root.space().map_err(unreadable)?;
         let free = space.free;

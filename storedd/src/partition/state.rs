@@ -13,6 +13,13 @@ pub enum State {
         /// Free bytes.
         free: u64,
     },
+    /// There, and without changes that were made while it was not: they are in the log, and it is not read before it has them.
+    Behind {
+        /// Free bytes.
+        free: u64,
+        /// Up to where it holds everything, and what is in the way.
+        why: String,
+    },
     /// Not there, or not to be read.
     Missing {
         /// What was found.
@@ -32,6 +39,7 @@ impl State {
         match self {
             State::Ok { .. } => "ok",
             State::Full { .. } => "full",
+            State::Behind { .. } => "behind",
             State::Missing { .. } => "missing",
             State::Foreign { .. } => "foreign",
         }
@@ -41,7 +49,7 @@ impl State {
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         match self {
-            State::Ok { free } | State::Full { free } => Some(*free),
+            State::Ok { free } | State::Full { free } | State::Behind { free, .. } => Some(*free),
             State::Missing { .. } | State::Foreign { .. } => None,
         }
     }
@@ -52,7 +60,7 @@ impl State {
         match self {
             State::Ok { .. } => None,
             State::Full { free } => Some(format!("{free} bytes are free")),
-            State::Missing { why } | State::Foreign { why } => Some(why.clone()),
+            State::Behind { why, .. } | State::Missing { why } | State::Foreign { why } => Some(why.clone()),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What lies in a mailbox, against what is known of it. Changes nothing (I7).
 //!
 //! # Operation
-//! [`mailbox`] reads the index, is given the mirror (from the manifest of the home, which is read once for many mailboxes),
-//! and looks at the files as deep as asked. Its answer is the merged history and a list of findings; whoever mends, mends
-//! from the history.
+//! [`mailbox`] reads the index, is given the mirror (from the manifest of the home, which is read once for many mailboxes)
+//! and what memory knows beyond both ([`Above`]), and looks at the files as deep as asked. Its answer is the merged history and a
+//! list of findings; whoever mends, mends from the history.
 //!
 //! A checkpoint makes a file before its frame, and takes a file away after it. In a running store a finding about a message
 //! therefore counts only if it is still there behind the next checkpoint.
@@ -14,12 +14,14 @@
 
 use super::bodies::{self, Body};
 use super::index::{History, Index, Stamped};
+use super::journal::Reading;
+use super::past::Owner;
 use super::tree::Place;
 use crate::disk::{Disk, Kind};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, StoreId};
+use crate::lsn::Lsn;
 use crate::model::message::{Message, State};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Findings that are kept one by one; further ones are counted.
 pub const FINDINGS_MAX: usize = 1000;
@@ -44,6 +46,8 @@ pub enum What {
     IndexBad,
     /// The mirror in the manifest does.
     MirrorBad,
+    /// There is an index and no manifest.
+    MirrorMissing,
     /// Index and mirror say different things of a message.
     TwinsDiffer,
     /// A message has no file.
@@ -68,6 +72,7 @@ impl What {
             What::IndexMissing => "index missing",
             What::IndexBad => "index damaged",
             What::MirrorBad => "manifest damaged",
+            What::MirrorMissing => "manifest missing",
             What::TwinsDiffer => "index and manifest differ",
             What::FileMissing => "message file missing",
             What::FileUnreadable => "message file unreadable",
@@ -94,15 +99,38 @@ pub struct Finding {
     pub found: String,
 }
 
+/// What memory knows of a mailbox beyond its index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Above {
+    /// States that no checkpoint has written yet.
+    pub messages: Vec<Stamped<Message>>,
+    /// Messages whose bytes are elsewhere than in a file of their own.
+    pub without_file: BTreeSet<u32>,
+    /// No checkpoint has written anything of the mailbox: that there is no index is as it should be.
+    pub is_new: bool,
+    /// Highest modseq that the last checkpoint wrote, 0 for a new mailbox; `None` if that is not known.
+    pub settled: Option<u64>,
+    /// Messages that are looked at byte by byte, however deep the rest.
+    pub deep: BTreeSet<u32>,
+}
+
 /// What was found in one mailbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     /// What index and mirror know together.
     pub history: History,
+    /// How well the mirror could be read.
+    pub mirror: Reading,
+    /// States that the mirror holds, if it has a head.
+    pub mirrored: Option<usize>,
+    /// The newest state of each message, by UID; memory's, where that is newer.
+    pub known: Vec<Stamped<Message>>,
     /// The first [`FINDINGS_MAX`] findings.
     pub findings: Vec<Finding>,
     /// How many there are.
     pub found: u64,
+    /// UIDs of files of which nothing is known: all of them, for a repair of a large mailbox is not to stop at the findings that are kept.
+    pub strays: BTreeSet<u32>,
     /// Messages that were looked at.
     pub messages: u64,
     /// Bytes of files that were read.
@@ -110,6 +138,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// True if nothing was found that the mirror lacks, and nothing is wrong with it: what made the history makes no new one.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        let is_wrong = |what| matches!(what, What::MirrorBad | What::MirrorMissing | What::TwinsDiffer);
+        self.mirror.is_whole()
+            && self.mirror.given_up == 0
+            && self.mirrored == Some(self.history.messages.len())
+            && !self.findings.iter().any(|f| is_wrong(f.what))
+    }
+
     fn add(&mut self, finding: Finding) {
         self.found += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -124,7 +162,7 @@ pub struct Look<'a> {
     /// The partition.
     pub disk: &'a dyn Disk,
     /// Whose.
-    pub store: StoreId,
+    pub store: Owner<'a>,
     /// How deep.
     pub depth: Depth,
     /// Everything up to here was committed.
@@ -142,41 +180,52 @@ impl std::fmt::Debug for Look<'_> {
 /// Looks at one mailbox. `mirror`: what the manifest of its home knows of it.
 ///
 /// # Errors
-/// [`StoreError::Foreign`] for a newer index or another store's, those of `pace`, those of the disk but for single files, which
-/// are findings.
-pub fn mailbox(look: Look<'_>, place: &Place, mirror: History) -> Result<Survey> {
+/// [`StoreError::Foreign`] for a newer index or another store's, [`StoreError::Corrupt`] for frames that are not understood, those of
+/// `pace`, those of the disk but for single files, which are findings.
+pub fn mailbox(look: Look<'_>, place: &Place, mirror: History, above: &Above) -> Result<Survey> {
     let index = Index::new(look.disk, look.store, place);
-    let mut survey = Survey { history: index.read()?, ..Survey::default() };
+    let mut survey = Survey { history: index.read()?, mirror: mirror.reading.clone(), ..Survey::default() };
+    let of_mirror = |what| matches!(what, What::MirrorBad | What::MirrorMissing);
     let finding = |what, expected: &str, found| Finding {
-        file: if what == What::MirrorBad { look.disk.display(&place.home.manifest()) } else { index.display() },
+        file: if of_mirror(what) { look.disk.display(&place.home.manifest()) } else { index.display() },
         uid: None,
         what,
         expected: expected.to_owned(),
         found,
     };
     let reading = survey.history.reading.clone();
+    let is_torn = |history: &History| above.settled.is_some_and(|modseq| history.is_sound(look.durable, modseq));
     if !reading.is_there {
-        survey.add(finding(What::IndexMissing, "an index", "none".to_owned()));
-    } else if !reading.is_whole() {
+        if !above.is_new {
+            survey.add(finding(What::IndexMissing, "an index", "none".to_owned()));
+        }
+    } else if !reading.is_whole() && !is_torn(&survey.history) {
         survey.add(finding(What::IndexBad, "frames one after the other", reading.problem()));
     }
-    if mirror.reading.is_there && !mirror.reading.is_whole() {
+    if mirror.reading.is_there && !mirror.reading.is_whole() && !is_torn(&mirror) {
         survey.add(finding(What::MirrorBad, "frames one after the other", mirror.reading.problem()));
     }
-    if reading.is_there && mirror.reading.is_there {
+    if reading.is_whole() && mirror.reading.is_whole() {
+        // What has gaps says other things anyway.
         twins(look, place, &mirror, &mut survey);
+    } else if !mirror.reading.is_there && survey.history.messages.iter().any(|m| m.lsn <= look.durable) {
+        survey.add(finding(What::MirrorMissing, "a manifest", "none".to_owned()));
     }
+    survey.mirrored = mirror.head.as_ref().map(|_| mirror.messages.len());
     survey.history.merge(mirror);
-    files(look, place, &mut survey)?;
+    survey.known = known(&survey.history, above);
+    files(look, place, above, &mut survey)?;
     Ok(survey)
 }
 
 /// Where both know a message, or one does that should not be alone, they must say the same.
 fn twins(look: Look<'_>, place: &Place, mirror: &History, survey: &mut Survey) {
-    let (ours, theirs) = (newest(&survey.history, look.durable), newest(mirror, look.durable));
-    let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
-    let shown =
-        |m: Option<&Stamped<Message>>| m.map_or("nothing".to_owned(), |m| format!("LSN {} {:?}", m.lsn, m.value));
+    let all = Lsn(u64::MAX);
+    let (mut ours, mut theirs) = (survey.history.at(all).peekable(), mirror.at(all).peekable());
+    let shown = |known: Option<&Stamped<Message>>| {
+        let Some(Stamped { lsn, value: m, .. }) = known else { return "nothing".to_owned() };
+        format!("LSN {lsn}: {}, modseq {}, {:?}", m.state.word(), m.modseq, m.flag_names())
+    };
     let mut differ = Vec::new();
     loop {
         let uid = match (ours.peek(), theirs.peek()) {
@@ -188,60 +237,102 @@ fn twins(look: Look<'_>, place: &Place, mirror: &History, survey: &mut Survey) {
         // A purged message leaves the one when that is made anew, and the other when that is.
         let purged = |m: Option<&Stamped<Message>>| m.is_none_or(|m| m.value.state == State::Purged);
         let same = a.map(|m| (m.lsn, &m.value)) == b.map(|m| (m.lsn, &m.value)) || (purged(a) && purged(b));
-        if !same {
+        // A checkpoint is at it, and one of them may have been made anew with its work alone.
+        let is_young = [a, b].into_iter().flatten().any(|m| m.lsn > look.durable);
+        if !same && !is_young {
             differ.push((uid, shown(a), shown(b)));
         }
     }
+    drop((ours, theirs));
     for (uid, found, expected) in differ {
         let file = look.disk.display(&place.index());
         survey.add(Finding { file, uid: Some(uid), what: What::TwinsDiffer, expected, found });
     }
 }
 
-fn newest(history: &History, upto: Lsn) -> Vec<&Stamped<Message>> {
-    history.at(upto).collect()
-}
-
-fn files(look: Look<'_>, place: &Place, survey: &mut Survey) -> Result<()> {
-    let mut names: BTreeSet<u32> = place.uids(look.disk)?.into_iter().collect();
-    let known: Vec<_> = survey.history.at(Lsn(u64::MAX)).map(|m| (m.lsn, m.value.clone())).collect();
-    for (lsn, message) in known {
-        let there = names.remove(&message.uid);
-        let path = place.message(message.uid);
-        let finding = |what, expected: String, found: String| Finding {
-            file: look.disk.display(&path),
-            uid: Some(message.uid),
-            what,
-            expected,
-            found,
-        };
-        if message.state == State::Purged {
-            if there {
-                survey.add(finding(What::FileLeft, "no file".to_owned(), "a file".to_owned()));
-            }
-            continue;
-        }
-        survey.messages += 1;
-        if !there {
-            let is_none = match look.disk.stat(&path) {
-                Ok(entry) => entry.is_none_or(|e| e.kind == Kind::File),
-                Err(_) => false,
-            };
-            let what = if is_none { What::FileMissing } else { What::FileUnreadable };
-            survey.add(finding(what, format!("{} bytes, LSN {lsn}", message.size), "no file".to_owned()));
-        } else if look.depth >= Depth::Lengths {
-            (look.pace)(if look.depth == Depth::Bytes { message.size } else { 0 })?;
-            if let Some((what, expected, found)) = file(look, place, &message) {
-                survey.add(finding(what, expected, found));
-            } else if look.depth == Depth::Bytes {
-                survey.bytes += message.size;
-            }
+fn known(history: &History, above: &Above) -> Vec<Stamped<Message>> {
+    let mut known: BTreeMap<u32, Stamped<Message>> =
+        history.at(Lsn(u64::MAX)).map(|m| (m.value.uid, m.clone())).collect();
+    for message in &above.messages {
+        if known.get(&message.value.uid).is_none_or(|below| below.lsn <= message.lsn) {
+            known.insert(message.value.uid, message.clone());
         }
     }
-    for uid in names {
-        let file = look.disk.display(&place.message(uid));
+    known.into_values().collect()
+}
+
+fn files(look: Look<'_>, place: &Place, above: &Above, survey: &mut Survey) -> Result<()> {
+    // Lengths come with the list, not file by file.
+    let mut names: BTreeMap<u32, u64> = match look.depth {
+        Depth::Lengths => place.lengths(look.disk)?,
+        Depth::Names | Depth::Bytes => place.uids(look.disk)?.into_iter().map(|uid| (uid, 0)).collect(),
+    };
+    // Given back below: findings are added meanwhile.
+    let known = std::mem::take(&mut survey.known);
+    let done = known.iter().try_for_each(|known| one_file(look, place, known, above, &mut names, survey));
+    survey.known = known;
+    done?;
+    let names: BTreeSet<u32> = names.into_keys().collect();
+    for uid in &names {
+        let file = look.disk.display(&place.message(*uid));
         let (expected, found) = ("a message that is known".to_owned(), "none with this UID".to_owned());
-        survey.add(Finding { file, uid: Some(uid), what: What::FileUnknown, expected, found });
+        survey.add(Finding { file, uid: Some(*uid), what: What::FileUnknown, expected, found });
+    }
+    survey.strays = names;
+    Ok(())
+}
+
+/// Looks for the file of one message, and takes its UID from those that have one.
+fn one_file(
+    look: Look<'_>,
+    place: &Place,
+    known: &Stamped<Message>,
+    above: &Above,
+    names: &mut BTreeMap<u32, u64>,
+    survey: &mut Survey,
+) -> Result<()> {
+    let Stamped { lsn, value: message, .. } = known;
+    let listed = names.remove(&message.uid);
+    let there = listed.is_some();
+    if above.without_file.contains(&message.uid) {
+        survey.messages += u64::from(message.state != State::Purged);
+        return Ok(());
+    }
+    let depth = if above.deep.contains(&message.uid) { Depth::Bytes } else { look.depth };
+    let path = place.message(message.uid);
+    let finding = |what, expected: String, found: String| Finding {
+        file: look.disk.display(&path),
+        uid: Some(message.uid),
+        what,
+        expected,
+        found,
+    };
+    if message.state == State::Purged {
+        if there {
+            survey.add(finding(What::FileLeft, "no file".to_owned(), "a file".to_owned()));
+        }
+        return Ok(());
+    }
+    survey.messages += 1;
+    if !there {
+        let is_none = match look.disk.stat(&path) {
+            Ok(entry) => entry.is_none_or(|e| e.kind == Kind::File),
+            Err(_) => false,
+        };
+        let what = if is_none { What::FileMissing } else { What::FileUnreadable };
+        survey.add(finding(what, format!("{} bytes, LSN {lsn}", message.size), "no file".to_owned()));
+    } else if depth >= Depth::Lengths {
+        (look.pace)(if depth == Depth::Bytes { message.size } else { 0 })?;
+        let found = match listed.filter(|_| depth == Depth::Lengths) {
+            Some(len) if len == message.size => None,
+            // What differs is looked at again: a file that was made anew since it was listed is no finding.
+            _ => file(Look { depth, ..look }, place, message),
+        };
+        if let Some((what, expected, found)) = found {
+            survey.add(finding(what, expected, found));
+        } else if depth == Depth::Bytes {
+            survey.bytes += message.size;
+        }
     }
     Ok(())
 }

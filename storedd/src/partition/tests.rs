@@ -1,7 +1,8 @@
 //! Tests of partitions: rows 115, 116, 17.
 
 use super::*;
-use crate::lsn::Micros;
+use crate::disk;
+use crate::lsn::{Epoch, Lsn, Micros};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const STORE: StoreId = StoreId([7; 16]);
@@ -28,14 +29,51 @@ fn identity_bytes() {
         "240a0600077072696d617279000000000000000000000000000000000000000000000000000000000000000000000000",
         "000000000000000000000000000000000000000000000000000000002b2400aa"
     );
-    assert_eq!(hex, expected);
+    assert_eq!(&hex[..256], expected.replacen("01000000", "02000000", 1).replace("2b2400aa", "138fa8a8"));
+    assert!(bytes.len() == 1536 && bytes[128..].iter().all(|b| *b == 0));
     assert_eq!(Identity::decode(&bytes, "f").unwrap(), identity());
+    // What version 1 wrote is read.
+    let old: Vec<u8> = (0..128).map(|n| u8::from_str_radix(&expected[2 * n..2 * n + 2], 16).unwrap()).collect();
+    assert_eq!(Identity::decode(&old, "f").unwrap(), identity());
+}
+
+#[test]
+fn what_was_applied_is_noted_and_a_torn_note_hides_only_itself() {
+    let (dir, at) = (tempfile::tempdir().unwrap(), |lsn| Applied { epoch: Epoch(3), lsn: Lsn(lsn) });
+    let root = RealDisk::new(dir.path()).unwrap();
+    // A file of version 1 says nothing, and becomes one of version 2.
+    let mut old = identity().encode();
+    old.truncate(128);
+    old[8] = 1;
+    let crc = crate::checksum::Crc::seeded(b"SDpartID").add(&old[..124]).value();
+    old[124..].copy_from_slice(&crc.to_le_bytes());
+    disk::replace(&root, identity::FILE, &old).unwrap();
+    assert_eq!(identity::applied(&root).unwrap(), None);
+    identity::note_applied(&root, at(7)).unwrap();
+    assert_eq!(identity::applied(&root).unwrap(), Some(at(7)));
+    assert_eq!(Identity::read(&root).unwrap(), Some(identity()));
+    let bytes = || disk::read_small(&root, identity::FILE, 4096).unwrap();
+    let slot = "010000000000000003000000000000000700000000000000fa4629ad";
+    assert_eq!(bytes()[512..540].iter().map(|b| format!("{b:02x}")).collect::<String>(), slot);
+    for lsn in 8..12 {
+        let before = bytes();
+        identity::note_applied(&root, at(lsn)).unwrap();
+        let (after, whole) = (bytes(), before.len());
+        assert_eq!(identity::applied(&root).unwrap(), Some(at(lsn)));
+        for cut in 0..whole {
+            let torn = [&after[..cut], &before[cut..]].concat();
+            disk::replace(&root, identity::FILE, &torn).unwrap();
+            let found = identity::applied(&root).unwrap();
+            assert!(found == Some(at(lsn)) || found == Some(at(lsn - 1)), "{lsn}: cut at {cut}: {found:?}");
+        }
+        disk::replace(&root, identity::FILE, &after).unwrap();
+    }
 }
 
 #[test]
 fn every_damaged_byte_of_an_identity_is_noticed() {
     let good = identity().encode();
-    for at in 0..good.len() {
+    for at in 0..128 {
         for value in [good[at] ^ 1, good[at] ^ 0x80, 0, 0xff] {
             let mut bytes = good.clone();
             bytes[at] = value;
@@ -44,7 +82,7 @@ fn every_damaged_byte_of_an_identity_is_noticed() {
         assert!(Identity::decode(&good[..at], "f").is_err(), "cut at {at}");
     }
     let mut newer = good;
-    newer[8] = 2;
+    newer[8] = 3;
     assert!(matches!(Identity::decode(&newer, "f"), Err(StoreError::Foreign { what: "format version", .. })));
 }
 

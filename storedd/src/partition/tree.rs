@@ -8,6 +8,7 @@
 //!   <mailbox id>/store.idx             the messages of a mailbox: `super::index`
 //!   <mailbox id>/<nn>/<uid>.msg        one message, as it came: plain RFC 5322
 //! .staging/<number>.msg                a long message on its way in
+//! .staging/<hash>.new                  an index or manifest that is being made anew
 //! .quarantine/<mailbox id>-<uid>-<n>   bytes that were found where others belong
 //! ```
 //! `<nn>` is two hexadecimal digits: the UID divided by 1024, modulo 256. Neighbours share a directory: a small mailbox
@@ -19,9 +20,10 @@
 //! * [`Home::parse`] takes what `model::user::directory` makes and nothing else, so a directory that stands in a row or in a
 //!   log record never leads anywhere else.
 
-use crate::disk::{Disk, Kind};
+use crate::disk::{Disk, Entry, Kind};
 use crate::error::{Result, StoreError};
 use crate::model::user::{SHARED_DIRECTORY, check_user};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -36,6 +38,7 @@ pub const MANIFEST: &str = "manifest";
 const USERS: &str = "=user";
 const UIDS_PER_DIRECTORY: u32 = 1024;
 const SUFFIX: &str = ".msg";
+const CANDIDATE: &str = ".new";
 
 /// The directory of a user, or that of shared mailboxes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +76,13 @@ impl Home {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The user id it was made for, as first created; cut if that was long. `None` for shared mailboxes.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        let (_, token) = self.directory.rsplit_once('/')?;
+        Some(token.strip_prefix('=')?.split_once('~')?.0)
     }
 
     /// Path of its manifest.
@@ -134,17 +144,60 @@ impl Place {
     /// # Errors
     /// Those of the disk.
     pub fn uids(&self, disk: &dyn Disk) -> Result<Vec<u32>> {
-        let mut uids = Vec::new();
-        for entry in list(disk, &self.path())?.into_iter().filter(|e| e.kind == Kind::Dir) {
-            let files = list(disk, &format!("{}/{}", self.path(), entry.name))?;
+        Ok(self.listed(disk, names)?.into_keys().collect())
+    }
+
+    /// The message files that are there: UIDs and lengths in bytes. Names that are none are left out.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn lengths(&self, disk: &dyn Disk) -> Result<BTreeMap<u32, u64>> {
+        self.listed(disk, list)
+    }
+
+    fn listed(&self, disk: &dyn Disk, how: Lists) -> Result<BTreeMap<u32, u64>> {
+        let mut all = BTreeMap::new();
+        for dir in names(disk, &self.path())?.into_iter().filter(|e| e.kind == Kind::Dir) {
+            let files = how(disk, &format!("{}/{}", self.path(), dir.name))?;
             let uid =
                 |name: &str| Some(name.strip_suffix(SUFFIX)?).and_then(decimal).and_then(|n| u32::try_from(n).ok());
-            let files = files.into_iter().filter(|e| e.kind == Kind::File).filter_map(|e| uid(&e.name));
-            uids.extend(files.filter(|uid| *uid > 0 && group(*uid) == entry.name));
+            let files = files.into_iter().filter(|e| e.kind == Kind::File);
+            let named = files.filter_map(|e| Some((uid(&e.name)?, e.len)));
+            all.extend(named.filter(|(uid, _)| *uid > 0 && group(*uid) == dir.name));
         }
-        uids.sort_unstable();
-        Ok(uids)
+        Ok(all)
     }
+}
+
+/// How a directory is listed: [`list`] or [`names`].
+type Lists = fn(&dyn Disk, &str) -> Result<Vec<Entry>>;
+
+/// Takes the directory of a home away that has no mailboxes any more, with its manifest and the directories above it as far as they are
+/// empty. One that holds anything else stays.
+///
+/// # Errors
+/// Those of the disk.
+pub fn remove_home(disk: &dyn Disk, home: &Home) -> Result<()> {
+    let io = |e| StoreError::io("remove", disk.display(home.path()), e);
+    let entries = names(disk, home.path())?;
+    if entries.iter().any(|entry| entry.name != MANIFEST) {
+        return Ok(());
+    }
+    for entry in &entries {
+        match disk.remove(&format!("{}/{}", home.path(), entry.name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+    }
+    let mut dir = home.path();
+    while !dir.is_empty() && dir != USERS {
+        match disk.remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+            _ => dir = crate::disk::parent(dir),
+        }
+    }
+    Ok(())
 }
 
 /// The directory of a message in its mailbox.
@@ -164,12 +217,28 @@ pub fn staged(number: u64) -> String {
     format!("{STAGING}/{number}{SUFFIX}")
 }
 
+/// Path under which the journal at `path` is made anew, before it takes its name. It is not beside it, so that a start finds what a
+/// crash left without a look into every directory.
+#[must_use]
+pub fn candidate(path: &str) -> String {
+    format!("{STAGING}/{}{CANDIDATE}", &blake3::hash(path.as_bytes()).to_hex()[..16])
+}
+
+/// Paths of journals that were being made anew.
+///
+/// # Errors
+/// Those of the disk.
+pub fn candidates(disk: &dyn Disk) -> Result<Vec<String>> {
+    let found = names(disk, STAGING)?.into_iter().filter(|e| e.name.ends_with(CANDIDATE));
+    Ok(found.map(|e| format!("{STAGING}/{}", e.name)).collect())
+}
+
 /// Numbers of the messages on their way in.
 ///
 /// # Errors
 /// Those of the disk.
 pub fn staged_numbers(disk: &dyn Disk) -> Result<Vec<u64>> {
-    let found = list(disk, STAGING)?;
+    let found = names(disk, STAGING)?;
     Ok(found.into_iter().filter_map(|e| decimal(e.name.strip_suffix(SUFFIX)?)).collect())
 }
 
@@ -179,10 +248,10 @@ pub fn staged_numbers(disk: &dyn Disk) -> Result<Vec<u64>> {
 /// Those of the disk and of `each`.
 pub fn homes(disk: &dyn Disk, each: &mut dyn FnMut(Home) -> Result<()>) -> Result<()> {
     let dirs = |dir: &str| -> Result<Vec<String>> {
-        let found = list(disk, dir)?.into_iter().filter(|e| e.kind == Kind::Dir);
+        let found = names(disk, dir)?.into_iter().filter(|e| e.kind == Kind::Dir);
         Ok(found.map(|e| format!("{dir}/{}", e.name)).collect())
     };
-    if !list(disk, SHARED_DIRECTORY)?.is_empty() {
+    if !names(disk, SHARED_DIRECTORY)?.is_empty() {
         each(Home { directory: SHARED_DIRECTORY.to_owned(), number: 0 })?;
     }
     for low in dirs(USERS)? {
@@ -198,7 +267,7 @@ pub fn homes(disk: &dyn Disk, each: &mut dyn FnMut(Home) -> Result<()>) -> Resul
 /// # Errors
 /// Those of the disk.
 pub fn mailboxes(disk: &dyn Disk, home: &Home) -> Result<Vec<Place>> {
-    let found = list(disk, home.path())?.into_iter().filter(|e| e.kind == Kind::Dir);
+    let found = names(disk, home.path())?.into_iter().filter(|e| e.kind == Kind::Dir);
     let mut places: Vec<_> =
         found.filter_map(|e| decimal(&e.name)).filter(|id| *id > 0).map(|id| home.mailbox(id)).collect();
     places.sort();
@@ -206,8 +275,17 @@ pub fn mailboxes(disk: &dyn Disk, home: &Home) -> Result<Vec<Place>> {
 }
 
 /// What a directory holds; nothing if it is not there.
-fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::disk::Entry>> {
-    match disk.list(dir) {
+fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<Entry>> {
+    found(disk, dir, disk.list(dir))
+}
+
+/// The same without lengths.
+fn names(disk: &dyn Disk, dir: &str) -> Result<Vec<Entry>> {
+    found(disk, dir, disk.names(dir))
+}
+
+fn found(disk: &dyn Disk, dir: &str, found: io::Result<Vec<Entry>>) -> Result<Vec<Entry>> {
+    match found {
         Ok(entries) => Ok(entries),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(StoreError::io("list", disk.display(dir), e)),
@@ -232,6 +310,8 @@ mod tests {
             assert_eq!(Place::parse(&place.path()), Some(place));
         }
         assert_eq!(Home::parse(&of("joe", 12)).unwrap().number(), 12);
+        assert_eq!(Home::parse(&of("joe", 12)).unwrap().user(), Some("joe"));
+        assert_eq!(Home::parse("=shared").unwrap().user(), None);
         assert_eq!(Home::parse("=shared").unwrap().number(), 0);
         for bad in [
             "",

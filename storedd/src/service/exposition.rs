@@ -32,6 +32,8 @@ impl Daemon {
             database(&mut text, store, watch);
             places(&mut text, watch);
             copies(&mut text, &watch.copies());
+            chores(&mut text, watch);
+            self.scrub_numbers(&mut text);
             alarms(&mut text, watch);
         }
         text.finish()
@@ -227,6 +229,10 @@ fn database(text: &mut Text, store: &Store, watch: &Watch) {
     let most = store.options().overlay_bytes_max as f64;
     text.gauge("storedd_overlay_limit_bytes", "Bytes of them at which changes are refused.", most);
     text.gauge("storedd_overlay_entries", "Row versions among them.", store.overlay_entries() as f64);
+    let indexes = store.indexes_held();
+    text.gauge("storedd_index_cache_bytes", "Memory of the indexes of mailboxes that were read.", indexes.bytes as f64);
+    text.counter("storedd_index_cache_found_total", "Indexes that were asked for and were there.", indexes.found);
+    text.counter("storedd_index_cache_read_total", "Indexes that had to be read.", indexes.read);
     let size = watch.prober().database_bytes() as f64;
     text.gauge("storedd_database_size_bytes", "Length of the database file.", size);
     let mut rows = text.family("storedd_table_rows", Kind::Gauge, "Rows in the database, as of the last checkpoint.");
@@ -269,6 +275,22 @@ fn copies(text: &mut Text, known: &Known) {
     );
 }
 
+fn chores(text: &mut Text, watch: &Watch) {
+    let last = watch.stamped();
+    let at = |at: Option<Micros>| at.map(|at| at.0 as f64 / 1e6);
+    text.known(
+        "storedd_expire_timestamp_seconds",
+        "When the rules of ageing were looked at last, in seconds since 1970.",
+        at(last.expire),
+    );
+    text.known("storedd_purge_timestamp_seconds", "When the last purge was, in seconds since 1970.", at(last.purge));
+    text.known(
+        "storedd_peruser_timestamp_seconds",
+        "When what users have seen was written to partitions last, in seconds since 1970.",
+        at(last.peruser),
+    );
+}
+
 fn places(text: &mut Text, watch: &Watch) {
     let places = watch.prober().places();
     let limits = watch.limits();
@@ -296,7 +318,7 @@ fn places(text: &mut Text, watch: &Watch) {
     each("storedd_disk_seen_age_seconds", "How long ago it last answered.", &|place| Some(place.age.as_secs_f64()));
     let mut states = text.family("storedd_partition_state", Kind::Gauge, "1 for the state that a partition is in.");
     for partition in watch.prober().partitions() {
-        for state in ["ok", "full", "missing", "foreign"] {
+        for state in ["ok", "full", "behind", "missing", "foreign"] {
             let is = f64::from(u8::from(state == partition.state));
             states.sample(&[("partition", &partition.name), ("state", state)], is);
         }

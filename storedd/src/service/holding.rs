@@ -32,8 +32,19 @@ impl Daemon {
         command: &Command,
         later: &mut dyn FnMut() -> OnPassage,
     ) -> Passage {
+        self.pass_within(peer, verb, command, self.config().limits.wait, later)
+    }
+
+    /// The same, with another longest wait.
+    pub(super) fn pass_within(
+        &self,
+        peer: &Peer,
+        verb: &'static str,
+        command: &Command,
+        wait: Duration,
+        later: &mut dyn FnMut() -> OnPassage,
+    ) -> Passage {
         let who = who(peer, verb);
-        let wait = self.config().limits.wait;
         let later = || {
             let passed = later();
             let told: crate::leases::OnPass = Box::new(move |answer| passed(answer.map_err(|e| blocked(&e))));

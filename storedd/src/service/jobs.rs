@@ -9,7 +9,7 @@ use crate::jobs::registry::{Asker, Context, Cut, Job, Kind, Limits, Refused, Sta
 use crate::jobs::snapshots::Keeper;
 use crate::place;
 use crate::store::rfc3339;
-use proto::{Code, Done, Failure, Reply, Request, Work};
+use proto::{Code, Done, Errand, Failure, Reply, Request, Work};
 use std::sync::Arc;
 
 /// The jobs of the daemon: each ends with what its client is answered.
@@ -20,19 +20,24 @@ const ITEM_CHARS: usize = 200;
 /// Jobs that wait for others to end.
 const WAITING: usize = 16;
 /// The number of no connection: what a job does is nobody's, and ends with nobody's.
-const NOBODYS: u64 = u64::MAX;
+pub(super) const NOBODYS: u64 = u64::MAX;
 /// They use the place where snapshots lie, or read and write the same one.
 const SNAPSHOTS: Option<&str> = Some("snapshots");
 
 /// They hold log, and write to the same media.
 const BACKUPS: Option<&str> = Some("backups");
+/// One joins the other: they end one after the other, and both find everything done.
+pub(super) const RECONSTRUCTS: Option<&str> = Some("reconstruct");
 /// They use the same scratch directory.
 const DRILLS: Option<&str> = Some("drills");
+
+/// They change the same messages.
+pub(super) const AGEING: Option<&str> = Some("ageing");
 
 impl From<Cut> for Failure {
     fn from(cut: Cut) -> Failure {
         let (code, hint) = match &cut {
-            Cut::Cancelled { .. } | Cut::Gone { .. } => (Code::Busy, "run it again"),
+            Cut::Cancelled { .. } | Cut::Left { .. } | Cut::Gone { .. } => (Code::Busy, "run it again"),
             Cut::Refused(Refused::Full { .. }) => (Code::Busy, "try again; what is at work: storectl jobs"),
             Cut::Refused(Refused::Stopping) => (Code::Busy, "try again after the restart"),
             Cut::NoThread { .. } => (Code::Busy, "try again"),
@@ -47,7 +52,7 @@ fn unknown(e: Unknown) -> Failure {
 }
 
 /// The daemon as one who asks for a job.
-fn itself() -> Asker {
+pub(super) fn itself() -> Asker {
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
     Asker { pid, uid: rustix::process::geteuid().as_raw(), client: "storedd".to_owned() }
 }
@@ -63,10 +68,14 @@ fn kind(work: &Work) -> Kind {
         Work::SnapshotTake { .. } | Work::SnapshotVerify { .. } | Work::SnapshotPrune => SNAPSHOTS,
         Work::BackupDb { .. } => BACKUPS,
         Work::Drill => DRILLS,
+        Work::Reconstruct(_) => RECONSTRUCTS,
         Work::QuotaRecalc => super::quotas::RECALC.lane,
+        Work::Expire { .. } | Work::Purge { .. } | Work::Peruser => AGEING,
+        Work::Check(_) => None,
+        Work::UserMove { .. } => super::moves::MOVES,
         Work::Checkpoint => None,
     };
-    Kind { verb: work.request().verb(), lane }
+    Kind::new(work.request().verb(), lane)
 }
 
 impl Daemon {
@@ -125,13 +134,19 @@ impl Daemon {
             Work::SnapshotPrune => self.snapshot_prune(ctx),
             Work::BackupDb { dir } => self.backup_db(dir, ctx),
             Work::Drill => self.drill(ctx),
+            Work::Reconstruct(wanted) => self.reconstruct(peer, wanted, ctx),
             Work::QuotaRecalc => self.quota_recalc_alone(peer, ctx),
             Work::Checkpoint => self.checkpoint(),
+            Work::Expire { dry_run } => self.expire(peer, *dry_run, ctx),
+            Work::Purge { dry_run } => self.purge(peer, *dry_run, ctx),
+            Work::Check(wanted) => self.check(wanted, ctx),
+            Work::Peruser => self.peruser(peer, ctx),
+            Work::UserMove { user, to } => self.user_move(peer, user, to, ctx),
         }
     }
 
     /// True if what is due is done by itself: not where timers do it, and not when the daemon is about to stop.
-    fn keeps_schedule(&self) -> bool {
+    pub(super) fn keeps_schedule(&self) -> bool {
         self.config().jobs.schedule && !self.modes.is_leaving()
     }
 
@@ -142,7 +157,7 @@ impl Daemon {
         }
         let settings = self.snapshot_settings();
         let Some(due) = keeper.due(&settings) else { return };
-        let kind = Kind { verb: due.verb(), lane: SNAPSHOTS };
+        let kind = Kind::new(due.verb(), SNAPSHOTS);
         let work = |ctx: &Context| {
             keeper.attend(&due, &settings, ctx).map_err(|e| failure(&e))?;
             Ok(Reply::Done(Done { done: true }))
@@ -164,11 +179,11 @@ impl Daemon {
             let work = |ctx: &Context| {
                 copies.backups.attend(&dir, &backups, ctx).map_err(|e| failure(&e)).and_then(|_| done())
             };
-            drop(self.jobs.run(Kind { verb: "backup-db", lane: BACKUPS }, itself(), work));
+            drop(self.jobs.run(Kind::new("backup-db", BACKUPS), itself(), work));
         }
         if copies.driller.is_due(&drills) {
             let work = |ctx: &Context| copies.driller.drill(&drills, ctx).map_err(|e| failure(&e)).and_then(|_| done());
-            drop(self.jobs.run(Kind { verb: "drill", lane: DRILLS }, itself(), work));
+            drop(self.jobs.run(Kind::new("drill", DRILLS), itself(), work));
         }
     }
 
@@ -196,6 +211,38 @@ impl Daemon {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A client does work itself, which is a job from now on.
+    pub(super) fn job_attend(&self, peer: &Peer, errand: Errand) -> Result<Reply, Failure> {
+        let begun = self.jobs.attend(errand.verb(), errand.unit(), asker(peer), peer.connection);
+        self.job_show(begun.map_err(|e| Failure::from(Cut::Refused(e)))?)
+    }
+
+    /// It says how far it is: pieces done, and all.
+    pub(super) fn job_advance(
+        &self,
+        peer: &Peer,
+        id: u64,
+        (done, total): (u64, Option<u64>),
+        item: &str,
+    ) -> Result<Reply, Failure> {
+        let item: String = item.chars().take(ITEM_CHARS).collect();
+        let job = self.jobs.advance(peer.connection, id, done, total, &item).map_err(unknown)?;
+        Ok(Reply::Job(Box::new(self.wire(job))))
+    }
+
+    /// It says what its work came to.
+    pub(super) fn job_end(
+        &self,
+        peer: &Peer,
+        id: u64,
+        told: &proto::Told,
+        failure: Option<&Failure>,
+    ) -> Result<Reply, Failure> {
+        let end = failure.map_or_else(|| Ok(Reply::Told(Box::new(told.clone().cut()))), |e| Err(e.clone()));
+        let job = self.jobs.attended(peer.connection, id, end).map_err(unknown)?;
+        Ok(Reply::Job(Box::new(self.wire(job))))
     }
 
     fn wire(&self, job: Job) -> proto::Job {

@@ -5,6 +5,7 @@ use crate::control::convert::failure;
 use crate::control::{Listing, Parts};
 use crate::error::StoreError;
 use crate::lsn::Micros;
+use crate::model::message::{Flags, Message};
 use crate::model::name::{owner_of, user_prefix};
 use crate::model::pattern::Pattern;
 use crate::model::rows::{
@@ -14,7 +15,7 @@ use crate::model::{MailboxName, Rows, Table, UserId, utf7};
 use crate::partition::State;
 use crate::store::{Store, View, rfc3339};
 use proto::{Code, Failure, Reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
@@ -176,7 +177,7 @@ impl Daemon {
         let view = self.view()?;
         let user = user_id(user)?;
         let row = user_row(&view, &user)?;
-        let quota = super::quotas::quota_at(&view, &quota_key(user.as_str()))?;
+        let quota = super::quotas::quota_at(&view, &quota_key(user.as_str()), self.grace())?;
         Ok(Reply::UserDetail(Box::new(proto::UserDetail {
             id: row.id,
             created: rfc3339(Micros(row.created_us)),
@@ -227,10 +228,23 @@ impl Daemon {
             mailbox: mailbox(&self.roots()?, &mut BTreeMap::new(), &view, name.key(), &row)?,
             highest_modseq: row.highest_modseq,
             unseen: row.unseen,
-            flags: Vec::new(),
+            flags: self.flags_in(&view, &name, &row),
             created: rfc3339(Micros(row.created_us)),
             name_utf7: utf7::encode(&name.to_string()),
         })))
+    }
+
+    /// The flags and keywords that messages of a mailbox have. Where they cannot be read the rest is to be shown all the same.
+    fn flags_in(&self, view: &View, name: &MailboxName, row: &MailboxRow) -> Vec<String> {
+        let Ok(store) = self.store() else { return Vec::new() };
+        let listed = store.folder(view, name.key(), row).and_then(|of| store.messages(view, &of, row));
+        let messages = listed.map(|listed| listed.messages).unwrap_or_default();
+        let (mut flags, mut keywords) = (Flags::NONE, BTreeSet::new());
+        for message in messages.into_values().filter(Message::is_live) {
+            flags = flags.with(message.flags);
+            keywords.extend(message.keywords);
+        }
+        flags.names().map(str::to_owned).chain(keywords).collect()
     }
 
     pub(super) fn acl_get(&self, text: &str) -> Result<Reply, Failure> {
@@ -258,11 +272,16 @@ impl Daemon {
             Ok(())
         })?;
         let store = self.store()?;
-        let mut out = Vec::new();
+        let (mut out, lagging) = (Vec::new(), store.lagging());
         each_row(&view, Table::Partitions, &[], &mut |key, row| {
             let name = String::from_utf8_lossy(key).into_owned();
             let state = self.partition_state(store, &name);
+            let behind = lagging.iter().find(|behind| behind.partition == name);
             out.push(proto::Partition {
+                why: state.why(),
+                behind_lsn: behind.map(|behind| behind.upto.0),
+                log_bytes: behind.map_or(0, |behind| behind.log_bytes),
+                log_bytes_max: self.config().log.partition_bytes,
                 path: store.partitions().path(&name).map(|p| p.display().to_string()).unwrap_or_default(),
                 id: hex(&PartitionRow::decode(key, row).map_err(broken)?.id),
                 state: state.word().to_owned(),
@@ -314,7 +333,7 @@ impl Daemon {
     }
 }
 
-fn subscribed(view: &View, user: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn subscribed(view: &View, user: &str) -> Result<Vec<String>, Failure> {
     let prefix = joined(user.as_bytes(), b"");
     let mut out = Vec::new();
     each_row(view, Table::Subscriptions, &prefix, &mut |key, _| {

@@ -1,5 +1,7 @@
 //! The store as the door for mail sees it.
 
+use super::adoption::Named;
+use super::taking::{NotTaken, Taken};
 use super::{Daemon, Handle};
 use crate::config::{Config, OverQuota};
 use crate::control::access::Role;
@@ -7,14 +9,17 @@ use crate::control::{Listener, Peer, State};
 use crate::error::StoreError;
 use crate::lmtp::address::{Address, Rules};
 use crate::lmtp::reply::Refused;
-use crate::lmtp::{Delivery, Done, Door, Limits, Message, Sockets, Staging, machine};
+use crate::lmtp::{Delivery, Done, Door, Limits, Message, Sockets, Staging, Stored, machine};
 use crate::mail::{self, Intake};
 use crate::model::command::{self, Delivered, Incoming, RefusalKind, Target};
 use crate::model::message::Flags;
+use crate::model::rights;
+use crate::model::rows::MailboxView;
 use crate::model::{MailboxName, Refusal, Rows, Table};
 use crate::store::View;
 use proto::{Code, Failure};
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
@@ -22,21 +27,29 @@ use tokio::runtime::Runtime;
 const FIRST_SESSION: u64 = 1 << 63;
 /// Messages up to this length are kept in memory while there is no store to ask.
 const INLINE_LEAST: usize = 4 << 10;
+/// The right to send mail to a mailbox.
+const POST: char = 'p';
 /// Who may connect: the owner and the group.
 const SOCKET_MODE: u32 = 0o660;
 
 impl Daemon {
-    /// Opens the door for mail, for at most `sessions`; `None` if the configuration has none. While the store recovers, every
-    /// recipient is told to be tried again.
+    /// Opens the door for mail, for at most `sessions`, on the socket that the service manager has made, if it has; `None` if the
+    /// configuration has no door. While the store recovers, every recipient is told to be tried again.
     ///
     /// # Errors
     /// [`StoreError`] if a socket cannot be had.
-    pub fn open_mail_door(self: &Arc<Daemon>, runtime: &Runtime, sessions: usize) -> Result<Option<Door>, StoreError> {
+    pub fn open_mail_door(
+        self: &Arc<Daemon>,
+        runtime: &Runtime,
+        sessions: usize,
+        handed: Option<&UnixListener>,
+    ) -> Result<Option<Door>, StoreError> {
         let config = self.config();
         let socket = &config.lmtp.socket;
-        let unix = match socket.as_os_str().is_empty() {
-            true => None,
-            false => Some(Listener::bind(socket, SOCKET_MODE)?),
+        let unix = match handed {
+            Some(handed) => Some(Listener::inherit(handed, socket)?),
+            None if socket.as_os_str().is_empty() => None,
+            None => Some(Listener::bind(socket, SOCKET_MODE)?),
         };
         let listen =
             |address| Sockets::tcp(address).map_err(|e| StoreError::io("listen", format!("lmtp.listen {address}"), e));
@@ -53,7 +66,7 @@ impl Daemon {
         let first = self.mail_closer.set(door.closer()).is_ok();
         assert!(first, "a daemon has one door for mail");
         let port = port.map(|port| port.to_string());
-        tracing::info!(event = "lmtp.listening", socket = %socket.display(), port);
+        tracing::info!(event = "lmtp.listening", socket = %socket.display(), port, handed_over = handed.is_some());
         Ok(Some(door))
     }
 
@@ -61,12 +74,7 @@ impl Daemon {
     fn mailbox_of(&self, view: &View, to: &Address) -> Result<MailboxName, Refused> {
         let config = self.config();
         let rules = Rules::new(&config.lmtp.delimiter, &config.lmtp.local_domains);
-        let is = |table, key: &[u8]| {
-            view.contains(table, key).map_err(|e| {
-                tracing::error!(event = "lmtp.lookup", error = %e);
-                Refused::Failed
-            })
-        };
+        let is = |table, key: &[u8]| view.contains(table, key).map_err(|e| not_read(&e));
         for meaning in to.meanings(&rules) {
             let user = meaning.user.as_str();
             if !is(Table::Users, user.as_bytes())? {
@@ -74,7 +82,7 @@ impl Daemon {
             }
             let folder = meaning.folder.and_then(|folder| MailboxName::parse(&format!("user/{user}/{folder}")).ok());
             if let Some(folder) = folder
-                && is(Table::Mailboxes, folder.key())?
+                && self.may_post(view, user, &folder)?
             {
                 return Ok(folder);
             }
@@ -83,6 +91,21 @@ impl Daemon {
         }
         Err(Refused::Unknown)
     }
+
+    /// True if there is such a folder and its owner, or everybody, has the right to post to it (RFC 4314: `p`): who takes it from
+    /// himself gets that mail into his INBOX.
+    fn may_post(&self, view: &View, owner: &str, folder: &MailboxName) -> Result<bool, Refused> {
+        let row = view.get(Table::Mailboxes, folder.key()).map_err(|e| not_read(&e))?;
+        let Some(row) = row else { return Ok(false) };
+        let row = MailboxView::decode(folder.key(), &row).map_err(|e| not_read(&e))?;
+        Ok(rights::of_user(owner, Some(owner), row.acl.iter().copied()).has(POST))
+    }
+}
+
+/// A row could not be read.
+fn not_read(error: &StoreError) -> Refused {
+    tracing::error!(event = "lmtp.lookup", %error);
+    Refused::Failed
 }
 
 fn limits(config: &Config, sessions: usize) -> Limits {
@@ -118,8 +141,25 @@ impl Delivery for Handle {
 
     fn resolve(&self, to: &Address) -> Result<MailboxName, Refused> {
         not_now(self.0.inner_state()).map_or(Ok(()), Err)?;
+        let adopting = Refused::NotReady("mailboxes are being brought back; try again later");
+        let config = self.0.config();
+        let rules = Rules::new(&config.lmtp.delimiter, &config.lmtp.local_domains);
+        let meanings = to.meanings(&rules);
+        let users: Vec<&str> = meanings.iter().map(|meaning| meaning.user.as_str()).collect();
+        if let Err(e) = self.0.adopt_first(&Named::users(users.iter().copied())) {
+            tracing::warn!(event = "lmtp.not_adopted", error = %e.message);
+            return Err(adopting);
+        }
         let view = self.0.view().map_err(|_| Refused::NotReady("the store recovers; try again later"))?;
-        self.0.mailbox_of(&view, to)
+        match self.0.mailbox_of(&view, to) {
+            // The sender's queue keeps it until somebody can say that there is no such user.
+            Err(Refused::Unknown | Refused::NoInbox) if self.0.may_come(&users) => Err(adopting),
+            found => found,
+        }
+    }
+
+    fn expect(&self) -> Option<Box<dyn Send>> {
+        self.0.store().ok().map(|store| Box::new(store.expect()) as Box<dyn Send>)
     }
 
     fn inline_limit(&self) -> usize {
@@ -146,10 +186,14 @@ impl Delivery for Handle {
             internal_us: None,
             each: true,
         };
-        let told = move |answer: Result<Vec<Result<Delivered, Refusal>>, Failure>| {
+        let told = move |answer: Result<Taken, NotTaken>| {
             done(match answer {
-                Ok(each) => each.into_iter().map(|one| one.map(drop).map_err(|e| refused_for(&e))).collect(),
-                Err(failure) => vec![Err(refused_by(&failure)); count],
+                Ok((lsn, each)) => {
+                    let stored = |one: Delivered| Stored { uid: one.uid, lsn: lsn.0 };
+                    each.into_iter().map(|one| one.map(stored).map_err(|e| refused_for(&e))).collect()
+                }
+                Err(NotTaken { full: true, .. }) => vec![Err(Refused::NoSpace); count],
+                Err(NotTaken { failure, .. }) => vec![Err(refused_by(&failure)); count],
             });
         };
         self.0.take_in(&peer(session), delivery, Box::new(told));
@@ -211,7 +255,7 @@ fn refused_by(failure: &Failure) -> Refused {
     match failure.code {
         Code::Busy => Refused::Busy,
         Code::OverQuota => Refused::OverQuota,
-        Code::Unavailable | Code::LogFailed => Refused::NotReady("the store does not answer now; try again later"),
+        Code::Unavailable | Code::LogFailed => Refused::Unclear,
         _ => {
             tracing::error!(event = "lmtp.not_stored", error = %failure.message);
             Refused::Failed

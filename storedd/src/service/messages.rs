@@ -3,13 +3,13 @@
 use super::Daemon;
 use super::lists::broken;
 use crate::control::convert::{self, failure};
-use crate::control::{Listing, Parts, Passage, Peer};
+use crate::control::{Listing, Parts, Peer};
 use crate::lsn::Micros;
 use crate::mail::{self, Intake};
-use crate::model::command::{Delivered, Delivery, Incoming, IncomingBytes};
-use crate::model::message::{Message, State};
-use crate::model::{Command, Outcome, Refusal};
-use crate::store::{Answer, Listed, Store, View, rfc3339};
+use crate::model::Command;
+use crate::model::command::{Delivery, Incoming, IncomingBytes, ReturningBody};
+use crate::model::message::{Flags, Message, State};
+use crate::store::{Listed, Store, View, rfc3339};
 use proto::{Code, Failure, MessageSent, Reply};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,9 +105,6 @@ fn unknown(number: u64) -> Failure {
         .with_hint("send it from its beginning")
 }
 
-/// Why an addressee does not get a message that others may get.
-pub type Each = Vec<Result<Delivered, Refusal>>;
-
 impl Daemon {
     /// `message send`.
     pub(super) fn message_send(
@@ -133,20 +130,34 @@ impl Daemon {
         Ok(Reply::MessageSent(MessageSent { number, size }))
     }
 
+    /// The message that a command brings or names.
+    fn whole_message(&self, peer: &Peer, message: Arc<Incoming>) -> Result<Arc<Incoming>, Failure> {
+        let message = match convert::sent(&message) {
+            Some(number) => self.senders.whole(peer.connection, number).ok_or_else(|| unknown(number))?,
+            None => message,
+        };
+        let limit = self.store()?.inline_limit() as u64;
+        if matches!(&message.bytes, IncomingBytes::Inline { .. }) && message.size > limit {
+            let text = format!("a message of {} bytes in a request, at most {limit}", message.size);
+            return Err(Failure::new(Code::BadInput, text).with_hint("send it in pieces first"));
+        }
+        Ok(message)
+    }
+
     /// A command whose messages are those that it names: they were sent before, or are in it.
     pub(super) fn with_messages(&self, peer: &Peer, command: Command) -> Result<Command, Failure> {
         Ok(match command {
             Command::Deliver(delivery) => {
-                let message = match convert::sent(&delivery) {
-                    Some(number) => self.senders.whole(peer.connection, number).ok_or_else(|| unknown(number))?,
-                    None => delivery.message,
-                };
-                let limit = self.store()?.inline_limit() as u64;
-                if matches!(&message.bytes, IncomingBytes::Inline { .. }) && message.size > limit {
-                    let text = format!("a message of {} bytes in a request, at most {limit}", message.size);
-                    return Err(Failure::new(Code::BadInput, text).with_hint("send it in pieces first"));
-                }
+                let message = self.whole_message(peer, delivery.message)?;
                 Command::Deliver(Delivery { message, ..delivery })
+            }
+            Command::MessagesReturn(mut back) => {
+                for returning in &mut back.messages {
+                    if let ReturningBody::Bytes(message) = &mut returning.body {
+                        *message = self.whole_message(peer, message.clone())?;
+                    }
+                }
+                Command::MessagesReturn(back)
             }
             Command::Atomic(commands) => {
                 let all: Result<_, _> = commands.into_iter().map(|one| self.with_messages(peer, one)).collect();
@@ -154,77 +165,6 @@ impl Daemon {
             }
             other => other,
         })
-    }
-
-    /// Takes a message in for a door: as far as nothing is in the way (a freeze, a lease, a full disk), and then as [`mail::deliver`]
-    /// does. `done` is called when it is on disk and visible, from the thread that synced it; or with why it is not.
-    pub fn take_in(
-        self: &Arc<Daemon>,
-        peer: &Peer,
-        delivery: Delivery,
-        done: Box<dyn FnOnce(Result<Each, Failure>) + Send>,
-    ) {
-        let command = Command::Deliver(delivery);
-        let admitted = self.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
-        let ready = match self.inner_state() {
-            // What was begun before a stop is finished.
-            crate::control::State::Ready | crate::control::State::Draining => Ok(()),
-            state => Err(Failure::new(Code::Unavailable, format!("the store is {}", state.word()))),
-        };
-        if let Err(refused) = ready.and(admitted) {
-            self.not_taken(&command);
-            return done(Err(refused));
-        }
-        let waiting = Arc::new(Mutex::new(Some((command.clone(), done))));
-        let go = {
-            let (daemon, waiting) = (self.clone(), waiting.clone());
-            move |passed: Result<Option<crate::leases::Pass>, Failure>| {
-                let waits = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some((command, done)) = waits else { return };
-                match passed {
-                    Ok(pass) => daemon.submit_mail(command, pass, done),
-                    Err(failure) => {
-                        daemon.not_taken(&command);
-                        done(Err(failure));
-                    }
-                }
-            }
-        };
-        let later = go.clone();
-        let mut later = || -> crate::control::OnPassage {
-            let later = later.clone();
-            Box::new(move |passed| later(passed.map(Some)))
-        };
-        if let Passage::Open(pass) = self.pass(peer, "deliver", &command, &mut later) {
-            go(Ok(pass));
-        }
-    }
-
-    fn not_taken(&self, command: &Command) {
-        if let (Command::Deliver(delivery), Ok(store)) = (command, self.store()) {
-            mail::discard(store, &delivery.message);
-        }
-    }
-
-    fn submit_mail(
-        self: &Arc<Daemon>,
-        command: Command,
-        pass: Option<crate::leases::Pass>,
-        done: Box<dyn FnOnce(Result<Each, Failure>) + Send>,
-    ) {
-        let (Command::Deliver(delivery), Ok(store)) = (command, self.store()) else {
-            return done(Err(Failure::new(Code::Bug, "nothing to deliver")));
-        };
-        let daemon = self.clone();
-        let answered = move |answer: Answer| {
-            daemon.notice_poison(&answer);
-            drop(pass);
-            done(super::committed(answer).and_then(|committed| match committed.outcome {
-                Outcome::Delivered(each) => Ok(each),
-                _ => Err(Failure::new(Code::Bug, "a delivery with another outcome")),
-            }));
-        };
-        mail::deliver(store, delivery, Box::new(answered));
     }
 
     /// Does a command that brought what did not hold any more; on a thread of its own, for it reads indexes.
@@ -260,13 +200,31 @@ impl Daemon {
         Ok(listing.finish())
     }
 
+    /// `message list --as`: what the user may read, with his own `\Seen`.
+    pub(super) fn message_list_as(&self, user: &str, name: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let seen = self.seen_by(&view, user, name, 'r')?;
+        let (_, listed) = self.listed(&view, name)?;
+        let mut listing = Listing::new(Reply::Messages, parts);
+        for mut message in listed.messages.into_values().filter(|m| m.state == State::Live) {
+            if let Some(seen) = &seen {
+                let rest = message.flags.without(Flags::SEEN);
+                message.flags = if seen.has(message.uid) { rest.with(Flags::SEEN) } else { rest };
+            }
+            listing.push(line(&message))?;
+        }
+        Ok(listing.finish())
+    }
+
     fn one(&self, view: &View, name: &str, uid: u32) -> Result<(Open, Message), Failure> {
-        let (open, mut listed) = self.listed(view, name)?;
-        let message = listed.messages.remove(&uid).ok_or_else(|| {
-            Failure::new(Code::NotFound, format!("no message {uid} in {}", open.name))
-                .with_hint(format!("storectl message list {}", proto::naming::quoted(&open.name)))
+        let store = self.store()?;
+        let (name, row) = self.mailbox_row(view, name)?;
+        let of = store.folder(view, name.key(), &row).map_err(broken)?;
+        let message = store.message(view, &of, &row, uid).map_err(broken)?.ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("no message {uid} in {name}"))
+                .with_hint(format!("storectl message list {}", proto::naming::quoted(&name.to_string())))
         })?;
-        Ok((open, message))
+        Ok((Open { name: name.to_string(), uidvalidity: row.uidvalidity, of }, message))
     }
 
     /// `message show`.

@@ -1,6 +1,12 @@
 //! The daemon as the control door sees it: state, changes, queries. The one implementation of [`Service`] in the product.
 
+mod adoption;
+mod ageing;
+mod at_work;
+mod backup;
+mod backup_past;
 mod backups;
+mod check;
 mod exposition;
 mod holding;
 pub mod jobs;
@@ -9,11 +15,15 @@ mod logs;
 mod mail_door;
 mod messages;
 mod modes;
+mod moves;
 mod numbers;
 mod quotas;
+mod reconstruct;
 mod reload;
+mod scrub;
 mod sight;
 mod snapshots;
+mod taking;
 pub mod watch;
 
 pub(crate) use numbers::percent;
@@ -26,11 +36,13 @@ use crate::control::{
 };
 use crate::env::Env;
 use crate::jobs::copies::Copies;
+use crate::jobs::expire::Ageing;
+use crate::jobs::scrub::Scrubber;
 use crate::jobs::snapshots::Keeper;
 use crate::leases::Leases;
 use crate::lmtp;
 use crate::lsn::Lsn;
-use crate::model::command::Incoming;
+use crate::model::command::{Incoming, ReturningBody};
 use crate::model::{Command, Rows, Table};
 use crate::partition::PartitionId;
 use crate::store::plan::{self, PlanError};
@@ -73,6 +85,8 @@ pub struct Daemon {
     watch: OnceLock<Arc<Watch>>,
     keeper: OnceLock<Arc<Keeper>>,
     copies: OnceLock<Arc<Copies>>,
+    ageing: OnceLock<Arc<Ageing>>,
+    scrubber: OnceLock<Arc<Scrubber>>,
     /// Seconds that the start took, and the records it replayed.
     started_with: OnceLock<(f64, u64)>,
     progress: Mutex<Progress>,
@@ -87,9 +101,13 @@ pub struct Daemon {
     modes: modes::Modes,
     jobs: jobs::Jobs,
     senders: messages::Senders,
+    readers: backup::Readers,
+    clients: at_work::Clients,
     /// What the door for mail counts.
     mail: Arc<lmtp::Counters>,
     mail_closer: OnceLock<lmtp::Closer>,
+    /// Partitions that an adoption waits for.
+    awaited: Mutex<std::collections::BTreeSet<String>>,
 }
 
 impl Daemon {
@@ -105,12 +123,17 @@ impl Daemon {
             leases: Arc::new(Leases::new(env.clone())),
             modes: modes::Modes::default(),
             senders: messages::Senders::default(),
+            readers: backup::Readers::default(),
+            clients: at_work::Clients::default(),
             jobs,
             env,
             store: OnceLock::new(),
             watch: OnceLock::new(),
+            awaited: Mutex::default(),
             keeper: OnceLock::new(),
             copies: OnceLock::new(),
+            ageing: OnceLock::new(),
+            scrubber: OnceLock::new(),
             started_with: OnceLock::new(),
             progress: Mutex::new(Progress::of("start", 0.0)),
             draining: AtomicBool::new(false),
@@ -137,6 +160,7 @@ impl Daemon {
         store.set_limits(crate::place::limits(&config));
         store.set_triggers(crate::place::options(&config).triggers());
         store.set_snapshot_log(config.snapshot.log_bytes);
+        store.set_partition_log(config.log.partition_bytes);
     }
 
     /// Has the store watched; to be called before [`Daemon::set_store`], with what the start found.
@@ -191,6 +215,7 @@ impl Daemon {
     /// Puts another configuration into effect.
     pub fn set_config(&self, config: Config) {
         let (limits, snapshot_log) = (crate::place::limits(&config), config.snapshot.log_bytes);
+        let partition_log = config.log.partition_bytes;
         let triggers = crate::place::options(&config).triggers();
         self.jobs.set_limits(Daemon::job_limits(&config));
         *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
@@ -199,6 +224,7 @@ impl Daemon {
             store.set_limits(limits);
             store.set_triggers(triggers);
             store.set_snapshot_log(snapshot_log);
+            store.set_partition_log(partition_log);
         }
     }
 
@@ -278,19 +304,35 @@ impl Daemon {
 fn messages_in(command: &Command) -> Vec<Arc<Incoming>> {
     match command {
         Command::Deliver(delivery) => vec![delivery.message.clone()],
+        Command::MessagesReturn(back) => {
+            let bytes = back.messages.iter().filter_map(|returning| match &returning.body {
+                ReturningBody::Bytes(message) => Some(message.clone()),
+                ReturningBody::Copy(_) => None,
+            });
+            bytes.collect()
+        }
         Command::Atomic(commands) => commands.iter().flat_map(messages_in).collect(),
         _ => Vec::new(),
     }
 }
 
 /// What the door is told of an answer.
+/// The partitions that a command takes out of the store.
+fn partitions_leaving(command: &Command) -> Vec<String> {
+    match command {
+        Command::PartitionRemove { name } => vec![name.clone()],
+        Command::Atomic(commands) => commands.iter().flat_map(partitions_leaving).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn committed(answer: Answer) -> Result<Committed, Failure> {
     match answer {
         Ok(done) => Ok(Committed { lsn: done.lsn, outcome: done.outcome }),
         Err(CommitError::Refused(r)) => Err(refusal(r)),
         Err(CommitError::Failed(e)) => Err(failure(&e)),
-        Err(CommitError::Stale) => {
-            Err(Failure::new(Code::Busy, "the messages change all the time").with_hint("try again"))
+        Err(CommitError::Stale | CommitError::Uncounted(_)) => {
+            Err(Failure::new(Code::Busy, "what it is about changes all the time").with_hint("try again"))
         }
     }
 }
@@ -318,7 +360,10 @@ impl Service for Handle {
     fn gone(&self, connection: u64) {
         self.0.modes.gone(connection);
         self.0.leases.gone(connection);
+        self.0.jobs.left(connection);
         self.0.senders.gone(connection, self.0.store.get());
+        self.0.readers.gone(connection);
+        self.0.clients.gone(connection);
     }
 
     fn pass(
@@ -346,19 +391,23 @@ impl Service for Handle {
 
     fn change(&self, peer: &Peer, command: Command, done: Completion) {
         let admitted = self.0.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &command));
+        let admitted = admitted.and_then(|()| self.0.adopt_named(&command));
         let prepared = admitted.and_then(|()| self.0.with_messages(peer, command));
         match prepared.and_then(|command| Ok((self.0.store()?, command))) {
             Ok((store, command)) => {
                 let (daemon, of) = (Arc::clone(&self.0), store.clone());
-                let messages = messages_in(&command);
-                let again = command.selects().then(|| command.clone());
+                let (messages, leaving) = (messages_in(&command), partitions_leaving(&command));
+                let again = command.is_tried_again().then(|| command.clone());
                 store.submit(
                     command,
                     Box::new(move |answer| {
-                        if let (Err(CommitError::Stale), Some(command)) = (&answer, again) {
+                        if let (Err(CommitError::Stale | CommitError::Uncounted(_)), Some(command)) = (&answer, again) {
                             return daemon.again(of, command, done);
                         }
                         daemon.notice_poison(&answer);
+                        if answer.is_ok() {
+                            leaving.iter().for_each(|name| of.partitions().forget(name));
+                        }
                         if !crate::mail::may_have_taken(&answer) {
                             messages.iter().for_each(|message| crate::mail::discard(&of, message));
                         }
@@ -378,11 +427,12 @@ impl Service for Handle {
             Ok(planned) => Ok(Committed { lsn: Lsn::ZERO, outcome: planned.outcome }),
             Err(PlanError::Refused(r)) => Err(refusal(r)),
             Err(PlanError::Failed(e)) => Err(failure(&e)),
-            Err(PlanError::Stale) => committed(Err(CommitError::Stale)),
+            Err(PlanError::Stale | PlanError::Uncounted { .. }) => committed(Err(CommitError::Stale)),
         }
     }
 
     fn prepare(&self, command: Command) -> Result<Command, Failure> {
+        self.0.adopt_named(&command)?;
         match command.selects() {
             true => self.0.store()?.prepare(command).map_err(|e| failure(&e)),
             false => Ok(command),
@@ -395,6 +445,7 @@ impl Service for Handle {
 
     fn query(&self, request: &Request, peer: &Peer, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         let daemon = &self.0;
+        daemon.adopt_asked(request)?;
         match request {
             Request::Status => Ok(Reply::Status(Box::new(daemon.status(self.state())))),
             Request::Stats => Ok(Reply::Stats(Box::new(daemon.stats()))),
@@ -437,11 +488,16 @@ impl Service for Handle {
             Request::ConfigReload { dry_run } => daemon.config_reload(*dry_run),
             Request::MessageSend { number, to, bytes, last } => daemon.message_send(peer, *number, to, bytes, *last),
             Request::MessageList { name, expunged } => daemon.message_list(name, *expunged, parts),
+            Request::MessageListAs { user, name } => daemon.message_list_as(user, name, parts),
             Request::MessageShow { name, uid } => daemon.message_show(name, *uid),
             Request::MessageBytes { name, uid } => daemon.message_bytes(name, *uid, parts),
+            Request::Backup(ask) => daemon.backup(peer, ask, parts),
             Request::SnapshotList => daemon.snapshot_list(),
             Request::SnapshotDelete { id } => daemon.snapshot_delete(id),
             Request::Jobs => Ok(daemon.job_list()),
+            Request::JobAttend { errand } => daemon.job_attend(peer, *errand),
+            Request::JobAdvance { id, done, total, item } => daemon.job_advance(peer, *id, (*done, *total), item),
+            Request::JobEnd { id, told, failure } => daemon.job_end(peer, *id, told, failure.as_ref()),
             Request::JobShow { id } => daemon.job_show(*id),
             Request::Locks => Ok(daemon.locks()),
             Request::LockRelease { id } => daemon.lock_release(peer, *id),
@@ -456,6 +512,12 @@ impl Service for Handle {
             | Request::SnapshotPrune
             | Request::BackupDb { .. }
             | Request::Drill
+            | Request::Reconstruct(_)
+            | Request::Expire { .. }
+            | Request::Purge { .. }
+            | Request::Check(_)
+            | Request::Peruser
+            | Request::UserMove { .. }
             | Request::JobStart { .. }
             | Request::JobCancel { .. }
             | Request::JobFollow { .. } => Err(Failure::new(Code::Bug, "this is no query")),

@@ -77,9 +77,13 @@ impl Daemon {
         status.tables = store.database_rows().into_iter().map(|(t, n)| (t.name().to_owned(), n)).collect();
         status.last_start = store.start_summary().to_owned();
         status.repair_recommended = store.repair_recommended().is_some();
+        status.scrub = self.scrub_state();
         if let Some(watch) = self.watch.get() {
             status.alarms = watch.alarms();
             status.maintenance = watch.maintenance();
+            let last = watch.stamped();
+            (status.expire_age, status.purge_age) = (age(last.expire), age(last.purge));
+            status.peruser_age = age(last.peruser);
         }
         let held_up = self.leases.oldest_change().map(|(wait, _)| wait);
         status.oldest_wait = store.oldest_wait().max(held_up).map(|wait| wait.as_secs_f64());

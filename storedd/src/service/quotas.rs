@@ -5,18 +5,19 @@ use super::lists::{broken, each_row, pattern, user_row};
 use crate::control::convert::recalculated;
 use crate::control::{Listing, PART_ROWS, Parts, Peer};
 use crate::jobs::registry::{Context, Kind};
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, Micros};
 use crate::model::command::{Recalculated, RefusalKind};
 use crate::model::name::key_text;
 use crate::model::quota::{Counted, Tally, is_at, roots_above};
 use crate::model::rows::{MailboxView, QuotaRow, Row};
 use crate::model::{Command, Outcome, QuotaRoot, Refusal, Rows, Table};
-use crate::store::{CommitError, Committed, View};
+use crate::store::{CommitError, Committed, View, rfc3339};
 use proto::naming::quoted;
 use proto::{Code, Failure, Reply};
+use std::time::Duration;
 
 /// Counting all roots again.
-pub(super) const RECALC: Kind = Kind { verb: "quota recalc", lane: Some("quota") };
+pub(super) const RECALC: Kind = Kind::new("quota recalc", Some("quota"));
 
 impl Daemon {
     /// The root of a user, or the one in which a mailbox counts.
@@ -28,7 +29,7 @@ impl Daemon {
             QuotaRoot::Mailbox(name) => drop(self.mailbox_row(&view, &name.to_string())?),
         }
         for key in roots_above(&root.key()) {
-            if let Some(quota) = quota_at(&view, key)? {
+            if let Some(quota) = quota_at(&view, key, self.grace())? {
                 return Ok(Reply::Quota(quota));
             }
         }
@@ -49,6 +50,10 @@ impl Daemon {
         self.quotas(b"", |_, row| reached(row), parts)
     }
 
+    pub(super) fn grace(&self) -> Grace {
+        (self.env.now(), self.config().quota.grace)
+    }
+
     /// The roots whose keys begin with `prefix` and that are wanted.
     fn quotas(
         &self,
@@ -56,11 +61,11 @@ impl Daemon {
         wanted: impl Fn(&[u8], &QuotaRow) -> bool,
         parts: &mut Parts<'_>,
     ) -> Result<Reply, Failure> {
-        let mut listing = Listing::new(Reply::Quotas, parts);
+        let (mut listing, grace) = (Listing::new(Reply::Quotas, parts), self.grace());
         each_row(&self.view()?, Table::Quotas, prefix, &mut |key, row| {
             let row = QuotaRow::decode(key, row).map_err(broken)?;
             if wanted(key, &row) {
-                listing.push(quota(key, &row))?;
+                listing.push(quota(key, &row, grace))?;
             }
             Ok(())
         })?;
@@ -97,7 +102,13 @@ impl Daemon {
         Ok(Reply::Recalculated(first))
     }
 
-    fn recalc(&self, peer: &Peer, dry_run: bool, ctx: &Context, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+    pub(super) fn recalc(
+        &self,
+        peer: &Peer,
+        dry_run: bool,
+        ctx: &Context,
+        parts: &mut Parts<'_>,
+    ) -> Result<Reply, Failure> {
         let view = self.view()?;
         let mut listing = Listing::new(Reply::Recalculated, parts);
         let mut counted = |counted: Counted| {
@@ -146,14 +157,24 @@ fn differs(view: &View, Counted { root, usage }: Counted) -> Result<Option<Recal
     Ok((from != usage).then(|| Recalculated { root: key_text(&root), from, to: usage }))
 }
 
+/// What time it is, and how long mail is taken for a root that is over a limit.
+pub(super) type Grace = (Micros, Duration);
+
+/// For those who look at nothing but limits and usage.
+pub(super) const LIMITS_ALONE: Grace = (Micros(0), Duration::ZERO);
+
 /// The root with this key, if it is one.
-pub(super) fn quota_at(view: &View, key: &[u8]) -> Result<Option<proto::Quota>, Failure> {
+pub(super) fn quota_at(view: &View, key: &[u8], grace: Grace) -> Result<Option<proto::Quota>, Failure> {
     let Some(row) = view.get(Table::Quotas, key).map_err(broken)? else { return Ok(None) };
-    Ok(Some(quota(key, &QuotaRow::decode(key, &row).map_err(broken)?)))
+    Ok(Some(quota(key, &QuotaRow::decode(key, &row).map_err(broken)?, grace)))
 }
 
-fn quota(key: &[u8], row: &QuotaRow) -> proto::Quota {
+fn quota(key: &[u8], row: &QuotaRow, grace: Grace) -> proto::Quota {
+    let over = (row.over_since_us > 0).then_some(row.over_since_us);
+    let left = |since: u64| grace.1.saturating_sub(Duration::from_micros(grace.0.0.saturating_sub(since))).as_secs();
     proto::Quota {
+        over_since: over.map(|since| rfc3339(Micros(since))),
+        grace_left: over.map(left),
         root: key_text(key),
         storage: proto::Resource { usage: row.storage_usage, limit: row.storage_limit },
         messages: proto::Resource { usage: row.message_usage, limit: row.message_limit },

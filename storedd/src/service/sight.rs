@@ -11,8 +11,10 @@ use crate::error::Result as Read;
 use crate::model::name::{key_text, owner_of, user_prefix};
 use crate::model::rights::{self, ANONYMOUS, ANYONE, Rights};
 use crate::model::rows::{MailboxRow, MailboxView, RightsRow, Row, joined};
-use crate::model::{Rows, Table};
+use crate::model::seen::{SeenRow, seen_key};
+use crate::model::{MailboxName, Rows, Table};
 use crate::store::View;
+use proto::naming::quoted;
 use proto::{Code, Failure, Reply};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
@@ -25,6 +27,17 @@ const LOOKUP: char = 'l';
 /// What `user` may do in the mailbox of this row.
 fn rights_of(user: &str, key: &[u8], row: &MailboxRow) -> Rights {
     rights::of_user(user, owner_of(key), row.acl.iter().map(|(who, rights)| (who.as_str(), rights.as_str())))
+}
+
+/// What a user has seen in a mailbox; `None`: it is his, and the messages say.
+fn seen_in(view: &View, user: &str, name: &MailboxName, row: &MailboxRow) -> Result<Option<SeenRow>, Failure> {
+    if name.owner() == Some(user) {
+        return Ok(None);
+    }
+    let key = seen_key(user, row.id);
+    let seen = view.get(Table::Seen, &key).map_err(broken)?;
+    let seen = seen.map(|seen| SeenRow::decode(&key, &seen)).transpose().map_err(broken)?;
+    Ok(Some(seen.unwrap_or_default()))
 }
 
 /// A user who is there, or nobody in particular.
@@ -59,10 +72,35 @@ impl Daemon {
         let view = self.view()?;
         check_viewer(&view, user)?;
         let (name, row) = self.mailbox_row(&view, text)?;
-        if rights_of(user, name.key(), &row).has(LOOKUP) {
-            return self.mailbox_show(text);
+        if !rights_of(user, name.key(), &row).has(LOOKUP) {
+            return Err(no_mailbox(&name));
         }
-        Err(no_mailbox(&name))
+        let mut shown = self.mailbox_show(text)?;
+        if let (Reply::MailboxDetail(detail), Some(seen)) = (&mut shown, seen_in(&view, user, &name, &row)?) {
+            let store = self.store()?;
+            // Where the index cannot be read the rest is to be shown all the same.
+            let listed = store.folder(&view, name.key(), &row).and_then(|of| store.messages(&view, &of, &row));
+            let messages = listed.map(|listed| listed.messages).unwrap_or_default();
+            detail.unseen = messages.values().filter(|m| m.is_live() && !seen.has(m.uid)).count() as u64;
+        }
+        Ok(shown)
+    }
+
+    /// What a user has seen in a mailbox that he may see and has this right on; `None`: it is his, and the messages say.
+    pub(super) fn seen_by(&self, view: &View, user: &str, text: &str, right: char) -> Result<Option<SeenRow>, Failure> {
+        check_viewer(view, user)?;
+        let (name, row) = self.mailbox_row(view, text)?;
+        let has = rights_of(user, name.key(), &row);
+        if !has.has(LOOKUP) {
+            return Err(no_mailbox(&name));
+        }
+        if !has.has(right) {
+            let hint = format!("storectl acl my {} {}", quoted(&name.to_string()), quoted(user));
+            return Err(
+                Failure::new(Code::NotPermitted, format!("{user} lacks the right {right} on {name}")).with_hint(hint)
+            );
+        }
+        seen_in(view, user, &name, &row)
     }
 
     pub(super) fn mailbox_list_as(&self, user: &str, wanted: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {

@@ -12,17 +12,20 @@
 
 use crate::alarms::command::{Caller, GRACE};
 use crate::alarms::{
-    Alarm, Board, Bulk, Change, CheckpointFacts, CopyFacts, Facts, Limits, LogFacts, Maintenance, PlaceFacts,
+    Alarm, Board, Bulk, Change, CheckpointFacts, Chore, CopyFacts, DamageFacts, Facts, Limits, LogFacts, Maintenance,
+    PlaceFacts,
 };
 use crate::alarms::{Prober, Severity, SnapshotFacts, Stamp, Verdict};
 use crate::config::Config;
 use crate::control::Peer;
 use crate::env::Env;
 use crate::jobs::copies::{Copies, Known};
+use crate::jobs::expire::Last;
+use crate::jobs::scrub::Scrubber;
 use crate::leases::Leases;
 use crate::lsn::Micros;
 use crate::model::Command;
-use crate::statefile::StateFile;
+use crate::statefile::{Act, EXPIRE_STAMP, PERUSER_STAMP, PURGE_STAMP, StateFile};
 use crate::store::{Marker, Phase, Store, rfc3339};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{Code, Failure};
@@ -77,6 +80,7 @@ pub struct Watch {
     /// When the store was made.
     created: Micros,
     copies: OnceLock<Arc<Copies>>,
+    scrubber: OnceLock<Arc<Scrubber>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,6 +112,7 @@ impl Watch {
             bulk: Mutex::default(),
             caller: Caller::default(),
             copies: OnceLock::new(),
+            scrubber: OnceLock::new(),
         }
     }
 
@@ -115,6 +120,18 @@ impl Watch {
     pub fn set_copies(&self, copies: Arc<Copies>) {
         // A second one is of the same store.
         let _ = self.copies.set(copies);
+    }
+
+    /// Has told what the scrub finds, too.
+    pub fn set_scrubber(&self, scrubber: Arc<Scrubber>) {
+        // A second one is of the same store.
+        let _ = self.scrubber.set(scrubber);
+    }
+
+    fn damage(&self) -> DamageFacts {
+        let damage = self.scrubber.get().map(|scrubber| scrubber.known().damage).unwrap_or_default();
+        let first = damage.first().map(|first| format!("{}: {}", first.place, first.what));
+        DamageFacts { count: damage.len() as u64, first: first.unwrap_or_default() }
     }
 
     /// What is known of the copies of the store.
@@ -202,14 +219,40 @@ impl Watch {
             overlay_bytes: store.overlay_bytes() as u64,
             overlay_bytes_max: store.options().overlay_bytes_max as u64,
             places: self.prober.places(),
+            lagging: store.lagging(),
             stamps: self.state.late().into_iter().map(|(file, owed)| Stamp { file, owed }).collect(),
+            chores: self.chores(),
             oldest_wait: store.oldest_wait(),
             held_up: self.leases.oldest_change(),
             bulk: self.bulk_now(),
             copies: copies(self.copies()),
             repair: store.repair_recommended(),
             snapshots: self.snapshots(),
+            damage: self.damage(),
         }
+    }
+
+    /// Notes that something was done now. A stamp that cannot be written is an alarm.
+    pub fn note(&self, act: Act) {
+        self.state.note(act);
+    }
+
+    /// When the work of the night and of the hour was done last.
+    #[must_use]
+    pub fn stamped(&self) -> Last {
+        let facts = self.state.facts();
+        Last { expire: facts.expire, purge: facts.purge, peruser: facts.peruser }
+    }
+
+    fn chores(&self) -> Vec<Chore> {
+        let (now, last) = (self.env.now(), self.stamped());
+        let age = |at: Option<Micros>| Duration::from_micros(now.0.saturating_sub(at.unwrap_or(self.created).0));
+        let chore = |file, what, at, next| Chore { file, what, age: age(at), next };
+        vec![
+            chore(EXPIRE_STAMP, "run of the rules of ageing", last.expire, "storectl expire"),
+            chore(PURGE_STAMP, "purge", last.purge, "storectl purge"),
+            chore(PERUSER_STAMP, "write-out of what users have seen", last.peruser, "storectl peruser"),
+        ]
     }
 
     fn snapshots(&self) -> SnapshotFacts {
@@ -366,6 +409,8 @@ fn deletes(command: &Command) -> bool {
         | Command::MailboxDelete { .. }
         | Command::MessageExpunge { .. }
         | Command::MessagePurge { .. }
+        | Command::MailboxPurge { .. }
+        | Command::SeenForget { .. }
         | Command::AclDelete { .. }
         | Command::Unsubscribe { .. }
         | Command::PartitionRemove { .. } => true,

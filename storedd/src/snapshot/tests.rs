@@ -66,6 +66,45 @@ fn a_byte_that_changes_and_a_file_that_goes_make_it_invalid_and_are_named() {
     assert!(matches!(shelf.remove(&id), Err(StoreError::Refused { exit: exit::NOT_FOUND, .. })));
 }
 
+// rows 58, 97, B12: between two pieces of a file it is asked whether to go on; there it stands still, and there it ends.
+#[test]
+fn a_file_that_is_read_whole_is_left_in_the_middle() {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    let machine = SimDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk("data"));
+    let bytes: Vec<u8> = (0..5 * CHUNK + 1).map(|n| (n % 251) as u8).collect();
+    disk.open("long", Access::CreateNew).unwrap().write_at(0, &bytes).unwrap();
+    let read = |go_on: GoOn| sum(&*disk, "long", "long", STORE, &go_on);
+    let whole = read(GoOn::default()).unwrap();
+
+    let (asks, asked) = channel();
+    let (answers, answered) = channel();
+    let answered = Mutex::new(answered);
+    let go_on = GoOn::asking(move || {
+        asks.send(()).unwrap();
+        answered.lock().unwrap().recv().unwrap()
+    });
+    let reader = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(go_on));
+        for _ in 0..3 {
+            asked.recv().unwrap();
+            answers.send(true).unwrap();
+        }
+        asked.recv().unwrap();
+        // Nobody answers: it is in the middle, and goes neither on nor back.
+        assert!(asked.recv_timeout(std::time::Duration::from_millis(50)).is_err() && !reader.is_finished());
+        (0..3).for_each(|_| answers.send(true).unwrap());
+        reader.join().unwrap().unwrap()
+    });
+    assert_eq!((reader.crc, reader.bytes), (whole.crc, bytes.len() as u64), "as if nothing had been");
+
+    let left = std::sync::atomic::AtomicUsize::new(3);
+    let go_on = GoOn::asking(move || left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 1);
+    let ended = read(go_on).unwrap_err();
+    assert!(matches!(&ended, StoreError::Busy { why } if why.contains("long was ended")), "{ended}");
+}
+
 #[test]
 fn names_sort_by_age_and_nothing_else_is_taken_for_one() {
     let early = id(Micros(1_800_000_000_000_000), Lsn(9));

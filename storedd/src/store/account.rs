@@ -85,6 +85,7 @@ pub(super) fn finish_report(
     report.duration = clock.total().as_secs_f64();
     let steps: &[&str] = match decision.verdict {
         Verdict::Hold => &["recover --report", "recover --accept-loss --yes"],
+        Verdict::Lossy if repair => &["recover --report", "reconstruct -m", "recover --accept-loss --yes"],
         _ if repair => &["recover --report", "recover --accept-loss --yes"],
         Verdict::Lossy => &["recover --report"],
         // Nothing is lost; but what has damaged the database may have damaged more.

@@ -14,13 +14,17 @@ use super::commit::{lock, try_lock};
 use super::mail::{self, Moment};
 use super::names::Names;
 use super::overlay::{Newest, Overlay};
+use super::peruser::NOTHING;
+use super::recovery::partitions_in;
 use super::stats::add;
 use super::view::{Base, Frozen, View};
 use super::{Retired, Store};
 use crate::db::DbReader;
 use crate::error::Result;
 use crate::lsn::Lsn;
-use crate::model::Table;
+use crate::model::{Rows, Table};
+use crate::partition::roll::{Enrolled, Roll};
+use crate::partition::{Applied, PartitionId};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,6 +61,8 @@ impl Store {
     /// # Errors
     /// If the log is poisoned, or the database could not be written twice in a row.
     pub fn checkpoint(&self) -> Result<CheckpointDone> {
+        // In this order: who has the gate shared may take the other.
+        let _alone = self.gate.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut db = lock(&self.db);
         if let Some(poison) = self.poison.get() {
             // What the log did not take must not reach the database, and nothing else is urgent before the restart.
@@ -99,7 +105,9 @@ impl Store {
         self.wait_published(frozen.upto)?;
         assert!(frozen.upto.0 <= self.published.load(Ordering::Acquire), "I1: checkpoint <= published");
         self.partitions_sync();
+        self.sweep();
         let mail = self.write_mail(&frozen)?;
+        self.enrol_partitions(&frozen);
         let rows = self.write_frozen(db, &frozen)?;
         let reader = Arc::new(db.reader()?);
         assert_eq!(reader.meta().applied_lsn, frozen.upto, "I1: applied_lsn is the checkpoint");
@@ -107,7 +115,7 @@ impl Store {
         let names = base.names.clone().filter(|names| !names.is_overfull()).or_else(|| learn_names(&reader));
         self.base.store(Arc::new(Base { active: base.active.clone(), frozen: None, db: reader, names }));
         self.mail_attempted.store(false, Ordering::Release);
-        mail.finish(&self.partitions);
+        mail.finish(&*self.disks.data, &self.partitions, &self.committed(), self.applied());
         self.checkpoint_lsn.store(frozen.upto.0, Ordering::Release);
         self.last_checkpoint.store(self.env.now().0, Ordering::Release);
         let durable = Lsn(self.synced.load(Ordering::Acquire));
@@ -151,15 +159,76 @@ impl Store {
         Ok(())
     }
 
+    /// What the database says, and nothing that came later.
+    pub(super) fn committed(&self) -> View {
+        let base = self.base.load();
+        let only =
+            Base { active: Arc::new(Overlay::sized(0)), frozen: None, db: base.db.clone(), names: base.names.clone() };
+        View { at: base.db.meta().applied_lsn, base: Arc::new(only) }
+    }
+
+    fn applied(&self) -> Applied {
+        applied(&self.base.load().db)
+    }
+
+    /// After a start, once: takes away what a commit left to be taken away before the machine stopped.
+    fn sweep(&self) {
+        if !self.hold && !self.swept.swap(true, Ordering::AcqRel) {
+            let (newest, committed) = (self.view(), self.committed());
+            // A database that has forgotten something does not know who uses a copy.
+            let newest = (!self.due.is_due()).then_some(&newest as &dyn Rows);
+            mail::sweep(&*self.disks.data, &self.partitions, newest, (&committed, self.applied()));
+        }
+    }
+
     /// Writes the frozen rows of messages to their partitions, durably.
     fn write_mail(&self, frozen: &Frozen) -> Result<mail::Written> {
         let view = View { base: self.base.load_full(), at: frozen.upto };
-        let committed = view.base.db.meta().applied_lsn;
+        let committed = applied(&view.base.db);
         // A crash, or a checkpoint that failed, may have left a part of it.
         let is_replay = self.mail_attempted.swap(true, Ordering::AcqRel);
-        let keep_from = self.bases.oldest(committed, &view.base.db);
-        let moment = Moment { upto: frozen.upto, epoch: self.epoch, committed, keep_from, is_replay };
-        mail::write(&view, &frozen.overlay, moment, &self.mail_disks())
+        let keep_from = self.bases.oldest(committed.lsn, &view.base.db);
+        let mut late = self.catch_up(&view.base.db, keep_from);
+        let since = self.seen_since.load(Ordering::Acquire);
+        let seen_since = (since < NOTHING).then_some(since);
+        let (upto, epoch) = (frozen.upto, self.epoch);
+        let can_wait = self.overlay_bytes() < self.triggers().overlay_bytes_max / 2;
+        let moment = Moment { upto, epoch, committed, keep_from, is_replay, is_piece: false, can_wait, seen_since };
+        late.add(mail::write(&view, &frozen.overlay, moment, &self.mail_disks())?);
+        // One that was asked for meanwhile is for the next checkpoint.
+        let _ = self.seen_since.compare_exchange(since, NOTHING, Ordering::AcqRel, Ordering::Acquire);
+        let at = Applied { epoch: moment.epoch, lsn: moment.upto };
+        if self.due.is_due() {
+            late.keep_moved(&*self.disks.data, &view, at)?;
+        }
+        late.note(&*self.disks.data, &self.partitions, at);
+        Ok(late)
+    }
+
+    /// Has it written beside the database which partitions it is going to have. That is for the day on which the database is lost: a
+    /// checkpoint does not fail for it.
+    fn enrol_partitions(&self, frozen: &Frozen) {
+        let view = View { base: self.base.load_full(), at: frozen.upto };
+        let place = |(name, id): (String, PartitionId)| {
+            let path = self.partitions.path(&name).filter(|_| !self.disks.partitions.contains_key(&name));
+            (name, Enrolled { id, path })
+        };
+        let mut kept = Roll::new();
+        if self.due.is_due() {
+            // What could not be taken back yet. Where nobody knows what that is, nothing is written before all of it is there: a partition
+            // that the file does not name counts as taken out of the store.
+            kept = self.partitions.enrolled();
+            if kept.is_empty() {
+                return;
+            }
+        }
+        let roll = partitions_in(&view).map(|all| {
+            kept.extend(all.into_iter().map(place));
+            kept
+        });
+        if let Err(e) = roll.and_then(|roll| self.partitions.enrol(&*self.disks.data, roll)) {
+            tracing::warn!(event = "partition_roll", error = %e, "the next checkpoint tries again");
+        }
     }
 
     fn write_frozen(&self, db: &mut crate::db::Db, frozen: &Frozen) -> Result<u64> {
@@ -225,6 +294,9 @@ impl Store {
     /// budget, or when the interval has passed and something changed. Returns after [`Store::stop_checkpointer`].
     pub fn run_checkpointer(&self) {
         self.learn_names();
+        let db = lock(&self.db);
+        self.sweep();
+        drop(db);
         let mut last = self.env.uptime();
         loop {
             let (stop, at_once) = {
@@ -240,6 +312,7 @@ impl Store {
             if stop {
                 return;
             }
+            self.mend_ailing();
             if at_once || self.checkpoint_is_due(last) {
                 last = self.env.uptime();
                 if self.checkpoint().is_err() {
@@ -259,6 +332,7 @@ impl Store {
         let (base, triggers) = (self.base.load(), self.triggers());
         let age = self.env.uptime().saturating_sub(last);
         base.frozen.is_some()
+            || self.partitions.can_catch_up(self.env.uptime())
             || base.active.bytes() >= triggers.overlay_bytes
             || base.active.entries() as u64 >= triggers.replay_records_max()
             || self.stats.log_bytes.load(Ordering::Relaxed) - self.logged_before.load(Ordering::Relaxed)
@@ -302,6 +376,12 @@ impl Store {
         lock(&self.checkpointer.flags).stop = true;
         self.checkpointer.wake.notify_all();
     }
+}
+
+/// Which moment a database is of.
+pub(super) fn applied(db: &DbReader) -> Applied {
+    let meta = db.meta();
+    Applied { epoch: meta.epoch, lsn: meta.applied_lsn }
 }
 
 /// The names of all rows of the database; `None` if they cannot all be read, which those who need one will hear of.

@@ -29,16 +29,15 @@ use super::hot::{Hot, HotUsers};
 use super::ids::IdSource;
 use super::plan::{self, PlanError};
 use super::queue::{Pending, Slot, Waiter};
+use super::record::{Record, apply, places, put_payload};
+use super::recount::Recount;
 use super::stats::add;
 use super::view::View;
 use super::{Phase, Store, Triggers};
 use crate::error::StoreError;
-use crate::lsn::{Epoch, Lsn, Micros};
-use crate::model::command::IncomingBytes;
-use crate::model::mail::{BodyRow, MessageRow, message_key};
-use crate::model::message::message_uid;
-use crate::model::{Change, Command, LogPlace, Outcome, Refusal, Table};
-use crate::wal::{Encoder, Kind, Piece, Synced, Writer, payload};
+use crate::lsn::{Lsn, Micros};
+use crate::model::{Change, Command, Outcome, Refusal, Table};
+use crate::wal::{Encoder, Kind, Piece, Synced, Writer};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -62,6 +61,9 @@ pub enum CommitError {
     /// What it brings of messages does not hold any more; [`Store::commit`] has it read again.
     #[error("the messages have changed since they were read")]
     Stale,
+    /// This quota root is to be counted before; [`Store::commit`] does.
+    #[error("the quota root {} is to be counted first", crate::model::name::key_text(.0))]
+    Uncounted(Vec<u8>),
     /// It could not be.
     #[error(transparent)]
     Failed(#[from] StoreError),
@@ -72,11 +74,11 @@ pub type Answer = Result<Committed, CommitError>;
 
 /// A planned command that waits for its group.
 pub(super) struct Planned {
-    waiter: Waiter,
-    since: Duration,
-    answer: Answer,
+    pub(super) waiter: Waiter,
+    pub(super) since: Duration,
+    pub(super) answer: Answer,
     /// The command made a record.
-    recorded: bool,
+    pub(super) recorded: bool,
 }
 
 /// Commands planned together and synced together.
@@ -100,6 +102,8 @@ pub(crate) struct Planner {
     reached: Lsn,
     pub(crate) ids: IdSource,
     users: RefCell<HotUsers>,
+    /// The quota root that is being counted.
+    pub(super) recount: Option<Recount>,
     pub(super) group: Group,
     /// The last record is a seal (or nothing was written in this run).
     pub(super) sealed: bool,
@@ -108,8 +112,8 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(encoder: Option<Encoder>, reached: Lsn, ids: IdSource) -> Planner {
-        let (users, group, scratch) = Default::default();
-        Planner { encoder, reached, ids, users, group, sealed: true, scratch }
+        let (users, recount, group, scratch) = Default::default();
+        Planner { encoder, reached, ids, users, recount, group, sealed: true, scratch }
     }
 
     /// LSN of the last record planned.
@@ -128,12 +132,10 @@ pub(crate) struct LogSide {
 
 /// Longest pause of one group while a checkpoint catches up.
 const BRAKE_MAX: Duration = Duration::from_millis(20);
-/// So many commands wake a leader that waits for the log side.
-const WAKE_LEADER_AT: usize = 8;
 /// How often what a command knows of messages is read again.
 const STALE_MAX: usize = 16;
 /// A group is closed for planning at this size even while the log side is busy.
-const GROUP_BYTES_MAX: u64 = 8 << 20;
+pub(super) const GROUP_BYTES_MAX: u64 = 8 << 20;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -154,20 +156,32 @@ impl Store {
     /// # Errors
     /// Refused, or failed; after [`StoreError::Poisoned`] the command is undecided until a restart.
     pub fn commit(&self, command: Command) -> Answer {
-        if !command.selects() {
+        if !command.is_tried_again() {
             return self.commit_once(command);
         }
+        // Held for as long as a root is followed; what is counted is nobody else's.
+        let mut counting = None;
+        let mut followed = None;
         for _ in 0..STALE_MAX {
-            match self.commit_once(self.prepare(command.clone())?) {
+            let answer = self.commit_once(self.prepare(command.clone())?);
+            drop(followed.take());
+            match answer {
                 Err(CommitError::Stale) => {}
+                Err(CommitError::Uncounted(root)) => {
+                    counting.get_or_insert_with(|| lock(&self.counting));
+                    followed = Some(self.count_aside(&root)?);
+                }
                 answer => return answer,
             }
         }
-        Err(StoreError::Busy { why: "the messages change faster than they can be read".to_owned() }.into())
+        Err(StoreError::Busy { why: "what it is about changes faster than it can be read".to_owned() }.into())
     }
 
-    /// [`Store::commit`] of a command that knows what it has to know.
-    fn commit_once(&self, command: Command) -> Answer {
+    /// [`Store::commit`] of a command that knows what it has to know; [`CommitError::Stale`] if that does not hold any more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit_once(&self, command: Command) -> Answer {
         let slot = Arc::new(Slot::default());
         let pending = Pending { command, waiter: Waiter::Thread(slot.clone()), since: self.env.uptime() };
         if let Some(planner) = try_lock(&self.planner) {
@@ -200,8 +214,7 @@ impl Store {
         queue.pending.push(pending);
         // A leader that waits for the log is woken for a handful, not for each: it is woken for the rest in any case
         // when the log side is free.
-        let leader = queue.leader_sleeps && queue.pending.len() >= WAKE_LEADER_AT;
-        queue.leader_sleeps &= !leader;
+        let leader = queue.call_leader();
         let idle = !queue.leader_waits && queue.call_idle();
         drop(queue);
         if leader {
@@ -232,6 +245,9 @@ impl Store {
             if planner.group.planned.is_empty() && planner.group.pieces.is_empty() {
                 return;
             }
+            if self.gather(&planner.group) {
+                continue;
+            }
             if let Some(log) = self.log_side(&planner.group) {
                 let group = std::mem::take(&mut planner.group);
                 lock(&self.queue).close_group();
@@ -247,7 +263,7 @@ impl Store {
             return Some(log);
         }
         let mut queue = lock(&self.queue);
-        while queue.syncing && (queue.pending.len() < WAKE_LEADER_AT || group.payload_bytes >= GROUP_BYTES_MAX) {
+        while queue.syncing && (!queue.is_enough() || group.payload_bytes >= GROUP_BYTES_MAX) {
             (queue.leader_waits, queue.leader_sleeps) = (true, true);
             queue = self.turn.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
             (queue.leader_waits, queue.leader_sleeps) = (false, false);
@@ -295,7 +311,7 @@ impl Store {
     fn plan_one(&self, planner: &mut Planner, view: &View, command: &Command) -> Answer {
         self.may_write()?;
         let now = self.env.now();
-        let hot = Hot { view, users: &planner.users };
+        let hot = Hot { view, users: &planner.users, recount: planner.recount.as_ref() };
         let planned = match plan::plan_with(&self.policy(), command, &hot, &mut planner.ids, now) {
             Ok(planned) => planned,
             Err(PlanError::Refused(refusal)) => {
@@ -303,6 +319,7 @@ impl Store {
                 return Err(refusal.into());
             }
             Err(PlanError::Stale) => return Err(CommitError::Stale),
+            Err(PlanError::Uncounted { root }) => return Err(CommitError::Uncounted(root)),
             Err(PlanError::Failed(e)) => {
                 add(&self.stats.aborted, 1);
                 self.poison_if_control_failed();
@@ -319,6 +336,9 @@ impl Store {
         let Planner { encoder, group, scratch, .. } = &mut *planner;
         let lsn = self.encode(encoder, kind, scratch, now, durable, &mut group.pieces)?;
         let record = Record { lsn, epoch: self.epoch, bodies: places(encoder.as_ref(), kind, scratch)? };
+        if let Some(recount) = &mut planner.recount {
+            recount.follow(&planned.changes, view, lsn);
+        }
         for change in &planned.changes {
             apply(&view.base.active, change, &record)?;
             planner.users.get_mut().follow(change);
@@ -364,7 +384,7 @@ impl Store {
 
     /// A leader that panicked may have encoded a record whose rows are not in the overlay, or written half a group: memory
     /// and log may differ, and only a restart finds out.
-    fn poison_if_a_leader_died(&self) {
+    pub(super) fn poison_if_a_leader_died(&self) {
         if self.planner.is_poisoned() || self.log.is_poisoned() {
             let cause = "a thread that committed has panicked".to_owned();
             if self.poison.set(StoreError::Poisoned { cause: cause.clone() }).is_ok() {
@@ -386,168 +406,4 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Writes a group: append, sync, publish, answer. The one function whose order is the promise of the product.
-    pub(super) fn write(&self, mut log: MutexGuard<'_, LogSide>, mut group: Group) {
-        if crate::planted::on(crate::planted::Bug::AckBeforeSync) {
-            for planned in group.planned.drain(..) {
-                planned.waiter.answer(planned.answer);
-            }
-        }
-        let failed = self.append_and_sync(&mut log, &group).err();
-        if failed.is_none() && group.records > 0 {
-            let synced = log.durable.map_or(Lsn::ZERO, Synced::lsn);
-            self.synced.store(synced.0, Ordering::Release);
-            // IMPORTANT: published only after the sync; readers see nothing that could still be lost (I2).
-            self.counter.add(group.counts);
-            self.published.store(group.last.0.max(self.published.load(Ordering::Acquire)), Ordering::Release);
-        }
-        let durable = log.durable;
-        let leader = {
-            let mut queue = lock(&self.queue);
-            (queue.syncing, queue.at_work) = (false, None);
-            if group.records > 0 {
-                let was = std::mem::replace(&mut queue.unsealed, group.records > group.seals);
-                if queue.unsealed && !was && queue.call_idle() {
-                    // Somebody has to look at the clock from now on.
-                    self.work.notify_one();
-                }
-            }
-            std::mem::take(&mut queue.leader_sleeps)
-        };
-        // The next leader may take the log side from here on; not before `syncing` says so, or it would be cleared for him.
-        drop(log);
-        if leader {
-            self.turn.notify_one();
-        }
-        match failed {
-            None => {
-                self.partitions_follow(&group.user_rows);
-                self.answer(group.planned, durable);
-            }
-            Some(cause) => self.fail(group.planned, &cause),
-        }
-    }
-
-    fn append_and_sync(&self, log: &mut LogSide, group: &Group) -> Result<(), StoreError> {
-        if group.pieces.is_empty() {
-            return self.poison.get().map_or(Ok(()), |e| Err(e.clone()));
-        }
-        if let Some(e) = self.poison.get() {
-            return Err(e.clone());
-        }
-        let begun = self.env.uptime();
-        let Some(writer) = &mut log.writer else {
-            return Err(StoreError::Bug("a group for a log that is read-only".to_owned()));
-        };
-        let result = writer.write(&group.pieces).and_then(|()| writer.sync());
-        match result {
-            Ok(token) => {
-                log.durable = Some(token);
-                debug_assert_eq!(token.lsn(), group.last, "a sync covers the whole group");
-                self.stats.sync.record(self.env.uptime().saturating_sub(begun));
-                self.stats.count_group(group.records - group.seals);
-                add(&self.stats.seals, group.seals);
-                add(&self.stats.log_bytes, group.pieces.iter().map(|p| p.bytes.len() as u64).sum());
-                add(&self.stats.log_payload_bytes, group.payload_bytes);
-                Ok(())
-            }
-            Err(e) => {
-                let cause = match e {
-                    StoreError::Poisoned { .. } => e.clone(),
-                    _ => StoreError::Poisoned { cause: e.to_string() },
-                };
-                let _ = self.poison.set(cause.clone());
-                tracing::error!(event = "log_failed", error = %e, "the log failed; no more changes until a restart");
-                Err(cause)
-            }
-        }
-    }
-
-    /// Sends the answers of a group. The token is the proof that everything they say is durable.
-    fn answer(&self, planned: Vec<Planned>, durable: Option<Synced>) {
-        let now = self.env.uptime();
-        let mut committed = 0;
-        add(&self.stats.answered, planned.len() as u64);
-        for Planned { waiter, since, answer, recorded } in planned {
-            if let Ok(done) = &answer {
-                assert!(durable.is_some_and(|d| done.lsn <= d.lsn()), "I2: an answer needs its record synced");
-                committed += u64::from(recorded);
-                self.stats.commit.record(now.saturating_sub(since));
-            }
-            waiter.answer(answer);
-        }
-        add(&self.stats.committed, committed);
-    }
-
-    fn fail(&self, planned: Vec<Planned>, cause: &StoreError) {
-        add(&self.stats.aborted, planned.len() as u64);
-        add(&self.stats.answered, planned.len() as u64);
-        for Planned { waiter, .. } in planned {
-            // Undecided, refusals too: they may rest on a change planned before them that is lost now.
-            waiter.answer(Err(cause.clone().into()));
-        }
-    }
-}
-
-/// Encodes what was planned; gives the kind of its record.
-fn put_payload(planned: &plan::Planned, out: &mut Vec<u8>) -> Result<Kind, StoreError> {
-    if planned.bodies.is_empty() {
-        payload::put_transaction(&planned.changes, out)?;
-        return Ok(Kind::Transaction);
-    }
-    let bodies: Vec<(&[u8], u32)> = planned
-        .bodies
-        .iter()
-        .filter_map(|body| match &body.bytes {
-            IncomingBytes::Inline { bytes, crc } => Some((bytes.as_slice(), *crc)),
-            IncomingBytes::Staged { .. } => None,
-        })
-        .collect();
-    payload::put_bodied(&planned.changes, &bodies, out)?;
-    Ok(Kind::Bodied)
-}
-
-/// Where the bodies of the record stand that was encoded last.
-fn places(encoder: Option<&Encoder>, kind: Kind, payload: &[u8]) -> Result<Vec<LogPlace>, StoreError> {
-    match encoder {
-        Some(encoder) if kind == Kind::Bodied => encoder.bodies(payload),
-        _ => Ok(Vec::new()),
-    }
-}
-
-/// What made a change.
-pub(super) struct Record {
-    pub(super) lsn: Lsn,
-    pub(super) epoch: Epoch,
-    /// Where its bodies stand.
-    pub(super) bodies: Vec<LogPlace>,
-}
-
-/// Takes table, key and row; `None`: it is gone.
-pub(super) type PutRow<'a> = &'a mut dyn FnMut(Table, &[u8], Option<&[u8]>) -> Result<(), StoreError>;
-
-/// Calls `put` with each row that a change is in memory.
-pub(super) fn rows_of(change: &Change<'_>, record: &Record, put: PutRow<'_>) -> Result<(), StoreError> {
-    match change {
-        Change::Put { table, key, row } => put(*table, key, Some(row)),
-        Change::Remove { table, key } => put(*table, key, None),
-        Change::Message { of, message, body } => {
-            let uid = message_uid(message).ok_or_else(|| StoreError::Bug("a message without a UID".to_owned()))?;
-            let key = message_key(of.mailbox, uid);
-            put(Table::Messages, &key, Some(&MessageRow::encode(record.lsn, record.epoch, of, message)))?;
-            match BodyRow::of(body, &record.bodies)? {
-                Some(body) => put(Table::Bodies, &key, Some(&body.encode())),
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-/// Puts one change into an overlay at its LSN.
-pub(super) fn apply(overlay: &super::overlay::Overlay, change: &Change<'_>, record: &Record) -> Result<(), StoreError> {
-    rows_of(change, record, &mut |table, key, row| {
-        overlay.insert(table, key, record.lsn, row);
-        Ok(())
-    })
 }

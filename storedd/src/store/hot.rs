@@ -11,8 +11,10 @@
 //! was not used meanwhile goes. So it holds between one and two times [`GENERATION`] users.
 
 use super::plan::Come;
+use super::recount::{AT_ONCE, Recount};
 use super::view::View;
 use crate::error::Result;
+use crate::model::quota::Usage;
 use crate::model::table::EachRow;
 use crate::model::{Change, Rows, Table};
 use std::cell::RefCell;
@@ -85,6 +87,8 @@ impl HotUsers {
 pub(super) struct Hot<'a> {
     pub(super) view: &'a View,
     pub(super) users: &'a RefCell<HotUsers>,
+    /// The root that was counted for the command that is planned.
+    pub(super) recount: Option<&'a Recount>,
 }
 
 impl Hot<'_> {
@@ -122,6 +126,14 @@ impl Rows for Hot<'_> {
 
     fn scan_until(&self, table: Table, start: Bound<&[u8]>, end: &[u8], each: EachRow<'_>) -> Result<()> {
         self.view.scan_until(table, start, end, each)
+    }
+
+    fn counted(&self, root: &[u8]) -> Option<Usage> {
+        self.recount.and_then(|recount| recount.usage(root))
+    }
+
+    fn counts_at_once(&self) -> usize {
+        AT_ONCE
     }
 
     fn indexed_upto(&self) -> crate::lsn::Lsn {

@@ -75,6 +75,18 @@ impl Ids for IdSource {
         Ok(id)
     }
 
+    fn note_object_id(&mut self, used: u64) -> Result<()> {
+        if used > self.object_last {
+            if used > self.object_high {
+                let high = used.saturating_add(self.blocks.object_ids);
+                self.control.update(|state| state.object_id_high = state.object_id_high.max(high))?;
+                self.object_high = high;
+            }
+            self.object_last = used;
+        }
+        Ok(())
+    }
+
     fn next_uidvalidity(&mut self, above: u32) -> Result<u32> {
         let now = u32::try_from(self.env.now().0 / 1_000_000).unwrap_or(UIDVALIDITY_COUNTED_MAX);
         let counted = self.uidvalidity_last.saturating_add(1).max(now.min(UIDVALIDITY_COUNTED_MAX));

@@ -22,7 +22,7 @@
 
 use crate::checksum::Crc;
 use crate::disk::{self, Disk};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Micros, StoreId};
 use std::io;
 
@@ -124,6 +124,21 @@ impl Marker {
         }
     }
 
+    /// Reads that of a store that is open: whoever opened it has read it before.
+    ///
+    /// # Errors
+    /// As [`Marker::read`]; [`StoreError::Refused`] (74) if it is gone by now.
+    pub fn of_open(disk: &dyn Disk) -> Result<Marker> {
+        Marker::read(disk)?.ok_or_else(|| StoreError::Refused {
+            message: format!(
+                "{} is gone: it was there when the store was opened, so its directory was removed or exchanged since",
+                disk.display(FILE)
+            ),
+            hint: "bring the directory back and start again; if it is lost: storedd restore-db DIR".to_owned(),
+            exit: exit::IO,
+        })
+    }
+
     /// Writes it durably.
     ///
     /// # Errors
@@ -160,6 +175,20 @@ mod tests {
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         let e = Marker::decode(&bytes, "STORE").unwrap_err();
         assert!(matches!(e, StoreError::Foreign { what: "layout version", .. }), "{e}");
+    }
+
+    // A directory that is removed under a start was told of as a bug of the program.
+    #[test]
+    fn a_store_that_goes_while_it_is_opened_is_no_bug() {
+        let machine = crate::disk::SimDisk::new();
+        let disk = machine.disk("data");
+        let marker = Marker { store_id: StoreId([7; 16]), created: Micros(1) };
+        marker.write(&disk).unwrap();
+        assert_eq!(Marker::of_open(&disk).unwrap(), marker);
+        disk.remove(FILE).unwrap();
+        let gone = Marker::of_open(&disk).unwrap_err();
+        assert_eq!(gone.exit(), exit::IO);
+        assert!(gone.to_string().contains("STORE is gone") && gone.hint().is_some(), "{gone}");
     }
 
     // row 159

@@ -14,15 +14,19 @@
 //! I1 to I9 of ARCHITECTURE.md; where each is asserted says the page of the file concerned.
 
 mod account;
+pub mod adopt;
 mod archived;
 mod checkpoint;
+mod coming;
 mod commit;
 mod committer;
 mod counts;
 pub mod decision;
 mod disks;
+mod facts;
 mod fallback;
 mod first;
+mod going_back;
 mod health;
 mod hot;
 mod identity;
@@ -33,11 +37,16 @@ mod mail;
 mod manual;
 mod marker;
 mod marks;
+mod moment;
 mod names;
 mod options;
 mod overlay;
+mod past;
+mod peruser;
 pub mod plan;
 mod queue;
+mod record;
+mod recount;
 mod recovery;
 mod repair;
 mod replace;
@@ -54,25 +63,33 @@ mod tests;
 mod until;
 pub mod upgrade;
 mod view;
+mod write;
 
 pub use archived::WithArchive;
 pub use checkpoint::CheckpointDone;
+pub use coming::Coming;
 pub use commit::{Answer, CommitError, Committed};
 pub use counts::Counts;
 pub use disks::Disks;
 pub use fallback::Wanted;
+pub use going_back::note_replaced;
 pub use health::CheckpointHealth;
 pub use install::Behind;
 pub use look::{Found, OnProgress, Progress, look};
-pub use mail::Listed;
+pub use mail::{
+    Bygone, Examined, Fate, Healed, IndexesHeld, Leftover, Listed, MailFinding, Moving, Order, RECOVERED, Repair, Sick,
+    Traces,
+};
 pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};
 pub use marks::keep_clear;
+pub use moment::Moment;
 pub use options::{Options, Triggers};
+pub use past::Known;
 pub use recovery::{exit_of, log_version, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
 pub use reset::LogReset;
-pub use retention::{Choosable, LogHold};
+pub use retention::{Choosable, Lagging, LogHold};
 pub use segments::{Retired, SegmentLine};
 pub use stats::{Histogram, Quantiles, Stats};
 pub use until::Point;
@@ -83,16 +100,16 @@ use crate::disk::Lock;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::model::Rows;
 use crate::model::rows::{Row, UserRow};
-use crate::model::{Rows, Table};
 use crate::partition::Partitions;
 use crate::wal::{Control, Log, Segments, Spares};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use commit::{LogSide, Planner, lock};
 use decision::Verdict;
 use queue::Queue;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 use view::Base;
 
 /// Whether changes are taken.
@@ -166,11 +183,15 @@ pub struct Store {
     /// Signalled for the leader that waits.
     turn: Condvar,
     planner: Mutex<Planner>,
+    /// Held by whoever has a quota root followed.
+    counting: Mutex<()>,
     log: Mutex<LogSide>,
     db: Mutex<Db>,
     base: ArcSwap<Base>,
     limits: ArcSwap<plan::Limits>,
     triggers: ArcSwap<Triggers>,
+    /// Partitions that take no more mail, see `retention`.
+    closed: ArcSwapOption<std::collections::BTreeSet<String>>,
     appended: AtomicU64,
     synced: AtomicU64,
     published: AtomicU64,
@@ -181,7 +202,16 @@ pub struct Store {
     logged_before: AtomicU64,
     /// Somebody may have begun to write to partitions what the next checkpoint writes.
     mail_attempted: AtomicBool,
+    /// What the last run left to be taken away is gone.
+    swept: AtomicBool,
+    /// The next checkpoint writes out what users have seen since then; [`peruser::NOTHING`]: it does not.
+    seen_since: AtomicU64,
     bases: mail::Bases,
+    ailing: mail::Ailing,
+    indexes: mail::Indexes,
+    due: adopt::Due,
+    /// Taken by a checkpoint, shared by those who look at partitions while none is at work.
+    gate: RwLock<()>,
     poison: OnceLock<StoreError>,
     read_only: Mutex<ReadOnly>,
     /// Why a repair is recommended, see there.
@@ -234,6 +264,7 @@ impl Store {
         };
         let last = encoder.as_ref().map_or(reached, |e| Lsn(e.next_lsn().0 - 1));
         let planner = recovery::planner(encoder, reached, &control, &env, &options);
+        let seen_since = AtomicU64::new(peruser::under_way(&*disks.data));
         Ok(Arc::new(Store {
             running,
             store_id,
@@ -244,11 +275,13 @@ impl Store {
             work: Condvar::new(),
             turn: Condvar::new(),
             planner: Mutex::new(planner),
+            counting: Mutex::new(()),
             log: Mutex::new(log),
             db: Mutex::new(db),
             base: ArcSwap::from_pointee(base),
             limits: ArcSwap::from_pointee(options.limits),
             triggers: ArcSwap::from_pointee(options.triggers()),
+            closed: ArcSwapOption::empty(),
             appended: AtomicU64::new(last.0),
             synced: AtomicU64::new(last.0),
             published: AtomicU64::new(last.0),
@@ -257,7 +290,13 @@ impl Store {
             last_retired: AtomicU64::new(0),
             logged_before: AtomicU64::new(0),
             mail_attempted: AtomicBool::new(true),
+            swept: AtomicBool::new(false),
+            seen_since,
             bases: mail::Bases::default(),
+            ailing: mail::Ailing::default(),
+            indexes: mail::Indexes::new(options.index_cache),
+            due: adopt::Due::of(&*disks.data),
+            gate: RwLock::default(),
             poison: OnceLock::new(),
             read_only: Mutex::new(ReadOnly {
                 cause: (verdict == Verdict::Hold)
@@ -268,7 +307,7 @@ impl Store {
             still: AtomicBool::new(false),
             hold: verdict == Verdict::Hold,
             checkpointer: Checkpointer::default(),
-            holds: Arc::new(retention::Holds::new(options.snapshot_log_bytes, options.archive_log_bytes)),
+            holds: Arc::new(retention::Holds::new(&options)),
             health: health::Health::default(),
             stats: Stats::default(),
             counter: counts::Counter::default(),
@@ -297,7 +336,8 @@ impl Store {
     /// What commands are planned by from now on.
     #[must_use]
     pub fn policy(&self) -> plan::Policy<'_> {
-        self.options.policy(**self.limits.load())
+        let policy = self.options.policy(**self.limits.load(), self.closed.load_full());
+        plan::Policy { store: Some(self.store_id), ..policy }
     }
 
     /// Puts other limits into effect. What was done under the old ones stays.
@@ -328,12 +368,6 @@ impl Store {
             Some(why) => Phase::ReadOnly(why.clone()),
             None => Phase::Ready,
         }
-    }
-
-    /// True if a loss was found that nobody has accepted yet: nothing is changed.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.hold
     }
 
     fn poison_error(&self) -> StoreError {
@@ -367,19 +401,6 @@ impl Store {
         }
     }
 
-    /// Every partition and how it is now.
-    #[must_use]
-    pub fn partition_states(&self) -> Vec<(String, crate::partition::State)> {
-        let names = self.partitions.list();
-        names
-            .into_iter()
-            .map(|(name, _)| {
-                let state = self.partitions.state(&name);
-                (name, state)
-            })
-            .collect()
-    }
-
     /// Makes the database durable up to everything, seals the log, notes a clean stop. The committers and the
     /// checkpointer must have been stopped.
     ///
@@ -399,99 +420,6 @@ impl Store {
             state.clean = true;
             state.durable_lsn = durable;
         })
-    }
-
-    /// Counters.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Store id.
-    #[must_use]
-    pub fn store_id(&self) -> StoreId {
-        self.store_id
-    }
-
-    /// Epoch.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// What the control file states. Waits while that is being written.
-    #[must_use]
-    pub fn control_state(&self) -> crate::wal::ControlState {
-        self.control.state()
-    }
-
-    /// Highest LSN that readers see.
-    #[must_use]
-    pub fn published_lsn(&self) -> Lsn {
-        Lsn(self.published.load(Ordering::Acquire))
-    }
-
-    /// Highest LSN on disk.
-    #[must_use]
-    pub fn synced_lsn(&self) -> Lsn {
-        Lsn(self.synced.load(Ordering::Acquire))
-    }
-
-    /// LSN up to which the database file is durable by itself.
-    #[must_use]
-    pub fn checkpoint_lsn(&self) -> Lsn {
-        Lsn(self.checkpoint_lsn.load(Ordering::Acquire))
-    }
-
-    /// When the last checkpoint and the last clean-up of the log ended; `None` if not in this process.
-    #[must_use]
-    pub fn last_times(&self) -> (Option<Micros>, Option<Micros>) {
-        let time = |at: &AtomicU64| Some(Micros(at.load(Ordering::Acquire))).filter(|t| t.0 > 0);
-        (time(&self.last_checkpoint), time(&self.last_retired))
-    }
-
-    /// What the start did, in one line.
-    #[must_use]
-    pub fn start_summary(&self) -> &str {
-        &self.summary
-    }
-
-    /// How it works.
-    #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Where the store lies.
-    #[must_use]
-    pub fn disks(&self) -> &Disks {
-        &self.disks
-    }
-
-    /// Users and mailboxes there are; `None` for a moment after a start, while they are counted.
-    #[must_use]
-    pub fn counts(&self) -> Option<Counts> {
-        self.counter.now()
-    }
-
-    /// Rows per table in the database file, so as of the last checkpoint.
-    #[must_use]
-    pub fn database_rows(&self) -> Vec<(Table, u64)> {
-        let base = self.base.load();
-        let meta = base.db.meta();
-        meta.all().iter().map(|&table| (table, meta.table(table).rows)).collect()
-    }
-
-    /// Length of the database file in bytes.
-    #[must_use]
-    pub fn database_bytes(&self) -> u64 {
-        self.disks.db.stat(recovery::DB_FILE).ok().flatten().map_or(0, |e| e.len)
-    }
-
-    /// Partitions.
-    #[must_use]
-    pub fn partitions(&self) -> &Partitions {
-        &self.partitions
     }
 
     fn partitions_follow(&self, user_rows: &[(Vec<u8>, Vec<u8>)]) {

@@ -16,6 +16,8 @@ pub struct Options {
     pub reserve: u64,
     /// The log is sealed after resting this long.
     pub seal_idle: Duration,
+    /// How long a group waits for commands that are known to come, at the most.
+    pub group_wait: Duration,
     /// Commands that may wait in the queue; more are answered busy.
     pub queue_max: usize,
     /// A checkpoint begins at this overlay size in bytes; [`super::Store::set_triggers`] changes it and the four behind it.
@@ -30,6 +32,8 @@ pub struct Options {
     pub replay_target: Duration,
     /// Longest message that travels in its log record, in bytes.
     pub inline_limit: usize,
+    /// Memory for indexes that were read, in bytes.
+    pub index_cache: usize,
     /// Cache of the database in bytes.
     pub database_cache: usize,
     /// Numbers reserved ahead by one write of the control file.
@@ -42,6 +46,9 @@ pub struct Options {
     pub named: String,
     /// Bytes of log that may be kept for snapshots; [`Store::set_snapshot_log`] changes them.
     pub snapshot_log_bytes: u64,
+    /// Bytes of log that may be kept for a partition that is away before it takes no more mail; [`super::Store::set_partition_log`] changes
+    /// them.
+    pub partition_log_bytes: u64,
     /// Bytes of log that may be kept for the archive until it was looked at; `None`: there is none. [`super::Store::keep_for_archive`] changes them.
     pub archive_log_bytes: Option<u64>,
     /// Limits at the start; [`Store::set_limits`] changes them.
@@ -79,6 +86,7 @@ impl Default for Options {
             spares: 2,
             reserve: 0,
             seal_idle: Duration::from_millis(100),
+            group_wait: Duration::from_millis(2),
             queue_max: 100_000,
             overlay_bytes: 128 << 20,
             overlay_bytes_max: 512 << 20,
@@ -86,12 +94,14 @@ impl Default for Options {
             checkpoint_log_bytes: 256 << 20,
             replay_target: Duration::from_secs(5),
             inline_limit: 64 << 10,
+            index_cache: 64 << 20,
             database_cache: 256 << 20,
             id_block: 1 << 14,
             reports: 100,
             default_partition: "primary".to_owned(),
             named: String::new(),
             snapshot_log_bytes: 1 << 30,
+            partition_log_bytes: 4 << 30,
             archive_log_bytes: None,
             limits: plan::Limits::default(),
         }
@@ -100,10 +110,11 @@ impl Default for Options {
 
 impl Options {
     /// What the planner needs of the configuration.
-    pub(super) fn policy(&self, limits: plan::Limits) -> plan::Policy<'_> {
+    pub(super) fn policy(&self, limits: plan::Limits, closed: plan::Closed) -> plan::Policy<'_> {
         // A record holds a little more than the planner counts.
         let most = wal::payload_bytes_max(self.segment_size) / 16 * 15;
-        plan::Policy { default_partition: &self.default_partition, transaction_bytes_max: most, limits }
+        let default_partition = &self.default_partition;
+        plan::Policy { default_partition, transaction_bytes_max: most, limits, closed, store: None }
     }
 
     pub(super) fn id_blocks(&self) -> Blocks {

@@ -95,6 +95,8 @@ pub(crate) struct Overlay {
     tables: [RwLock<Rows>; Table::IN_MEMORY.len()],
     /// What a replay brought: older than all in `tables`, and visible to every view.
     replayed: Sorted,
+    /// To where it led.
+    replayed_upto: Lsn,
     entries: AtomicUsize,
     bytes: AtomicUsize,
     names: Names,
@@ -112,17 +114,28 @@ impl Overlay {
         Overlay {
             tables: Default::default(),
             replayed: Sorted::default(),
+            replayed_upto: Lsn::ZERO,
             entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             names: Names::sized(bytes / 192),
         }
     }
 
-    /// This overlay, into which nothing was inserted yet, on top of `rows`, whose names it has noted.
-    pub(super) fn starting_with(self, rows: Sorted) -> Overlay {
+    /// This overlay, into which nothing was inserted yet, on top of `rows`, whose names it has noted, and which a replay brought that led to
+    /// `upto`.
+    pub(super) fn starting_with(self, rows: Sorted, upto: Lsn) -> Overlay {
         debug_assert!(self.is_empty(), "what was inserted before is not counted");
         let (entries, bytes) = (AtomicUsize::new(rows.len()), AtomicUsize::new(rows.bytes()));
-        Overlay { replayed: rows, entries, bytes, ..self }
+        Overlay { replayed: rows, replayed_upto: upto, entries, bytes, ..self }
+    }
+
+    /// These rows and no others, from a replay that led to `upto`.
+    pub(super) fn of(rows: Sorted, upto: Lsn) -> Overlay {
+        let overlay = Overlay::sized(rows.bytes());
+        for table in Table::IN_MEMORY {
+            rows.range(table, Bound::Unbounded).for_each(|(key, _)| overlay.names.note(table, key));
+        }
+        overlay.starting_with(rows, upto)
     }
 
     fn rows(&self, table: Table) -> RwLockReadGuard<'_, Rows> {
@@ -159,6 +172,13 @@ impl Overlay {
     /// The version of a key at `at`: `None` if this overlay says nothing of it, `Some(None)` if the row is gone.
     pub(crate) fn get(&self, table: Table, key: &[u8], hash: Hash, at: Lsn) -> Option<Option<Vec<u8>>> {
         self.with_version(table, key, hash, at, |row| row.map(<[u8]>::to_vec))
+    }
+
+    /// To where the replay led that brought the version of a key at `at`; `None` if a later change made it, or this overlay says nothing
+    /// of it.
+    pub(crate) fn replayed_upto(&self, table: Table, key: &[u8], at: Lsn) -> Option<Lsn> {
+        let is_newer = self.rows(table).get(&Key::of(key)).is_some_and(|versions| versions.at(at).is_some());
+        (!is_newer && self.replayed.get(table, key).is_some()).then_some(self.replayed_upto)
     }
 
     /// As [`Overlay::get`] without copying the row.

@@ -16,24 +16,28 @@
 //! * A refused command changes nothing. Numbers it was given are not used again.
 
 mod acl;
+mod adopt;
 mod draft;
 mod import;
 mod mailbox;
+mod mend;
 mod messages;
 mod partition;
 mod quota;
 mod refuse;
+mod restore;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod user;
 
 use super::counts::Counts;
 use crate::error::{Result, StoreError};
-use crate::lsn::Micros;
+use crate::lsn::{Micros, StoreId};
 use crate::model::command::Incoming;
 use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
 use draft::Draft;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Where the numbers come from that are never given twice.
@@ -43,6 +47,11 @@ pub trait Ids {
     /// # Errors
     /// If no more numbers can be reserved.
     fn next_object_id(&mut self) -> Result<u64>;
+    /// A number that a partition proves to be in use is not given to anyone else.
+    ///
+    /// # Errors
+    /// As [`Ids::next_object_id`].
+    fn note_object_id(&mut self, used: u64) -> Result<()>;
     /// A UIDVALIDITY above all given so far and above `above`.
     ///
     /// # Errors
@@ -65,6 +74,10 @@ impl Ids for Unissued {
         Ok(self.0)
     }
 
+    fn note_object_id(&mut self, _used: u64) -> Result<()> {
+        Ok(())
+    }
+
     fn next_uidvalidity(&mut self, above: u32) -> Result<u32> {
         Ok(above.saturating_add(1))
     }
@@ -83,10 +96,15 @@ pub struct Limits {
     pub default_storage: Option<u64>,
     /// Messages, likewise.
     pub default_messages: Option<u64>,
+    /// How long mail is still taken for a quota root that is over a limit; 0: not at all.
+    pub grace: std::time::Duration,
 }
 
-/// What the configuration decides.
-#[derive(Debug, Clone, Copy)]
+/// Partitions that take no more mail until they have what they lack.
+pub type Closed = Option<Arc<BTreeSet<String>>>;
+
+/// What the configuration decides, and how the store is.
+#[derive(Debug, Clone)]
 pub struct Policy<'a> {
     /// Partition of new users and shared mailboxes for whom none is named.
     pub default_partition: &'a str,
@@ -94,11 +112,21 @@ pub struct Policy<'a> {
     pub transaction_bytes_max: usize,
     /// Limits.
     pub limits: Limits,
+    /// Partitions that take no more mail.
+    pub closed: Closed,
+    /// Which store it is.
+    pub store: Option<StoreId>,
 }
 
 impl Default for Policy<'_> {
     fn default() -> Self {
-        Policy { default_partition: "primary", transaction_bytes_max: 15 << 20, limits: Limits::default() }
+        Policy {
+            default_partition: "primary",
+            transaction_bytes_max: 15 << 20,
+            limits: Limits::default(),
+            closed: None,
+            store: None,
+        }
     }
 }
 
@@ -129,6 +157,12 @@ pub enum PlanError {
     /// What it brings of messages does not hold any more; it is to be read again.
     #[error("the messages have changed since they were read")]
     Stale,
+    /// The quota root covers too much to be counted while others wait; it is to be counted before.
+    #[error("the quota root {} is to be counted first", crate::model::name::key_text(root))]
+    Uncounted {
+        /// Its key.
+        root: Vec<u8>,
+    },
     /// The rows could not be read, or no number was to be had.
     #[error("{0}")]
     Failed(#[from] StoreError),
@@ -191,6 +225,7 @@ impl Planner<'_> {
             }
             Command::UserDelete { user } => self.user_delete(user),
             Command::UserRename { user, to } => self.user_rename(user, to),
+            Command::UserMove { user, to, copied } => self.user_move(user, to, copied),
             Command::MailboxCreate { name, partition } => self.mailbox_create(name, partition.as_deref()),
             Command::MailboxDelete { name } => self.mailbox_delete(name),
             Command::MailboxRename { from, to } => self.mailbox_rename(from, to),
@@ -207,10 +242,20 @@ impl Planner<'_> {
             Command::QuotaRecalc { root } => self.quota_recalc(root),
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::MessageFlags { of, add, remove } => self.message_flags(of, add, remove),
+            Command::MessageFlagsAs { user, of, add, remove } => self.message_flags_as(user, of, add, remove),
+            Command::SeenForget { user, mailbox } => self.seen_forget(user, *mailbox),
             Command::MessageExpunge { of } => self.message_expunge(of),
             Command::MessageCopy { of, to, remove } => self.message_copy(of, to, *remove),
             Command::Undelete { of } => self.undelete(of),
             Command::MessagePurge { of } => self.message_purge(of),
+            Command::MailboxPurge { name, id } => self.mailbox_purge(name, *id),
+            Command::Mend(mend) => self.mend(mend),
+            Command::Salvage(salvage) => self.salvage(salvage),
+            Command::AdoptUser(adopted) => self.adopt_user(adopted),
+            Command::AdoptNames(adopted) => self.adopt_names(adopted),
+            Command::AdoptMailbox(adopted) => self.adopt_mailbox(adopted),
+            Command::MailboxReturns(of) => self.mailbox_returns(of),
+            Command::MessagesReturn(back) => self.messages_return(back),
             Command::Atomic(_) => Err(refuse::nested()),
         }
     }

@@ -5,6 +5,9 @@ use crate::model::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+/// So many commands wake a leader that waits for the log side.
+const WAKE_LEADER_AT: usize = 8;
+
 /// Who waits for an answer.
 pub(crate) enum Waiter {
     Thread(Arc<Slot>),
@@ -69,6 +72,10 @@ pub(crate) struct Queue {
     pub(super) leader_waits: bool,
     /// The leader waits and was not called yet.
     pub(super) leader_sleeps: bool,
+    /// Commands that somebody has begun to receive, see [`super::coming`].
+    pub(super) coming: usize,
+    /// Commands of the open group while its leader waits for more of those.
+    pub(super) gathering: Option<usize>,
     /// Records were written after the last seal.
     pub(super) unsealed: bool,
     pub(super) stop: bool,
@@ -90,6 +97,21 @@ impl Queue {
     /// Since when the oldest unanswered command has been waiting.
     pub(super) fn oldest(&self) -> Option<Duration> {
         [self.at_work, self.open, self.pending.first().map(|p| p.since)].into_iter().flatten().min()
+    }
+
+    /// True if what waits is worth waking the leader: for the log side a handful, for a group that gathers what makes it ready.
+    pub(super) fn is_enough(&self) -> bool {
+        match self.gathering {
+            Some(planned) => planned + self.pending.len() >= self.coming,
+            None => self.pending.len() >= WAKE_LEADER_AT,
+        }
+    }
+
+    /// True if the leader sleeps and is to be woken; it counts as woken then.
+    pub(super) fn call_leader(&mut self) -> bool {
+        let call = self.leader_sleeps && self.is_enough();
+        self.leader_sleeps &= !call;
+        call
     }
 
     /// True if a committer thread waits that nobody has called; it counts as called then.

@@ -16,9 +16,11 @@
 //! A crash at any point of it leaves a directory from which the next start reaches the same state.
 
 use super::account::{Phases, begin_report, finish_report};
+use super::adopt;
 use super::commit::Planner;
 use super::decision::{self, Candidate, Decision, Origin, Policy, Verdict};
 use super::first::first_start;
+use super::going_back::{self, Numbers};
 use super::ids::IdSource;
 use super::look::{Found, OnProgress, look};
 use super::marks;
@@ -32,12 +34,14 @@ use crate::db::Db;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::{Lsn, Micros, StoreId};
+use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::model::rows::{PartitionRow, Row};
 use crate::model::{Rows, Table};
-use crate::partition::{PartitionId, Partitions, places};
+use crate::partition::roll::{self, Roll};
+use crate::partition::{Applied, PartitionId, Partitions, places};
 use crate::planted::{self, Bug};
 use crate::wal::{self, Control, Settings, Stop};
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -124,11 +128,25 @@ pub(super) fn act(
     // What is given up is said before it is: after the fork no later start can see that something is missing (I8).
     let gives_up = matches!(decision.verdict, Verdict::Lossy | Verdict::Until);
     let begun = gives_up.then(|| report.begin(&*disks.data)).transpose()?;
+    let numbers = numbers_behind(&disks, found, decision);
+    if gives_up {
+        let control = found.control.as_ref();
+        let loss = adopt::Loss {
+            from: decision.candidate.reach,
+            checkpoint: control.map_or(Lsn::ZERO, |control| control.checkpoint_lsn),
+            known: control.map_or(Lsn(u64::MAX), |_| found.evidence(&disks).known),
+            clean: match &numbers {
+                Some(numbers) => numbers.is_whole,
+                None => control.is_some_and(|control| control.clean && control.checkpoint_lsn == control.durable_lsn),
+            },
+        };
+        adopt::note(&*disks.data, loss)?;
+    }
     let repair = repair::note(&disks, env.now(), found, decision, policy)?;
     let parts = if decision.verdict == Verdict::FirstStart {
         first_start(&disks, &*env, &options, lock, found.marker)?
     } else {
-        restart(&disks, &env, &options, lock, found, decision, &mut report, progress)?
+        restart(&disks, &env, &options, lock, found, (decision, numbers), &mut report, progress)?
     };
     let clock = clock.mark("act");
     finish_report(&mut report, decision, &parts, clock, &options.named, repair);
@@ -153,37 +171,77 @@ pub(super) fn act(
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
     expect_partitions(&store)?;
     store.clear_staging();
+    if verb.is_none() && decision.verdict != Verdict::Hold {
+        // Before anybody changes anything; what a person opens a store for changes no mailbox.
+        store.outgrow()?;
+    }
     // Before the first segment is retired.
     store.follow_snapshots();
+    store.judge_lagging();
     Ok((store, report))
+}
+
+/// The numbers that were given behind the point to which a person goes back.
+fn numbers_behind(disks: &Disks, found: &Found, decision: &Decision) -> Option<Numbers> {
+    let survey = found.survey.as_ref().filter(|_| decision.verdict == Verdict::Until)?;
+    Some(Numbers::behind(&*disks.log, survey, decision.candidate.reach))
 }
 
 /// Tells the partitions which identity the database knows for each of them.
 fn expect_partitions(store: &Store) -> Result<()> {
-    let mut rows = Vec::new();
-    store.view().scan(Table::Partitions, Bound::Unbounded, &mut |key, row| {
-        rows.push((String::from_utf8_lossy(key).into_owned(), PartitionRow::decode(key, row)));
-        ControlFlow::Continue(())
-    })?;
-    for (name, row) in rows {
-        store.partitions.expect(&name, PartitionId(row?.id));
+    for (name, id) in partitions_in(&store.view())? {
+        store.partitions.expect(&name, id);
     }
     Ok(())
 }
 
-/// The partitions of the configuration, and those added at run time.
+/// The partitions that a database has.
+pub(super) fn partitions_in(rows: &dyn Rows) -> Result<BTreeMap<String, PartitionId>> {
+    let (mut found, mut failed) = (BTreeMap::new(), Ok(()));
+    rows.scan(Table::Partitions, Bound::Unbounded, &mut |key, row| match PartitionRow::decode(key, row) {
+        Ok(row) => {
+            found.insert(String::from_utf8_lossy(key).into_owned(), PartitionId(row.id));
+            ControlFlow::Continue(())
+        }
+        Err(e) => {
+            failed = Err(e);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map(|()| found)
+}
+
+/// The partitions of the configuration, and those added at run time: where these lie is known twice.
 pub(super) fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partitions>> {
     let partitions = Partitions::new(disks.roots.clone(), store_id);
-    for (name, path) in places::read(&*disks.data)?.iter().chain(&disks.partitions) {
+    let roll = roll::read(&*disks.data, store_id).unwrap_or_else(|e| {
+        tracing::warn!(event = "partition_roll", error = %e, "the next checkpoint writes it anew");
+        Roll::new()
+    });
+    let places = match places::read(&*disks.data) {
+        Err(e @ StoreError::Corrupt { .. }) if roll.values().any(|of| of.path.is_some()) => {
+            tracing::error!(event = "partition_places", error = %e, "partitions are where they were when it was written last");
+            BTreeMap::new()
+        }
+        places => places?,
+    };
+    let enrolled = roll.iter().filter_map(|(name, of)| Some((name, of.path.as_ref()?)));
+    for (name, path) in enrolled.chain(&places).chain(&disks.partitions) {
         partitions.add(name, path);
     }
+    partitions.recall(roll);
+    partitions.remember(disks.data.clone())?;
     Ok(Arc::new(partitions))
 }
 
 /// Format version of the log segments that a store of this schema makes: one of an older schema is one for an older program.
 #[must_use]
 pub fn log_version(schema: u32) -> u32 {
-    if schema < 2 { 1 } else { wal::VERSION }
+    match schema {
+        ..2 => 1,
+        2 => 2,
+        _ => wal::VERSION,
+    }
 }
 
 /// How the log goes on behind a database of this schema.
@@ -200,7 +258,7 @@ fn restart(
     options: &Options,
     lock: Box<dyn Lock>,
     found: &Found,
-    decision: &Decision,
+    (decision, numbers): (&Decision, Option<Numbers>),
     report: &mut Report,
     progress: &OnProgress,
 ) -> Result<Parts> {
@@ -219,10 +277,13 @@ fn restart(
     let db = put_database_in_place(disks, env.now(), marker.store_id, decision, found, options, report, progress)?;
     let partitions = partitions(disks, marker.store_id)?;
     let hold = decision.verdict == Verdict::Hold;
+    let began = survey.next_epoch();
+    going_back::learn(&*disks.data, &partitions, Epoch(began.0 - 1), hold)?;
     let bytes_max = if hold { usize::MAX } else { options.overlay_bytes_max };
     let makes = (!hold).then_some(&*partitions);
     let replay = Replay {
         disk: &*disks.log,
+        data: &*disks.data,
         survey,
         db: &db,
         partitions: makes,
@@ -262,12 +323,19 @@ fn restart(
         report.possible_loss = true;
         report.findings.push(raised);
     }
+    if decision.fork && !hold {
+        let behind = numbers.map(|numbers| (Applied { epoch: reach.epoch, lsn: reach.lsn }, numbers));
+        going_back::note(&*disks.data, &partitions, began, behind)?;
+    }
     let log = match (hold, decision.fork) {
         (true, _) => None,
         (false, false) => Some(wal::resume(&disks.log, &control, settings(options, schema), survey, &reach)?),
         (false, true) => Some(wal::fork(&disks.log, &control, settings(options, schema), survey, &reach, env.now())?),
     };
     if let Some(log) = &log {
+        if decision.fork {
+            going_back::learn(&*disks.data, &partitions, control.state().epoch, hold)?;
+        }
         report.cut_bytes = log.done.cut.as_ref().map_or(0, |c| c.bytes);
         let cut = log.done.cut.iter().filter_map(|c| c.kept.clone());
         report.quarantined.extend(cut.chain(log.done.quarantined.iter().cloned()).map(|f| disks.log.display(&f)));

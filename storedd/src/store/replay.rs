@@ -1,10 +1,10 @@
 //! Replay: the records behind the database's LSN, applied in memory.
 
-use super::commit::{Record, rows_of};
 use super::look::{OnProgress, Progress};
 use super::mail::{self, Disks, Moment};
 use super::marks::Used;
 use super::overlay::Overlay;
+use super::record::{Record, rows_of};
 use super::sorted::Sorter;
 use super::view::{Base, View};
 use crate::db::Db;
@@ -13,7 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros};
 use crate::model::ids::Derived;
 use crate::model::{Change, Table};
-use crate::partition::Partitions;
+use crate::partition::{Applied, Partitions};
 use crate::wal::{self, ReplayStats, Survey};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ use std::sync::Arc;
 /// one.
 pub(super) struct Replay<'a> {
     pub(super) disk: &'a dyn Disk,
+    /// The data directory.
+    pub(super) data: &'a dyn Disk,
     pub(super) survey: &'a Survey,
     pub(super) db: &'a Db,
     /// Where directories of users are made; `None` in a store that is held: nothing of it is changed.
@@ -66,7 +68,7 @@ impl Replay<'_> {
             Ok((stats, pass.sorter.finish()?, pass.checkpoint, pass.used, pass.oldest))
         })
         .map(|(stats, rows, checkpoint, used, oldest)| {
-            let overlay = overlay.starting_with(rows);
+            let overlay = overlay.starting_with(rows, self.reach);
             Replayed { overlay, stats, checkpoint, used, oldest }
         })
     }
@@ -117,17 +119,32 @@ impl Pass<'_, '_, '_> {
     fn write_down(&mut self, upto: Lsn, epoch: Epoch) -> Result<()> {
         let rows = self.sorter.finish()?;
         let reader = Arc::new(self.of.db.reader()?);
-        let overlay = Arc::new(Overlay::sized(0).starting_with(rows));
+        let overlay = Arc::new(Overlay::of(rows, upto));
         let base = Base { active: overlay.clone(), frozen: None, db: reader, names: None };
         let view = View { base: Arc::new(base), at: upto };
         let Some(partitions) = self.of.partitions else {
             self.of.db.apply(upto, epoch, overlay.newest(upto))?;
             return Ok(());
         };
-        let moment = Moment { epoch, upto, committed: self.checkpoint, keep_from: self.checkpoint, is_replay: true };
-        let written = mail::write(&view, &overlay, moment, &Disks { partitions, log: self.of.disk })?;
+        let committed = super::checkpoint::applied(&view.base.db);
+        let keep_from = self.checkpoint;
+        let moment = Moment {
+            epoch,
+            upto,
+            committed,
+            keep_from,
+            is_replay: true,
+            is_piece: true,
+            can_wait: false,
+            seen_since: None,
+        };
+        let mut written = mail::write(&view, &overlay, moment, &Disks { partitions, log: self.of.disk })?;
+        let at = Applied { epoch, lsn: upto };
+        // Further on in the log they may be back.
+        written.keep_moved(self.of.data, &view, at)?;
+        written.note(self.of.data, partitions, at);
         self.of.db.apply(upto, epoch, overlay.newest(upto))?;
-        written.finish(partitions);
+        written.finish(self.of.data, partitions, &view, at);
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 
 use super::commit::lock;
 use super::{Store, recovery};
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, exit};
 use crate::lsn::Epoch;
 use crate::model::Table;
 use crate::planted::{self, Bug};
@@ -42,6 +42,16 @@ impl Store {
         }
         if !planted::on(Bug::ResetBeforeCheckpoint) {
             self.close()?;
+        }
+        if let Some((name, at)) = self.partitions.needs_log().into_iter().next() {
+            return Err(StoreError::Refused {
+                message: format!(
+                    "partition {name} holds everything up to LSN {} only, and this log is all that has the rest",
+                    at.lsn
+                ),
+                hint: format!("have partition {name} back, start storedd until it caught up: storectl partition list"),
+                exit: exit::BUSY,
+            });
         }
         let applied = self.checkpoint_lsn();
         let state = self.control.state();

@@ -2,16 +2,20 @@
 //!
 //! * A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the
 //!   budget goes: where it does not, the oldest snapshots go without, never the newest.
+//!   What mailboxes showed at that moment is kept as well, in their indexes.
 //! * What is not in the log archive yet, if there is one, within a budget: beyond it the oldest goes all the same.
+//! * A partition that was not there for a checkpoint has its changes in the log and nowhere else: the log behind what it holds is kept until
+//!   it has them, whatever that takes. Beyond `[log] partition_bytes` it takes no more mail: what is refused waits at its sender.
 //! * A backup or a drill that runs reads the log behind the database that it copied: [`Store::hold_log`]. A hold that would keep more than
 //!   its budget is broken, so that no job that hangs fills the disk; whoever has it is told when he asks.
 
-use super::Store;
 use super::commit::lock;
+use super::{Options, Store};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
 use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -35,6 +39,23 @@ pub(super) struct Hold {
     pub(super) lsn: Lsn,
 }
 
+/// A partition that lacks changes, which are in the log and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lagging {
+    /// Its name.
+    pub partition: String,
+    /// It holds everything up to here.
+    pub upto: Lsn,
+    /// Bytes of sealed log that are kept for it.
+    pub log_bytes: u64,
+    /// From so many on it takes no more mail.
+    pub log_bytes_max: u64,
+    /// It takes none.
+    pub is_closed: bool,
+    /// What was in the way when it was tried last.
+    pub why: String,
+}
+
 /// A hold of somebody who is at work.
 #[derive(Debug)]
 struct AtWork {
@@ -52,6 +73,8 @@ pub(super) struct Holds {
     wanted: Mutex<Vec<Choosable>>,
     /// Bytes of log that may be kept for them.
     budget: AtomicU64,
+    /// Bytes of log that may be kept for a partition before it takes no more mail.
+    of_partitions: AtomicU64,
     at_work: Mutex<Vec<AtWork>>,
     next: AtomicU64,
     archive: Mutex<Option<Archive>>,
@@ -82,11 +105,12 @@ impl Archive {
 }
 
 impl Holds {
-    pub(super) fn new(budget: u64, archive: Option<u64>) -> Holds {
+    pub(super) fn new(options: &Options) -> Holds {
         let (wanted, at_work, next) = Default::default();
         // Nothing goes before the archive was looked at.
-        let archive = Mutex::new(archive.map(|budget| Archive { upto: Lsn::ZERO, budget }));
-        Holds { wanted, budget: AtomicU64::new(budget), at_work, next, archive }
+        let archive = Mutex::new(options.archive_log_bytes.map(|budget| Archive { upto: Lsn::ZERO, budget }));
+        let (budget, of_partitions) = (options.snapshot_log_bytes.into(), options.partition_log_bytes.into());
+        Holds { wanted, budget, of_partitions, at_work, next, archive }
     }
 
     /// For whom log is kept, the oldest log first.
@@ -176,20 +200,65 @@ fn within(wanted: &[Choosable], segments: &[SegmentInfo], budget: u64) -> Vec<Ch
 }
 
 impl Store {
+    /// For whom log is kept, the oldest log first.
+    pub(super) fn held(&self, segments: &[SegmentInfo]) -> Vec<Hold> {
+        let mut held = self.holds.held(segments);
+        held.extend(self.partitions.needs_log().into_iter().map(|(name, at)| Hold {
+            why: format!("partition {name}: it holds everything up to LSN {}, and lacks what came behind", at.lsn),
+            lsn: at.lsn,
+        }));
+        held.sort_by_key(|hold| hold.lsn);
+        held
+    }
+
+    /// The partitions that lack changes, and what is kept for each of them.
+    #[must_use]
+    pub fn lagging(&self) -> Vec<Lagging> {
+        let segments = self.running.as_ref().map_or_else(Vec::new, |running| running.segments.list());
+        let log_bytes_max = self.holds.of_partitions.load(Ordering::Relaxed);
+        let lagging = self.partitions.behind().into_iter().map(|(partition, behind)| {
+            let (upto, log_bytes) = (behind.upto.lsn, bytes_behind(&segments, behind.upto.lsn));
+            let is_closed = log_bytes >= log_bytes_max;
+            Lagging { partition, upto, log_bytes, log_bytes_max, is_closed, why: behind.why }
+        });
+        lagging.collect()
+    }
+
+    /// Has partitions for which enough log is kept take no more mail, and the others take it again.
+    pub(super) fn judge_lagging(&self) {
+        let closed: BTreeSet<String> =
+            self.lagging().into_iter().filter(|lagging| lagging.is_closed).map(|lagging| lagging.partition).collect();
+        let before = self.closed.load_full().map_or_else(BTreeSet::new, |before| (*before).clone());
+        if closed != before {
+            tracing::warn!(event = "partitions_closed", partitions = ?closed, "they take no more mail until they are back");
+            self.closed.store((!closed.is_empty()).then(|| Arc::new(closed)));
+        }
+    }
+
+    /// How many bytes of log may be kept from now on for a partition before it takes no more mail.
+    pub fn set_partition_log(&self, bytes: u64) {
+        if self.holds.of_partitions.swap(bytes, Ordering::Relaxed) != bytes {
+            self.judge_lagging();
+        }
+    }
+
     /// Looks which snapshots there are; to be called when that has changed. Those that cannot be looked at want nothing.
     pub fn follow_snapshots(&self) {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut moments) = (Vec::new(), Vec::new());
         for shelf in self.disks.shelves() {
             let ids = shelf.list().unwrap_or_else(|e| {
                 tracing::warn!(event = "snapshots_not_read", error = %e, "no log is kept for these snapshots");
                 Vec::new()
             });
-            let valid = ids.iter().filter_map(|id| shelf.read(id, Depth::Texts).ok()).filter(|s| s.valid);
-            let ours = valid.filter(|s| s.manifest.as_ref().is_some_and(|m| m.store_id == self.store_id));
-            wanted.extend(ours.map(|s| Choosable { time: s.time(), lsn: s.lsn, id: s.id }));
+            let read = ids.iter().filter_map(|id| shelf.read(id, Depth::Texts).ok());
+            let ours = read.filter(|s| s.manifest.as_ref().is_some_and(|m| m.store_id == self.store_id));
+            // One that was not verified yet may still be.
+            let ours = ours.inspect(|s| moments.push(s.lsn));
+            wanted.extend(ours.filter(|s| s.valid).map(|s| Choosable { time: s.time(), lsn: s.lsn, id: s.id }));
         }
         wanted.sort_by(|a, b| (a.lsn, &a.id).cmp(&(b.lsn, &b.id)));
         *lock(&self.holds.wanted) = wanted;
+        self.partitions.past().keep(moments);
     }
 
     /// Keeps the log behind the last checkpoint, and whatever comes, until the hold is dropped, or would keep more than `budget` bytes.

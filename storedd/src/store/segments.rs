@@ -32,8 +32,11 @@ impl Store {
         let Some(running) = &self.running else { return Ok(Vec::new()) };
         let segments = running.segments.list();
         self.holds.settle(&segments);
-        let held = self.holds.held(&segments);
+        let held = self.held(&segments);
         let upto = held.first().map_or(checkpoint, |oldest| oldest.lsn.min(checkpoint));
+        let lacking = self.partitions.needs_log();
+        assert!(lacking.iter().all(|(_, at)| upto <= at.lsn), "I4: the log is all that a partition that is behind has");
+        self.judge_lagging();
         let retired = running.segments.retire(upto)?;
         if !retired.is_empty() {
             self.last_retired.store(self.env.now().0, Ordering::Release);
@@ -48,7 +51,7 @@ impl Store {
         let checkpoint = self.checkpoint_lsn();
         let published = self.published_lsn();
         let list = running.segments.list();
-        let held = self.holds.held(&list);
+        let held = self.held(&list);
         list.into_iter()
             .map(|segment| {
                 let active = segment.last_lsn.is_none();

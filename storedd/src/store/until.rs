@@ -17,7 +17,7 @@ use super::fallback::Snapshots;
 use super::look::{Found, OnProgress};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, Micros};
-use crate::wal::{self, Kind, Stop, Survey};
+use crate::wal::{self, Stop, Survey};
 
 /// Where to go back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn is_there(disks: &Disks, survey: &Survey, lsn: Lsn) -> Result<bool> {
     let Some(fork) = forks.next_back().filter(|fork| fork.reached == lsn) else { return Ok(false) };
     let mut changes = 0;
     wal::records(&*disks.log, survey, fork.first, Lsn(u64::MAX), &mut |record| {
-        changes += u64::from(record.kind == Kind::Transaction);
+        changes += u64::from(record.is_transaction());
         Ok(())
     })?;
     Ok(changes == 0)

@@ -7,9 +7,9 @@
 //! one rename. For an older program the log begins anew before that, so that it meets no record which it does not know, and a
 //! mark is left that says how the store stood then ([`Standing`]).
 //!
-//! Records are the same for both schemas: rows that a schema has and another has not follow from the others, and stand in no record.
-//! Segments are not: a store of schema 2 appends to none of version 1, so that an older program refuses such a log by its name; one of
-//! schema 1, whoever opens it, writes none of version 2.
+//! Rows of the table `ids` follow from others and stand in no record; those of `seen` do, and are left out of a database that has no such
+//! table. Segments have the version of their schema: a store of schema 2 appends to none of version 1, so that an older program refuses
+//! such a log by its name; one of schema 1, whoever opens it, writes none of version 2; and so on.
 //!
 //! # Invariants
 //! * Until the rename the database is byte for byte what it was; a crash anywhere leaves the old one or the new one under its name.

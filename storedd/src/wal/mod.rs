@@ -57,7 +57,8 @@
 //! [`Encoder`] makes bytes under the planner's lock; [`Writer`] writes and syncs them, a group at a time, and begins
 //! segments (order and reasons on its page). [`survey()`] collects evidence without writing; [`Survey::reach`] says how
 //! far a database state can be brought; [`replay()`] reads that stretch; [`resume()`] goes on behind it, [`fork()`] gives
-//! up what lies behind it, [`afresh()`] all of it; [`salvage()`] reads what is given up.
+//! up what lies behind it, [`afresh()`] all of it; [`salvage()`] reads what is given up, [`cuts()`] what was
+//! cut off and kept.
 //!
 //! **Torn or damaged.** Where a record is expected and none is valid, the place is *damaged* if anything proves that its
 //! LSN was durable: a later valid record that states so, a later segment, the control file, the database, or a file that
@@ -76,6 +77,7 @@ pub mod control;
 pub mod payload;
 pub mod spares;
 
+mod cuts;
 mod encoder;
 mod judge;
 mod owner;
@@ -93,6 +95,7 @@ mod writer;
 mod tests;
 
 pub use control::{CONTROL_FILE, Control, ControlState, Loaded};
+pub use cuts::cuts;
 pub use encoder::{Encoder, Identity, Piece, payload_bytes_max};
 pub use owner::{Owner, owners};
 pub use payload::{Changes, Fork, PayloadProblem, put_transaction};

@@ -168,6 +168,12 @@ impl Survey {
         Lsn((above / ROUND).saturating_add(1).saturating_mul(ROUND))
     }
 
+    /// The epoch that a fork begins.
+    #[must_use]
+    pub fn next_epoch(&self) -> Epoch {
+        Epoch(self.highest().1.0 + 1)
+    }
+
     /// Highest segment number and epoch that any evidence names.
     pub(super) fn highest(&self) -> (u64, Epoch) {
         let control = self.proof.control.as_ref();

@@ -29,7 +29,7 @@ use super::survey::{self, Depth, End, Proof, SegmentEvidence, Survey};
 use super::writer::{self, Parts, Writer};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::{Epoch, Lsn, Micros};
+use crate::lsn::{Lsn, Micros};
 use crate::planted::{self, Bug};
 use std::io;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ fn begin_epoch(
 ) -> Result<Log> {
     check(settings)?;
     let parts = parts(disk, control, settings)?;
-    let (highest, epoch) = survey.highest();
+    let (highest, _) = survey.highest();
     if let Some(last) = survey.segments.iter().rfind(|s| s.live()).filter(|s| s.number == previous) {
         settle(disk.as_ref(), survey, last, reach)?;
     }
@@ -236,7 +236,7 @@ fn begin_epoch(
     let fork = Fork { parent: reach.epoch, reached: reach.lsn, first: survey.fork_lsn(reach.lsn), previous };
     let checksum = reach.checksum.filter(|_| reach.place.is_some() && previous > 0).unwrap_or_default();
     let at = Position { segment: previous, offset: 0, lsn: reach.lsn, checksum, time: reach.time };
-    let identity = Identity { store_id: survey.store_id, epoch: Epoch(epoch.0 + 1), version: settings.version };
+    let identity = Identity { store_id: survey.store_id, epoch: survey.next_epoch(), version: settings.version };
     let mut encoder = Encoder::roll_first(identity, at, highest + 1, settings.segment_bytes);
     let piece = encoder.fork(&fork, now)?;
     if planted::on(Bug::SetAsideBeforeFork) {

@@ -273,6 +273,17 @@ pub(super) fn scan(window: &mut Window, seed: Seed, bounds: &Bounds) -> io::Resu
     Ok(pass.found)
 }
 
+/// Reads the rest of a segment, from `start` on, of which nobody knows with which record it begins.
+pub(super) fn rest(window: &mut Window, seed: Seed, start: u64) -> io::Result<Vec<Run>> {
+    let budget = window.limit().saturating_sub(start).saturating_mul(SEARCH_FACTOR);
+    let mut pass = Pass { found: Scan::default(), at: start, lsn: Lsn(1), chain: None, data_end: None, budget };
+    let mut goes_on = pass.gap(window, seed, Fault::new("record", "the rest of a segment", "one"))?;
+    while goes_on && pass.found.unknown.is_none() {
+        goes_on = pass.step(window, seed, None)?;
+    }
+    Ok(pass.found.runs)
+}
+
 struct Pass {
     found: Scan,
     at: u64,

@@ -13,9 +13,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) const PAGE: usize = SEGMENT_HEADER_BYTES as usize;
 const MAGIC: &[u8; 8] = b"STORELOG";
-/// The format version written. 1 has the same fields; what differs is who may append: a program that knows version 1 alone
-/// knows nothing of tables whose rows are not logged, so it must not go on with such a log.
-pub const VERSION: u32 = 2;
+/// The format version written. 1 and 2 have the same fields; what differs is who may append: a program that knows version 1 alone
+/// knows nothing of tables whose rows are not logged, one that knows 2 nothing of the table `seen`, so they must not go on with such a log.
+pub const VERSION: u32 = 3;
 /// The oldest format version that is read.
 pub const VERSION_OLDEST: u32 = 1;
 const CRC_AT: usize = PAGE - 4;
@@ -252,10 +252,10 @@ mod tests {
         assert!(matches!(Header::parse(&good, StoreId([8; 16]), 42), Err(HeaderProblem::Foreign { .. })));
         assert!(matches!(Header::parse(&good, store, 43), Err(HeaderProblem::Damaged { what: "segment number", .. })));
         let mut newer = good.clone();
-        newer[8] = 3;
+        newer[8] = VERSION as u8 + 1;
         let crc = page_crc(&newer[..CRC_AT]).to_le_bytes();
         newer[CRC_AT..].copy_from_slice(&crc);
-        assert_eq!(Header::parse(&newer, store, 42), Err(HeaderProblem::Unknown { found: 3 }));
+        assert_eq!(Header::parse(&newer, store, 42), Err(HeaderProblem::Unknown { found: VERSION + 1 }));
         assert!(Header::parse(&[], store, 42).is_err());
     }
 

@@ -13,10 +13,15 @@ use std::time::{Duration, Instant};
 
 /// First argument that makes this program the daemon.
 const AS_DAEMON: &str = "--as-daemon";
+/// First argument that makes it the client.
+const AS_CLIENT: &str = "--as-storectl";
 /// Longest time until READY.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Runs the daemon if this program was started as one: `--as-daemon CONFIG DATA-DIR`.
-pub fn as_daemon() -> Option<ExitCode> {
+/// Runs the daemon or the client if this program was started as one: `--as-daemon CONFIG DATA-DIR`, `--as-storectl ARGUMENTS...`.
+pub fn as_another() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).is_some_and(|first| first == AS_CLIENT) {
+        return Some(storectl::run(std::env::args_os().skip(1)));
+    }
     let arguments: Vec<_> = std::env::args_os().skip(1).take(3).collect();
     let [first, config, data] = arguments.as_slice() else { return None };
     if first != AS_DAEMON {
@@ -64,8 +69,44 @@ impl Place {
         Ok(Place { dir })
     }
 
-    fn data(&self) -> PathBuf {
+    /// The directory of the store.
+    pub fn data(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// The command `storectl` for this store, to be given its arguments.
+    ///
+    /// # Errors
+    /// If this program does not know where it lies.
+    pub fn storectl(&self) -> Result<Command, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([AS_CLIENT.as_ref(), "--data-dir".as_ref(), self.data().as_os_str()]).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// What `storectl --json ARGUMENTS` prints.
+    ///
+    /// # Errors
+    /// If it ends with another status than 0, or 1 with `--json` output: something could not be proven.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<serde_json::Value, Failure> {
+        let output = self.storectl()?.arg("--json").args(arguments).output()?;
+        if !output.status.success() && (output.status.code() != Some(1) || output.stdout.is_empty()) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(Failure::new(format!("storectl {}: {}: {said}", arguments.join(" "), output.status)));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|e| Failure::new(format!("storectl {arguments:?}: {e}")))
+    }
+
+    /// Ends a daemon of it as SIGTERM does: with a checkpoint.
+    ///
+    /// # Errors
+    /// If it does not answer, or fails at its end.
+    pub fn stop(&self, mut daemon: Daemon) -> Result<(), Failure> {
+        self.client()?.call(&proto::Request::Shutdown { now: false })?;
+        match daemon.child.wait()? {
+            status if status.success() => Ok(()),
+            status => Err(Failure::new(format!("the daemon ended with {status}"))),
+        }
     }
 
     /// The control socket.

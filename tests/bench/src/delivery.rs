@@ -7,16 +7,14 @@
 //! until that checkpoint is over.
 
 use crate::clients::{Form, Run};
-use crate::daemon::{Daemon, Place};
 use crate::engines::Failure;
-use crate::job::{Mix, Random};
-use crate::lmtp::{self, Session};
+use crate::job::Mix;
+use crate::lmtp;
 use crate::report::{Cell, Cost, Goal, Key, Report};
+use crate::servers::Server;
 use crate::settings::Settings;
-use proto::{Command, Request};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Users who get mail.
@@ -25,110 +23,8 @@ const USERS: u64 = 100;
 const SESSIONS: [usize; 4] = [1, 8, 16, 64];
 /// Sizes of messages in bytes, with their names.
 const SIZES: [(usize, &str); 2] = [(4096, "4 KiB"), (65536, "64 KiB")];
-/// Longest time until a server takes its first message.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest counted time of one measurement.
 const TIME: Duration = Duration::from_secs(2);
-
-/// What runs.
-enum Process {
-    Store(Place, Daemon),
-    Peer(Child),
-}
-
-struct Server {
-    name: &'static str,
-    port: u16,
-    process: Process,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        match &mut self.process {
-            // SIGTERM, so that the script ends what it started.
-            Process::Peer(child) => {
-                let _ = std::process::Command::new("kill").arg(child.id().to_string()).status();
-                let _ = child.wait();
-            }
-            // Asked to: killing strace would leave its child alive.
-            Process::Store(place, daemon) => {
-                if place.client().is_ok_and(|mut c| c.call(&Request::Shutdown { now: true }).is_ok()) {
-                    let _ = daemon.child.wait();
-                }
-            }
-        }
-    }
-}
-
-/// A port that nobody has.
-fn free_port() -> Result<u16, Failure> {
-    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-impl Server {
-    fn store(dir: &Path, trace: Option<&Path>) -> Result<Server, Failure> {
-        let port = free_port()?;
-        let config =
-            format!("[lmtp]\nlisten = \"127.0.0.1:{port}\"\nlocal_domains = \"*\"\n[messages]\nlevel = \"warn\"\n");
-        let place = Place::new(dir.join("storedd"), &config)?;
-        let trace = trace.map(|t| t.display().to_string());
-        let strace = trace.as_deref().map_or(Vec::new(), |out| strace(out).to_vec());
-        let daemon = place.start_under(&strace)?;
-        let mut client = place.client()?;
-        for n in 0..USERS {
-            let user = lmtp::user(n);
-            let command = Command::UserAdd { user, partition: None, quota_bytes: None, quota_messages: None };
-            client.call(&Request::Change { command, dry_run: false })?;
-        }
-        let server = Server { name: "storedd", port, process: Process::Store(place, daemon) };
-        server.warm_up()?;
-        Ok(server)
-    }
-
-    fn peer(name: &'static str, work: &Path, dir: &Path, trace: Option<&Path>) -> Result<Server, Failure> {
-        let (port, data) = (free_port()?, dir.join(name));
-        let log = fs::File::create(dir.join(format!("{name}.log")))?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers/peers");
-        let mut command = std::process::Command::new(script);
-        command.args(["run".as_ref(), name.as_ref(), work.as_os_str(), data.as_os_str()]).arg(port.to_string());
-        if let Some(trace) = trace {
-            command.env("PEERS_STRACE", strace(&trace.display().to_string()).join(" "));
-        }
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let server = Server { name, port, process: Process::Peer(child) };
-        server.warm_up().map_err(|e| Failure::new(format!("{name}: {e}")))?;
-        Ok(server)
-    }
-
-    /// A first message for each user; a server that has just started may need a moment.
-    fn warm_up(&self) -> Result<(), Failure> {
-        let begun = Instant::now();
-        let text = lmtp::message(SIZES[0].0, &mut Random::new(0));
-        let first = |n| Session::open(self.port)?.deliver(&lmtp::user(n), &text);
-        for n in 0..USERS {
-            while let Err(e) = first(n) {
-                if begun.elapsed() > PATIENCE {
-                    return Err(e);
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until everything put off is done.
-    fn settle(&self) -> Result<(), Failure> {
-        if let Process::Store(place, _) = &self.process {
-            place.client()?.call(&Request::Checkpoint)?;
-        }
-        Ok(())
-    }
-}
-
-/// The command that notes every sync of what it starts, a line each.
-fn strace(out: &str) -> [&str; 7] {
-    ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,sync,msync", "-o", out]
-}
 
 fn key(size: &'static str, sessions: usize, engine: &'static str) -> Key {
     Key { device: "real", form: "lmtp", mix: size, clients: sessions, depth: 1, engine }
@@ -157,7 +53,9 @@ fn measure(
 
 /// Syncs a message with 16 sessions and 4 KiB.
 fn syncs(server: &Server, trace: &Path) -> Result<f64, Failure> {
-    let count = || Ok::<_, Failure>(fs::read_to_string(trace)?.lines().filter(|l| l.contains("sync")).count());
+    // A call that another thread's cut in two has a second line.
+    let calls = |text: String| text.lines().filter(|l| l.contains("sync") && !l.contains("resumed>")).count();
+    let count = || Ok::<_, Failure>(calls(fs::read_to_string(trace)?));
     server.settle()?;
     let before = count()?;
     let delivered = lmtp::run(server.port, 16, USERS, SIZES[0].0, TIME)?;
@@ -170,11 +68,11 @@ fn servers(dir: &Path, settings: &Settings, trace: Option<&Path>) -> Result<Vec<
     fs::create_dir_all(dir)?;
     let mut servers = Vec::new();
     if settings.wants("storedd") {
-        servers.push(Server::store(dir, trace)?);
+        servers.push(Server::store(dir, USERS, trace)?);
     }
     for name in settings.peers.iter().flat_map(|_| ["cyrus", "dovecot"]) {
         let work = settings.peers.as_deref().unwrap_or(Path::new(""));
-        servers.push(Server::peer(name, work, dir, trace)?);
+        servers.push(Server::peer(name, work, dir, USERS, trace)?);
     }
     Ok(servers)
 }
@@ -202,8 +100,8 @@ pub fn run(report: &mut Report, dir: &Path, settings: &Settings) -> Result<(), F
         let (place, trace) = (dir.join(format!("syncs-{name}")), dir.join(format!("{name}.strace")));
         fs::create_dir_all(&place)?;
         let server = match (name, &settings.peers) {
-            (name, Some(work)) if name != "storedd" => Server::peer(name, work, &place, Some(&trace))?,
-            _ => Server::store(&place, Some(&trace))?,
+            (name, Some(work)) if name != "storedd" => Server::peer(name, work, &place, USERS, Some(&trace))?,
+            _ => Server::store(&place, USERS, Some(&trace))?,
         };
         let value = syncs(&server, &trace)?;
         let what = format!("real: {name}, 16 sessions of 4 KiB: syncs a message");

@@ -4,8 +4,10 @@
 //! tables and the goals of the project with *pass* or *SHORT*, and writes `bench.json` and `bench.svg`. Nothing here is a
 //! timed test: the exit status says only whether everything could be measured.
 
+mod archive;
 mod clients;
 mod commits;
+mod corpus;
 mod daemon;
 mod delivery;
 mod device;
@@ -19,10 +21,14 @@ mod lmtp;
 mod machine;
 mod plot;
 mod reads;
+mod reconstruct;
 mod report;
 mod restart;
+mod scan;
+mod servers;
 mod settings;
 mod shape;
+mod side;
 mod snapshots;
 mod socket;
 mod sustained;
@@ -44,7 +50,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     device::sharpen_sleep();
-    if let Some(status) = daemon::as_daemon() {
+    if let Some(status) = daemon::as_another() {
         return status;
     }
     match run(&Settings::parse()) {
@@ -74,6 +80,14 @@ fn run(settings: &Settings) -> Result<(), Failure> {
             Err(e) => report.skip(format!("{device} device: no directory in {}: {e}", root.display())),
         }
         device::control(Duration::ZERO);
+    }
+    if settings.is_asked("side") {
+        let dir = tempfile::Builder::new().prefix("storedd-bench-").tempdir_in(&real)?;
+        let cpu = machine["cpu"].as_str().unwrap_or_default();
+        let load = machine["load_before"].as_str().and_then(|load| load.split(' ').next()).unwrap_or_default();
+        let disk = machine["real_disk"].as_str().and_then(|disk| disk.split(" (").next()).unwrap_or_default();
+        let about = format!("{cpu}, {} cores, {disk}, load {load} before it", machine["cores"]);
+        side::run(&mut report, dir.path(), settings, &about)?;
     }
     report.skip("G3: PostgreSQL, Berkeley DB and Cyrus are not part of this program");
     println!("{}{}", report.tables(), report.goal_lines());
@@ -140,6 +154,14 @@ fn on_device(
     if device == "real" && settings.section("delivery") {
         println!("  {device}: delivery");
         delivery::run(report, dir, settings)?;
+    }
+    if device == "real" && settings.section("reconstruct") {
+        println!("  {device}: reconstruct");
+        reconstruct::run(report, dir, settings)?;
+    }
+    if device == "real" && settings.section("archive") {
+        println!("  {device}: archive");
+        archive::run(report, dir, settings)?;
     }
     Ok(())
 }

@@ -30,8 +30,8 @@ pub struct Settings {
     /// Engines, all if absent.
     #[arg(long, value_delimiter = ',', value_parser = ["storedd", "raw", "sqlite", "lmdb", "fjall", "redb"])]
     pub engines: Vec<String>,
-    /// Sections, all if absent.
-    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "snapshots", "restart", "delivery"])]
+    /// Sections, all but `side` if absent: that writes `docs/peers.md`.
+    #[arg(long, value_delimiter = ',', value_parser = ["commits", "socket", "reads", "sustained", "snapshots", "restart", "delivery", "reconstruct", "archive", "side"])]
     pub sections: Vec<String>,
     /// What clients of the section `commits` do, all if absent.
     #[arg(long, value_delimiter = ',', value_parser = ["mix", "create", "acl", "rename"])]
@@ -42,15 +42,24 @@ pub struct Settings {
     /// Microseconds of a sync on the controlled device.
     #[arg(long, default_value_t = 100)]
     pub sync_us: u64,
-    /// Where `tests/peers/peers install` put Cyrus and Dovecot; without it the section `delivery` has no peers. Needs root.
+    /// Where `tests/peers/peers install` put Cyrus and Dovecot; without it the sections of mail have no peers. Needs root.
     #[arg(long)]
     pub peers: Option<PathBuf>,
+    /// Messages of the section `reconstruct`.
+    #[arg(long, default_value_t = 200_000, default_value_if("quick", "true", "10000"))]
+    pub messages: u64,
+    /// Messages of the section `archive`.
+    #[arg(long, default_value_t = 100_000, default_value_if("quick", "true", "10000"))]
+    pub archived: u64,
     /// Directory on the real disk; a temporary directory is made in it. Default: beside this program.
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Where bench.json and bench.svg are written. Default: `bench` beside this program.
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Where the section `side` writes its table. Default: `docs` of this repository.
+    #[arg(long)]
+    pub docs: Option<PathBuf>,
     /// Seconds of the sustained run.
     #[arg(long, default_value_t = 30.0, default_value_if("quick", "true", "5"))]
     pub sustained: f64,
@@ -75,6 +84,11 @@ impl Settings {
         self.sections.is_empty() || self.sections.iter().any(|s| s == name)
     }
 
+    /// True if a section was asked for by its name.
+    pub fn is_asked(&self, name: &str) -> bool {
+        self.sections.iter().any(|s| s == name)
+    }
+
     /// One measurement.
     pub fn plan(&self, form: Form, clients: usize, mix: Mix) -> Plan {
         let time = Duration::from_secs_f64(self.seconds);
@@ -86,6 +100,7 @@ impl Settings {
         json!({
             "quick": self.quick, "rows": self.rows, "rounds": self.rounds, "seconds": self.seconds,
             "clients": self.clients, "sync_us": self.sync_us, "sustained_seconds": self.sustained, "log_mib": self.log_mib,
+            "messages": self.messages, "archived": self.archived,
         })
     }
 }

@@ -4,14 +4,18 @@
 //! A number that the store is free to choose is *fresh*: any number above all that were ever seen will do. Names are kept
 //! as typed, with `/`.
 
+mod messages;
 mod numbers;
 mod rules;
 
+use super::mail::{Filed, Shelf, Shelves, Shown};
 use numbers::MatchUp;
 use rules::Step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
+use storedd::error::StoreError;
 use storedd::model::command::RefusalKind;
+use storedd::model::message::{Flags, State};
 use storedd::model::name::key_text;
 use storedd::model::rows::{
     MailboxRow, PartitionRow, PastRow, QuotaRow, Row, SubscriptionRow, TombstoneRow, UserRow, split,
@@ -45,7 +49,27 @@ pub(super) struct Mailbox {
     uidvalidity: Number,
     partition: String,
     acl: Acl,
+    uidnext: u32,
+    modseq: u64,
+    /// By UID; those that were expunged are among them.
+    mail: BTreeMap<u32, Letter>,
 }
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    expunged: bool,
+    flags: Flags,
+    keywords: BTreeSet<String>,
+    modseq: u64,
+    internal_us: u64,
+    size: u64,
+    /// Over its bytes.
+    sum: u64,
+}
+
+/// Bytes and messages.
+type Usage = (u64, u64);
 
 /// Everything that can be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,10 +78,10 @@ pub(super) struct Tables {
     pub(super) mailboxes: BTreeMap<String, Mailbox>,
     /// What a name stood for: UIDVALIDITY and mailbox.
     past: BTreeMap<String, (Number, Number)>,
-    /// Name and number of deleted mailboxes, with the partition where they lie.
-    tombstones: BTreeMap<(String, Number), String>,
+    /// Deleted mailboxes by name and number, as they were.
+    tombstones: BTreeMap<(String, Number), Mailbox>,
     pub(super) subscriptions: BTreeSet<(String, String)>,
-    /// Limits of every quota root. Nothing is ever used here: there are no messages.
+    /// Limits of every quota root. What is used follows from the messages.
     pub(super) quotas: BTreeMap<String, QuotaLimits>,
     pub(super) partitions: BTreeMap<String, [u8; 16]>,
 }
@@ -73,24 +97,41 @@ pub(super) struct Model {
 
 impl Tables {
     /// What the store shows.
-    pub(super) fn read(rows: &dyn Rows) -> Result<Tables, String> {
-        let mut tables = Tables::default();
+    pub(super) fn read(rows: &dyn Rows, mail: &Shelves) -> Result<Tables, String> {
+        let (mut tables, mut used) = (Tables::default(), BTreeMap::new());
         for table in Table::ALL {
             let mut result = Ok(());
-            rows.scan(table, Bound::Unbounded, &mut |key, row| match tables.read_row(table, key, row) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(e) => {
-                    result = Err(format!("table {}: {e}", table.name()));
-                    ControlFlow::Break(())
-                }
-            })
+            rows.scan(
+                table,
+                Bound::Unbounded,
+                &mut |key, row| match tables.read_row(table, key, row, mail, &mut used) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(e) => {
+                        result = Err(format!("table {}: {e}", table.name()));
+                        ControlFlow::Break(())
+                    }
+                },
+            )
             .map_err(|e| e.to_string())?;
             result?;
+        }
+        for (root, usage) in used {
+            let found = tables.usage(&root);
+            if found != usage {
+                return Err(format!("I9: {root} says that {usage:?} is used, its messages are {found:?}"));
+            }
         }
         Ok(tables)
     }
 
-    fn read_row(&mut self, table: Table, key: &[u8], row: &[u8]) -> Result<(), storedd::error::StoreError> {
+    fn read_row(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        row: &[u8],
+        mail: &Shelves,
+        used: &mut BTreeMap<String, Usage>,
+    ) -> Result<(), StoreError> {
         let text = || key_text(key);
         match table {
             Table::Users => {
@@ -98,7 +139,7 @@ impl Tables {
                 self.users.insert(text(), User { id: Known(id), partition });
             }
             Table::Mailboxes => {
-                self.mailboxes.insert(text(), Mailbox::of(MailboxRow::decode(key, row)?));
+                self.mailboxes.insert(text(), Mailbox::of(MailboxRow::decode(key, row)?, mail)?);
             }
             Table::Past => match split(key) {
                 None => {
@@ -107,25 +148,36 @@ impl Tables {
                 }
                 Some((name, _)) => {
                     let mailbox = TombstoneRow::decode(key, row)?.mailbox;
-                    self.tombstones.insert((key_text(name), Known(mailbox.id)), mailbox.partition);
+                    self.tombstones.insert((key_text(name), Known(mailbox.id)), Mailbox::of(mailbox, mail)?);
                 }
             },
             Table::Quotas => {
                 let quota = QuotaRow::decode(key, row)?;
                 self.quotas.insert(text(), (quota.storage_limit, quota.message_limit));
+                used.insert(text(), (quota.storage_usage, quota.message_usage));
             }
             Table::Subscriptions => {
                 SubscriptionRow::decode(key, row)?;
                 let (user, mailbox) = split(key).unwrap_or((key, b"?"));
                 self.subscriptions.insert((key_text(user), key_text(mailbox)));
             }
-            // The cross-check holds them equal to what the mailboxes' rows say.
-            Table::Rights | Table::Ids | Table::Messages | Table::Bodies => {}
+            // The cross-check holds them equal to what the mailboxes' rows say; nobody sees anything where there are no messages.
+            Table::Seen | Table::Rights | Table::Ids | Table::Messages | Table::Bodies => {}
             Table::Partitions => {
                 self.partitions.insert(text(), PartitionRow::decode(key, row)?.id);
             }
         }
         Ok(())
+    }
+
+    /// What lies in partitions once everything is written down.
+    pub(super) fn filed(&self) -> Filed {
+        let all = self.mailboxes.values().chain(self.tombstones.values());
+        let sums = |mailbox: &Mailbox| mailbox.mail.iter().map(|(uid, letter)| (*uid, letter.sum)).collect();
+        let shelf = |mailbox: &Mailbox| {
+            (mailbox.id.known(), Shelf { partition: mailbox.partition.clone(), sums: sums(mailbox) })
+        };
+        all.map(shelf).collect()
     }
 
     /// Name, UIDVALIDITY and number of every mailbox.
@@ -135,9 +187,35 @@ impl Tables {
 }
 
 impl Mailbox {
-    fn of(row: MailboxRow) -> Mailbox {
-        let MailboxRow { id, uidvalidity, partition, acl, .. } = row;
-        Mailbox { id: Known(id), uidvalidity: Known(uidvalidity.into()), partition, acl }
+    /// A row that agrees with its messages.
+    fn of(row: MailboxRow, shelves: &Shelves) -> Result<Mailbox, StoreError> {
+        let MailboxRow { id, uidvalidity, partition, acl, uidnext, highest_modseq: modseq, .. } = row;
+        let shelf = shelves.get(&id).into_iter().flatten();
+        let mail: BTreeMap<u32, Letter> = shelf.map(|(uid, shown)| (*uid, Letter::of(shown))).collect();
+        let live = || mail.values().filter(|letter| !letter.expunged);
+        let counts = (live().map(|l| l.size).sum(), live().count() as u64);
+        let unseen = live().filter(|letter| !letter.flags.has(Flags::SEEN)).count() as u64;
+        let numbers = mail.iter().all(|(uid, letter)| *uid < uidnext && letter.modseq <= modseq);
+        if (counts, unseen, numbers) != ((row.bytes, row.messages), row.unseen, true) {
+            let told = (row.bytes, row.messages, row.unseen, uidnext, modseq);
+            return Err(StoreError::Bug(format!("mailbox {id}: the row says {told:?}, the messages are {mail:?}")));
+        }
+        let (id, uidvalidity) = (Known(id), Known(uidvalidity.into()));
+        Ok(Mailbox { id, uidvalidity, partition, acl, uidnext, modseq, mail })
+    }
+}
+
+impl Letter {
+    fn of((message, sum): &Shown) -> Letter {
+        Letter {
+            expunged: message.state == State::Expunged,
+            flags: message.flags,
+            keywords: message.keywords.clone(),
+            modseq: message.modseq,
+            internal_us: message.internal_us,
+            size: message.size,
+            sum: *sum,
+        }
     }
 }
 
@@ -229,7 +307,7 @@ pub(super) fn difference(expected: &Tables, actual: &Tables) -> String {
         let users = users.iter().map(|(k, v)| format!("user {k}: {v:?}"));
         let mailboxes = mailboxes.iter().map(|(k, v)| format!("mailbox {k}: {v:?}"));
         let past = past.iter().map(|(k, v)| format!("past {k}: {v:?}"));
-        let tombstones = tombstones.iter().map(|(k, v)| format!("tombstone {k:?}: {v}"));
+        let tombstones = tombstones.iter().map(|(k, v)| format!("tombstone {k:?}: {v:?}"));
         let subscriptions = subscriptions.iter().map(|s| format!("subscription {s:?}"));
         let partitions = partitions.iter().map(|(k, v)| format!("partition {k}: {v:?}"));
         let quotas = quotas.iter().map(|(k, v)| format!("quota {k}: {v:?}"));

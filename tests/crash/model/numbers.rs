@@ -43,6 +43,15 @@ impl MatchUp {
             (Said::Each(a), Outcome::Each(b)) if a.len() == b.len() => {
                 a.iter().zip(b).try_for_each(|(a, b)| self.outcome(a, b))
             }
+            (Said::Delivered(a), Outcome::Delivered(b)) if a.len() == b.len() => {
+                a.iter().zip(b).try_for_each(|(a, b)| match (a, b) {
+                    (Err(expected), Err(refusal)) if *expected == refusal.kind => Ok(()),
+                    (Ok((name, uid, uidvalidity)), Ok(done)) if *name == done.mailbox && *uid == done.uid => {
+                        self.uidvalidity(*uidvalidity, Known(done.uidvalidity.into()))
+                    }
+                    _ => Err(format!("delivered {b:?}, expected {a:?}")),
+                })
+            }
             _ => Err(format!("answered {said:?}, expected {expected:?}")),
         }
     }
@@ -99,18 +108,35 @@ impl MatchUp {
             turn(&self.uidvalidities, uidvalidity);
         }
         let mut unknown = Vec::new();
-        for ((name, mut id), partition) in std::mem::take(&mut tables.tombstones) {
-            turn(&self.ids, &mut id);
-            match id {
-                Known(_) => drop(tables.tombstones.insert((name, id), partition)),
-                Fresh(_) => unknown.push((name, partition)),
+        for ((name, _), mut mailbox) in std::mem::take(&mut tables.tombstones) {
+            turn(&self.ids, &mut mailbox.id);
+            turn(&self.uidvalidities, &mut mailbox.uidvalidity);
+            let id = mailbox.id;
+            match (id, actual.tombstones.get(&(name.clone(), id))) {
+                (Known(_), found) => {
+                    // Given and taken by one command.
+                    if let (Fresh(_), Some(found)) = (mailbox.uidvalidity, found) {
+                        mailbox.uidvalidity = found.uidvalidity;
+                    }
+                    tables.tombstones.insert((name, id), mailbox);
+                }
+                (Fresh(_), _) => unknown.push((name, mailbox)),
             }
         }
         // Made and deleted by one command: any one of that name that is not accounted for.
-        for (name, partition) in unknown {
-            let free = actual.tombstones.keys().find(|key| key.0 == name && !tables.tombstones.contains_key(*key));
-            let key = free.cloned().unwrap_or((name, Fresh(0)));
-            tables.tombstones.insert(key, partition);
+        for (name, mut mailbox) in unknown {
+            let free = actual.tombstones.iter().find(|(key, _)| key.0 == name && !tables.tombstones.contains_key(*key));
+            let key = match free {
+                Some((key, found)) => {
+                    mailbox.id = found.id;
+                    if let Fresh(_) = mailbox.uidvalidity {
+                        mailbox.uidvalidity = found.uidvalidity;
+                    }
+                    key.clone()
+                }
+                None => (name, Fresh(0)),
+            };
+            tables.tombstones.insert(key, mailbox);
         }
         tables
     }

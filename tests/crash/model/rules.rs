@@ -16,6 +16,8 @@ pub(super) enum Said {
     Unchanged,
     Created(String, Number, Number),
     Mailboxes(u64),
+    /// Mailbox, UID, UIDVALIDITY.
+    Delivered(Vec<Result<(String, u32, Number), RefusalKind>>),
     Each(Vec<Said>),
 }
 
@@ -30,11 +32,11 @@ pub(super) struct Step {
     limits: Limits,
 }
 
-fn owner_of(name: &str) -> Option<&str> {
+pub(super) fn owner_of(name: &str) -> Option<&str> {
     name.strip_prefix("user/")?.split('/').next()
 }
 
-fn canonical(name: &str) -> Result<String, RefusalKind> {
+pub(super) fn canonical(name: &str) -> Result<String, RefusalKind> {
     let parts: Vec<&str> = name.split('/').collect();
     let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains(['*', '%']);
     let enough = match parts[0] {
@@ -56,7 +58,7 @@ fn is_inbox(name: &str) -> bool {
     name.starts_with("user/") && name.split('/').nth(2) == Some("INBOX") && name.split('/').count() == 3
 }
 
-fn is_below(name: &str, above: &str) -> bool {
+pub(super) fn is_below(name: &str, above: &str) -> bool {
     name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -145,12 +147,23 @@ impl Step {
             }
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
-            Command::Deliver(_)
-            | Command::MessageFlags { .. }
-            | Command::MessageExpunge { .. }
-            | Command::MessageCopy { .. }
-            | Command::Undelete { .. }
-            | Command::MessagePurge { .. }
+            Command::MailboxPurge { name, id } => self.mailbox_purge(name, *id),
+            Command::Deliver(delivery) => self.deliver(delivery),
+            Command::MessageFlags { of, add, remove } => self.message_flags(of, add, remove),
+            Command::MessageExpunge { of } => self.message_expunge(of),
+            Command::MessageCopy { of, to, remove } => self.message_copy(of, to, *remove),
+            Command::Undelete { of } => self.undelete(of),
+            Command::MessagePurge { of } => self.message_purge(of),
+            Command::UserMove { .. }
+            | Command::AdoptUser(_)
+            | Command::AdoptNames(_)
+            | Command::AdoptMailbox(_)
+            | Command::MessageFlagsAs { .. }
+            | Command::SeenForget { .. }
+            | Command::Mend(_)
+            | Command::Salvage(_)
+            | Command::MailboxReturns(_)
+            | Command::MessagesReturn(_)
             | Command::Atomic(_) => Err(RefusalKind::BadInput),
         }
     }
@@ -164,12 +177,12 @@ impl Step {
         if self.tables.partitions.contains_key(name) { Ok(name.to_owned()) } else { Err(RefusalKind::NotFound) }
     }
 
-    fn check_owner(&self, name: &str) -> Result<(), RefusalKind> {
+    pub(super) fn check_owner(&self, name: &str) -> Result<(), RefusalKind> {
         owner_of(name).map_or(Ok(()), |user| self.user(user).map(|_| ()))
     }
 
     /// A mailbox that is there, of an owner who is there, by its one spelling.
-    fn named(&self, name: &str) -> Result<String, RefusalKind> {
+    pub(super) fn named(&self, name: &str) -> Result<String, RefusalKind> {
         let name = canonical(name)?;
         self.check_owner(&name)?;
         if self.tables.mailboxes.contains_key(&name) { Ok(name) } else { Err(RefusalKind::NotFound) }
@@ -198,12 +211,12 @@ impl Step {
 
     fn new_mailbox(&mut self, name: &str, partition: String, uidvalidity: Number, acl: Acl) -> Said {
         let id = self.fresh_id();
-        let uidvalidity = self.take(name, Mailbox { id, uidvalidity, partition, acl });
+        let uidvalidity = self.take(name, Mailbox::empty(id, uidvalidity, partition, acl));
         Said::Created(name.to_owned(), id, uidvalidity)
     }
 
     /// I6, the rule: above all that the name has had, or the same mailbox with the same one.
-    fn take(&mut self, name: &str, mut mailbox: Mailbox) -> Number {
+    pub(super) fn take(&mut self, name: &str, mut mailbox: Mailbox) -> Number {
         let keeps = match self.tables.past.get(name) {
             None => mailbox.uidvalidity != Known(0),
             Some((past, id)) => mailbox.uidvalidity > *past || (mailbox.uidvalidity == *past && mailbox.id == *id),
@@ -227,7 +240,7 @@ impl Step {
 
     fn bury(&mut self, name: &str) {
         let mailbox = self.leave(name);
-        self.tables.tombstones.insert((name.to_owned(), mailbox.id), mailbox.partition);
+        self.tables.tombstones.insert((name.to_owned(), mailbox.id), mailbox);
     }
 
     /// The names of a mailbox (which need not be there) and of all below it, in the order of their keys.
@@ -312,6 +325,11 @@ impl Step {
         Ok(Said::Mailboxes(1))
     }
 
+    fn mailbox_purge(&mut self, name: &str, id: u64) -> Plan {
+        let key = (canonical(name)?, Known(id));
+        self.tables.tombstones.remove(&key).map(|_| Said::Mailboxes(1)).ok_or(RefusalKind::NotFound)
+    }
+
     fn mailbox_rename(&mut self, from: &str, to: &str) -> Plan {
         let (from, to) = (canonical(from)?, canonical(to)?);
         self.check_owner(&from)?;
@@ -336,6 +354,8 @@ impl Step {
                 return Err(RefusalKind::Exists);
             }
         }
+        let above = to.rsplit_once('/').and_then(|(above, _)| self.tables.root_of(above));
+        let before = above.as_deref().map(|root| self.tables.usage(root));
         self.move_roots(&from, &to);
         let moved: Vec<Mailbox> = names.iter().map(|name| self.leave(name)).collect();
         for (target, mut mailbox) in targets.iter().zip(moved) {
@@ -349,6 +369,9 @@ impl Step {
                 _ => (who, name),
             };
             self.tables.subscriptions = std::mem::take(&mut self.tables.subscriptions).into_iter().map(own).collect();
+        }
+        if let (Some(root), Some(before)) = (above, before) {
+            self.check_growth(&root, before)?;
         }
         if owner_of(&from) != owner_of(&to) {
             self.check_room(&to)?;
@@ -407,7 +430,7 @@ impl Step {
             return Err(RefusalKind::NotFound);
         }
         let used = users.values().map(|u| &u.partition).chain(mailboxes.values().map(|m| &m.partition));
-        if used.chain(tombstones.values()).any(|used| used == name) {
+        if used.chain(tombstones.values().map(|m| &m.partition)).any(|used| used == name) {
             return Err(RefusalKind::Busy);
         }
         partitions.remove(name);
@@ -434,7 +457,7 @@ impl Step {
     }
 
     /// The owner of this name has got a mailbox: not one too many.
-    fn check_room(&self, name: &str) -> Result<(), RefusalKind> {
+    pub(super) fn check_room(&self, name: &str) -> Result<(), RefusalKind> {
         let most = self.limits.mailboxes_per_user as usize;
         let count = |user| self.tables.mailboxes.keys().filter(|name| owner_of(name) == Some(user)).count();
         match owner_of(name) {
@@ -481,7 +504,7 @@ impl Step {
         Ok(Said::Done)
     }
 
-    /// Nothing is ever used here, so usage is never wrong.
+    /// Usage is never wrong.
     fn quota_recalc(&self, root: &str) -> Plan {
         let (root, _) = self.root(root)?;
         if self.tables.quotas.contains_key(&root) { Ok(Said::Unchanged) } else { Err(RefusalKind::NotFound) }

@@ -45,6 +45,27 @@ fn changes() -> Vec<(Asked, Role)> {
         (Asked::MessageExpunge { name: s("m"), uids: vec![1] }, Role::Admin),
         (Asked::MessageCopy { name: s("m"), uids: vec![1], to: s("n"), remove: false }, Role::Admin),
         (Asked::MailboxUndelete { name: s("m"), uids: vec![1] }, Role::Admin),
+        (
+            Asked::MailboxReturn(proto::MailboxReturn {
+                name: s("m"),
+                partition: None,
+                store: s("s"),
+                id: 1,
+                uidvalidity: 1,
+                uidnext: 1,
+                highest_modseq: 1,
+                acl: std::collections::BTreeMap::new(),
+            }),
+            Role::Admin,
+        ),
+        (
+            Asked::MessageReturn(proto::MessageReturn { name: s("m"), from: String::new(), messages: vec![] }),
+            Role::Admin,
+        ),
+        (
+            Asked::MessageFlagsAs { user: s("u"), name: s("m"), uids: vec![1], add: vec![], remove: vec![s("a")] },
+            Role::Admin,
+        ),
     ]
 }
 
@@ -90,6 +111,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
         (Request::BackupDb { dir: s("/b") }, Role::Owner),
         (Request::Drill, Role::Admin),
+        (Request::Reconstruct(proto::Reconstruct::default()), Role::Admin),
         (Request::SnapshotPrune, Role::Owner),
         (Request::SnapshotDelete { id: s("i") }, Role::Owner),
         (Request::JobStart { work: Work::SnapshotTake { verify: true }, detach: true }, Role::Admin),
@@ -101,6 +123,9 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::JobShow { id: 1 }, Role::Reader),
         (Request::JobCancel { id: 1 }, Role::Admin),
         (Request::JobFollow { id: 1 }, Role::Reader),
+        (Request::JobAttend { errand: proto::Errand::Batch }, Role::Reader),
+        (Request::JobAdvance { id: 1, done: 1, total: None, item: s("i") }, Role::Reader),
+        (Request::JobEnd { id: 1, told: proto::Told::default(), failure: None }, Role::Reader),
         (Request::LockTake { resource: s("m"), for_ms: None, wait_ms: None, reason: s("r") }, Role::Admin),
         (Request::LockRelease { id: 1 }, Role::Admin),
         (Request::Locks, Role::Reader),
@@ -114,7 +139,19 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::MessageList { name: s("m"), expunged: false }, Role::Admin),
         (Request::MessageShow { name: s("m"), uid: 1 }, Role::Admin),
         (Request::MessageBytes { name: s("m"), uid: 1 }, Role::Admin),
+        (Request::Expire { dry_run: false }, Role::Admin),
+        (Request::Purge { dry_run: true }, Role::Admin),
+        (Request::Check(proto::Check::default()), Role::Reader),
+        (Request::Backup(proto::BackupAsk::Messages { mailbox: 1 }), Role::Admin),
+        (Request::MessageListAs { user: s("u"), name: s("m") }, Role::Admin),
+        (Request::Peruser, Role::Admin),
+        (Request::UserMove { user: s("u"), to: s("p") }, Role::Admin),
     ];
+    // As a job each needs what it needs else.
+    let jobs: Vec<_> = all.iter().filter_map(|(request, role)| Some((Work::of(request)?, *role))).collect();
+    for (work, role) in jobs {
+        all.extend([true, false].map(|detach| (Request::JobStart { work: work.clone(), detach }, role)));
+    }
     for (command, role) in changes() {
         all.push((Request::Atomic { commands: vec![command.clone()] }, role));
         all.extend([true, false].map(|dry_run| (Request::Change { command: command.clone(), dry_run }, role)));
@@ -151,7 +188,7 @@ fn asked_by_nobody(house: &House) -> Option<Vec<bool>> {
     })
 }
 
-// B17
+// row B17
 #[test]
 fn every_verb_needs_its_role() {
     // Without the greeting; whoever adds a verb adds it here.

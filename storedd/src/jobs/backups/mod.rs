@@ -137,8 +137,7 @@ impl Backups {
     /// # Errors
     /// If the marker of the store cannot be read.
     pub fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Result<Backups> {
-        let marker = Marker::read(&*store.disks().data)?;
-        let marker = marker.ok_or_else(|| StoreError::Bug("an open store without a marker".to_owned()))?;
+        let marker = Marker::of_open(&*store.disks().data)?;
         let (turn, memory) = Default::default();
         Ok(Backups { store, env, marker, turn, memory })
     }

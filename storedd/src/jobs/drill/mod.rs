@@ -129,8 +129,7 @@ impl Driller {
     /// # Errors
     /// If the marker of the store, or what earlier drills have left, cannot be read.
     pub fn new(store: Arc<Store>, backups: Arc<Backups>, env: Arc<dyn Env>) -> Result<Driller> {
-        let marker = Marker::read(&*store.disks().data)?;
-        let marker = marker.ok_or_else(|| StoreError::Bug("an open store without a marker".to_owned()))?;
+        let marker = Marker::of_open(&*store.disks().data)?;
         let known = record::load(&*store.disks().data)?;
         let good = known.iter().filter(|drilled| drilled.good).map(|drilled| Micros(drilled.begun_us)).max();
         let memory = Memory { last: known.into_iter().next_back(), good, failed: None };

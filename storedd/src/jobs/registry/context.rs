@@ -40,6 +40,15 @@ impl Control {
         self.cancelled.load(Ordering::Acquire)
     }
 
+    /// So many of `total` pieces are done, and `item` is worked on; `unit`: what a piece is, if that is not known yet.
+    pub(super) fn advance(&self, done: u64, total: Option<u64>, unit: Option<&'static str>, item: &str) {
+        let mut progress = lock(&self.progress);
+        (progress.done, progress.total, progress.unit) = (done, total, unit.unwrap_or(progress.unit));
+        if progress.item != item {
+            item.clone_into(&mut progress.item);
+        }
+    }
+
     pub(super) fn progress(&self) -> Progress {
         lock(&self.progress).clone()
     }
@@ -151,12 +160,7 @@ impl Context {
 
     /// Says how far the work is: so many of `total` pieces, at `item`. May be called as often as is convenient.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str, item: &str) {
-        let mut progress = lock(&self.control.progress);
-        (progress.done, progress.total, progress.unit) = (done, total, unit);
-        if progress.item != item {
-            item.clone_into(&mut progress.item);
-        }
-        drop(progress);
+        self.control.advance(done, total, Some(unit), item);
         self.tell_now_and_then();
     }
 

@@ -30,6 +30,22 @@ pub struct Kind {
     pub verb: &'static str,
     /// Of the jobs with the same word here one runs at a time; `None`: it is in nobody's way.
     pub lane: Option<&'static str>,
+    /// It works all the time and little at a time, or a client does it: it is not counted among those of which so many work at a time.
+    pub is_background: bool,
+}
+
+impl Kind {
+    /// Work that somebody waits for.
+    #[must_use]
+    pub const fn new(verb: &'static str, lane: Option<&'static str>) -> Kind {
+        Kind { verb, lane, is_background: false }
+    }
+
+    /// Work that goes on in the background.
+    #[must_use]
+    pub const fn background(verb: &'static str) -> Kind {
+        Kind { verb, lane: Some(verb), is_background: true }
+    }
 }
 
 /// Who asked for a job.
@@ -107,6 +123,14 @@ pub struct Job {
     pub progress: Progress,
 }
 
+impl Job {
+    /// One that was just asked for.
+    pub(super) fn asked(id: u64, verb: String, asker: Asker, asked: Micros) -> Job {
+        let (state, lasted, progress) = (State::Waiting, Duration::ZERO, Progress::default());
+        Job { id, verb, asker, state, paused: false, asked, ended: None, lasted, progress }
+    }
+}
+
 /// Why a job is not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -155,6 +179,14 @@ pub enum Cut {
     /// It was not begun.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Its client worked on it, and is gone.
+    #[error("job {id} ({verb}) was not ended: its client went away")]
+    Left {
+        /// The job.
+        id: u64,
+        /// What it was.
+        verb: String,
+    },
     /// The daemon ended before it did.
     #[error("job {id} ({verb}) was cut off by the end of the daemon")]
     Gone {

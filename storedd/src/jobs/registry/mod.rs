@@ -3,7 +3,7 @@
 //!
 //! # Operation
 //! ```text
-//! let id = jobs.start(Kind { verb: "drill", lane: None }, asker, |ctx| {
+//! let id = jobs.start(Kind::new("drill", None), asker, |ctx| {
 //!     for (n, item) in work.enumerate() {
 //!         ctx.progress(n, Some(total), "files", item);          // cheap: as often as you like
 //!         if ctx.cancelled() {                                  // often: it is also where a freeze makes the job wait
@@ -14,16 +14,17 @@
 //! })?;
 //! jobs.watch(id, Box::new(|job, end| ...));                     // told of its progress, and once of its end
 //! ```
-//! A job has a thread of its own. So many run at a time, and one in each [`Kind::lane`]; others wait, and where too many wait
+//! A job has a thread of its own. So many run at a time beside those of the background, and one in each [`Kind::lane`]; others wait, and where too many wait
 //! the next is refused. [`Jobs::run`] does work that is a job, too, on the thread that asks. What it ends with is kept, for a
-//! bounded number of jobs and a bounded time. Which jobs run is noted in a small file, so that the start after a crash can say
+//! bounded number of jobs and a bounded time. What a client does itself is a job as well ([`Jobs::attend`]). Which jobs run is noted in a small file, so that the start after a crash can say
 //! what was cut off.
 //!
 //! # Invariants
 //! * A job ends once, and whoever watches it is told once, whatever happens: also when its work panics.
-//! * While somebody holds a [`Pause`] every job that runs is inside [`Context::cancelled`], and none begins.
+//! * While somebody holds a [`Pause`] every job that runs here is inside [`Context::cancelled`], and none begins.
 //! * Nothing waits for a job under the lock.
 
+mod attended;
 mod context;
 mod job;
 mod record;
@@ -36,6 +37,7 @@ pub use job::{Asker, Cut, Job, Kind, Limits, Refused, State, Unknown};
 
 use crate::disk::Disk;
 use crate::env::Env;
+use attended::Attended;
 use context::{Control, Gate};
 use record::Record;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +70,8 @@ struct Entry<R, E> {
     control: Arc<Control>,
     watchers: Vec<Watcher<R, E>>,
     end: Option<Result<R, E>>,
+    /// Who works on it, if that is a client.
+    attended: Option<Attended>,
 }
 
 struct Table<R, E> {
@@ -161,21 +165,12 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         for gone in before.running {
             let (id, verb) = (gone.id, gone.verb);
             tracing::warn!(event = "job_gone", id, verb, pid = gone.asker.pid, uid = gone.asker.uid, "it was cut off");
-            let job = Job {
-                id,
-                verb: verb.clone(),
-                asker: gone.asker,
-                state: State::Gone,
-                paused: false,
-                asked: gone.asked,
-                ended: Some(now),
-                lasted: Duration::ZERO,
-                progress: Progress::default(),
-            };
+            let job =
+                Job { state: State::Gone, ended: Some(now), ..Job::asked(id, verb.clone(), gone.asker, gone.asked) };
             let end = Some(Err(E::from(Cut::Gone { id, verb })));
-            let kind = Kind { verb: "", lane: None };
+            let kind = Kind::new("", None);
             let (control, watchers, began) = (Arc::default(), Vec::new(), Duration::ZERO);
-            table.jobs.insert(id, Entry { kind, job, begin: None, began, control, watchers, end });
+            table.jobs.insert(id, Entry { kind, job, begin: None, began, control, watchers, end, attended: None });
         }
         drop(table);
         *self.0.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
@@ -226,24 +221,15 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         if table.stopping {
             return Err(Refused::Stopping);
         }
-        if table.waiting.len() >= limits.waiting {
+        if table.waiting.len() >= limits.waiting && !kind.is_background {
             return Err(Refused::Full { waiting: table.waiting.len() });
         }
         let id = table.next;
         table.next += 1;
-        let job = Job {
-            id,
-            verb: kind.verb.to_owned(),
-            asker,
-            state: State::Waiting,
-            paused: false,
-            asked: self.0.env.now(),
-            ended: None,
-            lasted: Duration::ZERO,
-            progress: Progress::default(),
-        };
+        let job = Job::asked(id, kind.verb.to_owned(), asker, self.0.env.now());
         let (control, watchers, began) = (Arc::default(), Vec::new(), Duration::ZERO);
-        table.jobs.insert(id, Entry { kind, job, begin: Some(begin), began, control, watchers, end: None });
+        let begin = Some(begin);
+        table.jobs.insert(id, Entry { kind, job, begin, began, control, watchers, end: None, attended: None });
         table.waiting.push_back(id);
         Ok(id)
     }
@@ -326,9 +312,7 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         let pause = Pause(self.0.gate.clone(), Arc::new(self.clone()));
         let begun = self.0.env.uptime();
         loop {
-            let at_work =
-                |job: &Job| [State::Running, State::Ending].contains(&job.state) && !self.0.gate.rests(job.id);
-            let Some(busy) = self.list().into_iter().find(at_work) else { return Ok(pause) };
+            let Some(busy) = self.at_work() else { return Ok(pause) };
             if self.0.env.uptime().saturating_sub(begun) >= limit {
                 return Err(Box::new(busy));
             }
@@ -336,10 +320,24 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
         }
     }
 
-    /// How many are at work or wait.
+    /// A job that works here and does not rest at the gate.
+    fn at_work(&self) -> Option<Job> {
+        let mut table = self.table();
+        let is = |entry: &&mut Entry<R, E>| {
+            [State::Running, State::Ending].contains(&entry.job.state)
+                && entry.attended.is_none()
+                && !self.0.gate.rests(entry.job.id)
+        };
+        let busy = table.jobs.values_mut().find(is)?;
+        self.look(busy);
+        Some(busy.job.clone())
+    }
+
+    /// How many are at work or wait, those of the background left out.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.table().jobs.values().filter(|entry| !entry.job.state.is_over()).count()
+        let waited_for = |entry: &&Entry<R, E>| !entry.job.state.is_over() && !entry.kind.is_background;
+        self.table().jobs.values().filter(waited_for).count()
     }
 
     /// Begins no more jobs and has those that there are end.
@@ -350,6 +348,7 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
             table.jobs.values().filter(|entry| !entry.job.state.is_over()).map(|entry| entry.job.id).collect()
         };
         open.into_iter().for_each(|id| drop(self.cancel(id)));
+        self.stop_attended();
     }
 
     /// Waits until all have ended, after [`Jobs::stop`]; says which have not within `limit`, and gives false then.

@@ -1,6 +1,6 @@
 //! The life of a job behind the verbs: begun when it is its turn, told of, ended, forgotten.
 
-use super::{Begin, Context, Cut, End, Entry, Job, Jobs, State, Table, Watcher, Work, record};
+use super::{Begin, Context, Cut, End, Entry, Job, Jobs, Kind, State, Table, Watcher, Work, record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -28,12 +28,17 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
     fn begin_next(&self) -> Option<(u64, Option<Work<R, E>>)> {
         let limits = self.limits();
         let mut table = self.table();
-        let running = || table.jobs.values().filter(|entry| [State::Running, State::Ending].contains(&entry.job.state));
-        if self.0.gate.is_closed() || running().count() >= limits.running.max(1) {
+        let here = |entry: &&Entry<R, E>| {
+            entry.attended.is_none() && [State::Running, State::Ending].contains(&entry.job.state)
+        };
+        let running = || table.jobs.values().filter(here);
+        if self.0.gate.is_closed() {
             return None;
         }
+        let is_room = running().filter(|entry| !entry.kind.is_background).count() < limits.running.max(1);
         let free = |lane: Option<&str>| lane.is_none() || running().all(|entry| entry.kind.lane != lane);
-        let at = table.waiting.iter().position(|id| free(table.jobs.get(id).and_then(|entry| entry.kind.lane)))?;
+        let may = |kind: Kind| (is_room || kind.is_background) && free(kind.lane);
+        let at = table.waiting.iter().position(|id| table.jobs.get(id).is_some_and(|entry| may(entry.kind)))?;
         let id = table.waiting.remove(at)?;
         let entry = table.jobs.get_mut(&id)?;
         entry.job.state = State::Running;
@@ -78,7 +83,7 @@ impl<R: End, E: End + From<Cut> + std::fmt::Display> Jobs<R, E> {
     }
 
     /// Notes the end of a job and tells those who watch; gives what is told.
-    fn end(&self, id: u64, end: Result<R, E>) -> Result<R, E> {
+    pub(super) fn end(&self, id: u64, end: Result<R, E>) -> Result<R, E> {
         let mut table = self.table();
         let Some(ended) = self.close(&mut table, id, end.clone()) else { return end };
         drop(table);

@@ -32,7 +32,7 @@ fn me() -> Asker {
 }
 
 fn kind(lane: Option<&'static str>) -> Kind {
-    Kind { verb: "test work", lane }
+    Kind::new("test work", lane)
 }
 
 /// Works until it is told to end, or told how to end.
@@ -270,4 +270,37 @@ fn those_that_are_over_are_forgotten_in_time() {
     jobs.set_limits(Limits { kept_for: Duration::ZERO, ..Limits::default() });
     std::thread::sleep(Duration::from_millis(2));
     assert_eq!(jobs.list(), []);
+}
+
+/// What a client does itself is seen, ends with its connection, and takes nobody's place.
+#[test]
+fn what_a_client_does_is_a_job_as_long_as_it_is_there() {
+    let jobs = jobs();
+    jobs.set_limits(Limits { running: 1, ..Limits::default() });
+    let id = jobs.attend("import", "messages", me(), 1).unwrap();
+    let (other, end) = held(&jobs, None);
+    assert_eq!(jobs.get(other).unwrap().state, State::Running, "it takes no place");
+    end.send(Ok(1)).unwrap();
+    assert_eq!(ends(&jobs, other), Ok(1));
+    let job = jobs.advance(1, id, 5, Some(9), "a").unwrap();
+    assert_eq!((job.state, job.progress.done, job.progress.unit), (State::Running, 5, "messages"));
+    assert!(jobs.advance(2, id, 6, None, "").is_err() && jobs.attended(2, id, Ok(2)).is_err(), "another's");
+    drop(jobs.pause(LONG).unwrap());
+    assert_eq!(jobs.cancel(id).unwrap().state, State::Ending);
+    assert_eq!(jobs.advance(1, id, 6, None, "").unwrap().state, State::Ending);
+    jobs.end_silent();
+    assert_eq!(jobs.get(id).unwrap().state, State::Ending, "it was heard just now");
+    assert_eq!(jobs.attended(1, id, Err(Failed("ended".to_owned()))).unwrap().state, State::Cancelled);
+    // Whoever goes away, ends well, or does not end before the daemon.
+    let gone = jobs.attend("import", "messages", me(), 3).unwrap();
+    jobs.left(3);
+    assert_eq!(jobs.get(gone).unwrap().state, State::Failed);
+    assert!(ends(&jobs, gone).unwrap_err().0.contains("its client went away"));
+    let good = jobs.attend("import", "messages", me(), 4).unwrap();
+    assert_eq!(jobs.attended(4, good, Ok(7)).unwrap().state, State::Done);
+    let last = jobs.attend("import", "messages", me(), 5).unwrap();
+    jobs.stop();
+    assert!(jobs.join(LONG));
+    assert_eq!(jobs.get(last).unwrap().state, State::Cancelled);
+    assert!(jobs.attend("import", "messages", me(), 6).is_err());
 }

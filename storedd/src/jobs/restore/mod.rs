@@ -137,6 +137,8 @@ pub struct Later {
 struct Present {
     store_id: Option<StoreId>,
     control: Option<ControlState>,
+    /// Its log, if that can be read.
+    survey: Option<wal::Survey>,
     /// The highest LSN that anything names.
     known: Lsn,
     later: Option<Later>,
@@ -215,6 +217,7 @@ impl Plan {
             return Err(e);
         }
         each("copied and checked");
+        self.note_numbers(target)?;
         self.journal.write(target)?;
         finish(target)?;
         each("the copies are in their places");
@@ -272,6 +275,18 @@ impl Plan {
                 Err(StoreError::Bug(format!("the new epoch begins at LSN {first}, the log leads to {}", reach.lsn)))
             }
         }
+    }
+
+    /// Before the store's own log is put aside: which numbers it has given that the backup does not know. A restore that is broken off here leaves
+    /// notes of an epoch that never began; or, where the log cannot say it, an adoption that finds nothing to do.
+    fn note_numbers(&self, target: &Target) -> Result<()> {
+        let began = Control::load(&*swap::files(target)?)?.state.map(|state| state.epoch);
+        let began = began.ok_or_else(|| StoreError::Bug("a copy without a control file".to_owned()))?;
+        let log = target.log().disk();
+        // Without a control file nobody knows how far the log led.
+        let known = self.present.control.as_ref().map(ControlState::proves);
+        let there = self.present.survey.as_ref().filter(|_| known.is_some()).map(|survey| (&*log, survey));
+        store::note_replaced(&*target.data, began, there, self.manifest.reached, known.unwrap_or_default())
     }
 
     /// What may have been counted by anybody.
@@ -339,7 +354,7 @@ fn look_inside(backup: &Backup, store_id: StoreId) -> Result<()> {
 
 /// What lies there, as far as it can be read: a store that is beyond reading is what a restore is for.
 fn look_at_target(target: &Target, manifest: &BackupManifest) -> Result<Present> {
-    let mut present = Present { store_id: None, control: None, known: Lsn::ZERO, later: None };
+    let mut present = Present { store_id: None, control: None, survey: None, known: Lsn::ZERO, later: None };
     present.store_id = match Marker::read(&*target.data) {
         Ok(marker) => marker.map(|marker| marker.store_id),
         Err(StoreError::Corrupt { .. }) => None,
@@ -377,5 +392,6 @@ fn look_at_target(target: &Target, manifest: &BackupManifest) -> Result<Present>
         // Seals behind the last change are no change.
         present.later = (later.transactions > 0 || survey.problems().iter().len() > 0).then_some(later);
     }
+    present.survey = Some(survey);
     Ok(present)
 }

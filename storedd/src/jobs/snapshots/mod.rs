@@ -243,7 +243,6 @@ impl Keeper {
             !ctx.cancelled()
         };
         let copied = db::copy(reader, shelf.disk(), &path, paced(settings.pace, ctx), &mut each);
-        drop(view);
         let tables = meta.all().iter().map(|&table| {
             let db::TableMeta { rows, digest } = *meta.table(table);
             TableSum { name: table.name().to_owned(), rows, digest }
@@ -258,7 +257,12 @@ impl Keeper {
             files: Vec::new(),
         };
         match copied.and_then(|_| shelf.finish(&id, manifest)) {
-            Ok(_) => Ok((shelf, id)),
+            Ok(_) => {
+                // What indexes show at that moment is kept for the view until it is kept for the snapshot.
+                self.store.follow_snapshots();
+                drop(view);
+                Ok((shelf, id))
+            }
             Err(e) => {
                 // What cannot be removed now is removed before the next one.
                 drop(shelf.clear());

@@ -26,6 +26,10 @@ impl Supply for Known {
     fn rows(&self, _: &Home) -> Result<MirroredRows> {
         Ok([((Table::Users, b"crowe".to_vec()), stamped(1, Some(b"user".to_vec())))].into())
     }
+
+    fn mailboxes(&self, _: &Home) -> Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A checkpoint: what it applies, and what was staged for it.
@@ -38,12 +42,18 @@ fn mailbox(id: u64, is_new: bool, messages: Vec<(u64, Message)>, sources: &[(u32
     let first = messages.first().map_or(1, |m| m.0);
     let head = is_new.then(|| stamped(first, head(id, "user\u{1}crowe\u{1}INBOX")));
     let messages = messages.into_iter().map(|(lsn, message)| stamped(lsn, message)).collect();
-    MailboxRun { place: place(id), is_new, run: Run { head, messages }, sources: sources.iter().cloned().collect() }
+    MailboxRun {
+        place: place(id),
+        is_new,
+        is_bare: false,
+        run: Run { head, messages },
+        sources: sources.iter().cloned().collect(),
+    }
 }
 
 fn round(mailboxes: Vec<MailboxRun>) -> Round {
     let rows = [((Table::Users, b"crowe".to_vec()), stamped(2, Some(b"user".to_vec())))].into();
-    Round { staged: None, run: HomeRun { home: home(), is_new: false, mailboxes, rows, gone: Vec::new() } }
+    Round { staged: None, run: HomeRun { mailboxes, rows, ..HomeRun::nothing(&home()) } }
 }
 
 fn with(mut message: Message, change: impl FnOnce(&mut Message)) -> Message {
@@ -94,7 +104,15 @@ fn known() -> Known {
 }
 
 fn target(disk: &SimDisk) -> Target<'_> {
-    Target { disk, store: STORE, keep_from: ALL, durable: Lsn(0), is_replay: false }
+    Target {
+        disk,
+        store: STORE.into(),
+        keep_from: ALL,
+        durable: Lsn(0),
+        is_replay: false,
+        distrusts: false,
+        is_piece: false,
+    }
 }
 
 /// At which operation each round began and was committed.

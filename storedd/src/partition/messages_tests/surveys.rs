@@ -1,7 +1,7 @@
 //! What a look at a mailbox finds. // rows 123, 163, B9
 
 use super::*;
-use crate::partition::survey::{self, Depth, Look, Survey, What};
+use crate::partition::survey::{self, Above, Depth, Look, Survey, What};
 use std::cell::Cell;
 
 /// A mailbox with three messages (the second expunged), its mirror, their files; all durable.
@@ -23,8 +23,8 @@ fn whole() -> SimDisk {
 fn look(disk: &SimDisk, depth: Depth) -> Survey {
     let before = disk.tree();
     let mirror = manifest(disk).mailbox(5).unwrap();
-    let look = Look { disk, store: STORE, depth, durable: ALL, pace: &|_| Ok(()) };
-    let survey = survey::mailbox(look, &place(5), mirror).unwrap();
+    let look = Look { disk, store: STORE.into(), depth, durable: ALL, pace: &|_| Ok(()) };
+    let survey = survey::mailbox(look, &place(5), mirror, &Above::default()).unwrap();
     assert_eq!(disk.tree(), before, "I7");
     survey
 }
@@ -44,10 +44,11 @@ fn a_whole_mailbox_has_no_findings() {
 fn each_finding_is_found_at_its_depth() {
     type Harm = fn(&SimDisk);
     let nothing = vec![];
-    let harms: [(Harm, What, Option<u32>, Depth); 10] = [
+    let harms: [(Harm, What, Option<u32>, Depth); 11] = [
         (|d| d.erase(&place(5).index()).unwrap(), What::IndexMissing, None, Depth::Names),
         (|d| d.damage(&place(5).index(), 3, 1).unwrap(), What::IndexBad, None, Depth::Names),
         (|d| d.damage(&home().manifest(), 3, 1).unwrap(), What::MirrorBad, None, Depth::Names),
+        (|d| d.erase(&home().manifest()).unwrap(), What::MirrorMissing, None, Depth::Names),
         (|d| d.erase(&place(5).message(2)).unwrap(), What::FileMissing, Some(2), Depth::Names),
         (|d| d.erase(&place(5).message(1)).unwrap(), What::FileMissing, Some(1), Depth::Names),
         (|d| d.plant(&place(5).message(9), b"x").unwrap(), What::FileUnknown, Some(9), Depth::Names),
@@ -82,8 +83,8 @@ fn twins_that_differ_are_told_up_to_what_is_durable() {
     disk.sync_tree().unwrap();
     assert_eq!(found(&disk, Depth::Names), [(What::TwinsDiffer, Some(1))]);
     let mirror = manifest(&disk).mailbox(5).unwrap();
-    let look = Look { disk: &disk, store: STORE, depth: Depth::Names, durable: Lsn(39), pace: &|_| Ok(()) };
-    let survey = survey::mailbox(look, &place(5), mirror).unwrap();
+    let look = Look { disk: &disk, store: STORE.into(), depth: Depth::Names, durable: Lsn(39), pace: &|_| Ok(()) };
+    let survey = survey::mailbox(look, &place(5), mirror, &Above::default()).unwrap();
     assert_eq!(survey.findings, [], "the checkpoint that writes it is under way");
     assert_eq!(survey.history.highest_modseq(ALL), 50);
 }
@@ -111,7 +112,7 @@ fn a_survey_is_paced_and_can_be_ended() {
         calls.set(calls.get() + 1);
         if calls.get() == 2 { Err(StoreError::Busy { why: "cancelled".to_owned() }) } else { Ok(()) }
     };
-    let look = Look { disk: &disk, store: STORE, depth: Depth::Bytes, durable: ALL, pace: &pace };
-    let ended = survey::mailbox(look, &place(5), History::default()).unwrap_err();
+    let look = Look { disk: &disk, store: STORE.into(), depth: Depth::Bytes, durable: ALL, pace: &pace };
+    let ended = survey::mailbox(look, &place(5), History::default(), &Above::default()).unwrap_err();
     assert!(matches!(ended, StoreError::Busy { .. }) && calls.get() == 2);
 }

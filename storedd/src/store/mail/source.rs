@@ -9,7 +9,6 @@ use crate::partition::Partitions;
 use crate::partition::bodies::{self, Body};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
-use std::io;
 
 /// Most messages that a chain of copies may lead through before one has a file.
 const CHAIN_MAX: usize = 100_000;
@@ -27,13 +26,11 @@ pub(in crate::store) fn place(of: &Folder<'_>) -> Result<Place> {
     Ok(home.mailbox(of.mailbox))
 }
 
-fn is_missing(result: &Result<Vec<u8>>) -> bool {
-    matches!(result, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
-}
-
-/// A partition that is not there.
-pub(super) fn away(partition: &str) -> StoreError {
-    StoreError::Busy { why: format!("partition {partition} is not there: storectl partition show {partition}") }
+/// A partition that is not there, or lacks changes.
+pub(in crate::store) fn away(partition: &str) -> StoreError {
+    StoreError::Busy {
+        why: format!("partition {partition} is not there, or not up to date: storectl partition show {partition}"),
+    }
 }
 
 impl Disks<'_> {
@@ -42,27 +39,35 @@ impl Disks<'_> {
     /// # Errors
     /// [`StoreError::Busy`] if the partition is not there; those of the disk; [`StoreError::Corrupt`] for other bytes.
     pub(in crate::store) fn bytes(&self, rows: &dyn Rows, of: &Folder<'_>, message: &Message) -> Result<Vec<u8>> {
-        let body = Body { size: message.size, digest: message.digest };
-        let (mut at, mut uid) = (of.clone().into_owned(), message.uid);
-        // What stands nearer to the message is looked at again if the way leads nowhere: a checkpoint may have given it a file meanwhile.
-        for _ in 0..CHAIN_MAX {
-            let row = rows.get(Table::Bodies, &message_key(at.mailbox, uid))?;
-            let found = match row.as_deref().map(BodyRow::decode).transpose()? {
-                Some(BodyRow::Copy { of, uid: origin }) => {
-                    (at, uid) = (of.into_owned(), origin);
-                    continue;
-                }
-                Some(BodyRow::Logged(place)) => self.logged(place, body),
-                Some(BodyRow::Staged { partition, number }) => self.staged(&partition, number, body),
-                None => self.file(&at, uid, body),
+        self.bytes_of(rows, of, message.uid, Body { size: message.size, digest: message.digest })
+    }
+
+    /// As [`Disks::bytes`], of a message of which only UID and bytes are known.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn bytes_of(&self, rows: &dyn Rows, of: &Folder<'_>, uid: u32, body: Body) -> Result<Vec<u8>> {
+        // The message, what it is a copy of, and so on.
+        let mut chain = vec![(of.clone().into_owned(), uid)];
+        let found = loop {
+            let Some((at, uid)) = chain.last().filter(|_| chain.len() <= CHAIN_MAX) else {
+                let what = format!("copies of message {uid} of mailbox {} without an end", of.mailbox);
+                return Err(StoreError::Bug(what));
             };
-            if !is_missing(&found) {
-                return found;
+            let row = rows.get(Table::Bodies, &message_key(at.mailbox, *uid))?;
+            match row.as_deref().map(BodyRow::decode).transpose()? {
+                Some(BodyRow::Copy { of, uid }) => chain.push((of.into_owned(), uid)),
+                Some(BodyRow::Logged(place)) => break self.logged(place, body),
+                Some(BodyRow::Staged { partition, number }) => break self.staged(&partition, number, body),
+                None => break self.file(at, *uid, body),
             }
-            let of_origin = self.file(&at, uid, body);
-            return if is_missing(&of_origin) { self.file(of, message.uid, body) } else { of_origin };
+        };
+        if found.is_ok() {
+            return found;
         }
-        Err(StoreError::Bug(format!("copies of message {uid} of mailbox {} without an end", at.mailbox)))
+        // Any of them may have got a file: from a checkpoint made meanwhile, or from one that the database has not heard of because
+        // it is older. Then what was staged is gone, and what was purged too.
+        chain.iter().rev().map(|(of, uid)| self.file(of, *uid, body)).find(Result::is_ok).unwrap_or(found)
     }
 
     fn file(&self, of: &Folder<'_>, uid: u32, body: Body) -> Result<Vec<u8>> {
@@ -76,7 +81,7 @@ impl Disks<'_> {
     }
 
     /// What the log holds at a place; a segment that was given up is not there.
-    fn logged(&self, place: LogPlace, body: Body) -> Result<Vec<u8>> {
+    pub(super) fn logged(&self, place: LogPlace, body: Body) -> Result<Vec<u8>> {
         let name = wal::file_name(place.segment);
         let io = |e| StoreError::io("read", self.log.display(&name), e);
         let mut bytes = vec![0; usize::try_from(body.size).unwrap_or(0)];

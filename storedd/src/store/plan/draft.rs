@@ -5,6 +5,8 @@ use crate::error::Result;
 use crate::model::command::{Incoming, IncomingBytes};
 use crate::model::mail::{MessageRow, message_key};
 use crate::model::message::{FIXED_BYTES, Message};
+use crate::model::name::subtree_end;
+use crate::model::quota::{Usage, covers};
 use crate::model::rows::Row;
 use crate::model::table::EachRow;
 use crate::model::{BodySource, Change, Folder, Rows, Table, Transaction};
@@ -91,6 +93,23 @@ impl<'a> Draft<'a> {
             None => self.bytes += CHANGE_BYTES + key_bytes,
         }
         if self.bytes > self.bytes_max { Err(refuse::too_large(self.bytes_max)) } else { Ok(()) }
+    }
+
+    /// What a root holds and how many mailboxes may be counted here, of the rows below the draft; `None` if the draft changes
+    /// what counts in it.
+    pub(super) fn counted_before(&self, root: &[u8]) -> Option<(Option<Usage>, usize)> {
+        let end = subtree_end(root);
+        let changes = |table| {
+            let below = self.changed(table).range::<[u8], _>((Bound::Included(root), Bound::Excluded(&end[..])));
+            below.filter(|(key, _)| covers(root, key)).any(|(key, _)| table == Table::Mailboxes || key != root)
+        };
+        let is_changed = changes(Table::Mailboxes) || changes(Table::Quotas);
+        (!is_changed).then(|| (self.rows.counted(root), self.rows.counts_at_once()))
+    }
+
+    /// So many mailboxes are counted for a transaction that changes what it counts: a few times what one could change.
+    pub(super) fn counts_at_most(&self) -> usize {
+        self.rows.counts_at_once().saturating_mul(10)
     }
 
     /// How many mailboxes the user has, what is planned left aside.

@@ -30,7 +30,7 @@ impl Planner<'_> {
     }
 
     /// Makes a user who is not there.
-    fn import_user(&mut self, name: &MailboxName, partition: &str) -> Plan<()> {
+    pub(super) fn import_user(&mut self, name: &MailboxName, partition: &str) -> Plan<()> {
         let Some(user) = name.owner() else { return Ok(()) };
         if self.draft.contains(Table::Users, user.as_bytes())? {
             return Ok(());

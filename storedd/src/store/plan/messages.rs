@@ -10,16 +10,17 @@ use crate::model::command::{
 };
 use crate::model::message::{Flags, KEYWORDS_MAX, Message, State};
 use crate::model::name::JOINT;
-use crate::model::rows::{MailboxRow, Row, TombstoneRow, joined, split};
+use crate::model::rows::{MailboxRow, Row, TombstoneRow, id_key, joined, split, tombstone_key};
 use crate::model::{BodySource, Folder, MailboxName, Outcome, Refusal, Rows, Table, Usage};
+use crate::planted::{self, Bug};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A mailbox that messages come to or change in.
-struct Opened {
-    name: MailboxName,
-    row: MailboxRow,
-    of: Folder<'static>,
+pub(super) struct Opened {
+    pub(super) name: MailboxName,
+    pub(super) row: MailboxRow,
+    pub(super) of: Folder<'static>,
 }
 
 fn usage(message: &Message) -> Usage {
@@ -28,7 +29,7 @@ fn usage(message: &Message) -> Usage {
 
 impl Opened {
     /// What a message adds to the counts of its mailbox.
-    fn come(&mut self, message: &Message) {
+    pub(super) fn come(&mut self, message: &Message) {
         self.row.messages += 1;
         self.row.bytes = self.row.bytes.saturating_add(message.size);
         self.row.unseen += u64::from(!message.flags.has(Flags::SEEN));
@@ -79,13 +80,14 @@ impl Planner<'_> {
             expunged_us: 0,
             digest: message.digest,
         };
-        self.check_arrival(&opened, &arrives)?;
+        self.check_uids(&opened)?;
+        self.check_room_for_mail(&opened.name, usage(&arrives))?;
         let body = self.body_of(message)?;
         self.arrive(opened, arrives, body)
     }
 
     /// Where the bytes of a message are that comes in.
-    fn body_of(&mut self, message: &Arc<Incoming>) -> Plan<BodySource<'static>> {
+    pub(super) fn body_of(&mut self, message: &Arc<Incoming>) -> Plan<BodySource<'static>> {
         Ok(match (self.draft.body(message)?, &message.bytes) {
             (Some(n), _) => BodySource::Inline(n),
             (None, IncomingBytes::Staged { partition, number }) => {
@@ -97,14 +99,16 @@ impl Planner<'_> {
 
     /// Refused if a mailbox takes no such message more; nothing was changed then.
     fn check_arrival(&self, into: &Opened, message: &Message) -> Plan<()> {
-        if into.row.uidnext == u32::MAX {
-            return Err(refuse::uids_used_up(&into.name));
-        }
+        self.check_uids(into)?;
         self.check_room(&into.name, usage(message))
     }
 
+    fn check_uids(&self, into: &Opened) -> Plan<()> {
+        if into.row.uidnext == u32::MAX { Err(refuse::uids_used_up(&into.name)) } else { Ok(()) }
+    }
+
     /// A message takes the next UID of a mailbox.
-    fn arrive(&mut self, mut into: Opened, message: Message, body: BodySource<'static>) -> Plan<Delivered> {
+    pub(super) fn arrive(&mut self, mut into: Opened, message: Message, body: BodySource<'static>) -> Plan<Delivered> {
         let uid = into.row.uidnext;
         into.row.uidnext = uid.saturating_add(1);
         into.row.highest_modseq += 1;
@@ -118,17 +122,20 @@ impl Planner<'_> {
     }
 
     /// The mailbox with this name, which must be there, and its owner too.
-    fn open_mailbox(&self, text: &str) -> Plan<Opened> {
+    pub(super) fn open_mailbox(&self, text: &str) -> Plan<Opened> {
         let name = self.name(text)?;
         let owner = self.owner_of_name(&name)?;
         let row = self.mailbox(&name)?;
+        if self.policy.closed.as_ref().is_some_and(|closed| closed.contains(&row.partition)) {
+            return Err(refuse::closed(&name, &row.partition));
+        }
         let home = row.home.clone().unwrap_or(owner.directory);
         let of = Folder { partition: Cow::Owned(row.partition.clone()), home: Cow::Owned(home), mailbox: row.id };
         Ok(Opened { name, row, of })
     }
 
     /// A message of a mailbox as it is now; `None` if there is none.
-    fn message(&self, of: &Opened, known: &Known, uid: u32) -> Plan<Option<Message>> {
+    pub(super) fn message(&self, of: &Opened, known: &Known, uid: u32) -> Plan<Option<Message>> {
         if let Some(found) = self.draft.message(of.row.id, uid)? {
             return Ok(Some(found));
         }
@@ -140,10 +147,13 @@ impl Planner<'_> {
     }
 
     /// The messages that were asked for, each in this state.
-    fn selected(&self, of: &Opened, selection: &Selection, state: State) -> Plan<Vec<Message>> {
+    pub(super) fn selected(&self, of: &Opened, selection: &Selection, state: State) -> Plan<Vec<Message>> {
         let mut found = Vec::with_capacity(selection.uids.len());
         for uid in &selection.uids {
             match self.message(of, &selection.known, *uid)? {
+                found if selection.exactly && found.as_ref() != selection.known.states.get(uid) => {
+                    return Err(PlanError::Stale);
+                }
                 Some(message) if message.state == state => found.push(message),
                 _ => return Err(refuse::no_message(&of.name, *uid, state)),
             }
@@ -200,7 +210,9 @@ impl Planner<'_> {
         let changed = !messages.is_empty();
         for message in messages {
             opened.go(&message);
-            self.charge_usage(opened.name.key(), usage(&message), Usage::minus)?;
+            if !planted::on(Bug::ExpungedStillCounts) {
+                self.charge_usage(opened.name.key(), usage(&message), Usage::minus)?;
+            }
             let gone = Message { state: State::Expunged, expunged_us: self.now.0.max(1), modseq, ..message };
             self.draft.put_message(&opened.of, &gone, BodySource::Kept)?;
         }
@@ -305,5 +317,17 @@ impl Planner<'_> {
             self.draft.put_message(&opened.of, &gone, BodySource::Kept)?;
         }
         self.touched(opened, changed, modseq)
+    }
+
+    /// Gives a deleted mailbox up for good. What its name was remembers it (I6); its directory goes after the checkpoint.
+    pub(super) fn mailbox_purge(&mut self, text: &str, id: u64) -> Plan<Outcome> {
+        let name = self.name(text)?;
+        let key = tombstone_key(name.key(), id);
+        if !self.draft.contains(Table::Past, &key)? {
+            return Err(refuse::no_mailbox(&name));
+        }
+        self.draft.remove(Table::Past, key)?;
+        self.draft.remove(Table::Ids, id_key(id))?;
+        Ok(Outcome::Mailboxes(1))
     }
 }

@@ -1,12 +1,11 @@
 //! Quota roots: limits, and where usage is counted. // rows 114, 117; I9
 
-use super::{Plan, Planner, refuse};
+use super::{Plan, PlanError, Planner, refuse};
 use crate::model::command::Recalculated;
-use crate::model::name::{key_text, subtree_end};
-use crate::model::quota::{Counted, Tally, roots_above};
-use crate::model::rows::{MailboxRow, MailboxView, QuotaRow, quota_key};
-use crate::model::{LimitChange, MailboxName, Outcome, QuotaRoot, Rows, Table, Usage};
-use std::ops::{Bound, ControlFlow};
+use crate::model::name::key_text;
+use crate::model::quota::{roots_above, usage_of};
+use crate::model::rows::{MailboxRow, QuotaRow, quota_key};
+use crate::model::{LimitChange, MailboxName, Outcome, QuotaRoot, Table, Usage};
 
 /// A root and its row.
 pub(super) type Root = (Vec<u8>, QuotaRow);
@@ -25,16 +24,13 @@ impl Planner<'_> {
             _ if had == Some((storage_limit, message_limit)) => return Ok(Outcome::Unchanged),
             None if unlimited => return Ok(Outcome::Unchanged),
             Some(_) if unlimited && matches!(root, QuotaRoot::Mailbox(_)) => self.dissolve_root(&key)?,
-            Some(row) => self.draft.put(key, &QuotaRow { storage_limit, message_limit, ..row })?,
-            None => {
-                self.begin_root(key, QuotaRow { storage_limit, message_limit, storage_usage: 0, message_usage: 0 })?;
-            }
+            Some(row) => self.put_root(key, QuotaRow { storage_limit, message_limit, ..row })?,
+            None => self.begin_root(key, QuotaRow { storage_limit, message_limit, ..QuotaRow::default() })?,
         }
         Ok(Outcome::Done)
     }
 
-    /// Looks at every mailbox below the root, which nobody else's command waits for longer than that: a job that counts
-    /// the whole store asks root by root.
+    /// A job that counts the whole store asks root by root.
     pub(super) fn quota_recalc(&mut self, root: &str) -> Plan<Outcome> {
         let root = self.quota_root(root)?;
         let key = root.key();
@@ -46,7 +42,7 @@ impl Planner<'_> {
         if from == to {
             return Ok(Outcome::Recalculated(Vec::new()));
         }
-        self.draft.put(key, &row.with_usage(to))?;
+        self.put_root(key, row.with_usage(to))?;
         Ok(Outcome::Recalculated(vec![Recalculated { root: root.to_string(), from, to }]))
     }
 
@@ -63,23 +59,18 @@ impl Planner<'_> {
         Ok(root)
     }
 
-    /// What the mailboxes add up to that count in a root; a mailbox that is to be one may be still to come.
+    /// What the mailboxes add up to that count in a root. Others wait meanwhile, so a large root is to be counted before.
     fn counted(&self, root: &[u8]) -> Plan<Usage> {
-        let (mut tally, mut sum, mut ended) = (Tally::within(root), Usage::default(), Ok(()));
-        let mut each = |counted: Counted| {
-            if counted.root == root {
-                sum = counted.usage;
+        match self.draft.counted_before(root) {
+            Some((Some(usage), _)) => Ok(usage),
+            Some((None, most)) => {
+                usage_of(&self.draft, root, most)?.ok_or_else(|| PlanError::Uncounted { root: root.to_vec() })
             }
-        };
-        let end = subtree_end(root);
-        self.draft.scan_until(Table::Mailboxes, Bound::Included(root), &end, &mut |key, row| {
-            let row = MailboxView::decode(key, row);
-            ended = row.and_then(|row| tally.add(&self.draft, key, row.usage(), &mut each));
-            if ended.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        ended?;
-        tally.finish(&mut each);
-        Ok(sum)
+            None => {
+                let most = self.draft.counts_at_most();
+                usage_of(&self.draft, root, most)?.ok_or_else(|| refuse::root_too_large(&key_text(root), most))
+            }
+        }
     }
 
     fn root_at_or_above(&self, key: &[u8]) -> Plan<Option<Root>> {
@@ -100,7 +91,7 @@ impl Planner<'_> {
         if let Some((root, row)) = self.root_above(key)? {
             let usage = change(row.usage());
             if usage != row.usage() {
-                self.draft.put(root, &row.with_usage(usage))?;
+                self.put_root(root, row.with_usage(usage))?;
             }
         }
         Ok(())
@@ -118,7 +109,7 @@ impl Planner<'_> {
         }
         if let Some((root, quota)) = self.root_at_or_above(key)? {
             let usage = change(quota.usage(), by);
-            self.draft.put(root, &quota.with_usage(usage))?;
+            self.put_root(root, quota.with_usage(usage))?;
         }
         Ok(())
     }
@@ -137,7 +128,7 @@ impl Planner<'_> {
         self.draft.put(key.clone(), &row)?;
         let usage = self.counted(&key)?;
         self.change_root_above(&key, |above| above.minus(usage))?;
-        self.draft.put(key, &row.with_usage(usage))
+        self.put_root(key, row.with_usage(usage))
     }
 
     /// Mailboxes (or a user) take their roots along. To be called while nothing counts in them: when all mailboxes have
@@ -166,15 +157,35 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The row of a root, with the time since when it is over a limit.
+    fn put_root(&mut self, key: Vec<u8>, row: QuotaRow) -> Plan<()> {
+        self.draft.put(key, &row.settled(self.now.0))
+    }
+
     /// Refused if so much more in a mailbox were beyond a limit of the root in which it counts.
     pub(super) fn check_room(&self, name: &MailboxName, by: Usage) -> Plan<()> {
-        let Some((root, row)) = self.root_at_or_above(name.key())? else { return Ok(()) };
-        let then = row.usage().plus(by);
-        let over = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
-        if over(then.bytes, row.storage_limit) || over(then.messages, row.message_limit) {
-            return Err(refuse::over_quota(name, &key_text(&root), then));
+        match self.root_at_or_above(name.key())? {
+            Some((root, row)) if row.is_over(row.usage().plus(by)) => {
+                Err(refuse::over_quota(name, &key_text(&root), row.usage().plus(by)))
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The same for mail that comes in: within the time of grace it is taken all the same.
+    pub(super) fn check_room_for_mail(&self, name: &MailboxName, by: Usage) -> Plan<()> {
+        let grace = self.policy.limits.grace.as_micros();
+        match self.root_at_or_above(name.key())? {
+            Some((root, row)) if row.is_over(row.usage().plus(by)) => {
+                let since = if row.over_since_us > 0 { row.over_since_us } else { self.now.0 };
+                // A clock that was set back shortens no time of grace.
+                match u128::from(self.now.0.saturating_sub(since)) < grace {
+                    true => Ok(()),
+                    false => Err(refuse::over_quota(name, &key_text(&root), row.usage().plus(by))),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A mailbox came to this user: refused if that is one too many. Users who had more when the limit was set keep them.
@@ -194,8 +205,7 @@ impl Planner<'_> {
         let row = QuotaRow {
             storage_limit: storage.or(limits.default_storage),
             message_limit: messages.or(limits.default_messages),
-            storage_usage: 0,
-            message_usage: 0,
+            ..QuotaRow::default()
         };
         self.draft.put(quota_key(user), &row)
     }

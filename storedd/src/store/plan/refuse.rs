@@ -5,6 +5,7 @@ use crate::model::command::RefusalKind;
 use crate::model::message::{KEYWORDS_MAX, State};
 use crate::model::quota::RootError;
 use crate::model::rights::RightsError;
+use crate::model::seen::RUNS_MAX;
 use crate::model::user::PartitionNameError;
 use crate::model::{MailboxName, NameError, QuotaRoot, Refusal, Usage, UserIdError};
 use std::fmt::Display;
@@ -72,7 +73,23 @@ pub(super) fn over_quota(name: &MailboxName, root: &str, usage: Usage) -> PlanEr
     refusal(RefusalKind::OverQuota, message, Some(format!("storectl quota get {}", word(root))))
 }
 
+pub(super) fn no_right(user: &str, name: &MailboxName, right: char) -> PlanError {
+    let hint = Some(format!("storectl acl my {} {}", word(name), word(user)));
+    refusal(RefusalKind::NotPermitted, format!("{user} lacks the right {right} on {name}"), hint)
+}
+
+pub(super) fn seen_here_and_there(user: &str, name: &MailboxName) -> PlanError {
+    let message = format!("{user} has seen messages of {name} here and there, in more than {RUNS_MAX} places");
+    refusal(RefusalKind::TooLarge, message, Some("mark a stretch of messages as seen".to_owned()))
+}
+
 /// There is no such message in this state.
+/// A message that comes back wants a UID that cannot be its own.
+pub(super) fn uid_taken(name: &MailboxName, uid: u32) -> PlanError {
+    let hint = Some("let it have the next one".to_owned());
+    refusal(RefusalKind::Exists, format!("UID {uid} of {name} is another message's"), hint)
+}
+
 pub(super) fn no_message(name: &MailboxName, uid: u32, state: State) -> PlanError {
     let (what, option) = if state == State::Live { ("message", "") } else { ("expunged message", " --expunged") };
     let hint = Some(format!("storectl message list {}{option}", word(name)));
@@ -112,6 +129,13 @@ pub(super) fn no_mailbox(name: &MailboxName) -> PlanError {
 pub(super) fn no_partition(name: &str) -> PlanError {
     let hint = Some("storectl partition list".to_owned());
     refusal(RefusalKind::NotFound, format!("no such partition: {}", typed(name)), hint)
+}
+
+/// What comes for a partition that is away is in the log alone, and enough of that is kept for it.
+pub(super) fn closed(name: &MailboxName, partition: &str) -> PlanError {
+    let message =
+        format!("{name} lies on partition {partition}, which is away, and as much log is kept for it as may be");
+    refusal(RefusalKind::Busy, message, Some(format!("storectl partition show {partition}")))
 }
 
 pub(super) fn no_entry(name: &MailboxName, identifier: &str) -> PlanError {
@@ -169,6 +193,13 @@ pub(super) fn too_large(bytes_max: usize) -> PlanError {
     refusal(RefusalKind::TooLarge, message, Some(hint))
 }
 
+pub(super) fn root_too_large(root: &str, most: usize) -> PlanError {
+    let message =
+        format!("{root} covers more than {most} mailboxes, and the same transaction changes what counts in it");
+    let hint = format!("storectl quota set {} by itself, before or after", word(root));
+    refusal(RefusalKind::TooLarge, message, Some(hint))
+}
+
 pub(super) fn nested() -> PlanError {
     refusal(RefusalKind::BadInput, "an atomic batch inside an atomic batch".to_owned(), None)
 }
@@ -179,6 +210,6 @@ pub(super) fn nth(error: PlanError, command: usize) -> PlanError {
         PlanError::Refused(Refusal { kind, message, hint }) => {
             refusal(kind, format!("command {command} of the batch: {message}; nothing of the batch was done"), hint)
         }
-        other @ (PlanError::Failed(_) | PlanError::Stale) => other,
+        other => other,
     }
 }

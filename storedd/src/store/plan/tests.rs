@@ -6,6 +6,7 @@ mod mailboxes;
 mod quotas;
 mod random;
 mod rights;
+mod simple;
 mod users;
 
 use super::{Counts, Ids, Limits, PlanError, Planned, Policy, plan_with};
@@ -33,6 +34,11 @@ pub(super) struct Counter {
 }
 
 impl Ids for Counter {
+    fn note_object_id(&mut self, used: u64) -> Result<()> {
+        self.object = self.object.max(used);
+        Ok(())
+    }
+
     fn next_object_id(&mut self) -> Result<u64> {
         self.object += 1;
         Ok(self.object)

@@ -1,12 +1,14 @@
 //! Users: add, delete, rename. Each touches every table that speaks of the user, in one transaction. // row 114
 
 use super::mailbox::Owner;
-use super::{Plan, Planner, refuse};
+use super::{Plan, PlanError, Planner, refuse};
 use crate::model::name::{JOINT, user_prefix};
 use crate::model::rights::OWNER_RIGHTS;
-use crate::model::rows::{MailboxRow, Row, SubscriptionRow, UserRow, joined, quota_key, split};
+use crate::model::rows::{MailboxRow, Row, SubscriptionRow, TombstoneRow, UserRow, id_of, joined, quota_key, split};
+use crate::model::seen::{SeenRow, seen_key};
 use crate::model::user::{check_partition, directory};
 use crate::model::{MailboxName, Outcome, Table, UserId};
+use std::collections::BTreeMap;
 
 impl Planner<'_> {
     pub(super) fn user_add(
@@ -58,6 +60,9 @@ impl Planner<'_> {
         for (key, _) in self.rows_of(Table::Subscriptions, user)? {
             self.draft.remove(Table::Subscriptions, key)?;
         }
+        for (key, _) in self.rows_of(Table::Seen, user)? {
+            self.draft.remove(Table::Seen, key)?;
+        }
         self.draft.remove(Table::Quotas, quota_key(user))?;
         self.draft.remove(Table::Users, user.as_bytes().to_vec())?;
         self.counts.users -= 1;
@@ -101,6 +106,57 @@ impl Planner<'_> {
             self.draft.remove(Table::Subscriptions, key)?;
             self.draft.put(joined(to.as_bytes(), &mailbox), &row)?;
         }
+        for (key, row) in self.rows_of(Table::Seen, user)? {
+            let mailbox = split(&key).and_then(|(_, id)| id_of(id));
+            // It says again, under this name, what was seen: the write-out is to find it.
+            let mut row = SeenRow::decode(&key, &row)?;
+            row.changed_us = self.now.0;
+            self.draft.remove(Table::Seen, key)?;
+            mailbox.map_or(Ok(()), |mailbox| self.draft.put(seen_key(to, mailbox), &row))?;
+        }
+        Ok(Outcome::Mailboxes(count))
+    }
+
+    /// The user, and every mailbox and deleted mailbox of his that lies on the partition where he lies, go to another one. Of all that
+    /// there must be a copy already, of the newest state; else it is stale.
+    pub(super) fn user_move(&mut self, user: &str, to: &str, copied: &BTreeMap<u64, u64>) -> Plan<Outcome> {
+        let user = self.user_id(user)?;
+        let user = user.as_str();
+        let row = self.user_row(user)?;
+        let to = self.partition(Some(to), "")?;
+        for name in [&row.partition, &to] {
+            if self.policy.closed.as_ref().is_some_and(|closed| closed.contains(name)) {
+                return Err(refuse::closed(&MailboxName::inbox(user), name));
+            }
+        }
+        if row.partition == to {
+            return Ok(Outcome::Unchanged);
+        }
+        let mut found = BTreeMap::new();
+        for (key, bytes) in self.mailboxes_of(user)? {
+            let mailbox = MailboxRow::decode(&key, &bytes)?;
+            if mailbox.partition == row.partition {
+                found.insert(mailbox.id, mailbox.highest_modseq);
+                self.draft.put(key, &MailboxRow { partition: to.clone(), ..mailbox })?;
+            }
+        }
+        let (start, end) = (user_prefix(user), crate::model::name::subtree_end(&quota_key(user)));
+        for (key, bytes) in self.draft.range(Table::Past, &start, &end)? {
+            if split(&key).is_none() {
+                continue;
+            }
+            let tombstone = TombstoneRow::decode(&key, &bytes)?;
+            if tombstone.mailbox.partition == row.partition {
+                found.insert(tombstone.mailbox.id, tombstone.mailbox.highest_modseq);
+                let mailbox = MailboxRow { partition: to.clone(), ..tombstone.mailbox };
+                self.draft.put(key, &TombstoneRow { mailbox, ..tombstone })?;
+            }
+        }
+        if found != *copied {
+            return Err(PlanError::Stale);
+        }
+        let count = found.len() as u64;
+        self.draft.put(user.as_bytes().to_vec(), &UserRow { partition: to, ..row })?;
         Ok(Outcome::Mailboxes(count))
     }
 

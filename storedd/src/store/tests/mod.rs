@@ -1,7 +1,13 @@
 //! The store on a simulated disk: the verbs, and the pipeline under many threads.
 
+mod adopt;
+mod coming;
 mod losses;
 mod mail;
+mod mend;
+mod mirror;
+mod partitions;
+mod recount;
 mod trouble;
 
 use super::decision::Policy;
@@ -10,7 +16,7 @@ use crate::checksum::Crc;
 use crate::disk::{Disk, Fault, Persist, SimDisk};
 use crate::env::SimEnv;
 use crate::model::command::RefusalKind;
-use crate::model::{Command, Outcome};
+use crate::model::{Command, Outcome, Table};
 use crate::partition::Roots;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

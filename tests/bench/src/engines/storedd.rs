@@ -77,7 +77,7 @@ impl Storedd {
         let quiet: OnProgress = Arc::new(|_| {});
         let (options, policy) = (place::options(&config), place::policy(&config));
         let (store, _) = store::open(disks, env.clone(), options, lock, policy, &quiet)?;
-        jobs::partitions::register_configured(&store, || PartitionId(env.random()), env.now())?;
+        jobs::partitions::register(&store, || PartitionId(env.random()), env.now())?;
         let mut new = Storedd {
             store: Arc::clone(&store),
             config,

@@ -1,0 +1,203 @@
+//! What stands in the frames, as JSON. Unknown keys are passed over; a key that is not there has the value that says nothing.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The first frame: what the archive is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The program that wrote it.
+    pub program: String,
+    /// Id of the store, in hexadecimal digits.
+    pub store: String,
+    /// Id of the archive, in hexadecimal digits; that of every head.
+    pub id: String,
+    /// Epoch of the LSN.
+    pub epoch: u64,
+    /// Everything up to this LSN is in it.
+    pub lsn: u64,
+    /// When that was.
+    pub time: Timestamp,
+    /// Only what came behind this is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
+    /// What was asked for.
+    pub objects: Vec<String>,
+    /// A message stands in it once; further ones refer to it.
+    pub single_copy: bool,
+}
+
+/// What became of mailboxes of the archive before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Moves {
+    /// Those that have another name now.
+    #[serde(default)]
+    pub renamed: Vec<Mailbox>,
+    /// Those that are gone.
+    #[serde(default)]
+    pub gone: Vec<Before>,
+}
+
+/// Where an incremental archive begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Since {
+    /// Messages that came into their mailbox at this time or later.
+    Time(Timestamp),
+    /// What changed behind another archive.
+    Archive {
+        /// Its id.
+        id: String,
+        /// Its LSN.
+        lsn: u64,
+        /// Its epoch.
+        epoch: u64,
+    },
+}
+
+/// What the archive before knew of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Full name.
+    pub name: String,
+    /// UIDNEXT.
+    pub uidnext: u32,
+    /// Highest modseq.
+    pub highest_modseq: u64,
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+}
+
+/// The owner of the mailboxes that follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub user: String,
+    /// Where the user's mail lay.
+    pub partition: String,
+    /// Limit of bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// Limit of messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_messages: Option<u64>,
+    /// Full names of mailboxes.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
+}
+
+/// A mailbox; its messages follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// The object: `/partition/group/user/folder`.
+    pub object: String,
+    /// Full name.
+    pub name: String,
+    /// Its id in its store, in hexadecimal digits.
+    pub id: String,
+    /// Its partition.
+    pub partition: String,
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// UIDNEXT.
+    pub uidnext: u32,
+    /// Highest modseq.
+    pub highest_modseq: u64,
+    /// Identifier to rights.
+    pub acl: BTreeMap<String, String>,
+    /// Limits, if it is a quota root: bytes, messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<(Option<u64>, Option<u64>)>,
+    /// Only in an archive that follows another: what that one knew of it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// UID.
+    pub uid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of its bytes, in hexadecimal digits.
+    pub digest: String,
+    /// INTERNALDATE.
+    pub date: Timestamp,
+    /// When it came into this mailbox.
+    pub saved: Timestamp,
+    /// System flags with their backslash, keywords without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Modseq.
+    pub modseq: u64,
+    /// Full name of its mailbox, and the number of that one's frame: so that nothing is taken for another mailbox's where a frame is lost.
+    pub mailbox: String,
+    /// See there.
+    pub begins: u64,
+}
+
+/// A message whose bytes stand elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+    /// Number of the frame of kind `message` that has them; absent: an earlier archive has them, for this one says only what changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<u64>,
+    /// What that frame is: `/partition/group/user/folder` and UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<(String, u32)>,
+}
+
+/// The end of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Close {
+    /// Number of the mailbox's frame.
+    #[serde(default)]
+    pub begins: u64,
+    /// Messages and references in it.
+    pub messages: u64,
+    /// Another frame of this kind follows, with more of the lists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
+    /// Only in an archive that follows another: UIDs of messages that are still there without change, as pairs of first and last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<(u32, u32)>>,
+    /// Messages whose bytes could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<u32>,
+}
+
+/// Where frames begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Index {
+    /// User ids, and the offsets of their frames.
+    #[serde(default)]
+    pub users: Vec<(String, u64)>,
+    /// Object of each mailbox, and the offset of its frame.
+    #[serde(default)]
+    pub mailboxes: Vec<(String, u64)>,
+    /// Numbers of the frames that are referred to, and their offsets.
+    #[serde(default)]
+    pub frames: Vec<(u64, u64)>,
+}
+
+/// The last frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct End {
+    /// Frames before this one.
+    pub frames: u64,
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// Messages whose bytes stand in it.
+    pub messages: u64,
+    /// References.
+    pub copies: u64,
+    /// Bytes of these messages, unpacked.
+    pub bytes: u64,
+    /// BLAKE3 of all bytes before this frame, in hexadecimal digits.
+    pub digest: String,
+}

@@ -1,0 +1,135 @@
+//! The archive that an incremental one follows.
+
+use super::save::head;
+use crate::archive::content::{About, Before, Message, Moves, Reference, Since};
+use crate::archive::{Found, Item, Reader};
+use crate::exit::{Outcome, Stop};
+use crate::files;
+use proto::{BackupBegun, BackupMailbox, Code};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// What an archive knew of a mailbox.
+#[derive(Debug)]
+pub struct Known {
+    /// Its head.
+    pub before: Before,
+    /// UIDs of the messages that it and those before it have, as pairs of first and last, in order.
+    has: Vec<(u32, u32)>,
+}
+
+impl Known {
+    /// Whether the bytes of the message with this UID are in it, or in one before it.
+    pub fn has(&self, uid: u32) -> bool {
+        let at = self.has.partition_point(|(first, _)| *first <= uid);
+        at.checked_sub(1).is_some_and(|at| uid <= self.has[at].1)
+    }
+}
+
+/// See the page.
+#[derive(Debug)]
+pub struct Base {
+    name: String,
+    about: About,
+    mailboxes: HashMap<u64, Known>,
+    names: HashMap<String, u64>,
+}
+
+impl Base {
+    /// Reads what an archive says of its mailboxes.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged or not whole (65): what it lacks would be missing for ever.
+    pub fn read(path: &Path) -> Outcome<Base> {
+        let name = path.display().to_string();
+        let mut reader = Reader::new(files::open(path)?);
+        let (mut about, mut mailboxes, mut names) = (None, HashMap::new(), HashMap::new());
+        let mut open: Option<(u64, u64, Before, Vec<u32>)> = None;
+        let mut kept = Vec::new();
+        while let Some(item) = reader.next().map_err(|e| files::failed(path, &e))? {
+            match item {
+                Item::Frame { found: Found::Archive(found), .. } => about = Some(found),
+                Item::Frame { number, found: Found::Mailbox(mailbox), .. } => {
+                    let id = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
+                    let (uidnext, highest_modseq, uidvalidity) =
+                        (mailbox.uidnext, mailbox.highest_modseq, mailbox.uidvalidity);
+                    let before = Before { name: mailbox.name, uidnext, highest_modseq, uidvalidity };
+                    open = Some((number, id, before, Vec::new()));
+                }
+                Item::Frame { found: Found::Message(Message { uid, .. }, _), .. }
+                | Item::Frame { found: Found::Reference(Reference { message: Message { uid, .. }, .. }), .. } => {
+                    open.iter_mut().for_each(|(.., uids)| uids.push(uid));
+                }
+                // One without its end could not be listed: it is as if it were not there.
+                Item::Frame { found: Found::Close(close), .. } if close.continues => {
+                    kept.extend(close.kept.unwrap_or_default());
+                }
+                Item::Frame { found: Found::Close(close), .. } => {
+                    kept.extend(close.kept.unwrap_or_default());
+                    let kept = std::mem::take(&mut kept);
+                    if let Some((_, id, before, uids)) = open.take().filter(|(begins, ..)| *begins == close.begins) {
+                        names.insert(before.name.clone(), id);
+                        mailboxes.insert(id, Known { before, has: joined(uids, kept) });
+                    }
+                }
+                Item::Frame { .. } => {}
+                Item::Damage(damage) => {
+                    let text = format!("{name} is damaged, {damage}");
+                    return Err(Stop::hint(Code::BadInput, text, "make a full backup: without --since-archive"));
+                }
+            }
+        }
+        let about = about.ok_or_else(|| Stop::new(Code::BadInput, format!("{name} is no archive")))?;
+        Ok(Base { name, about, mailboxes, names })
+    }
+
+    /// Where the new archive begins.
+    ///
+    /// # Errors
+    /// The base is of another store, or of a later moment than this (65).
+    pub fn since(&self, begun: &BackupBegun) -> Outcome<Since> {
+        let About { store, epoch, lsn, id, .. } = &self.about;
+        let hint = "make a full backup: without --since-archive";
+        if *store != begun.store {
+            let text = format!("{} is of store {store}, and this one is {}", self.name, begun.store);
+            return Err(Stop::hint(Code::BadInput, text, hint));
+        }
+        if (*epoch, *lsn) > (begun.epoch, begun.lsn) {
+            let text = format!(
+                "{} reaches to LSN {lsn} of epoch {epoch}, the store to {} of {}",
+                self.name, begun.lsn, begun.epoch
+            );
+            return Err(Stop::hint(Code::BadInput, text, hint));
+        }
+        Ok(Since::Archive { id: id.clone(), lsn: *lsn, epoch: *epoch })
+    }
+
+    /// What it knew of a mailbox: by its number; by its name, for one that was restored has another number. `None` if it knew none
+    /// of this UIDVALIDITY.
+    pub fn known(&self, mailbox: &BackupMailbox) -> Option<&Known> {
+        let by_name = || self.names.get(&mailbox.name).and_then(|id| self.mailboxes.get(id));
+        let is_same = |known: &&Known| known.before.uidvalidity == mailbox.uidvalidity;
+        self.mailboxes.get(&mailbox.id).filter(is_same).or_else(|| by_name().filter(is_same))
+    }
+
+    /// What became of the mailboxes that it had: those among these that have another name now, and, if these are all that there are, those
+    /// that are gone.
+    pub fn moves(&self, mailboxes: &[BackupMailbox], are_all: bool) -> Moves {
+        let known = || mailboxes.iter().filter_map(|m| Some((m, self.known(m)?)));
+        let renamed = known().filter(|(m, known)| known.before.name != m.name);
+        let renamed = renamed.map(|(m, known)| head(m, Some(known.before.clone()))).collect();
+        let there: HashSet<&str> = known().map(|(_, known)| known.before.name.as_str()).collect();
+        let is_gone = |known: &&Known| are_all && !there.contains(known.before.name.as_str());
+        let mut gone: Vec<Before> = self.mailboxes.values().filter(is_gone).map(|known| known.before.clone()).collect();
+        gone.sort_by(|a, b| a.name.cmp(&b.name));
+        Moves { renamed, gone }
+    }
+}
+
+/// Both as pairs in order.
+fn joined(mut uids: Vec<u32>, mut runs: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+    uids.sort_unstable();
+    runs.extend(super::save::runs(uids.into_iter()));
+    runs.sort_unstable();
+    runs
+}

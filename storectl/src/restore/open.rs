@@ -1,0 +1,313 @@
+//! The mailbox of the store that messages of an archive go to: one that is there, or one that is made as the archive knew it.
+
+use super::house::Beside;
+use super::put::{Restorer, is_about_it};
+use super::select::owner;
+use crate::archive::content::{Mailbox, Message};
+use crate::exit::{Outcome, Stop};
+use crate::render::notes;
+use jiff::Timestamp;
+use proto::{Code, Limit, MailboxDetail};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Seek};
+
+/// A mailbox that messages go to.
+#[derive(Debug)]
+pub struct Open {
+    /// Number of its frame.
+    pub begins: u64,
+    pub archived: Mailbox,
+    pub name: String,
+    /// Messages keep their UIDs.
+    pub keeps_uids: bool,
+    /// The first UID that it has never given; in one that was made, none is given that the archive has.
+    pub uidnext: u32,
+    /// What it has: digest and date.
+    pub has: HashSet<(String, i64)>,
+    /// Messages that were there, by UID: digest, flags.
+    pub there: HashMap<u32, (String, Vec<String>)>,
+    /// Number of the lease, and since when.
+    pub lease: Option<(u64, Timestamp)>,
+    /// Messages and references of it that were met.
+    pub met: u64,
+    /// Something of the archive was damaged since its frame.
+    pub is_damaged: bool,
+    /// It is as the archive knew it but for messages that are still to come.
+    pub was_made: bool,
+    /// Messages of an earlier archive that this one has with other flags.
+    pub touched: Vec<Message>,
+    /// Digests of the messages that this archive has, by UID, if it follows another.
+    pub named: HashMap<u32, String>,
+    /// UIDs of those that are there without change, of an archive that follows another.
+    pub kept: Option<Vec<(u32, u32)>>,
+}
+
+impl Open {
+    /// Whether the mailbox is as the archive before this one left it, but for what an earlier run of this one has done: nobody knows better
+    /// than the archive what is there.
+    pub fn is_as_left(&self) -> bool {
+        let Some(before) = self.archived.before.as_ref().filter(|_| self.keeps_uids && !self.was_made) else {
+            return false;
+        };
+        let is_ours =
+            |(uid, (digest, _)): (&u32, &(String, _))| *uid < before.uidnext || self.named.get(uid) == Some(digest);
+        (before.uidnext..=self.archived.uidnext).contains(&self.uidnext) && self.there.iter().all(is_ours)
+    }
+}
+
+impl<R: Read + Seek> Restorer<'_, R> {
+    /// Opens the mailbox of the store that a mailbox of the archive goes to.
+    pub(super) fn enter(&mut self, begins: u64, archived: Mailbox) -> Outcome<()> {
+        let mut name = self.asked.names.of(&archived.name);
+        let mut here = self.house.mailbox(&name).map(Some);
+        if let Err(Stop::Failed(failure)) = &here
+            && failure.code == Code::BadInput
+        {
+            self.summary.fail(archived.object.clone(), None, failure.message.clone());
+            here = Ok(None);
+        }
+        let Some(mut here) = here? else { return Ok(()) };
+        // The mailbox that has its name here is another, which the archive before has brought.
+        let is_occupied = archived.before.is_none() && self.occupied.contains(&name);
+        if here.is_some() && (self.asked.args.new_folder || is_occupied) {
+            name = self.free_name(&name)?;
+            here = None;
+        }
+        let mut renamed = None;
+        if let (None, Some(before)) = (&here, &archived.before)
+            && before.name != archived.name
+            && self.asked.names.are_kept()
+            && !self.asked.args.skip_deletes
+        {
+            // It had another name in the archive before, and has it still here.
+            let old = self.asked.names.of(&before.name);
+            here = self.house.mailbox(&old)?.filter(|found| found.mailbox.uidvalidity == archived.uidvalidity);
+            renamed = here.as_ref().map(|_| old);
+        }
+        if let Some(before) = &archived.before
+            && !self.asked.args.alone
+            && here.as_ref().is_none_or(|here| {
+                here.mailbox.uidvalidity == archived.uidvalidity && here.mailbox.uidnext < before.uidnext
+            })
+        {
+            let text = "the archive before this one is not restored here (--alone restores it all the same)".to_owned();
+            self.summary.fail(archived.object.clone(), None, text);
+            return Ok(());
+        }
+        if let Some(old) = renamed {
+            if self.asked.args.dry_run {
+                name = old;
+            } else {
+                self.house.rename(&old, &name)?;
+            }
+        }
+        self.open = Some(match here {
+            Some(_) => self.look_into(begins, archived, name)?,
+            None => match self.make(begins, archived, name)? {
+                Some(open) => open,
+                None => return Ok(()),
+            },
+        });
+        Ok(())
+    }
+
+    /// A mailbox that is there.
+    pub(super) fn look_into(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Open> {
+        let lease = if self.asked.args.dry_run { None } else { Some(self.house.lock(&name)?) };
+        let here = self.house.mailbox(&name)?;
+        let messages = self.house.messages(&name)?;
+        let date = |message: &proto::Message| {
+            message.internal_date.parse::<Timestamp>().map_or(0, |date| date.as_microsecond())
+        };
+        let has = messages.iter().map(|message| (message.digest.clone(), date(message))).collect();
+        let is_same = here.as_ref().is_some_and(|here| here.mailbox.uidvalidity == archived.uidvalidity);
+        let keeps_uids = is_same && self.asked.names.are_kept();
+        let was_made = keeps_uids && here.as_ref().is_some_and(|here| self.is_unfinished(here, &messages, &archived));
+        if was_made && !self.asked.args.dry_run {
+            self.resumed(&name);
+        }
+        Ok(Open {
+            begins,
+            keeps_uids,
+            uidnext: here.map_or(1, |here| here.mailbox.uidnext),
+            has,
+            there: messages.into_iter().map(|message| (message.uid, (message.digest, message.flags))).collect(),
+            lease: lease.map(|lease| (lease, Timestamp::now())),
+            met: 0,
+            is_damaged: false,
+            was_made,
+            touched: Vec::new(),
+            named: HashMap::new(),
+            kept: None,
+            name,
+            archived,
+        })
+    }
+
+    /// Whether a mailbox is one that a restore of this archive has made, and that nobody has used since: all that was ever done to it is that
+    /// messages of the archive were put into it. Then those that are missing get their own UIDs, too.
+    fn is_unfinished(&self, here: &MailboxDetail, messages: &[proto::Message], archived: &Mailbox) -> bool {
+        let store = self.about.as_ref().map_or("", |about| about.store.as_str());
+        // The mailbox that was archived has another number.
+        let is_other = store != self.house.store() || format!("{:x}", here.mailbox.id) != archived.id;
+        // Every message that comes raises the modseq by one, and so does everything else that is done.
+        let is_untouched = here.highest_modseq == archived.highest_modseq.saturating_add(messages.len() as u64);
+        let are_archived = messages.iter().all(|message| message.uid < archived.uidnext);
+        is_other && is_untouched && are_archived && archived.before.is_none()
+    }
+
+    /// The user of a mailbox was made by a run that was broken off.
+    fn resumed(&mut self, name: &str) {
+        let Some(user) = owner(name).map(str::to_owned) else { return };
+        self.users.insert(user.clone(), true);
+        self.subscribe_later(&user);
+    }
+
+    /// A mailbox that is not there: made as the archive knew it, and its owner.
+    fn make(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Option<Open>> {
+        let about = self.about.clone();
+        let store = about.as_ref().map_or("", |about| about.store.as_str());
+        let is_incremental = about.as_ref().is_some_and(|about| about.since.is_some());
+        if is_incremental && !self.asked.args.dry_run {
+            notes::note(&format!(
+                "{name} is not there: hold the delivery to it, or create it before, until the last archive is restored"
+            ));
+        }
+        let is_new_user = self.is_new_user(&name)?;
+        self.summary.mailboxes.push(name.clone());
+        let mut open = Open {
+            begins,
+            keeps_uids: self.asked.names.are_kept() && archived.uidvalidity != 0,
+            uidnext: archived.uidnext,
+            has: HashSet::new(),
+            there: HashMap::new(),
+            lease: None,
+            met: 0,
+            is_damaged: false,
+            was_made: true,
+            touched: Vec::new(),
+            named: HashMap::new(),
+            kept: None,
+            name,
+            archived,
+        };
+        if self.asked.args.dry_run {
+            return Ok(Some(open));
+        }
+        let of = open.archived.clone();
+        let made = match self.asked.names.are_kept() {
+            true => {
+                // With a name of its own it is another mailbox.
+                let new = Mailbox { uidvalidity: 0, uidnext: 1, id: String::new(), ..of.clone() };
+                let beside = self.beside(&open.name, is_new_user, of.quota);
+                let acl = of.acl.iter().map(|(who, rights)| (self.asked.names.user(who), rights.clone())).collect();
+                let made = if self.asked.args.new_folder { &new } else { &of };
+                self.house.make(&open.name, made, store, acl, beside)
+            }
+            // What many folders come together in has the rights and limits of none of them.
+            false => self.house.create(&open.name, owner(&open.name).filter(|_| is_new_user)).map(|()| 0),
+        };
+        let given = match made {
+            Ok(given) => given,
+            Err(Stop::Failed(failure)) if is_about_it(failure.code) => {
+                self.summary.fail(of.object.clone(), None, failure.message);
+                return Ok(None);
+            }
+            Err(stop) => return Err(stop),
+        };
+        self.added(&open.name);
+        open.keeps_uids &= given == open.archived.uidvalidity;
+        if !open.keeps_uids
+            && self.asked.names.are_kept()
+            && open.archived.uidvalidity != 0
+            && !self.asked.args.new_folder
+        {
+            notes::note(&format!("{} has UIDVALIDITY {given}: it had a later one than the archive has", open.name));
+        }
+        open.was_made = open.keeps_uids;
+        Ok(Some(open))
+    }
+
+    /// What is made with a mailbox: limits of its owner, if he is new; its own; his subscription to it.
+    fn beside(&mut self, name: &str, is_new_user: bool, quota: Option<(Option<u64>, Option<u64>)>) -> Beside {
+        let limit = |limit: Option<u64>| limit.map_or(Limit::None, Limit::At);
+        let mut beside = Beside::default();
+        if let Some(user) = owner(name).filter(|user| self.users.get(*user) == Some(&true)) {
+            let about = self.user.as_ref().filter(|about| self.asked.names.user(&about.user) == user);
+            if let Some(about) = about.filter(|_| is_new_user) {
+                beside.limits.push((user.to_owned(), (limit(about.quota_bytes), limit(about.quota_messages))));
+            }
+            let mut names = about.iter().flat_map(|about| &about.subscriptions).map(|name| self.asked.names.of(name));
+            beside.subscriber = names.any(|wanted| wanted == name).then(|| user.to_owned());
+            let user = user.to_owned();
+            self.subscribe_later(&user);
+        }
+        beside.limits.extend(quota.map(|(storage, messages)| (name.to_owned(), (limit(storage), limit(messages)))));
+        beside
+    }
+
+    /// The subscriptions of a user who was made, to mailboxes that may come later.
+    fn subscribe_later(&mut self, user: &str) {
+        let about = self.user.as_ref().filter(|about| self.asked.names.user(&about.user) == user);
+        if let Some(about) = about.filter(|_| !self.subscriptions.contains_key(user)) {
+            let names = about.subscriptions.iter().map(|name| self.asked.names.of(name)).collect();
+            self.subscriptions.insert(user.to_owned(), names);
+        }
+    }
+
+    /// Something came to a mailbox.
+    pub(super) fn added(&mut self, name: &str) {
+        if let Some(user) = owner(name).filter(|user| !self.enriched.contains(*user)) {
+            self.enriched.insert(user.to_owned());
+        }
+    }
+
+    /// Whether the owner of a mailbox is made with it.
+    fn is_new_user(&mut self, name: &str) -> Outcome<bool> {
+        let Some(user) = owner(name) else { return Ok(false) };
+        if self.users.contains_key(user) {
+            return Ok(false);
+        }
+        let is_new = !self.house.has_user(user)?;
+        self.users.insert(user.to_owned(), is_new);
+        Ok(is_new)
+    }
+
+    /// `name.20261123`, or with a number behind it.
+    fn free_name(&mut self, name: &str) -> Outcome<String> {
+        let day = jiff::Zoned::now().strftime("%Y%m%d").to_string();
+        for n in 0..1000 {
+            let free = if n == 0 { format!("{name}.{day}") } else { format!("{name}.{day}.{n}") };
+            if self.house.mailbox(&free)?.is_none() {
+                return Ok(free);
+            }
+        }
+        Err(Stop::new(Code::Exists, format!("no name is free beside {name}")))
+    }
+}
+
+/// A mailbox of which only a message tells.
+pub fn lost(message: &Message) -> Mailbox {
+    named(&message.mailbox)
+}
+
+/// A mailbox of which only the name is known.
+pub fn named(name: &str) -> Mailbox {
+    let name = name.to_owned();
+    let object = match owner(&name) {
+        Some(user) => format!("/?/?/{}", name.strip_prefix("user/").unwrap_or(user)),
+        None => format!("/?/{name}"),
+    };
+    Mailbox {
+        object,
+        name,
+        id: String::new(),
+        partition: String::new(),
+        uidvalidity: 0,
+        uidnext: 1,
+        highest_modseq: 1,
+        acl: BTreeMap::new(),
+        quota: None,
+        before: None,
+    }
+}

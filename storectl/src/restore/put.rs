@@ -1,0 +1,495 @@
+//! From the frames of an archive into the store, mailbox by mailbox.
+
+use super::house::House;
+use super::open::{Open, lost};
+use super::place;
+use super::references::Wanted;
+use super::select::{Names, Objects, Query};
+use super::summary::{Remark, Summary};
+use crate::archive::content::{About, Mailbox, Message, Reference, User};
+use crate::archive::{Damage, Found, MESSAGE_BYTES_MAX, Seeker};
+use crate::cli::RestoreArgs;
+use crate::exit::{Outcome, Stop};
+use crate::pace::Pace;
+use crate::render::notes;
+use proto::{BackupWork, Code, ReturningBody, ReturningMessage};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Seek};
+
+/// Messages of one transaction.
+const BATCH: usize = 256;
+/// Bytes of them, about.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// What is to be restored, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub objects: &'a Objects,
+    pub names: &'a Names,
+    pub query: &'a Query,
+    /// References of a first run, by frame: only they.
+    pub references: Option<&'a BTreeMap<u64, Vec<Wanted>>>,
+    pub args: &'a RestoreArgs,
+}
+
+/// A message whose bytes are coming.
+#[derive(Debug)]
+struct Coming {
+    frame: u64,
+    message: Message,
+    bytes: Vec<u8>,
+}
+
+/// A message that goes with the next transaction.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) message: ReturningMessage,
+    pub(super) size: u64,
+    pub(super) object: String,
+    pub(super) uid: u32,
+    /// The frame that has its bytes, if they are here.
+    pub(super) frame: Option<u64>,
+    pub(super) digest: String,
+}
+
+/// Where the message of a frame went, and what its bytes are.
+#[derive(Debug, Clone)]
+pub(super) struct Went {
+    pub(super) mailbox: String,
+    pub(super) uid: u32,
+    pub(super) digest: Option<blake3::Hash>,
+}
+
+/// See the page.
+pub struct Restorer<'a, R> {
+    pub(super) house: House,
+    pub(super) asked: Asked<'a>,
+    seeker: Option<Seeker<R>>,
+    pub(super) about: Option<About>,
+    pub(super) user: Option<User>,
+    /// Users that were looked for: true if they had to be made.
+    pub(super) users: HashMap<String, bool>,
+    pub(super) open: Option<Open>,
+    /// Number of the mailbox's frame that was met last, whether or not it was asked for.
+    met: Option<u64>,
+    coming: Option<Coming>,
+    pub(super) batch: Vec<Waiting>,
+    pub(super) batch_bytes: usize,
+    /// Where those lie whose bytes are copied in this batch; empty if none is.
+    pub(super) batch_from: String,
+    /// Where the message of a frame went.
+    pub(super) went: HashMap<u64, Went>,
+    /// Frames that references of a first run were found in.
+    found: HashSet<u64>,
+    /// Names here that the mailbox of an earlier archive has, while another one has them in this.
+    pub(super) occupied: HashSet<String>,
+    wanted: Vec<Wanted>,
+    /// Of users who were made.
+    pub(super) subscriptions: HashMap<String, Vec<String>>,
+    /// Users to whom something came.
+    pub(super) enriched: HashSet<String>,
+    pub(super) summary: Summary,
+    pace: Pace,
+}
+
+fn micros(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_microsecond()).unwrap_or(0)
+}
+
+pub(super) fn key(message: &Message) -> (String, i64) {
+    (message.digest.clone(), message.date.as_microsecond())
+}
+
+impl<'a, R: Read + Seek> Restorer<'a, R> {
+    /// Over a connection that is there; `seeker`: the same archive, to look things up in.
+    pub fn new(house: House, asked: Asked<'a>, seeker: Option<Seeker<R>>) -> Restorer<'a, R> {
+        Restorer {
+            house,
+            asked,
+            seeker,
+            about: None,
+            user: None,
+            users: HashMap::new(),
+            open: None,
+            met: None,
+            coming: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            batch_from: String::new(),
+            went: HashMap::new(),
+            found: HashSet::new(),
+            occupied: HashSet::new(),
+            wanted: Vec::new(),
+            subscriptions: HashMap::new(),
+            enriched: HashSet::new(),
+            summary: Summary { dry_run: asked.args.dry_run, ..Summary::default() },
+            pace: Pace::new(asked.args.pace),
+        }
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub fn frame(&mut self, number: u64, found: Found) -> Outcome<()> {
+        if let Found::More(more) = found {
+            return self.more(&more);
+        }
+        self.cut_off()?;
+        self.tell(&found)?;
+        match found {
+            Found::Archive(about) => self.about = Some(about),
+            Found::User(user) => match &mut self.user {
+                // More of his subscriptions.
+                Some(known) if known.user == user.user => known.subscriptions.extend(user.subscriptions),
+                _ => self.user = Some(user),
+            },
+            Found::Moves(moves) => self.moved(moves)?,
+            Found::Mailbox(mailbox) => {
+                self.leave()?;
+                self.met = Some(number);
+                self.summary.met |= self.asked.objects.take(&mailbox);
+                if self.asked.references.is_none() && self.asked.objects.take(&mailbox) {
+                    self.enter(number, mailbox)?;
+                }
+            }
+            Found::Message(message, first) => self.message(number, message, first)?,
+            Found::Reference(reference) if self.asked.references.is_none() => self.reference(reference)?,
+            Found::Close(close) => {
+                if self.open.as_ref().is_some_and(|open| open.begins == close.begins) {
+                    self.close(&close)?;
+                }
+                if !close.continues {
+                    self.leave()?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits where it goes too fast, and says how far it is from time to time.
+    fn tell(&mut self, found: &Found) -> Outcome<()> {
+        let bytes = match found {
+            Found::Message(message, _) if self.open.is_some() => message.size,
+            _ => 0,
+        };
+        let item = self.open.as_ref().map_or("", |open| &open.name);
+        let done = (self.summary.restored.len() + self.summary.skipped.len()) as u64;
+        let (house, work) =
+            (&mut self.house, BackupWork { restores: true, done, total: None, item: item.to_owned(), is_last: false });
+        self.pace.sleep(bytes, || house.tell(work.clone()))
+    }
+
+    /// A place of the archive that cannot be used.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub fn damaged(&mut self, damage: &Damage) -> Outcome<()> {
+        self.cut_off()?;
+        self.flush()?;
+        self.open.iter_mut().for_each(|open| open.is_damaged = true);
+        self.summary.fail(place(damage), None, damage.what.clone());
+        Ok(())
+    }
+
+    /// All was read. What it came to, and the references that could not be followed.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub fn finish(mut self) -> Outcome<(Summary, Vec<Wanted>)> {
+        self.cut_off()?;
+        self.leave()?;
+        let unmet = self.asked.references.into_iter().flatten().filter(|(frame, _)| !self.found.contains(*frame));
+        for wanted in unmet.flat_map(|(_, all)| all) {
+            let why = "the archive does not have its bytes any more".to_owned();
+            self.summary.fail(wanted.object.clone(), Some(wanted.message.uid), why);
+        }
+        let mut subscriptions: Vec<_> = std::mem::take(&mut self.subscriptions).into_iter().collect();
+        subscriptions.sort();
+        for (user, names) in subscriptions.into_iter().filter(|(user, _)| self.enriched.contains(user)) {
+            for name in names {
+                if !self.house.subscribe(&user, &name)? {
+                    notes::note(&format!("{user} had subscribed to {name}, which is not there"));
+                }
+            }
+        }
+        let done = (self.summary.restored.len() + self.summary.skipped.len()) as u64;
+        let work = BackupWork { restores: true, done, total: Some(done), item: String::new(), is_last: true };
+        self.house.tell(work)?;
+        Ok((self.summary, self.wanted))
+    }
+
+    /// Whether the mailbox whose frame has this number takes messages now.
+    pub(super) fn is_open(&self, begins: u64) -> bool {
+        self.open.as_ref().is_some_and(|open| open.begins == begins)
+    }
+
+    /// Whether the open mailbox is to get a message whose bytes are not here yet, as far as can be told without them.
+    pub(super) fn lacks(&mut self, message: &Message) -> bool {
+        (self.asked.query.needs_header() || self.asked.query.takes(message, &[])) && !self.is_there(message)
+    }
+
+    /// Whether the bytes of a frame are in the store, so that a reference to it needs no others.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub(super) fn has_put(&mut self, frame: u64) -> Outcome<bool> {
+        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
+            self.flush()?;
+        }
+        Ok(self.went.contains_key(&frame) && !self.asked.query.needs_header())
+    }
+
+    /// A message of the open mailbox cannot be restored.
+    pub(super) fn fail(&mut self, uid: u32, why: String) {
+        let object = self.object();
+        self.summary.fail(object, Some(uid), why);
+    }
+
+    /// A message whose last bytes did not come.
+    ///
+    /// # Errors
+    /// None so far.
+    pub(super) fn cut_off(&mut self) -> Outcome<()> {
+        let Some(Coming { message, .. }) = self.coming.take() else { return Ok(()) };
+        let object = self.open.as_ref().map_or(message.mailbox.clone(), |open| open.archived.object.clone());
+        self.summary.fail(object, Some(message.uid), "the rest of it is missing".to_owned());
+        Ok(())
+    }
+
+    fn message(&mut self, frame: u64, message: Message, first: Vec<u8>) -> Outcome<()> {
+        let is_wanted = match self.asked.references {
+            Some(references) => references.contains_key(&frame),
+            None => self.is_of(&message)?,
+        };
+        if !is_wanted {
+            return Ok(());
+        }
+        let size = message.size;
+        if size > MESSAGE_BYTES_MAX {
+            let text = format!("it would have {size} bytes, and no message has more than {MESSAGE_BYTES_MAX}");
+            self.fail(message.uid, text);
+            return Ok(());
+        }
+        self.coming = Some(Coming { frame, message, bytes: first });
+        if self.coming.as_ref().is_some_and(|coming| coming.bytes.len() as u64 >= size) {
+            self.arrived()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn more(&mut self, more: &[u8]) -> Outcome<()> {
+        let Some(coming) = &mut self.coming else { return Ok(()) };
+        coming.bytes.extend_from_slice(more);
+        if coming.bytes.len() as u64 >= coming.message.size { self.arrived() } else { Ok(()) }
+    }
+
+    /// Whether a message belongs to the mailbox that is open; one whose mailbox's frame is lost opens that by its name.
+    fn is_of(&mut self, message: &Message) -> Outcome<bool> {
+        if let Some(open) = self.open.as_mut().filter(|open| open.begins == message.begins) {
+            open.met += 1;
+            if open.archived.before.is_some() {
+                open.named.insert(message.uid, message.digest.clone());
+            }
+            return Ok(true);
+        }
+        if self.met == Some(message.begins) {
+            // Its mailbox was not asked for, or could not be opened.
+            return Ok(false);
+        }
+        // The frame of its mailbox is lost.
+        self.leave()?;
+        self.met = Some(message.begins);
+        let by_name = lost(message);
+        if self.asked.objects.take(&by_name) {
+            self.enter(message.begins, by_name)?;
+        } else if self.asked.objects.may_take() {
+            let why =
+                "the head of its mailbox is lost, so its group is not known: name the user or the mailbox".to_owned();
+            self.summary.fail(message.mailbox.clone(), None, why);
+        }
+        Ok(self.open.is_some())
+    }
+
+    /// A message is there with all its bytes.
+    fn arrived(&mut self) -> Outcome<()> {
+        let Some(Coming { frame, message, bytes }) = self.coming.take() else { return Ok(()) };
+        let object = self.open.as_ref().map_or(message.mailbox.clone(), |open| open.archived.object.clone());
+        if *blake3::hash(&bytes).to_hex() != *message.digest || bytes.len() as u64 != message.size {
+            self.summary.fail(object, Some(message.uid), "its bytes are not those that were saved".to_owned());
+            return Ok(());
+        }
+        if let Some(references) = self.asked.references {
+            self.found.insert(frame);
+            for wanted in references.get(&frame).into_iter().flatten() {
+                self.late(wanted, &bytes)?;
+            }
+            return Ok(());
+        }
+        self.restore(&message, &bytes, Some(frame))
+    }
+
+    /// Restores a message whose bytes are here into the open mailbox.
+    fn restore(&mut self, message: &Message, bytes: &[u8], frame: Option<u64>) -> Outcome<()> {
+        if !self.asked.query.takes(message, bytes) || self.is_there(message) {
+            return Ok(());
+        }
+        let body = self.body(bytes)?;
+        self.queue(message, body, bytes.len(), frame)
+    }
+
+    fn body(&mut self, bytes: &[u8]) -> Outcome<ReturningBody> {
+        let Some(open) = self.open.as_ref().filter(|_| !self.asked.args.dry_run) else {
+            return Ok(ReturningBody::Inline(Vec::new()));
+        };
+        if bytes.len() <= self.house.inline() {
+            return Ok(ReturningBody::Inline(bytes.to_vec()));
+        }
+        let name = open.name.clone();
+        // So few messages of one connection may be under way.
+        self.flush()?;
+        self.house.send(&name, bytes).map(ReturningBody::Sent)
+    }
+
+    /// True if the mailbox has the message already; it is told.
+    fn is_there(&mut self, message: &Message) -> bool {
+        let Some(open) = &self.open else { return true };
+        // In one that was made, twins are two messages.
+        let is_itself = || open.there.get(&message.uid).is_some_and(|(digest, _)| *digest == message.digest);
+        let has = match open.was_made && open.keeps_uids {
+            true => is_itself(),
+            false => !self.asked.args.ignore_duplicates && open.has.contains(&key(message)),
+        };
+        if has {
+            let reason = format!("{} has it", open.name);
+            self.summary.skipped.push(Remark { object: open.archived.object.clone(), uid: Some(message.uid), reason });
+        }
+        has
+    }
+
+    fn queue(&mut self, message: &Message, body: ReturningBody, bytes: usize, frame: Option<u64>) -> Outcome<()> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let keeps = open.keeps_uids && (open.was_made || message.uid >= open.uidnext);
+        let returning = ReturningMessage {
+            uid: keeps.then_some(message.uid),
+            flags: message.flags.clone(),
+            internal_us: micros(message.date),
+            saved_us: open.was_made.then(|| micros(message.saved)),
+            body,
+        };
+        let object = open.archived.object.clone();
+        let is_alone = matches!(returning.body, ReturningBody::Sent(_));
+        let digest = message.digest.clone();
+        self.batch.push(Waiting { message: returning, size: message.size, object, uid: message.uid, frame, digest });
+        self.batch_bytes += bytes;
+        if is_alone || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// A message whose bytes stand elsewhere.
+    fn reference(&mut self, reference: Reference) -> Outcome<()> {
+        let Reference { message, frame, of } = reference;
+        if !self.is_of(&message)? {
+            return Ok(());
+        }
+        let Some(frame) = frame else { return self.changed(&message) };
+        if !self.asked.query.needs_header() && !self.asked.query.takes(&message, &[]) {
+            return Ok(());
+        }
+        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
+            self.flush()?;
+        }
+        // A frame of other bytes than the reference states is none that it may stand for.
+        let is_it = |went: &Went| went.digest.is_some_and(|digest| *digest.to_hex() == *message.digest);
+        if let Some(Went { mailbox, uid, .. }) = self.went.get(&frame).filter(|went| is_it(went)).cloned()
+            && !self.asked.query.needs_header()
+        {
+            if self.is_there(&message) {
+                return Ok(());
+            }
+            if self.batch_from != mailbox {
+                self.flush()?;
+                self.batch_from = mailbox;
+            }
+            return self.queue(&message, ReturningBody::Copy(uid), 256, None);
+        }
+        if self.is_there(&message) {
+            return Ok(());
+        }
+        let Some(seeker) = &mut self.seeker else { return self.want(message, frame, of) };
+        let bytes = seeker.message(frame).map_err(|e| Stop::new(Code::Io, format!("the archive: {e}")))?;
+        match bytes.filter(|bytes| *blake3::hash(bytes).to_hex() == *message.digest) {
+            // Found again it is one message more that others may refer to.
+            Some(bytes) => self.restore(&message, &bytes, Some(frame)),
+            None => {
+                let object = self.object();
+                let of = of.map_or(String::new(), |(object, uid)| format!(": those of {object} {uid}"));
+                self.summary.fail(object, Some(message.uid), format!("its bytes are not in the archive any more{of}"));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn object(&self) -> String {
+        self.open.as_ref().map_or(String::new(), |open| open.archived.object.clone())
+    }
+
+    /// A reference that cannot be followed in a pipe.
+    fn want(&mut self, message: Message, frame: u64, of: Option<(String, u32)>) -> Outcome<()> {
+        let (Some(open), Some(about)) = (&self.open, &self.about) else { return Ok(()) };
+        let depends =
+            of.as_ref().map_or(String::new(), |(object, uid)| format!(": {object} {uid} is to be restored first"));
+        self.wanted.push(Wanted {
+            archive: about.id.clone(),
+            frame,
+            of,
+            object: open.archived.object.clone(),
+            to: open.name.clone(),
+            keeps_uid: open.keeps_uids && open.was_made,
+            message: message.clone(),
+        });
+        let object = self.object();
+        self.summary.fail(object, Some(message.uid), format!("its bytes stand elsewhere in the archive{depends}"));
+        Ok(())
+    }
+
+    /// The second run: the bytes that a reference wanted.
+    fn late(&mut self, wanted: &Wanted, bytes: &[u8]) -> Outcome<()> {
+        if self.about.as_ref().is_none_or(|about| about.id != wanted.archive) {
+            return Err(Stop::new(Code::BadInput, format!("the references are those of archive {}", wanted.archive)));
+        }
+        let here = self.house.mailbox(&wanted.to)?;
+        let Some(here) = here else {
+            self.summary.fail(
+                wanted.object.clone(),
+                Some(wanted.message.uid),
+                format!("{} is not there any more", wanted.to),
+            );
+            return Ok(());
+        };
+        self.leave()?;
+        let archived =
+            Mailbox { object: wanted.object.clone(), uidvalidity: here.mailbox.uidvalidity, ..lost(&wanted.message) };
+        let mut open = self.look_into(0, archived, wanted.to.clone())?;
+        let is_free = !open.there.contains_key(&wanted.message.uid);
+        (open.keeps_uids, open.was_made) = (wanted.keeps_uid && is_free, wanted.keeps_uid && is_free);
+        self.open = Some(open);
+        self.restore(&wanted.message, bytes, None)?;
+        self.leave()
+    }
+
+    /// Nothing more goes to the open mailbox.
+    pub(super) fn leave(&mut self) -> Outcome<()> {
+        self.flush()?;
+        match self.open.take().and_then(|open| open.lease) {
+            Some((lease, _)) => self.house.release(lease),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A refusal that others need not meet.
+pub fn is_about_it(code: Code) -> bool {
+    matches!(code, Code::BadInput | Code::NotFound | Code::NoUser | Code::Exists | Code::NotPermitted)
+}

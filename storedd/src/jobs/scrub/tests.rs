@@ -1,0 +1,56 @@
+//! The record: what is forgotten, and what is not.
+
+use super::record::{Ended, Pass, Record};
+use super::*;
+use crate::disk::SimDisk;
+use crate::store::MailFinding;
+use std::collections::BTreeMap;
+
+fn finding(place: &str) -> MailFinding {
+    let (expected, found) = ("good".to_owned(), "bad".to_owned());
+    MailFinding { place: place.to_owned(), uid: Some(1), what: "message digest", expected, found, fate: Fate::Lost }
+}
+
+fn places(record: &Record) -> Vec<(u64, &str, u64)> {
+    record.damage.iter().map(|d| (d.mailbox, d.place.as_str(), d.since_us)).collect()
+}
+
+#[test]
+fn damage_is_forgotten_where_somebody_has_looked() {
+    let mut record = Record::default();
+    let found = |all: &[(u64, &str)]| {
+        let mut by: BTreeMap<u64, Vec<MailFinding>> = BTreeMap::new();
+        all.iter().for_each(|(id, place)| by.entry(*id).or_default().push(finding(place)));
+        by
+    };
+    record.take(&BTreeSet::new(), &found(&[(1, "a"), (1, "b"), (2, "c"), (0, "log")]), Micros(10));
+    assert_eq!(places(&record), [(0, "log", 10), (1, "a", 10), (1, "b", 10), (2, "c", 10)]);
+    // Nobody looked at the second one and beside mailboxes; of the first one a part is well, and it is bad since it was found first.
+    record.take(&[1].into(), &found(&[(1, "b"), (3, "d")]), Micros(20));
+    assert_eq!(places(&record), [(0, "log", 10), (2, "c", 10), (1, "b", 10), (3, "d", 20)]);
+    record.take(&[0, 1, 2, 3].into(), &found(&[]), Micros(30));
+    assert_eq!(places(&record), []);
+}
+
+#[test]
+fn what_is_written_is_read_and_what_is_damaged_is_not_believed() {
+    let machine = SimDisk::new();
+    let data = machine.disk("data");
+    assert_eq!(Record::read(&data).unwrap(), Record::default());
+    let counts = Counts { mailboxes: 1, messages: 2, bytes: 3, found: 4, healed: 5 };
+    let mut record = Record {
+        pass: Some(Pass { begun_us: 6, mark: "mailboxes user\u{1}joe".to_owned(), counts }),
+        last: Some(Ended { begun_us: 7, ended_us: 8, counts }),
+        damage: Vec::new(),
+    };
+    record.take(&BTreeSet::new(), &[(9, vec![finding("a\nb")])].into(), Micros(10));
+    record.write(&data).unwrap();
+    assert_eq!(Record::read(&data).unwrap(), record);
+    let bytes = crate::disk::read_small(&data, "dbdata/scrub", 1 << 20).unwrap();
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 4;
+        crate::disk::replace(&data, "dbdata/scrub", &bad).unwrap();
+        assert!(Record::read(&data).is_err(), "byte {at}");
+    }
+}

@@ -1,0 +1,216 @@
+//! The adoption that a start has left to be done: the database learns from the partitions what it has lost, as a job. Whoever is asked for
+//! meanwhile comes first.
+
+use super::Daemon;
+use super::reconstruct::reply;
+use crate::control::convert::failure;
+use crate::error::StoreError;
+use crate::jobs::partitions;
+use crate::jobs::reconstruct::{self, Scope};
+use crate::jobs::registry::{Context, Kind};
+use crate::leases::Scope as LeaseScope;
+use crate::model::Command;
+use crate::model::name::owner_of;
+use crate::model::user::SHARED_DIRECTORY;
+use crate::partition::PartitionId;
+use crate::partition::tree::Home;
+use crate::store::Store;
+use crate::store::adopt::Wanted;
+use proto::{Code, Failure, Reply, Request};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+/// The adoption after a start.
+const ADOPT: Kind = Kind::new("adopt", super::jobs::RECONSTRUCTS);
+
+/// Whom a request names.
+#[derive(Debug, Default)]
+pub(super) struct Named<'a> {
+    users: BTreeSet<&'a str>,
+    /// Mailboxes that belong to nobody.
+    shared: bool,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn users(users: impl IntoIterator<Item = &'a str>) -> Named<'a> {
+        Named { users: users.into_iter().collect(), shared: false }
+    }
+
+    /// Of a mailbox's name only its owner is of interest, also where it is a pattern.
+    fn mailbox(&mut self, name: &'a str) {
+        match name.strip_prefix("user/") {
+            Some(rest) => self.user(rest.split('/').next().unwrap_or_default()),
+            None => self.shared |= name.starts_with("shared"),
+        }
+    }
+
+    fn user(&mut self, user: &'a str) {
+        if crate::model::user::check_user(user).is_ok() {
+            self.users.insert(user);
+        }
+    }
+}
+
+impl Daemon {
+    /// Begins the adoption that a start has left to be done, as a job; nothing if there is none.
+    pub fn adopt(self: &Arc<Daemon>) {
+        if !self.is_adopting() {
+            return;
+        }
+        let daemon = self.clone();
+        match self.jobs.start(ADOPT, super::jobs::itself(), move |ctx: &Context| daemon.adopt_all(ctx)) {
+            Ok(id) => tracing::info!(event = "adoption_begun", job = id, "users are served meanwhile"),
+            Err(e) => tracing::warn!(event = "adoption_not_begun", error = %e, "storectl reconstruct -m"),
+        }
+    }
+
+    fn adopt_all(&self, ctx: &Context) -> Result<Reply, Failure> {
+        let store = self.store()?;
+        self.register_partitions(store)?;
+        let ended = || match ctx.cancelled() {
+            true => Err(StoreError::Busy { why: "ended early".to_owned() }),
+            false => Ok(()),
+        };
+        store.learn_lodgers(&ended).map_err(|e| failure(&e))?;
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let scope = Scope { jobs, archive: self.archived_log(store), ..Scope::default() };
+        let done = reconstruct::run(store, &scope, ctx).map_err(|e| failure(&e))?;
+        tracing::info!(
+            event = "adopted",
+            mailboxes = done.checked,
+            changes = done.changes_total,
+            not_proven = done.findings_total,
+            partitions_away = done.away.len(),
+            "what the partitions hold is in the database"
+        );
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = done.away.clone();
+        if done.is_complete() {
+            store.adoption_done().map_err(|e| failure(&e))?;
+        }
+        Ok(reply(done))
+    }
+
+    /// Goes on with an adoption when a partition is there for which it waits.
+    pub fn keep_adopting(self: &Arc<Daemon>) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watch) = self.watch.get().filter(|_| !awaited.is_empty()) else { return };
+        let seen = watch.prober().partitions();
+        let is_there = |name: &String| seen.iter().any(|p| p.name == *name && ["ok", "full"].contains(&p.state));
+        if awaited.iter().any(is_there) {
+            awaited.clear();
+            drop(awaited);
+            self.adopt();
+        }
+    }
+
+    pub(super) fn register_partitions(&self, store: &Store) -> Result<(), Failure> {
+        let registered = partitions::register(store, || PartitionId(self.env.random()), self.env.now());
+        registered.map_err(|e| Failure::new(Code::Unavailable, e.to_string()))
+    }
+
+    /// While an adoption is due: has what these have in partitions adopted at once, ahead of the rest.
+    ///
+    /// # Errors
+    /// If it cannot be decided now whether there is such a user.
+    pub(super) fn adopt_first(&self, named: &Named<'_>) -> Result<(), Failure> {
+        let Ok(store) = self.store() else { return Ok(()) };
+        if !self.is_adopting() {
+            return Ok(());
+        }
+        for user in &named.users {
+            let Some(homes) = store.homes_to_adopt(user).map_err(|e| failure(&e))? else {
+                let why = format!("the database was lost, and it is being found out where {user} is");
+                return Err(Failure::new(Code::Busy, why).with_hint("try again; how far it is: storectl jobs"));
+            };
+            adopt_homes(store, &homes).map_err(|e| failure(&e))?;
+        }
+        if let (Some(home), true) = (Home::parse(SHARED_DIRECTORY), named.shared) {
+            let there = store.partitions().list().into_iter().map(|(partition, _)| partition);
+            let homes: Vec<_> = there
+                .filter(|partition| store.partitions().disk(partition).is_some())
+                .map(|partition| (partition, home.clone()))
+                .collect();
+            adopt_homes(store, &homes).map_err(|e| failure(&e))?;
+        }
+        Ok(())
+    }
+
+    /// [`Daemon::adopt_first`] for those whom a command names.
+    pub(super) fn adopt_named(&self, command: &Command) -> Result<(), Failure> {
+        if !self.is_adopting() {
+            return Ok(());
+        }
+        let (mut users, mut shared) = (Vec::new(), false);
+        for scope in LeaseScope::of(command) {
+            match scope {
+                LeaseScope::User(user) | LeaseScope::Account(user) => users.push(user),
+                LeaseScope::Mailbox(key) | LeaseScope::Tree(key) => match owner_of(&key) {
+                    Some(user) => users.push(user.to_owned()),
+                    None => shared = true,
+                },
+                LeaseScope::Store | LeaseScope::Apart => {}
+            }
+        }
+        self.adopt_first(&Named { shared, ..Named::users(users.iter().map(String::as_str)) })
+    }
+
+    /// [`Daemon::adopt_first`] for those whom a query names.
+    pub(super) fn adopt_asked(&self, request: &Request) -> Result<(), Failure> {
+        if !self.is_adopting() {
+            return Ok(());
+        }
+        let mut named = Named::default();
+        match request {
+            Request::UserShow { user }
+            | Request::Subscriptions { user }
+            | Request::Hashdir { user, .. }
+            | Request::MailboxListAs { user, .. }
+            | Request::SubscriptionsMissing { user } => named.user(user),
+            Request::MailboxShow { name }
+            | Request::AclGet { name }
+            | Request::AclRights { name, .. }
+            | Request::MessageList { name, .. }
+            | Request::MessageShow { name, .. }
+            | Request::MessageBytes { name, .. }
+            | Request::MailboxList { pattern: name }
+            | Request::MessageSend { to: name, .. } => named.mailbox(name),
+            Request::AclMy { name, user } | Request::MailboxShowAs { user, name } => {
+                named.user(user);
+                named.mailbox(name);
+            }
+            Request::QuotaGet { root } if root.contains('/') => named.mailbox(root),
+            Request::QuotaGet { root } => named.user(root),
+            _ => return Ok(()),
+        }
+        self.adopt_first(&named)
+    }
+
+    fn is_adopting(&self) -> bool {
+        self.store().is_ok_and(|store| store.due().is_due() && !store.is_held())
+    }
+
+    /// True while nobody can say that there are no more users and mailboxes than the database has.
+    pub(super) fn may_come(&self, users: &[&str]) -> bool {
+        !users.is_empty() && self.is_adopting()
+    }
+}
+
+fn adopt_homes(store: &Store, homes: &[(String, Home)]) -> Result<(), StoreError> {
+    let wanted = Wanted { dry_run: false, mailboxes: &|_| true, users: true };
+    // Twice: one may have to wait for the other.
+    for _ in 0..2 {
+        for (partition, home) in homes {
+            if store.due().is_done(partition, home) {
+                continue;
+            }
+            let found = store.reconcile(partition, home, wanted)?;
+            for change in &found.changes {
+                tracing::info!(event = "adopted_first", what = change.what, action = change.action);
+            }
+            if !found.is_deferred {
+                store.due().done(partition, home);
+            }
+        }
+    }
+    Ok(())
+}

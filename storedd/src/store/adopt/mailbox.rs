@@ -1,0 +1,230 @@
+//! One mailbox as its partition proves it, beside what the database says of it.
+
+use super::compare::{Comparing, FINDINGS, known};
+use super::truth::Proven;
+use super::{Changed, Stranger, due};
+use crate::error::Result;
+use crate::model::adopt::AdoptedMailbox;
+use crate::model::keys::split;
+use crate::model::mail::message_key;
+use crate::model::message::Message;
+use crate::model::name::{key_text, owner_of, user_prefix};
+use crate::model::rows::{MailboxRow, Row, TombstoneRow};
+use crate::model::{Command, MailboxName, Rows, Table};
+use crate::partition::apply::{self, Target};
+use crate::store::commit::lock;
+use crate::store::report::Finding;
+
+impl Comparing<'_> {
+    pub(super) fn mailbox(&mut self, proven: Proven, user: Option<&str>) -> Result<()> {
+        let id = proven.place.id;
+        let now = known(&self.view, id)?;
+        let key = match &proven.head {
+            // A deleted one keeps the name that it had.
+            Some(head) if head.deleted_us > 0 => Some(head.name.clone()),
+            Some(head) => Some(self.key(&head.name, &head.owner, user)),
+            None => now.as_ref().map(|(key, _)| split(key).map_or(&key[..], |(name, _)| name).to_vec()),
+        };
+        if key.as_deref().is_some_and(|key| !(self.wanted.mailboxes)(key)) {
+            return Ok(());
+        }
+        self.found.checked += 1;
+        if now != known(&*self.base.db, id)? {
+            // It changes, so the database knows it; the next checkpoint writes it down.
+            self.plan.again |= now.is_some() && !self.wanted.dry_run && proven.is_partial;
+            return Ok(());
+        }
+        if self.counts_elsewhere(&proven, now.as_ref())? {
+            return Ok(());
+        }
+        match (&now, &proven.head) {
+            (None, None) => self.loose(&proven, user),
+            _ => self.strangers(&proven, user)?,
+        }
+        let Some(head) = &proven.head else {
+            if let (Some((key, _)), false) = (&now, proven.is_gone) {
+                let (name, found) = (key_text(key), proven.problem.clone().unwrap_or_else(|| "nothing".to_owned()));
+                self.finding(&proven.place, &format!("what is known of {name}"), "index or manifest", found);
+            }
+            return Ok(());
+        };
+        for uid in &proven.lost {
+            let file = self.look.disk.display(&proven.place.message(*uid));
+            if self.found.findings.len() < FINDINGS {
+                let (expected, found) = ("a file".to_owned(), "none".to_owned());
+                let what = "message file missing".to_owned();
+                self.found.findings.push(Finding { r#where: file, what, expected, found });
+            }
+        }
+        let name = key.clone().unwrap_or_default();
+        self.heal(&proven, &name)?;
+        let mut row = head.row.clone();
+        row.partition = self.look.partition.to_owned();
+        let mut deleted_us = head.deleted_us;
+        let mut removed = false;
+        let is_inbox = MailboxName::from_key(&name).is_some_and(|name| name.is_inbox());
+        if deleted_us == 0 && !proven.has_directory && proven.lost.len() as u64 == proven.messages && row.uidnext > 1 {
+            if is_inbox || !proven.is_whole {
+                self.finding(&proven.place, "directory of a mailbox missing", "a directory", "none".to_owned());
+            } else if proven.messages > 0 || now.is_some() {
+                (deleted_us, removed) = (self.store.env.now().0.max(1), true);
+            }
+        }
+        let before = now.as_ref().map(|(key, row)| before(key, row)).transpose()?;
+        if let Some((_, old, _)) = &before {
+            // What may have been given is never given again.
+            row.uidnext = row.uidnext.max(old.uidnext);
+            row.highest_modseq = row.highest_modseq.max(old.highest_modseq);
+            row.home.clone_from(&old.home);
+        }
+        if row.uidnext > 1 && !proven.is_partial && !removed && self.store.due.skips(id, self.wanted.dry_run) {
+            row.uidnext = row.uidnext.saturating_add(due::UID_MARGIN);
+            row.highest_modseq = row.highest_modseq.saturating_add(due::MODSEQ_MARGIN);
+        }
+        let same = before.as_ref().is_some_and(|(known, old, deleted)| {
+            *known == name && *old == row && (*deleted == deleted_us || (removed && *deleted > 0))
+        });
+        if same && proven.adopt.is_empty() {
+            return Ok(());
+        }
+        if before.is_some() && !proven.is_whole {
+            self.finding(&proven.place, "index and manifest", "one of them whole", "neither".to_owned());
+            return Ok(());
+        }
+        let what = key_text(&name);
+        let action = match (&before, removed) {
+            (_, true) => format!("removed: its directory is gone, with {} messages", proven.messages),
+            (None, _) if deleted_us > 0 => format!("deleted mailbox added, with {} messages", proven.messages),
+            (None, _) => format!("added, with {} messages, UIDVALIDITY {}", row.messages, row.uidvalidity),
+            (Some((old, _, 0)), _) if deleted_us > 0 => format!("deleted (was {})", key_text(old)),
+            (Some((old, ..)), _) if *old != name => format!("renamed from {}", key_text(old)),
+            (Some((_, _, deleted)), _) if *deleted > 0 && deleted_us == 0 => "brought back".to_owned(),
+            (Some((_, old, _)), _) => differences(old, &row, proven.adopt.len()),
+        };
+        self.plan.again |= proven.is_partial;
+        self.plan.is_piece |= proven.is_partial;
+        let adopted = AdoptedMailbox {
+            key: name,
+            home: self.look.home.path().to_owned(),
+            known: now,
+            row,
+            deleted_us,
+            messages: proven.adopt,
+        };
+        self.plan.commands.push((Command::AdoptMailbox(Box::new(adopted)), Changed { what, action }));
+        Ok(())
+    }
+
+    /// The key of a mailbox: that of its head, with the name that its owner has now.
+    fn key(&self, name: &[u8], owner: &str, user: Option<&str>) -> Vec<u8> {
+        let (Some(user), true, Some(was)) = (user, owner == self.look.home.path(), owner_of(name)) else {
+            return name.to_vec();
+        };
+        [&user_prefix(user)[..], &name[user_prefix(was).len()..]].concat()
+    }
+
+    /// An index that is missing or damaged is made again from what else is known of its mailbox.
+    fn heal(&mut self, proven: &Proven, name: &[u8]) -> Result<()> {
+        let Some(history) = &proven.heal else { return Ok(()) };
+        let action = match &proven.problem {
+            Some(problem) => format!("index made again from the manifest: {problem}"),
+            None if history.reading.is_there => "index made again from the manifest: it ended too early".to_owned(),
+            None => "index made again from the manifest".to_owned(),
+        };
+        self.found.changes.push(Changed { what: key_text(name), action });
+        if self.wanted.dry_run {
+            return Ok(());
+        }
+        // Nobody else mends meanwhile.
+        let _writer = lock(&self.store.db);
+        let committed = self.base.db.meta().applied_lsn;
+        let keep_from = self.store.bases.oldest(committed, &self.base.db);
+        let target = Target {
+            disk: self.look.disk,
+            store: self.look.store,
+            keep_from,
+            durable: committed,
+            is_replay: false,
+            distrusts: false,
+            is_piece: false,
+        };
+        apply::heal(target, &proven.place, history)
+    }
+
+    /// Files of which nothing is known, in memory neither.
+    fn strangers(&mut self, proven: &Proven, user: Option<&str>) -> Result<()> {
+        for uid in &proven.strangers {
+            if self.view.get(Table::Messages, &message_key(proven.place.id, *uid))?.is_none() {
+                self.stranger(proven, (*uid, None), user, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of a mailbox of which nobody knows what it was.
+    fn loose(&mut self, proven: &Proven, user: Option<&str>) {
+        for (uid, known) in &proven.loose {
+            self.stranger(proven, (*uid, known.clone()), user, false);
+        }
+    }
+
+    fn stranger(
+        &mut self,
+        proven: &Proven,
+        (uid, known): (u32, Option<Message>),
+        user: Option<&str>,
+        is_at_home: bool,
+    ) {
+        let found = match user.is_some() || self.is_shared() {
+            true => "nothing: for the folder Recovered",
+            false => "nothing, nor whose it is: it stays there",
+        };
+        if self.found.findings.len() < FINDINGS {
+            let r#where = self.look.disk.display(&proven.place.message(uid));
+            let (what, expected) = ("unknown message file".to_owned(), "a message that is known".to_owned());
+            self.found.findings.push(Finding { r#where, what, expected, found: found.to_owned() });
+        }
+        self.found.strangers.push(Stranger {
+            partition: self.look.partition.to_owned(),
+            place: proven.place.clone(),
+            uid,
+            is_at_home,
+            known,
+            user: user.map(str::to_owned),
+        });
+    }
+}
+
+/// Name, row and time of deletion of a mailbox as the database has it.
+pub(in crate::store) fn before(key: &[u8], row: &[u8]) -> Result<(Vec<u8>, MailboxRow, u64)> {
+    match split(key) {
+        None => Ok((key.to_vec(), MailboxRow::decode(key, row)?, 0)),
+        Some((name, _)) => {
+            let row = TombstoneRow::decode(key, row)?;
+            Ok((name.to_vec(), row.mailbox, row.deleted_us))
+        }
+    }
+}
+
+fn differences(old: &MailboxRow, new: &MailboxRow, brought: usize) -> String {
+    let mut parts = Vec::new();
+    if (old.messages, old.bytes) != (new.messages, new.bytes) {
+        parts.push(format!("{} messages instead of {}", new.messages, old.messages));
+    }
+    if old.uidvalidity != new.uidvalidity {
+        parts.push(format!("UIDVALIDITY {} instead of {}", new.uidvalidity, old.uidvalidity));
+    }
+    if old.uidnext != new.uidnext {
+        parts.push(format!("UIDNEXT {} instead of {}", new.uidnext, old.uidnext));
+    }
+    if old.acl != new.acl {
+        parts.push("rights".to_owned());
+    }
+    if brought > 0 {
+        parts.push(format!("{brought} messages brought back from the log"));
+    }
+    if parts.is_empty() {
+        parts.push("counts and marks".to_owned());
+    }
+    format!("corrected: {}", parts.join(", "))
+}

@@ -1,0 +1,58 @@
+//! What readers have found damaged and got past: it is repaired as soon as the checkpointer has a moment.
+
+use super::mend::{Order, Repair};
+use crate::model::message::Digest;
+use crate::partition::survey::Depth;
+use crate::store::Store;
+use crate::store::commit::lock;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+/// Mailboxes that are remembered; further ones are found by the next reader, or by a scrub.
+const MAILBOXES_MAX: usize = 1000;
+/// Bytes that are remembered as found nowhere; then all are looked for again.
+const HOPELESS_MAX: usize = 10_000;
+
+/// See the page.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Ailing {
+    mailboxes: Mutex<BTreeSet<u64>>,
+    hopeless: Mutex<BTreeSet<Digest>>,
+}
+
+impl Ailing {
+    /// True if bytes were looked for and not found.
+    pub(super) fn is_hopeless(&self, digest: &Digest) -> bool {
+        lock(&self.hopeless).contains(digest)
+    }
+
+    pub(super) fn give_up(&self, digest: Digest) {
+        let mut hopeless = lock(&self.hopeless);
+        if hopeless.len() >= HOPELESS_MAX {
+            hopeless.clear();
+        }
+        hopeless.insert(digest);
+    }
+}
+
+impl Store {
+    /// Notes that a mailbox is to be repaired.
+    pub(super) fn ails(&self, mailbox: u64) {
+        let mut mailboxes = lock(&self.ailing.mailboxes);
+        if !self.hold && mailboxes.len() < MAILBOXES_MAX && mailboxes.insert(mailbox) {
+            drop(mailboxes);
+            self.wake_checkpointer();
+        }
+    }
+
+    /// Repairs what is proven of the mailboxes that were noted.
+    pub(in crate::store) fn mend_ailing(&self) {
+        loop {
+            let Some(mailbox) = lock(&self.ailing.mailboxes).pop_first() else { return };
+            let order = Order { depth: Depth::Names, repair: Repair::Provable, pace: &|_| Ok(()), traces: None };
+            if let Err(e) = self.examine(mailbox, &order) {
+                tracing::warn!(event = "mailbox_not_repaired", mailbox, error = %e, "a scrub will try again");
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Bodies that are damaged or gone, and where their bytes are once more.
+//!
+//! # Sources, in this order
+//! 1. Another message of the same home, or, where the whole store is searched, of any home of any partition, whose file has the same
+//!    digest: the manifests name them. Further names of the same file are as bad as it is; so every copy is read and compared.
+//! 2. The log, as long as it is kept, and an archive of it.
+//!
+//! The bytes are staged, synced, and take the place of the bad ones, which go on under a name in the quarantine.
+
+use super::case::Case;
+use super::trace::Asked;
+use super::write::told;
+use crate::disk::Disk;
+use crate::error::{Result, StoreError};
+use crate::lsn::Lsn;
+use crate::model::Folder;
+use crate::model::message::{Digest, Message, State};
+use crate::partition::bodies::{self, Body};
+use crate::partition::manifest::Manifest;
+use crate::partition::mend;
+use crate::partition::tree::{self, Home};
+use crate::store::Store;
+use crate::store::commit::lock;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A message whose bytes are gone or damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sick {
+    /// Readable name of the mailbox.
+    pub mailbox: String,
+    /// Where it lies.
+    pub of: Folder<'static>,
+    /// UID.
+    pub uid: u32,
+    /// Its file, as a person would type it.
+    pub file: String,
+    /// What the bytes are.
+    pub body: Body,
+}
+
+/// What became of a message whose bytes were gone or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Healed {
+    /// The bytes are there again.
+    Yes,
+    /// They could be: a copy was found, and nothing was to be changed.
+    Could,
+    /// No copy was found.
+    No,
+}
+
+impl Case {
+    /// A message of it whose bytes are bad.
+    pub(super) fn sick(&self, message: &Message) -> Sick {
+        Sick {
+            mailbox: self.name.clone(),
+            of: self.of.clone(),
+            uid: message.uid,
+            file: self.disk.display(&self.place.message(message.uid)),
+            body: Body { size: message.size, digest: message.digest },
+        }
+    }
+}
+
+/// Digests and the sizes that belong to them.
+type Wanted = BTreeMap<Digest, u64>;
+
+impl Store {
+    /// Good bytes of a message whose own were found bad by a reader: a copy at home or in the log, which is put in its place. `None` if
+    /// there is none; that is remembered, so that the log is read once for it.
+    pub(super) fn heal_on_read(&self, of: &Folder<'_>, message: &Message) -> Result<Option<Vec<u8>>> {
+        let body = Body { size: message.size, digest: message.digest };
+        let sick = Sick {
+            mailbox: format!("mailbox {}", of.mailbox),
+            file: super::source::place(of)?.message(message.uid),
+            of: of.clone().into_owned(),
+            uid: message.uid,
+            body,
+        };
+        tracing::warn!(event = "message_damaged", mailbox = of.mailbox, uid = sick.uid, file = sick.file);
+        let bytes = match self.twin_at_home(&sick)? {
+            Some(bytes) => Some(bytes),
+            None if self.ailing.is_hopeless(&body.digest) => None,
+            None => {
+                let wanted = Wanted::from([(body.digest, body.size)]);
+                self.logged_bodies(&*self.disks.log, &wanted)?.pop().map(|(_, bytes)| bytes)
+            }
+        };
+        match &bytes {
+            // The bytes are right even where they cannot be put back.
+            Some(bytes) if !self.hold => {
+                if let Err(e) = self.put_back(&sick, bytes) {
+                    tracing::warn!(event = "message_not_healed", file = sick.file, error = %e);
+                }
+            }
+            Some(_) => {}
+            None => self.ailing.give_up(body.digest),
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a message of which another message of the same home has a good file.
+    pub(super) fn twin_at_home(&self, sick: &Sick) -> Result<Option<Vec<u8>>> {
+        let Some(disk) = self.partitions.disk(&sick.of.partition) else { return Ok(None) };
+        let Some(home) = Home::parse(&sick.of.home) else { return Ok(None) };
+        let wanted = Wanted::from([(sick.body.digest, sick.body.size)]);
+        let mut found = None;
+        self.twins_in(&*disk, &home, &wanted, &mut |_, bytes| found = Some(bytes))?;
+        Ok(found)
+    }
+
+    /// Gives the bytes of good files in a home, each digest once.
+    fn twins_in(
+        &self,
+        disk: &dyn Disk,
+        home: &Home,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(Digest, Vec<u8>),
+    ) -> Result<()> {
+        let digests: BTreeSet<Digest> = wanted.keys().copied().collect();
+        let mut given = BTreeSet::new();
+        for (digest, mailbox, uid) in Manifest::new(disk, self.partitions.owner(), home).find(&digests)? {
+            let body = Body { size: wanted.get(&digest).copied().unwrap_or_default(), digest };
+            if given.contains(&digest) {
+                continue;
+            }
+            if let Ok(bytes) = bodies::read(disk, &home.mailbox(mailbox), uid, body) {
+                given.insert(digest);
+                each(digest, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the bytes of messages in the whole store, in the log, and in `archive`; puts them back if `change` says so. `pace` is
+    /// called for each home that is looked at.
+    ///
+    /// # Errors
+    /// Those of the disks and of `pace`.
+    pub fn heal(
+        &self,
+        all: &[Sick],
+        change: bool,
+        archive: Option<&dyn Disk>,
+        pace: &dyn Fn(u64) -> Result<()>,
+    ) -> Result<Vec<Healed>> {
+        let mut healed = vec![Healed::No; all.len()];
+        let mut take = |digest: Digest, bytes: &[u8]| -> Result<()> {
+            for (sick, healed) in all.iter().zip(&mut healed).filter(|(sick, _)| sick.body.digest == digest) {
+                *healed = match *healed {
+                    Healed::No if change && self.put_back(sick, bytes)? => Healed::Yes,
+                    Healed::No => Healed::Could,
+                    done => done,
+                };
+            }
+            Ok(())
+        };
+        let mut wanted: Wanted = all.iter().map(|sick| (sick.body.digest, sick.body.size)).collect();
+        for log in [Some(&*self.disks.log), archive].into_iter().flatten() {
+            for (digest, bytes) in self.logged_bodies(log, &wanted)? {
+                take(digest, &bytes)?;
+                wanted.remove(&digest);
+            }
+        }
+        for (name, _) in self.partitions.list() {
+            let Some(disk) = self.partitions.disk(&name).filter(|_| !wanted.is_empty()) else { continue };
+            tree::homes(&*disk, &mut |home| {
+                pace(0)?;
+                let mut found = Vec::new();
+                if !wanted.is_empty() {
+                    // A manifest that cannot be read is somebody else's finding.
+                    drop(self.twins_in(&*disk, &home, &wanted, &mut |digest, bytes| found.push((digest, bytes))));
+                }
+                for (digest, bytes) in found {
+                    take(digest, &bytes)?;
+                    wanted.remove(&digest);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(healed)
+    }
+
+    /// The bytes that a log still has, each compared with its digest.
+    pub(super) fn logged_bodies(&self, log: &dyn Disk, wanted: &Wanted) -> Result<Vec<(Digest, Vec<u8>)>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = Asked { digests: wanted.keys().copied().collect(), ..Asked::default() };
+        let traced = self.trace(log, &asked, Lsn(self.published_lsn().0))?;
+        let disks = super::Disks { log, ..self.mail_disks() };
+        let bytes = |(digest, place): (&Digest, &crate::model::LogPlace)| {
+            let body = Body { size: *wanted.get(digest)?, digest: *digest };
+            Some((*digest, disks.logged(*place, body).ok()?))
+        };
+        Ok(traced.bodies.iter().filter_map(bytes).collect())
+    }
+
+    /// Puts the bytes of a message back, if it is still there and its file is still bad; true if the file is good then.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn put_back(&self, sick: &Sick, bytes: &[u8]) -> Result<bool> {
+        let place = super::source::place(&sick.of)?;
+        let disk = self.partitions.disk(&sick.of.partition).ok_or_else(|| super::source::away(&sick.of.partition))?;
+        let number = self.staging_number();
+        if mend::write(&disk, number, bytes)? != sick.body {
+            bodies::unstage(&*disk, number)?;
+            return Err(StoreError::Bug(format!("other bytes for {}", sick.file)));
+        }
+        // Whoever writes to the partition waits meanwhile, for a rename.
+        let writer = lock(&self.db);
+        let is_good = || bodies::compare(&*disk, &place, sick.uid, sick.body).is_ok_and(|found| found == sick.body);
+        let is_gone = self.is_purged(sick)?;
+        let done = match is_gone || is_good() {
+            true => bodies::unstage(&*disk, number),
+            false => mend::replace(&*disk, &place, sick.uid, number),
+        };
+        drop(writer);
+        done?;
+        if !is_gone {
+            tracing::warn!(event = "message_healed", mailbox = sick.mailbox, uid = sick.uid, file = sick.file);
+        }
+        Ok(!is_gone)
+    }
+
+    /// True if nobody will ever ask for the message again.
+    fn is_purged(&self, sick: &Sick) -> Result<bool> {
+        let view = self.view();
+        if told(&view, sick.of.mailbox)?.is_none() {
+            return Ok(true);
+        }
+        let newest = super::read::changed(&view, sick.of.mailbox)?;
+        Ok(newest.get(&sick.uid).is_some_and(|message| message.state == State::Purged))
+    }
+}

@@ -1,0 +1,268 @@
+//! What a partition lacks is brought to it from the log: changes of checkpoints that it was not there for.
+//!
+//! The log behind what the partition holds is read up to the last checkpoint. Of it only messages are taken, and the numbers of mailboxes
+//! whose rows changed: every other row is in the database, in its newest state, and heads of indexes are made from that. A checkpoint
+//! does this before it writes what is new, so that a partition holds all or nothing of what came before.
+
+use super::mirror::{Due, Homes, each_with_mail, quota_user, rows_at, user_home};
+use super::removals::gone_from;
+use super::source::place;
+use super::write::{Failed, Moment, Told, Written, told, write_partition};
+use crate::db::DbReader;
+use crate::disk::Disk;
+use crate::error::Result;
+use crate::lsn::Lsn;
+use crate::model::mail::MessageRow;
+use crate::model::rows::{MailboxRow, PastRow, Row, id_of, split};
+use crate::model::{Change, Table};
+use crate::partition::tree::Home;
+use crate::partition::{Applied, identity};
+use crate::store::Store;
+use crate::store::checkpoint::applied;
+use crate::store::overlay::Overlay;
+use crate::store::record::{Record, rows_of};
+use crate::store::repair;
+use crate::store::sorted::Sorter;
+use crate::store::view::{Base, View};
+use crate::wal::{self, Depth, Proof, RecordRef, Survey};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A partition and what it lacks.
+#[derive(Clone, Copy)]
+struct Late<'a> {
+    name: &'a str,
+    disk: &'a dyn Disk,
+    /// It holds everything up to here.
+    from: Applied,
+    /// And is to hold everything up to here.
+    upto: Applied,
+    keep_from: Lsn,
+    /// More of what it lacks lies behind that.
+    is_piece: bool,
+}
+
+impl Store {
+    /// Brings partitions that are there what they lack of the last checkpoint, whose database this is. One that fails is left as it is, and
+    /// tried again later: it stops no other, and no checkpoint. What is not needed any more may go when it is noted that they lack nothing.
+    pub(in crate::store) fn catch_up(&self, db: &Arc<DbReader>, keep_from: Lsn) -> Written {
+        let (upto, mut written) = (applied(db), Written::default());
+        for (name, _) in self.partitions.list() {
+            if !self.partitions.may_catch_up(&name, self.env.uptime()) {
+                continue;
+            }
+            let Some(disk) = self.partitions.open(&name) else { continue };
+            let done = self.lacks(&name, &*disk, upto).and_then(|lacks| match lacks {
+                Some((from, survey)) => {
+                    let late = Late { name: &name, disk: &*disk, from, upto, keep_from, is_piece: false };
+                    self.bring(&late, &survey, db)
+                }
+                None => Ok(Written::default()),
+            });
+            match done {
+                Ok(of_partition) => written.add(of_partition),
+                Err(e) => self.partitions.not_yet(&name, self.env.uptime(), &e.to_string()),
+            }
+        }
+        written
+    }
+
+    /// What a partition holds if that is less than everything up to `upto`, with the log behind it.
+    fn lacks(&self, name: &str, disk: &dyn Disk, upto: Applied) -> Result<Option<(Applied, Survey)>> {
+        let (noted, own) = (self.partitions.is_behind(name), identity::applied(disk)?);
+        let Some(from) = noted.into_iter().chain(own).max_by_key(|known| known.lsn) else { return Ok(None) };
+        // What it holds of a history that was given up meanwhile is nothing that it has.
+        let from = self.partitions.past().given_up().counts_up_to(from);
+        if !from.is_before(upto) {
+            // A crash came between the note and the commit, or before it was struck out that it had caught up.
+            self.partitions.caught_up(name);
+            return Ok(None);
+        }
+        let survey = wal::survey(&*self.disks.log, self.store_id, Proof::default(), Depth::From(from.lsn))?;
+        let leads = survey.reach(from.epoch, from.lsn).lsn >= upto.lsn;
+        match noted {
+            None if leads => {
+                // Nobody noted it: it was away while nothing changed there, or is an older state of itself.
+                self.partitions.fall_behind(name, from, "its own file says so");
+            }
+            // No log was kept for it, because it lacked nothing when it went.
+            None => return Ok(None),
+            Some(Applied::NOTHING) => {}
+            Some(_) if leads => {}
+            Some(_) => {
+                let why = format!(
+                    "partition {name} holds everything up to LSN {}, and the log does not lead from there to {}",
+                    from.lsn, upto.lsn
+                );
+                tracing::error!(event = "partition_log_gap", partition = name, from = from.lsn.0, upto = upto.lsn.0);
+                repair::add(&self.disks, self.env.now(), &why)?;
+            }
+        }
+        Ok(Some((from, survey)))
+    }
+
+    fn bring(&self, late: &Late<'_>, survey: &Survey, db: &Arc<DbReader>) -> Result<Written> {
+        let (begun, mut from, mut written) = (self.env.uptime(), late.from, Written::default());
+        while from.is_before(late.upto) {
+            let upto = self.piece_of(survey, from, late.upto);
+            let is_piece = upto.is_before(late.upto);
+            written.add(self.bring_piece(&Late { from, upto, is_piece, ..*late }, survey, db)?);
+            from = upto;
+        }
+        self.partitions.caught_up(late.name);
+        tracing::info!(
+            event = "partition_took_from_log",
+            partition = late.name,
+            from = late.from.lsn.0,
+            upto = late.upto.lsn.0,
+            files = written.files,
+            seconds = (self.env.uptime() - begun).as_secs_f64()
+        );
+        Ok(written)
+    }
+
+    /// Up to where so much log lies behind `from` as may be held in memory: whole segments.
+    fn piece_of(&self, survey: &Survey, from: Applied, upto: Applied) -> Applied {
+        let mut bytes = 0;
+        for segment in survey.segments.iter().filter(|segment| segment.live()) {
+            let (Some(header), Some(last)) = (segment.known(), segment.runs.last()) else { continue };
+            let end = Applied { epoch: header.epoch, lsn: last.last_lsn };
+            bytes += segment.bytes;
+            if from.is_before(end) && end.is_before(upto) && bytes >= self.options.overlay_bytes_max as u64 {
+                return end;
+            }
+            if !from.is_before(end) {
+                bytes = 0;
+            }
+        }
+        upto
+    }
+
+    fn bring_piece(&self, late: &Late<'_>, survey: &Survey, db: &Arc<DbReader>) -> Result<Written> {
+        let (overlay, changed) = missed(&*self.disks.log, survey, late)?;
+        let overlay = Arc::new(overlay);
+        let base = Base { active: overlay.clone(), frozen: None, db: db.clone(), names: None };
+        // Rows of messages up to the end of the piece, and of everything else those of the checkpoint.
+        let view = View { base: Arc::new(base), at: late.upto.lsn };
+        let mut homes = homes(&view, &overlay, &changed, late)?;
+        for place in gone_from(&*self.disks.data, late.name)? {
+            homes.entry(place.home).or_default().mailboxes.push(place.id);
+        }
+        homes.values_mut().for_each(Due::settle);
+        let moment = Moment {
+            upto: late.upto.lsn,
+            epoch: late.upto.epoch,
+            committed: late.from,
+            keep_from: late.keep_from,
+            is_replay: true,
+            is_piece: late.is_piece,
+            can_wait: false,
+            seen_since: None,
+        };
+        let disks = self.mail_disks();
+        let written = match write_partition(&view, &overlay, moment, &disks, (late.name, late.disk), homes, true) {
+            Ok(written) => written,
+            Err(Failed::Partition(e) | Failed::Store(e)) => return Err(e),
+        };
+        // IMPORTANT: after the sync of what it says.
+        identity::note_applied(late.disk, late.upto)?;
+        Ok(written)
+    }
+}
+
+/// What changed of which the rows are in the database: only that, for most of it changed more than once.
+#[derive(Default)]
+struct Changed {
+    mailboxes: BTreeSet<u64>,
+    users: BTreeSet<String>,
+}
+
+impl Changed {
+    fn note(&mut self, change: &Change<'_>) -> Result<()> {
+        let (table, key, row) = match change {
+            Change::Put { table, key, row } => (*table, &**key, Some(&**row)),
+            Change::Remove { table, key } => (*table, &**key, None),
+            Change::Message { .. } => return Ok(()),
+        };
+        match table {
+            Table::Mailboxes => {
+                self.mailboxes.extend(row.map(|row| MailboxRow::decode(key, row)).transpose()?.map(|row| row.id));
+            }
+            Table::Past => match split(key) {
+                Some((_, id)) => self.mailboxes.extend(id_of(id)),
+                None => {
+                    self.mailboxes.extend(row.map(|row| PastRow::decode(key, row)).transpose()?.map(|r| r.mailbox_id))
+                }
+            },
+            Table::Users => drop(self.users.insert(String::from_utf8_lossy(key).into_owned())),
+            Table::Quotas => self.users.extend(quota_user(key)),
+            Table::Subscriptions | Table::Seen => {
+                self.users.extend(split(key).map(|(who, _)| String::from_utf8_lossy(who).into_owned()));
+            }
+            Table::Rights | Table::Partitions | Table::Ids | Table::Messages | Table::Bodies => {}
+        }
+        Ok(())
+    }
+}
+
+/// The messages that changed behind what a partition holds, and of what else the rows did.
+fn missed(log: &dyn Disk, survey: &Survey, late: &Late<'_>) -> Result<(Overlay, Changed)> {
+    let overlay = Overlay::sized(0);
+    let mut changed = Changed::default();
+    let rows = std::thread::scope(|scope| {
+        let mut sorter = Sorter::new(scope, overlay.names());
+        let each = &mut |record: &RecordRef<'_>| {
+            let made = Record { lsn: record.lsn, epoch: record.epoch, bodies: record.bodies()? };
+            record.for_each_change(&mut |change| {
+                changed.note(&change)?;
+                if !matches!(change, Change::Message { .. }) {
+                    return Ok(());
+                }
+                rows_of(&change, &made, &mut |table, key, row| {
+                    // Bodies of other partitions too: there may be copies of them here.
+                    let is_here = table == Table::Bodies || row.is_some_and(|row| lies_in(row, late.name));
+                    if is_here { sorter.put(table, key, row) } else { Ok(()) }
+                })
+            })
+        };
+        if survey.reach(late.from.epoch, late.from.lsn).lsn >= late.upto.lsn {
+            wal::replay(log, survey, late.from.epoch, late.from.lsn, late.upto.lsn, each)?;
+        } else {
+            wal::records(log, survey, late.from.lsn, late.upto.lsn, each)?;
+        }
+        sorter.finish()
+    })?;
+    Ok((overlay.starting_with(rows, late.upto.lsn), changed))
+}
+
+fn lies_in(row: &[u8], partition: &str) -> bool {
+    MessageRow::decode(row).is_ok_and(|row| row.of.partition == partition)
+}
+
+/// Where there is something to write. Of a home all rows are written: which of them changed, the database does not tell any more.
+fn homes(view: &View, overlay: &Overlay, changed: &Changed, late: &Late<'_>) -> Result<Homes> {
+    let mut homes = Homes::new();
+    each_with_mail(overlay, late.upto.lsn, &mut |row| {
+        let place = place(&row.of)?;
+        homes.entry(place.home).or_default().mailboxes.push(place.id);
+        Ok(())
+    })?;
+    let here = |at: Option<(String, Home)>| at.filter(|(partition, _)| partition == late.name).map(|(_, home)| home);
+    for id in &changed.mailboxes {
+        if let Some(home) = here(told(view, *id)?.and_then(Told::home)) {
+            homes.entry(home).or_default().mailboxes.push(*id);
+        }
+    }
+    for user in &changed.users {
+        if let Some(home) = here(user_home(view, user.as_bytes())?) {
+            homes.entry(home).or_default();
+        }
+    }
+    for (home, due) in &mut homes {
+        due.rows = rows_at(view, late.name, home)?;
+        // A user who is gone is not among them.
+        let user = home.user().filter(|user| changed.users.contains(*user));
+        due.rows.extend(user.map(|user| (Table::Users, user.as_bytes().to_vec())));
+    }
+    Ok(homes)
+}

@@ -1,0 +1,157 @@
+//! Work that mends a store in which something is gone.
+
+use super::stage::{Base, Stage, files, indexes, is_there};
+use super::{Deed, crashed_everywhere};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use storedd::jobs::check::{self, Pace, Wish};
+use storedd::jobs::reconstruct::{self, Scope};
+use storedd::jobs::registry::Context;
+use storedd::model::Command;
+use storedd::model::pattern::Pattern;
+use storedd::partition::survey::Depth;
+use storedd::store::Repair;
+
+const INDEXES: Deed = Deed { name: "reconstruct -m", harm: Some(lose_indexes), act: mend_indexes, also: None };
+const SCRUB: Deed = Deed { name: "scrub", harm: Some(flip_bits), act: scrub, also: None };
+const DATABASE: Deed = Deed { name: "reconstruct -r", harm: Some(lose_database), act: adopt, also: None };
+const BOTH: Deed =
+    Deed { name: "reconstruct -r -m", harm: Some(lose_database_and_indexes), act: adopt_and_mend, also: None };
+
+fn scope() -> Scope {
+    Scope { jobs: 1, ..Scope::default() }
+}
+
+/// Of each mailbox in turn: its index is gone, or half of it is; and half of a message that has a second file.
+fn lose_indexes(base: &Base) {
+    for partition in ["primary", "second"] {
+        let disk = base.machine.disk(partition);
+        for (nth, path) in indexes(&base.machine, partition).into_iter().enumerate() {
+            match nth % 2 {
+                0 => disk.erase(&path).unwrap(),
+                _ => disk.truncate(&path, disk.peek(&path).unwrap().len() as u64 / 2).unwrap(),
+            }
+        }
+    }
+    // The same bytes lie with another user, on another disk.
+    let primary = base.machine.disk("primary");
+    primary.truncate(&message_of_ann(base), 50).unwrap();
+}
+
+/// The file of the first message of the first of ann's mailboxes.
+fn message_of_ann(base: &Base) -> String {
+    let files = files(&base.machine, "primary");
+    files.into_iter().find(|path| path.contains("=ann") && path.ends_with("/1.msg")).unwrap()
+}
+
+/// A bit of a message, of an index, of a manifest.
+fn flip_bits(base: &Base) {
+    let primary = base.machine.disk("primary");
+    primary.damage(&message_of_ann(base), 60, 0x10).unwrap();
+    let second = base.machine.disk("second");
+    let index = indexes(&base.machine, "second").remove(0);
+    second.damage(&index, second.peek(&index).unwrap().len() as u64 / 2, 1).unwrap();
+    let manifest = files(&base.machine, "primary").into_iter().find(|path| path.ends_with("/manifest")).unwrap();
+    primary.damage(&manifest, primary.peek(&manifest).unwrap().len() as u64 * 2 / 3, 1).unwrap();
+}
+
+/// The database, its snapshots and all of the log.
+fn lose_database(base: &Base) {
+    for path in files(&base.machine, "log") {
+        base.machine.disk("log").erase(&path).unwrap();
+    }
+    base.machine.disk("db").erase("mboxlist.redb").unwrap();
+    assert!(!is_there(&base.machine, "db", "mboxlist.redb"));
+}
+
+/// And half of the indexes.
+fn lose_database_and_indexes(base: &Base) {
+    lose_database(base);
+    for partition in ["primary", "second"] {
+        for path in indexes(&base.machine, partition).into_iter().step_by(2) {
+            base.machine.disk(partition).erase(&path).unwrap();
+        }
+    }
+}
+
+fn mend_indexes(stage: &Stage) -> Result<(), String> {
+    let done = reconstruct::indexes(&stage.store, &scope(), Repair::Recover, &Context::idle());
+    let done = done.map_err(|e| e.to_string())?;
+    // What a checkpoint moves aside is moved.
+    stage.store.checkpoint().map_err(|e| e.to_string())?;
+    done.findings.first().map_or(Ok(()), |finding| Err(format!("not mended: {finding:?}")))
+}
+
+/// What the scrub does in the background, without its rests.
+fn scrub(stage: &Stage) -> Result<(), String> {
+    let wish = Wish {
+        env: stage.env.clone(),
+        depth: Depth::Bytes,
+        repair: Repair::Provable,
+        threads: 1,
+        pace: Arc::new(|| Pace::Free),
+        archive: None,
+        is_wide: true,
+        watched: BTreeSet::new(),
+    };
+    let told = check::run(&stage.store, &mut check::Scope::default(), &wish, &Context::idle(), &mut |_, _| ());
+    let told = told.map_err(|e| e.to_string())?;
+    stage.store.checkpoint().map_err(|e| e.to_string())?;
+    match told.damage.values().flatten().next() {
+        Some(finding) => Err(format!("not mended: {finding:?}")),
+        None => Ok(()),
+    }
+}
+
+fn adopt(stage: &Stage) -> Result<(), String> {
+    let done = reconstruct::run(&stage.store, &scope(), &Context::idle()).map_err(|e| e.to_string())?;
+    if let Some(finding) = done.findings.first() {
+        return Err(format!("not mended: {finding:?}"));
+    }
+    stage.store.adoption_done().map_err(|e| e.to_string())?;
+    for root in ["ann", "bob"] {
+        stage.commit(Command::QuotaRecalc { root: root.to_owned() })?;
+    }
+    Ok(())
+}
+
+fn adopt_and_mend(stage: &Stage) -> Result<(), String> {
+    adopt(stage)?;
+    mend_indexes(stage)
+}
+
+// rows 127 to 129
+#[test]
+fn a_repair_of_indexes_is_stopped_anywhere() {
+    crashed_everywhere(INDEXES);
+}
+
+#[test]
+fn a_scrub_is_stopped_anywhere() {
+    crashed_everywhere(SCRUB);
+}
+
+#[test]
+fn a_database_made_of_partitions_is_stopped_anywhere() {
+    crashed_everywhere(DATABASE);
+}
+
+#[test]
+fn a_database_made_of_half_the_indexes_is_stopped_anywhere() {
+    crashed_everywhere(BOTH);
+}
+
+/// Only what is named is mended; of the rest nothing changes.
+#[test]
+fn a_repair_of_one_mailbox_touches_no_other() {
+    let base = super::base(1, true).unwrap();
+    lose_indexes(&base);
+    let stage = super::begin(&base.machine, &base, 1).unwrap();
+    let others =
+        || -> Vec<_> { base.machine.tree().into_iter().filter(|(path, _)| path.contains("second/")).collect() };
+    let before = others();
+    let scope = Scope { mailboxes: vec![Pattern::parse("user/ann/INBOX").unwrap()], ..scope() };
+    let done = reconstruct::indexes(&stage.store, &scope, Repair::Recover, &Context::idle()).unwrap();
+    assert_eq!(done.checked, 1);
+    assert!(!before.is_empty() && others() == before);
+}

@@ -1,0 +1,273 @@
+//! Partitions that go away and come back while the daemon runs, through the built programs.
+
+use crate::harness::{Daemon, TestStore, until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const EVE: &str = "user/eve/INBOX";
+const JOE: &str = "user/joe/INBOX";
+
+/// A message of so many bytes; no two are equal.
+fn message(n: usize, bytes: usize) -> Vec<u8> {
+    let mut text = format!("Subject: {n}\r\n\r\n").into_bytes();
+    text.resize(bytes.max(text.len()), b'a' + u8::try_from(n % 26).unwrap());
+    text
+}
+
+/// A store with joe on `primary` and eve on `far`, which lies beside it.
+struct Two {
+    store: TestStore,
+    far: PathBuf,
+    /// What was delivered to eve.
+    sent: Vec<Vec<u8>>,
+}
+
+impl Two {
+    fn new(config: &str) -> (Two, Daemon) {
+        let mut store = TestStore::new();
+        store.small_logs = false;
+        let file = store.beside("two.toml");
+        std::fs::write(&file, format!("[log]\nsegment_size = \"1MiB\"\n{config}")).unwrap();
+        let two = Two { far: store.beside("far"), store, sent: Vec::new() };
+        let daemon = two.start();
+        two.store.ctl(&["partition", "add", "far", two.far.to_str().unwrap()]).expect(0);
+        two.store.ctl(&["user", "add", "joe"]).expect(0);
+        two.store.ctl(&["user", "add", "eve", "--partition", "far"]).expect(0);
+        (two, daemon)
+    }
+
+    fn start(&self) -> Daemon {
+        self.store.start_with(&["--config", self.store.beside("two.toml").to_str().unwrap()])
+    }
+
+    /// Delivers to some mailboxes; gives the status.
+    fn try_deliver(&mut self, to: &[&str], bytes: usize) -> i32 {
+        let message = message(self.sent.len(), bytes);
+        let args: Vec<&str> = ["message", "deliver"].iter().chain(to).copied().collect();
+        let status = self.store.ctl_with(&args, Some(&message)).status;
+        if status == 0 && to.contains(&EVE) {
+            self.sent.push(message);
+        }
+        status
+    }
+
+    fn deliver(&mut self, to: &[&str], bytes: usize) {
+        assert_eq!(self.try_deliver(to, bytes), 0);
+    }
+
+    fn checkpoint(&self) {
+        self.store.ctl(&["checkpoint"]).expect(0);
+    }
+
+    /// Takes the partition away, and waits until that is seen.
+    fn take_away(&self) {
+        std::fs::rename(&self.far, self.store.beside("unplugged")).unwrap();
+        self.wait_for("missing");
+    }
+
+    fn bring_back(&self) {
+        std::fs::rename(self.store.beside("unplugged"), &self.far).unwrap();
+    }
+
+    fn show(&self) -> Value {
+        self.store.json(&["partition", "show", "far"])
+    }
+
+    fn wait_for(&self, state: &str) {
+        until(state, || (self.show()["state"] == state).then_some(()));
+    }
+
+    /// Everything that eve was sent is there with its bytes.
+    fn assert_all_there(&self) {
+        let list = self.store.json(&["message", "list", EVE]);
+        assert_eq!(list.as_array().unwrap().len(), self.sent.len(), "{list}");
+        for (uid, sent) in (1..).zip(&self.sent) {
+            let raw = self.store.ctl(&["message", "show", EVE, &uid.to_string(), "--raw"]).expect(0);
+            assert_eq!(raw.out.as_bytes(), sent.as_slice(), "message {uid}");
+        }
+        self.store.ctl(&["message", "list", JOE]).expect(0);
+    }
+
+    fn alarm(&self) -> Option<Value> {
+        let status = self.store.json(&["status"]);
+        status["alarms"].as_array()?.iter().find(|alarm| alarm["name"] == "partition_behind").cloned()
+    }
+
+    /// Why the oldest log file is kept.
+    fn oldest_kept_for(&self) -> (u64, String) {
+        let list = self.store.json(&["log", "list", "--all"]);
+        (list[0]["first_lsn"].as_u64().unwrap(), list[0]["kept_for"].to_string())
+    }
+}
+
+// row 111: a partition taken away under the running daemon stops no other; what comes for it meanwhile is in the log, also over a kill and a
+// start without it, and in its files as soon as it is back; only then the log goes.
+#[test]
+fn a_partition_that_is_away_stops_nothing_and_loses_nothing() {
+    let (mut two, daemon) = Two::new("");
+    two.deliver(&[EVE, JOE], 4000);
+    two.deliver(&[EVE], 100_000);
+    two.checkpoint();
+    two.assert_all_there();
+    two.take_away();
+    // A checkpoint with nothing for it.
+    two.deliver(&[JOE], 1000);
+    two.checkpoint();
+    assert_eq!(two.show()["behind_lsn"], Value::Null, "it lacks nothing yet");
+    // Short, long, for both.
+    for n in 0..8 {
+        two.deliver(&[EVE, JOE], 400 + n);
+        two.deliver(&[EVE], 90_000);
+    }
+    two.store.ctl(&["message", "copy", JOE, "1", EVE]).expect(0);
+    two.sent.push(two.sent[0].clone());
+    two.checkpoint();
+    let shown = two.show();
+    assert!(shown["behind_lsn"].as_u64().unwrap() > 0 && shown["state"] == "missing", "{shown}");
+    // It is not read, and says why; the other is.
+    for refused in
+        [&["message", "list", EVE][..], &["message", "show", EVE, "1"], &["message", "flags", EVE, "1", "--add", "x"]]
+    {
+        let run = two.store.ctl(refused).expect(75);
+        assert!(run.err.contains("partition far"), "{run:?}");
+    }
+    assert_eq!(two.store.json(&["message", "list", JOE]).as_array().unwrap().len(), 10);
+    let alarm = until("an alarm", || two.alarm());
+    assert_eq!((&alarm["subject"], &alarm["severity"]), (&json!("far"), &json!("warning")), "{alarm}");
+    // More than a log file of other mail: none is given up that holds what it lacks.
+    for _ in 0..40 {
+        two.deliver(&[JOE], 60_000);
+    }
+    two.checkpoint();
+    let (first, kept_for) = two.oldest_kept_for();
+    assert!(kept_for.contains("partition far"), "{kept_for}");
+    daemon.kill();
+    let daemon = two.start();
+    two.deliver(&[EVE], 5000);
+    two.checkpoint();
+    assert_eq!((two.show()["state"].clone(), two.oldest_kept_for().0), (json!("missing"), first));
+    // The log is all that has it.
+    assert_eq!(daemon.stop(), 0);
+    let reset = two.store.ctl(&["log", "reset", "--yes"]);
+    assert!(reset.status == 75 && reset.err.contains("partition far"), "{reset:?}");
+    let daemon = two.start();
+    two.bring_back();
+    two.wait_for("ok");
+    two.assert_all_there();
+    two.checkpoint();
+    assert!(two.oldest_kept_for().0 > first, "{:?}", two.oldest_kept_for());
+    assert_eq!(two.show()["behind_lsn"], Value::Null);
+    assert!(!two.store.data.join("behind").exists());
+    daemon.kill();
+    let _daemon = two.start();
+    two.assert_all_there();
+}
+
+// row 111: when as much log is kept for it as may be, it takes no more mail: refused for now, never taken and lost. The other goes on.
+#[test]
+fn a_partition_for_which_enough_log_is_kept_takes_no_more_mail() {
+    let (mut two, _daemon) = Two::new("partition_bytes = \"2MiB\"\n");
+    two.deliver(&[EVE], 1000);
+    two.checkpoint();
+    two.take_away();
+    let mut taken = 0;
+    while two.try_deliver(&[EVE], 60_000) == 0 {
+        taken += 1;
+        two.checkpoint();
+        assert!(taken < 200, "{}", two.show());
+    }
+    assert!(taken > 20, "{taken}");
+    let refused = two.store.ctl_with(&["message", "deliver", EVE], Some(b"Subject: no\r\n\r\n")).expect(75);
+    assert!(refused.err.contains("partition far"), "{refused:?}");
+    two.deliver(&[JOE], 60_000);
+    until("a critical alarm", || (two.alarm()?["severity"] == "critical").then_some(()));
+    two.bring_back();
+    two.wait_for("ok");
+    // It is there a moment before it takes mail.
+    until("it takes mail again", || (two.try_deliver(&[EVE], 1000) == 0).then_some(()));
+    two.assert_all_there();
+}
+
+// row 115: a user moves to another partition with everything, flags, UIDs and deleted mailboxes too, while mail comes in; nothing stays where he
+// lay, and the partition that nobody uses any more can be removed.
+#[test]
+fn a_user_moves_to_another_partition_while_mail_comes_in() {
+    let (mut two, daemon) = Two::new("");
+    for n in 0..20 {
+        two.deliver(&[EVE], 300 + n);
+    }
+    two.deliver(&[EVE], 100_000);
+    two.store.ctl(&["message", "flags", EVE, "3", "--add", "\\Flagged", "--add", "$Work"]).expect(0);
+    two.store.ctl(&["mailbox", "create", "user/eve/Old"]).expect(0);
+    two.store.ctl_with(&["message", "deliver", "user/eve/Old"], Some(b"Subject: old\r\n\r\n")).expect(0);
+    two.store.ctl(&["mailbox", "delete", "user/eve/Old", "--yes"]).expect(0);
+    let before = two.store.json(&["message", "list", EVE]);
+    two.store.ctl(&["user", "move", "nobody", "--to", "primary"]).expect(67);
+    two.store.ctl(&["user", "move", "eve", "--to", "nowhere"]).expect(68);
+    two.store.ctl(&["partition", "remove", "far"]).expect(75);
+    let moving = two.store.begin(&["user", "move", "eve", "--to", "primary"]);
+    for n in 0..10 {
+        two.deliver(&[EVE], 500 + n);
+    }
+    crate::harness::Run::of(moving).expect(0);
+    assert_eq!(two.store.json(&["user", "show", "eve"])["partition"], "primary");
+    two.assert_all_there();
+    let after = two.store.json(&["message", "list", EVE]);
+    assert_eq!(after.as_array().unwrap()[..21], before.as_array().unwrap()[..], "UIDs, flags, dates");
+    let files = run_find(&two.far);
+    assert!(!files.contains(".msg") && !files.contains("store.idx"), "{files}");
+    two.store.ctl(&["user", "move", "eve", "--to", "primary"]).expect(0);
+    two.store.ctl(&["mailbox", "undelete", "user/eve/Old"]).expect(0);
+    assert_eq!(two.store.json(&["message", "list", "user/eve/Old"]).as_array().unwrap().len(), 1);
+    two.store.ctl(&["partition", "remove", "far"]).expect(0);
+    daemon.kill();
+    let _daemon = two.start();
+    two.assert_all_there();
+}
+
+fn run_find(dir: &std::path::Path) -> String {
+    crate::harness::run(std::process::Command::new("find").arg(dir), None).out
+}
+
+// rows 46, 115: a user who has moved, and a database that has gone back to before: the partition where he is says so, and he is there again with
+// everything, each message once
+#[test]
+fn a_user_who_moved_is_found_where_he_is() {
+    let (mut two, daemon) = Two::new("");
+    for n in 0..5 {
+        two.deliver(&[EVE], 300 + n);
+    }
+    two.store.ctl(&["mailbox", "create", "user/eve/Empty"]).expect(0);
+    two.checkpoint();
+    let taken = two.store.json(&["snapshot", "take", "--verify"]);
+    let from = PathBuf::from(taken["path"].as_str().unwrap());
+    two.store.ctl(&["user", "move", "eve", "--to", "primary"]).expect(0);
+    let before = two.store.json(&["message", "list", EVE]);
+    assert_eq!(daemon.stop(), 0);
+    // The log goes, and the database is that of the snapshot.
+    std::fs::rename(two.store.data.join("mboxlist"), two.store.beside("mboxlist.old")).unwrap();
+    std::fs::create_dir(two.store.data.join("mboxlist")).unwrap();
+    for entry in std::fs::read_dir(&from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), two.store.data.join("mboxlist").join(entry.file_name())).unwrap();
+    }
+    let _daemon = two.start();
+    let partition = |store: &TestStore| store.json(&["user", "show", "eve"])["partition"].clone();
+    until("he is where he was", || (partition(&two.store) == "primary").then_some(()));
+    two.store.ctl(&["reconstruct"]).expect(0);
+    let after = two.store.json(&["message", "list", EVE]);
+    let told = |list: &Value| {
+        list.as_array().unwrap().iter().map(|m| (m["uid"].clone(), m["digest"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&after), told(&before));
+    two.assert_all_there();
+    let names = two.store.json(&["mailbox", "list", "user/eve/*"]);
+    let names: Vec<_> = names
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["name"].as_str().unwrap(), m["partition"].as_str().unwrap()))
+        .collect();
+    assert_eq!(names, [("user/eve/Empty", "primary"), ("user/eve/INBOX", "primary")]);
+    two.store.ctl(&["check", "--all", "--deep"]).expect(0);
+}
