@@ -190,7 +190,8 @@ pub fn run(store: &Store, scope: &Scope, ctx: &Context) -> Result<Done> {
     let mut done = Done::default();
     let wanted_partition = |name: &str| scope.partition.as_deref().is_none_or(|wanted| wanted == name);
     for (name, _) in store.partitions().list().into_iter().filter(|(name, _)| wanted_partition(name)) {
-        match scope.homes(store, &name) {
+        let registered = if scope.dry_run { Ok(()) } else { store.check_registered(&name) };
+        match registered.and_then(|()| scope.homes(store, &name)) {
             Ok(homes) => left.extend(homes.into_iter().map(|home| (name.clone(), home))),
             Err(StoreError::Busy { why }) => {
                 done.finding(Finding {

@@ -46,7 +46,7 @@ use crate::error::{Result, StoreError};
 use crate::model::command::RefusalKind;
 use crate::model::keys::split;
 use crate::model::message::Message;
-use crate::model::{Command, Outcome, Table};
+use crate::model::{Command, Outcome, Rows, Table};
 use crate::partition::tree::{Home, Place};
 use compare::Comparing;
 use truth::Look;
@@ -156,13 +156,28 @@ impl Store {
         Ok(homes)
     }
 
+    /// That a partition can be adopted from: a disk that has come since the partitions were registered has no row yet, and nobody can be
+    /// said to live on it.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if not; those of the database.
+    pub fn check_registered(&self, partition: &str) -> Result<()> {
+        match self.view().contains(Table::Partitions, partition.as_bytes())? {
+            true => Ok(()),
+            false => Err(StoreError::Busy { why: format!("partition {partition} has only just come back") }),
+        }
+    }
+
     /// Brings the database to know what a home proves.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if the partition is not there, or its mailboxes change faster than they can be looked at; those of the
+    /// [`StoreError::Busy`] if the partition is not there or not registered, or its mailboxes change faster than they can be looked at; those of the
     /// disks; what refuses a command.
     pub fn reconcile(&self, partition: &str, home: &Home, wanted: Wanted<'_>) -> Result<Reconciled> {
         let mut done = Reconciled::default();
+        if !wanted.dry_run {
+            self.check_registered(partition)?;
+        }
         if !wanted.dry_run && self.due.begins() {
             // What indexes say of the history that was left is visible only below a checkpoint of the new one.
             self.checkpoint()?;

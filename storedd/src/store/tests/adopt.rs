@@ -154,6 +154,27 @@ fn lost_and_found(is_clean: bool, lose_it: &dyn Fn(&SimDisk)) -> (World, World, 
     (before, after, done, store, machine)
 }
 
+// rows 48, 111
+#[test]
+fn a_disk_that_comes_between_registering_and_looking_is_awaited() {
+    use crate::jobs::reconstruct::{Scope, run};
+    use crate::jobs::registry::Context;
+    let machine = SimDisk::new();
+    let store = begin(&machine);
+    assert!(all().iter().all(|step| take(&store, step)));
+    let machine = stop(&machine, store, true);
+    lose(&machine, &["db", "log"]);
+    let store = open_mail(&machine).unwrap();
+    let home = store.homes(PRIMARY).unwrap().remove(0);
+    assert!(matches!(store.reconcile(PRIMARY, &home, everything(false)), Err(StoreError::Busy { .. })));
+    let done = run(&store, &Scope { jobs: 1, ..Scope::default() }, &Context::idle()).unwrap();
+    assert!(done.away.contains(PRIMARY) && !done.is_complete(), "{done:?}");
+    assert_eq!((done.changes_total, store.due().is_due()), (0, true));
+    // A plan needs no row.
+    let plan = run(&store, &Scope { jobs: 1, dry_run: true, ..Scope::default() }, &Context::idle()).unwrap();
+    assert!(plan.changes_total > 0 && plan.is_complete(), "{plan:?}");
+}
+
 fn differences(before: &World, after: &World) -> Vec<String> {
     let mut found = Vec::new();
     let keys: BTreeSet<_> = before.rows.keys().chain(after.rows.keys()).collect();
