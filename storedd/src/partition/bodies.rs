@@ -15,14 +15,17 @@
 use super::tree::{self, Place};
 use crate::disk::{Access, Disk, DiskFile, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
-use crate::model::message::Digest;
+use crate::model::message::{Digest, Message};
 use crate::planted::{self, Bug};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes read at once to compare a file.
 const CHUNK: usize = 256 << 10;
+/// Files for which it is worth the while to begin a thread.
+const FILES_A_THREAD: usize = 8;
 
 /// What identifies the bytes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,12 @@ impl Body {
         let mut hasher = Hasher::default();
         hasher.add(bytes);
         hasher.body()
+    }
+}
+
+impl From<&Message> for Body {
+    fn from(message: &Message) -> Body {
+        Body { size: message.size, digest: message.digest }
     }
 }
 
@@ -169,6 +178,48 @@ pub fn compare(disk: &dyn Disk, place: &Place, uid: u32, body: Body) -> Result<B
     let path = place.message(uid);
     let file = disk.open(&path, Access::Read).map_err(failed("open", disk, &path))?;
     digest(&*file, body.size).map_err(failed("read", disk, &path))
+}
+
+/// [`compare`] for messages of one mailbox, by so many threads at a time: a disk that is asked for one small file after the other does
+/// nothing for most of the time.
+pub fn compare_all(
+    disk: &dyn Disk,
+    place: &Place,
+    bodies: &[(u32, Body)],
+    readers: usize,
+) -> BTreeMap<u32, Result<Body>> {
+    let one = |(uid, body): &(u32, Body)| (*uid, compare(disk, place, *uid, *body));
+    each_by_several(bodies, readers, one).into_iter().collect()
+}
+
+/// Does something with each of `all`, by up to so many threads, and gives what came of it in their order.
+pub fn each_by_several<T: Sync, R: Send>(all: &[T], threads: usize, one: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = threads.min(all.len() / FILES_A_THREAD);
+    if threads < 2 {
+        return all.iter().map(one).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || -> Vec<(usize, R)> {
+        let mut done = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = all.get(n) else { return done };
+            done.push((n, one(item)));
+        }
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// What a file of `size` bytes holds; if it is shorter or longer, its size and no digest.

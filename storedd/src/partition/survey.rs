@@ -9,7 +9,7 @@
 //! therefore counts only if it is still there behind the next checkpoint.
 //!
 //! # Invariants
-//! * One mailbox is in memory; the number of findings that are kept is bounded.
+//! * One mailbox is in memory; findings are kept in full up to [`FINDINGS_MAX`], of further ones which message and what: none is forgotten.
 //! * What the twins say differently is a finding only at or below the LSN up to which both are durable.
 
 use super::bodies::{self, Body};
@@ -23,8 +23,11 @@ use crate::lsn::Lsn;
 use crate::model::message::{Message, State};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Findings that are kept one by one; further ones are counted.
+/// Findings that are kept in full; of further ones it is kept which message they are about, and what is wrong.
 pub const FINDINGS_MAX: usize = 1000;
+
+/// Messages whose files are read together.
+const READ_AHEAD: usize = 512;
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,9 +130,9 @@ pub struct Survey {
     pub known: Vec<Stamped<Message>>,
     /// The first [`FINDINGS_MAX`] findings.
     pub findings: Vec<Finding>,
-    /// How many there are.
-    pub found: u64,
-    /// UIDs of files of which nothing is known: all of them, for a repair of a large mailbox is not to stop at the findings that are kept.
+    /// The others. What is about no message comes first, and is never among them.
+    pub unlisted: BTreeSet<(u32, What)>,
+    /// UIDs of files of which nothing is known: all of them.
     pub strays: BTreeSet<u32>,
     /// Messages that were looked at.
     pub messages: u64,
@@ -148,12 +151,42 @@ impl Survey {
             && !self.findings.iter().any(|f| is_wrong(f.what))
     }
 
-    fn add(&mut self, finding: Finding) {
-        self.found += 1;
-        if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(finding);
+    /// How many findings there are.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        (self.findings.len() + self.unlisted.len()) as u64
+    }
+
+    /// The messages about which there is a finding of one of these kinds.
+    #[must_use]
+    pub fn uids(&self, kinds: &[What]) -> BTreeSet<u32> {
+        let listed = self.findings.iter().filter(|f| kinds.contains(&f.what)).filter_map(|f| f.uid);
+        listed.chain(self.unlisted.iter().filter(|(_, what)| kinds.contains(what)).map(|(uid, _)| *uid)).collect()
+    }
+
+    /// Adds a finding.
+    pub fn add(&mut self, finding: Finding) {
+        match finding.uid {
+            Some(uid) if self.findings.len() >= FINDINGS_MAX => drop(self.unlisted.insert((uid, finding.what))),
+            _ => self.findings.push(finding),
         }
     }
+
+    /// Files of which nothing was known belong to messages by now: they are no findings of that kind any more.
+    pub fn know(&mut self, uids: &BTreeSet<u32>) {
+        self.findings.retain(|f| f.what != What::FileUnknown || f.uid.is_none_or(|uid| !uids.contains(&uid)));
+        self.unlisted.retain(|(uid, what)| *what != What::FileUnknown || !uids.contains(uid));
+        self.strays.retain(|uid| !uids.contains(uid));
+    }
+}
+
+/// How far a look at the bytes of a mailbox has come, for who goes on with it later.
+#[derive(Clone, Copy)]
+pub struct Within<'a> {
+    /// The bytes of messages up to this UID were found good before: of those only lengths are looked at.
+    pub behind: u32,
+    /// Called with each UID up to which nothing is wrong.
+    pub good: &'a dyn Fn(u32),
 }
 
 /// What to look at, and how.
@@ -169,6 +202,10 @@ pub struct Look<'a> {
     pub durable: Lsn,
     /// Called with the bytes read before each file: paces, and ends the survey with its error.
     pub pace: &'a dyn Fn(u64) -> Result<()>,
+    /// Files that are read at the same time, at [`Depth::Bytes`]: a disk has more to give than one reader asks for.
+    pub readers: usize,
+    /// It was begun before, and may be gone on with. For one reader.
+    pub within: Option<Within<'a>>,
 }
 
 impl std::fmt::Debug for Look<'_> {
@@ -269,7 +306,10 @@ fn files(look: Look<'_>, place: &Place, above: &Above, survey: &mut Survey) -> R
     };
     // Given back below: findings are added meanwhile.
     let known = std::mem::take(&mut survey.known);
-    let done = known.iter().try_for_each(|known| one_file(look, place, known, above, &mut names, survey));
+    let done = known.chunks(READ_AHEAD).try_for_each(|some| {
+        let read = ahead(look, place, some, above, &names)?;
+        some.iter().try_for_each(|known| one_file(look, place, known, above, (&mut names, &read), survey))
+    });
     survey.known = known;
     done?;
     let names: BTreeSet<u32> = names.into_keys().collect();
@@ -282,13 +322,35 @@ fn files(look: Look<'_>, place: &Place, above: &Above, survey: &mut Survey) -> R
     Ok(())
 }
 
+/// What was found in files that were read together.
+type Read = BTreeMap<u32, Result<Body>>;
+
+/// Reads the files of some messages, several at a time; none if one is to be read after the other.
+fn ahead(
+    look: Look<'_>,
+    place: &Place,
+    some: &[Stamped<Message>],
+    above: &Above,
+    names: &BTreeMap<u32, u64>,
+) -> Result<Read> {
+    if look.depth < Depth::Bytes || look.readers < 2 {
+        return Ok(Read::new());
+    }
+    let has_file =
+        |m: &&Message| m.state != State::Purged && names.contains_key(&m.uid) && !above.without_file.contains(&m.uid);
+    let bodies: Vec<(u32, Body)> =
+        some.iter().map(|m| &m.value).filter(has_file).map(|m| (m.uid, Body::from(m))).collect();
+    bodies.iter().try_for_each(|(_, body)| (look.pace)(body.size))?;
+    Ok(bodies::compare_all(look.disk, place, &bodies, look.readers))
+}
+
 /// Looks for the file of one message, and takes its UID from those that have one.
 fn one_file(
     look: Look<'_>,
     place: &Place,
     known: &Stamped<Message>,
     above: &Above,
-    names: &mut BTreeMap<u32, u64>,
+    (names, read): (&mut BTreeMap<u32, u64>, &Read),
     survey: &mut Survey,
 ) -> Result<()> {
     let Stamped { lsn, value: message, .. } = known;
@@ -298,7 +360,12 @@ fn one_file(
         survey.messages += u64::from(message.state != State::Purged);
         return Ok(());
     }
-    let depth = if above.deep.contains(&message.uid) { Depth::Bytes } else { look.depth };
+    let is_behind = look.within.is_some_and(|within| message.uid <= within.behind);
+    let depth = match look.depth {
+        _ if above.deep.contains(&message.uid) => Depth::Bytes,
+        Depth::Bytes if is_behind => Depth::Lengths,
+        depth => depth,
+    };
     let path = place.message(message.uid);
     let finding = |what, expected: String, found: String| Finding {
         file: look.disk.display(&path),
@@ -322,16 +389,22 @@ fn one_file(
         let what = if is_none { What::FileMissing } else { What::FileUnreadable };
         survey.add(finding(what, format!("{} bytes, LSN {lsn}", message.size), "no file".to_owned()));
     } else if depth >= Depth::Lengths {
-        (look.pace)(if depth == Depth::Bytes { message.size } else { 0 })?;
-        let found = match listed.filter(|_| depth == Depth::Lengths) {
-            Some(len) if len == message.size => None,
-            // What differs is looked at again: a file that was made anew since it was listed is no finding.
-            _ => file(Look { depth, ..look }, place, message),
+        let is_good = match read.get(&message.uid) {
+            Some(read) => read.as_ref().is_ok_and(|found| *found == Body::from(message)),
+            None => {
+                (look.pace)(if depth == Depth::Bytes { message.size } else { 0 })?;
+                depth == Depth::Lengths && look.depth == depth && listed == Some(message.size)
+            }
         };
+        // What differs is looked at again: a file that was made anew since it was listed is no finding.
+        let found = if is_good { None } else { file(Look { depth, ..look }, place, message) };
         if let Some((what, expected, found)) = found {
             survey.add(finding(what, expected, found));
-        } else if depth == Depth::Bytes {
+        } else if look.depth == Depth::Bytes {
             survey.bytes += message.size;
+            if let Some(within) = look.within.filter(|_| !is_behind && survey.found() == 0) {
+                (within.good)(message.uid);
+            }
         }
     }
     Ok(())
@@ -339,7 +412,7 @@ fn one_file(
 
 /// What is wrong with the file of a message: what, expected, found.
 fn file(look: Look<'_>, place: &Place, message: &Message) -> Option<(What, String, String)> {
-    let body = Body { size: message.size, digest: message.digest };
+    let body = Body::from(message);
     let length = |found: u64| Some((What::FileLength, message.size.to_string(), found.to_string()));
     if look.depth == Depth::Lengths {
         return match look.disk.stat(&place.message(message.uid)) {

@@ -4,7 +4,7 @@ use super::Daemon;
 use super::lists::pattern;
 use crate::control::convert::failure;
 use crate::disk::Disk;
-use crate::jobs::check::{self, Pace, Scope, Told, Wish};
+use crate::jobs::check::{self, Pace, Scope, Told, Wish, Within};
 use crate::jobs::registry::Context;
 use crate::jobs::scrub::Scrubber;
 use crate::partition::survey::Depth;
@@ -38,9 +38,10 @@ impl Daemon {
             archive: self.archived_log(store),
             is_wide: wanted.mailboxes.is_empty() && wanted.partition.is_none(),
             watched: scrubber.map(Scrubber::damaged).unwrap_or_default(),
+            within: Within::default(),
         };
         let mut scope = Scope::new(patterns, wanted.partition.clone());
-        let told = check::run(store, &mut scope, &wish, ctx, &mut |_, _| ()).map_err(|e| failure(&e))?;
+        let told = check::run(store, &mut scope, &wish, ctx, None).map_err(|e| failure(&e))?;
         scrubber.inspect(|scrubber| scrubber.found_well(&told));
         Ok(Reply::Checked(Box::new(Checked { scrub: self.scrub_state(), ..wire(told) })))
     }

@@ -77,8 +77,8 @@ pub use health::CheckpointHealth;
 pub use install::Behind;
 pub use look::{Found, OnProgress, Progress, look};
 pub use mail::{
-    Bygone, Examined, Fate, Healed, IndexesHeld, Leftover, Listed, MailFinding, Moving, Order, RECOVERED, Repair, Sick,
-    Traces,
+    Bygone, Examined, Fate, Healed, IndexesHeld, Leftover, Listed, MailFinding, Moving, Order, READERS, RECOVERED,
+    Repair, Sick, Traces, Track,
 };
 pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};

@@ -3,12 +3,12 @@
 //! # Operation
 //! Rows of mailboxes are read a piece at a time, put in order of the homes in which they lie, and examined home by home
 //! (`Store::examine_home`), by as many threads as are wanted. What is damaged and has no copy near is collected, and looked for in the
-//! log, its archive and the whole store at the end, once for all of it.
+//! log, its archive and the whole store at the end, once for all of it; where there is very much of it, once for every [`SICK_MAX`] messages.
 //!
 //! # Invariants
 //! * A check changes no byte (I7).
 //! * No view is held for longer than a piece of rows takes to be read.
-//! * What is told one by one is bounded, and so is what is held to be looked for.
+//! * What is told one by one is bounded, and so is what is held to be looked for. What is counted, healed and remembered is not.
 
 mod scope;
 mod wide;
@@ -20,8 +20,9 @@ use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
 use crate::partition::survey::{Depth, What};
-use crate::store::{Examined, Fate, Healed, Leftover, MailFinding, Order, Repair, Sick, Store, Traces};
+use crate::store::{Examined, Fate, Healed, Leftover, MailFinding, Order, READERS, Repair, Sick, Store, Traces, Track};
 use scope::Group;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 /// Findings, and changes, that are told one by one.
 const TOLD_MAX: usize = 1000;
-/// Damaged messages that are looked for in the whole store at the end; further ones by the next check.
+/// Damaged messages that are looked for in the whole store together.
 const SICK_MAX: usize = 10_000;
 /// Damage that is told mailbox by mailbox.
 const DAMAGE_MAX: u64 = 1000;
@@ -54,6 +55,35 @@ pub enum Pace {
     End,
 }
 
+/// How far a run has come behind its mark, for who goes on with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// Mailboxes behind the mark in which nothing is wrong.
+    pub whole: BTreeSet<u64>,
+    /// Messages in them.
+    pub messages: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// The mailbox that is being looked at.
+    pub mailbox: u64,
+    /// Up to this UID nothing is wrong with it.
+    pub uid: u32,
+}
+
+/// Who wants to go on with a run.
+pub struct Follow<'a> {
+    /// Called with a place up to which all mailboxes are done.
+    pub mark: &'a mut dyn FnMut(&Scope, &Told),
+    /// Called with how far it is behind that.
+    pub within: &'a (dyn Fn(&Within) + Sync),
+}
+
+impl std::fmt::Debug for Follow<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follow").finish_non_exhaustive()
+    }
+}
+
 /// How mailboxes are looked at.
 #[derive(Clone)]
 pub struct Wish {
@@ -73,11 +103,20 @@ pub struct Wish {
     pub is_wide: bool,
     /// Mailboxes of which it is to be told whether they were looked at, and [`BESIDE`].
     pub watched: BTreeSet<u64>,
+    /// How far a run before this one came, which this one goes on with.
+    pub within: Within,
 }
 
 impl std::fmt::Debug for Wish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wish").field("depth", &self.depth).field("repair", &self.repair).finish_non_exhaustive()
+    }
+}
+
+impl Wish {
+    /// Files that a thread reads at the same time: one after the other where it is to leave the disk to others.
+    fn readers(&self) -> usize {
+        if (self.pace)() == Pace::Free { READERS } else { 1 }
     }
 }
 
@@ -152,21 +191,10 @@ impl Told {
         }
     }
 
-    /// Something that was found has another fate now.
-    fn refate(&mut self, sick: &Sick, fate: Fate) {
-        let finding = self.findings.iter_mut().find(|f| f.place == sick.file && f.uid == Some(sick.uid));
-        if let Some(finding) = finding {
-            finding.fate = fate;
-        }
-        if fate != Fate::Lost {
-            if let Some(damage) = self.damage.get_mut(&sick.of.mailbox) {
-                let before = damage.len();
-                damage.retain(|f| f.place != sick.file || f.uid != Some(sick.uid));
-                self.damaged -= (before - damage.len()) as u64;
-            }
-            *self.fates.entry(Fate::Lost).or_default() -= 1;
-            *self.fates.entry(fate).or_default() += 1;
-        }
+    /// Counts one that is not kept in full.
+    fn count_one(&mut self, fate: Fate) {
+        self.found += 1;
+        *self.fates.entry(fate).or_default() += 1;
     }
 }
 
@@ -177,7 +205,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 struct Collected {
     told: Told,
-    sick: Vec<Sick>,
+    /// Damaged messages, each with the finding that tells of it.
+    sick: Vec<(Sick, MailFinding)>,
     leftovers: Vec<Leftover>,
 }
 
@@ -189,33 +218,65 @@ struct Run<'a> {
     collected: Mutex<Collected>,
     /// Bytes and messages so far, for those who watch.
     messages: AtomicU64,
+    within: Mutex<Within>,
+    follow: Option<&'a (dyn Fn(&Within) + Sync)>,
 }
 
-/// Looks at the mailboxes of `scope`. `mark` is called with a place up to which all are done, for who wants to go on from there.
+impl<'a> Run<'a> {
+    fn new(store: &'a Store, wish: &'a Wish, ctx: &'a Context, told: Told) -> Run<'a> {
+        let collected = Mutex::new(Collected { told, ..Collected::default() });
+        Run { store, wish, ctx, collected, messages: AtomicU64::new(0), within: Mutex::default(), follow: None }
+    }
+}
+
+impl Track for Run<'_> {
+    fn behind(&self, mailbox: u64) -> u32 {
+        let within = &self.wish.within;
+        if within.mailbox == mailbox { within.uid } else { 0 }
+    }
+
+    fn good(&self, mailbox: u64, uid: u32) {
+        let mut within = lock(&self.within);
+        (within.mailbox, within.uid) = (mailbox, uid);
+        self.follow.inspect(|follow| follow(&within));
+    }
+}
+
+/// Looks at the mailboxes of `scope`. `follow`: for who wants to go on later.
 ///
 /// # Errors
 /// [`StoreError::Busy`] if the job is to end; those of the database.
-pub fn run(
-    store: &Store,
-    scope: &mut Scope,
-    wish: &Wish,
-    ctx: &Context,
-    mark: &mut dyn FnMut(&Scope, &Told),
-) -> Result<Told> {
-    let run = Run { store, wish, ctx, collected: Mutex::default(), messages: AtomicU64::new(0) };
+pub fn run(store: &Store, scope: &mut Scope, wish: &Wish, ctx: &Context, follow: Option<Follow<'_>>) -> Result<Told> {
+    let Within { whole, messages, bytes, .. } = &wish.within;
+    let told = Told { checked: whole.len() as u64, messages: *messages, bytes: *bytes, ..Told::default() };
+    let mut run = Run::new(store, wish, ctx, told);
+    run.within = Mutex::new(wish.within.clone());
+    let mark: &mut dyn FnMut(&Scope, &Told) = match follow {
+        Some(follow) => {
+            run.follow = Some(follow.within);
+            follow.mark
+        }
+        None => &mut |_, _| (),
+    };
+    let run = run;
+    let beside = |finding| lock(&run.collected).told.add(BESIDE, finding);
+    let is_log_due = wish.is_wide && wish.depth == Depth::Bytes;
     if wish.is_wide {
-        wide::look(store, wish.depth, ctx, &mut |finding| lock(&run.collected).told.add(BESIDE, finding))?;
-        if wish.depth == Depth::Bytes {
-            run.looked_at(BESIDE);
-        }
+        wide::look(store, ctx, &mut |finding| beside(finding))?;
     }
-    while let Some(groups) = scope.next(store)? {
-        run.groups(groups)?;
-        if wish.repair > Repair::Nothing {
-            // What is behind the mark is done with.
-            run.mend()?;
+    std::thread::scope(|threads| {
+        let log = || wide::log(store, &mut |finding| beside(finding));
+        // One file after the other: it leaves the disk to others where several threads would not.
+        let others = (is_log_due && wish.threads > 1).then(|| threads.spawn(log));
+        if is_log_due && others.is_none() {
+            log()?;
         }
-        mark(scope, &lock(&run.collected).told);
+        let done = run.pieces(scope, mark);
+        let log = others.map_or(Ok(()), |log| log.join().unwrap_or_else(|_| Err(panicked())));
+        done.and(log)
+    })?;
+    if is_log_due {
+        run.looked_at(BESIDE);
     }
     run.mend()?;
     Ok(run.told())
@@ -226,18 +287,19 @@ pub fn run(
 /// # Errors
 /// As [`run`].
 pub fn look_at(store: &Store, mailboxes: &BTreeSet<u64>, wish: &Wish, ctx: &Context) -> Result<Told> {
-    let told = run(store, &mut Scope::nothing(), wish, ctx, &mut |_, _| ())?;
-    let run = Run {
-        store,
-        wish,
-        ctx,
-        collected: Mutex::new(Collected { told, ..Collected::default() }),
-        messages: AtomicU64::new(0),
-    };
+    let told = run(store, &mut Scope::nothing(), wish, ctx, None)?;
+    let run = Run::new(store, wish, ctx, told);
     let began = Mutex::new(wish.env.uptime());
     let pace = |bytes: u64| run.pace(bytes, &began);
     let traces = Traces::of(mailboxes.iter().copied());
-    let order = Order { depth: wish.depth, repair: wish.repair, pace: &pace, traces: Some(&traces) };
+    let order = Order {
+        depth: wish.depth,
+        repair: wish.repair,
+        pace: &pace,
+        traces: Some(&traces),
+        readers: wish.readers(),
+        track: None,
+    };
     for id in mailboxes.iter().filter(|id| **id != BESIDE) {
         let examined = store.examine(*id, &order);
         pace(0)?;
@@ -258,10 +320,24 @@ impl Run<'_> {
         }
     }
 
+    /// The mailboxes of a scope, a piece at a time.
+    fn pieces(&self, scope: &mut Scope, mark: &mut dyn FnMut(&Scope, &Told)) -> Result<()> {
+        while let Some(groups) = scope.next(self.store)? {
+            self.groups(groups)?;
+            if self.wish.repair > Repair::Nothing {
+                // What is behind the mark is done with.
+                self.mend()?;
+            }
+            *lock(&self.within) = Within::default();
+            mark(scope, &lock(&self.collected).told);
+        }
+        Ok(())
+    }
+
     /// Repairs what needs more than its mailbox.
     fn mend(&self) -> Result<()> {
         self.settle()?;
-        self.heal()
+        self.heal_if(1)
     }
 
     /// Examines homes, several at a time.
@@ -271,12 +347,16 @@ impl Run<'_> {
         let work = || -> Result<()> {
             let began = Mutex::new(self.wish.env.uptime());
             let pace = |bytes: u64| self.pace(bytes, &began);
-            let order = Order { depth: self.wish.depth, repair: self.wish.repair, pace: &pace, traces: Some(&traces) };
+            let Wish { depth, repair, .. } = *self.wish;
+            let (traces, readers) = (Some(&traces), self.wish.readers());
+            let track = self.follow.map(|_| self as &dyn Track);
+            let order = Order { depth, repair, pace: &pace, traces, readers, track };
             loop {
-                let Some(Group { of, ids }) = lock(&waiting).next() else { return Ok(()) };
+                let Some(Group { of, mut ids }) = lock(&waiting).next() else { return Ok(()) };
+                ids.retain(|id| !self.wish.within.whole.contains(id));
                 self.store.examine_home(&of, &ids, &order, &mut |id, examined| {
                     self.take(id, examined);
-                    Ok(())
+                    self.heal_if(SICK_MAX)
                 })?;
             }
         };
@@ -324,14 +404,20 @@ impl Run<'_> {
         collected.told.checked += 1;
         collected.told.messages += examined.messages;
         collected.told.bytes += examined.bytes;
-        let kept = examined.findings.len() as u64;
+        if let (0, Some(follow)) = (examined.found(), self.follow) {
+            let mut within = lock(&self.within);
+            within.whole.insert(id);
+            within.messages += examined.messages;
+            within.bytes += examined.bytes;
+            follow(&within);
+        }
+        // What can be healed is told when its fate is known.
+        collected.sick.append(&mut examined.take_sick());
         examined.findings.drain(..).for_each(|finding| collected.told.add(id, finding));
-        collected.told.found += examined.found.saturating_sub(kept);
+        examined.unlisted.values().for_each(|fate| collected.told.count_one(*fate));
         for change in examined.changes.drain(..) {
             collected.told.change(&examined.mailbox, change);
         }
-        let room = SICK_MAX.saturating_sub(collected.sick.len());
-        collected.sick.extend(examined.sick.into_iter().take(room));
         let room = LEFTOVERS_MAX.saturating_sub(collected.leftovers.len());
         collected.leftovers.extend(examined.leftovers.into_iter().take(room));
     }
@@ -345,27 +431,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks for the bytes of damaged messages everywhere.
-    fn heal(&self) -> Result<()> {
-        let sick = std::mem::take(&mut lock(&self.collected).sick);
+    /// Looks for the bytes of damaged messages everywhere, if there are so many of them.
+    fn heal_if(&self, many: usize) -> Result<()> {
+        let sick = {
+            let mut collected = lock(&self.collected);
+            if collected.sick.len() < many { Vec::new() } else { std::mem::take(&mut collected.sick) }
+        };
+        let (sick, findings): (Vec<Sick>, Vec<MailFinding>) = sick.into_iter().unzip();
         if sick.is_empty() {
             return Ok(());
         }
         let began = Mutex::new(self.wish.env.uptime());
         let change = self.wish.repair > Repair::Nothing;
-        let healed = self.store.heal(&sick, change, self.wish.archive.as_deref(), &|_| self.pace(0, &began))?;
+        let healed = self.store.heal(&sick, change, self.wish.archive.as_deref(), &|_| self.pace(0, &began));
+        // What broke it off is told, and so is what was found.
+        let fates = healed.as_ref().map_or_else(|_| vec![Healed::No; sick.len()], Clone::clone);
         let told = &mut lock(&self.collected).told;
-        for (sick, healed) in sick.iter().zip(healed) {
-            match healed {
-                Healed::Yes => {
-                    told.refate(sick, Fate::Mended);
-                    told.change(&sick.mailbox, format!("message {}: its bytes were put back", sick.uid));
-                }
-                Healed::Could => told.refate(sick, Fate::Mendable),
-                Healed::No => {}
+        for ((sick, mut finding), healed) in sick.iter().zip(findings).zip(fates) {
+            finding.fate = healed.fate();
+            if healed == Healed::Yes {
+                told.change(&sick.mailbox, sick.put_back());
             }
+            told.add(sick.of.mailbox, finding);
         }
-        Ok(())
+        healed.map(drop)
     }
 }
 

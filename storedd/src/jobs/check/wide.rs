@@ -6,7 +6,6 @@ use crate::error::{Result, StoreError};
 use crate::jobs::registry::Context;
 use crate::model::rows::id_key;
 use crate::model::{self, Rows, Table};
-use crate::partition::survey::Depth;
 use crate::partition::tree;
 use crate::store::{Fate, MailFinding, Store};
 use crate::wal;
@@ -18,12 +17,9 @@ pub(super) const PARTITION: &str = "partition";
 
 type Each<'e> = &'e mut dyn FnMut(MailFinding);
 
-/// Looks at all of it. Pages of the database are in use for as long as its rows are read.
-pub(super) fn look(store: &Store, depth: Depth, ctx: &Context, each: Each<'_>) -> Result<()> {
+/// Looks at all of it but the log. Pages of the database are in use for as long as its rows are read.
+pub(super) fn look(store: &Store, ctx: &Context, each: Each<'_>) -> Result<()> {
     database(store, ctx, each)?;
-    if depth == Depth::Bytes {
-        log(store, each)?;
-    }
     strangers(store, ctx, each)
 }
 
@@ -56,7 +52,7 @@ fn database(store: &Store, ctx: &Context, each: Each<'_>) -> Result<()> {
 }
 
 /// The whole log. A record that is being written while it is looked at may look broken, so a problem counts if it is there twice.
-fn log(store: &Store, each: Each<'_>) -> Result<()> {
+pub(super) fn log(store: &Store, each: Each<'_>) -> Result<()> {
     let look = || {
         wal::survey(&*store.disks().log, store.store_id(), wal::Proof::default(), wal::Depth::All).map(|s| s.problems())
     };

@@ -7,7 +7,9 @@ use crate::model::rows::{MailboxRow, Row};
 use crate::model::{Folder, Rows, Table};
 use crate::partition::survey::Depth;
 use crate::store::adopt::Changed;
-use crate::store::{Examined, Fate, Finding, Order, Repair, Store, Traces};
+use crate::store::{
+    Examined, Fate, Finding, Healed, Leftover, MailFinding, Order, READERS, Repair, Sick, Store, Traces,
+};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
@@ -15,6 +17,10 @@ use std::sync::{Mutex, PoisonError};
 
 /// Mailboxes of one home that a thread looks at before it takes others: their mirrors are read together.
 const AT_ONCE: usize = 64;
+/// Damaged messages for which everything is searched at once.
+const SICK_AT_ONCE: usize = 10_000;
+/// Files that wait for the checkpoint that has them moved.
+const LEFTOVERS_AT_ONCE: usize = 10_000;
 
 /// Mailboxes of one home.
 type Group = (Folder<'static>, Vec<u64>);
@@ -50,11 +56,28 @@ fn groups(store: &Store, scope: &Scope) -> Result<VecDeque<Group>> {
 }
 
 /// What several threads share.
+#[derive(Default)]
 struct Shared {
     left: VecDeque<Group>,
     looked: u64,
     done: Done,
     failed: Option<StoreError>,
+    waiting: Waiting,
+}
+
+/// What is done for many mailboxes at once, because it takes a pass over the log, or a checkpoint.
+#[derive(Default)]
+struct Waiting {
+    /// Messages without good bytes near by, each with the finding that tells of it.
+    sick: Vec<(Sick, MailFinding)>,
+    /// Files that are shown elsewhere by now.
+    leftovers: Vec<Leftover>,
+}
+
+impl Waiting {
+    fn is_much(&self) -> bool {
+        self.sick.len() >= SICK_AT_ONCE || self.leftovers.len() >= LEFTOVERS_AT_ONCE
+    }
 }
 
 /// Has every mailbox that is meant looked at and repaired, as `repair` says: index, manifest and files brought to agree.
@@ -65,7 +88,32 @@ pub fn indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> R
     let left = groups(store, scope)?;
     let total = left.iter().map(|(_, ids)| ids.len() as u64).sum();
     let traces = Traces::of(left.iter().flat_map(|(_, ids)| ids.iter().copied()));
-    let shared = Mutex::new(Shared { left, looked: 0, done: Done::default(), failed: None });
+    let shared = Mutex::new(Shared { left, ..Shared::default() });
+    let take = |id, examined: Result<Option<Examined>>| {
+        let mut now = lock(&shared);
+        now.looked += 1;
+        ctx.progress(now.looked, Some(total), "mailboxes", "");
+        match examined {
+            Ok(None) => {}
+            Ok(Some(mut examined)) => {
+                now.waiting.sick.append(&mut examined.take_sick());
+                now.waiting.leftovers.append(&mut examined.leftovers);
+                one(&mut now.done, Some(examined), repair);
+            }
+            Err(e @ StoreError::Poisoned { .. }) => return Err(e),
+            Err(e) => now.done.finding(Finding {
+                r#where: format!("mailbox {id}"),
+                what: "not looked at".to_owned(),
+                expected: "a readable mailbox".to_owned(),
+                found: e.to_string(),
+            }),
+        }
+        let waiting = if now.waiting.is_much() { std::mem::take(&mut now.waiting) } else { Waiting::default() };
+        drop(now);
+        let healed = work_off(store, scope, repair, ctx, waiting)?;
+        tell_healed(&mut lock(&shared).done, healed, repair);
+        Ok(())
+    };
     let work = || {
         loop {
             let next = {
@@ -74,32 +122,52 @@ pub fn indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> R
             };
             let Some((of, ids)) = next else { return };
             let ended = |_| ended(ctx);
-            let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces: Some(&traces) };
-            let done = store.examine_home(&of, &ids, &order, &mut |id, examined| {
-                let finished = examined.and_then(|examined| finish(store, scope, examined, repair, ctx));
-                let mut shared = lock(&shared);
-                shared.looked += 1;
-                ctx.progress(shared.looked, Some(total), "mailboxes", "");
-                match finished {
-                    Ok(examined) => one(&mut shared.done, examined, repair),
-                    Err(e @ StoreError::Poisoned { .. }) => return Err(e),
-                    Err(e) => shared.done.finding(Finding {
-                        r#where: format!("mailbox {id}"),
-                        what: "not looked at".to_owned(),
-                        expected: "a readable mailbox".to_owned(),
-                        found: e.to_string(),
-                    }),
-                }
-                Ok(())
-            });
-            if let Err(e) = done {
+            let (depth, traces) = (Depth::Lengths, Some(&traces));
+            let order = Order { depth, repair, pace: &ended, traces, readers: READERS, track: None };
+            if let Err(e) = store.examine_home(&of, &ids, &order, &mut |id, examined| take(id, examined)) {
                 lock(&shared).failed.get_or_insert(e);
             }
         }
     };
     std::thread::scope(|threads| (0..scope.jobs.max(1)).for_each(|_| drop(threads.spawn(work))));
-    let Shared { done, failed, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.map_or(Ok(done), Err)
+    let Shared { mut done, failed, waiting, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    tell_healed(&mut done, work_off(store, scope, repair, ctx, waiting)?, repair);
+    Ok(done)
+}
+
+/// What became of a damaged message.
+type Tried = (Sick, MailFinding, Healed);
+
+/// Looks everywhere for bytes that are gone, and has what is shown elsewhere go.
+fn work_off(
+    store: &Store,
+    scope: &Scope,
+    repair: Repair,
+    ctx: &Context,
+    Waiting { sick, leftovers }: Waiting,
+) -> Result<Vec<Tried>> {
+    let (sick, findings): (Vec<Sick>, Vec<MailFinding>) = sick.into_iter().unzip();
+    let healed = match sick.is_empty() {
+        true => Vec::new(),
+        false => store.heal(&sick, repair > Repair::Nothing, scope.archive.as_deref(), &|_| ended(ctx))?,
+    };
+    if repair > Repair::Nothing {
+        store.settle(&leftovers)?;
+    }
+    Ok(sick.into_iter().zip(findings).zip(healed).map(|((sick, finding), healed)| (sick, finding, healed)).collect())
+}
+
+fn tell_healed(done: &mut Done, tried: Vec<Tried>, repair: Repair) {
+    for (sick, mut finding, healed) in tried {
+        if healed == Healed::Yes {
+            done.change(Changed { what: sick.mailbox.clone(), action: sick.put_back() });
+        }
+        finding.fate = healed.fate();
+        tell(done, &sick.mailbox, finding, repair);
+    }
 }
 
 /// An error if the job is to end.
@@ -110,7 +178,7 @@ fn ended(ctx: &Context) -> Result<()> {
     }
 }
 
-/// Looks at one mailbox; bytes that are gone are looked for everywhere.
+/// Looks at one mailbox; bytes that are gone are looked for everywhere, and what was shown elsewhere goes.
 pub(super) fn repaired(
     store: &Store,
     scope: &Scope,
@@ -119,28 +187,11 @@ pub(super) fn repaired(
     ctx: &Context,
 ) -> Result<Option<Examined>> {
     let ended = |_| ended(ctx);
-    let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces: None };
-    let examined = store.examine(id, &order)?;
-    finish(store, scope, examined, repair, ctx)
-}
-
-/// What a look at one mailbox leaves to do: bytes that are gone are looked for everywhere, and what was shown elsewhere goes.
-fn finish(
-    store: &Store,
-    scope: &Scope,
-    examined: Option<Examined>,
-    repair: Repair,
-    ctx: &Context,
-) -> Result<Option<Examined>> {
-    let Some(mut examined) = examined else { return Ok(None) };
-    if !examined.sick.is_empty() {
-        let sick = std::mem::take(&mut examined.sick);
-        let healed = store.heal(&sick, repair > Repair::Nothing, scope.archive.as_deref(), &|_| ended(ctx))?;
-        sick.iter().zip(healed).for_each(|(sick, healed)| examined.healed(sick, healed));
-    }
-    if repair > Repair::Nothing {
-        store.settle(&examined.leftovers)?;
-    }
+    let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces: None, readers: READERS, track: None };
+    let Some(mut examined) = store.examine(id, &order)? else { return Ok(None) };
+    let waiting = Waiting { sick: examined.take_sick(), leftovers: std::mem::take(&mut examined.leftovers) };
+    // What was found in the mailbox beside strange files is told by a look at it.
+    work_off(store, scope, repair, ctx, waiting)?;
     Ok(Some(examined))
 }
 
@@ -150,18 +201,27 @@ pub(super) fn one(done: &mut Done, examined: Option<Examined>, repair: Repair) {
     for action in examined.changes {
         done.change(Changed { what: examined.mailbox.clone(), action });
     }
-    for f in examined.findings {
-        match f.fate {
+    examined.findings.into_iter().for_each(|finding| tell(done, &examined.mailbox, finding, repair));
+    for fate in examined.unlisted.into_values() {
+        match fate {
             Fate::Mended => {}
-            // What a run would do that may.
-            Fate::Mendable if repair == Repair::Nothing => {
-                let action = format!("{}: {}, expected {}", f.what, f.found, f.expected);
-                done.change(Changed { what: examined.mailbox.clone(), action });
-            }
-            _ => {
-                let (what, expected, found) = (f.what.to_owned(), f.expected, f.found);
-                done.finding(Finding { r#where: f.place, what, expected, found });
-            }
+            Fate::Mendable if repair == Repair::Nothing => done.changes_total += 1,
+            _ => done.findings_total += 1,
+        }
+    }
+}
+
+fn tell(done: &mut Done, mailbox: &str, f: MailFinding, repair: Repair) {
+    match f.fate {
+        Fate::Mended => {}
+        // What a run would do that may.
+        Fate::Mendable if repair == Repair::Nothing => {
+            let action = format!("{}: {}, expected {}", f.what, f.found, f.expected);
+            done.change(Changed { what: mailbox.to_owned(), action });
+        }
+        _ => {
+            let (what, expected, found) = (f.what.to_owned(), f.expected, f.found);
+            done.finding(Finding { r#where: f.place, what, expected, found });
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn show(store: &Store, scope: &Scope, strangers: &[Stranger], ctx: &C
         match done {
             Ok(examined) => shown.push(examined.map(|mut examined| {
                 examined.findings.clear();
+                examined.unlisted.clear();
                 examined.messages = 0;
                 examined
             })),

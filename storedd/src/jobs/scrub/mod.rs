@@ -5,7 +5,7 @@
 //! ([`crate::jobs::check`]), and repairs what is proven. It is paced: so many bytes in a second at the most, and never at work for more than
 //! half of the time, so that it slows down with the disk. It is a job that goes on in the background, and stands in nobody's way.
 //!
-//! Up to where it is stands in a file ([`record`]), so that a start goes on from there. What could not be healed stands there, too, and is an
+//! Up to where it is, also within a large mailbox, stands in a file ([`record`]), so that a start goes on from there. What could not be healed stands there, too, and is an
 //! alarm, until somebody looks at that mailbox and finds it well: the next pass, the scrub itself, which looks at those again every hour,
 //! or `storectl check --deep`.
 //!
@@ -22,7 +22,7 @@ pub use record::{Counts, Damage};
 use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
-use crate::jobs::check::{self, BESIDE, Pace, Scope, Told, Wish};
+use crate::jobs::check::{self, BESIDE, Follow, Pace, Scope, Told, Wish, Within};
 use crate::jobs::registry::Context;
 use crate::lsn::Micros;
 use crate::partition::survey::Depth;
@@ -194,7 +194,8 @@ impl Scrubber {
         };
         let (env, depth, repair) = (self.env.clone(), Depth::Bytes, Repair::Provable);
         let (pace, watched) = (Arc::new(pace), self.damaged());
-        let mut wish = Wish { env, depth, repair, threads: 1, pace, archive, is_wide: false, watched };
+        let mut wish =
+            Wish { env, depth, repair, threads: 1, pace, archive, is_wide: false, watched, within: Within::default() };
         let done = match due {
             Due::Pass => self.pass(&mut wish, ctx),
             Due::Again => self.again(&mut wish, ctx),
@@ -208,28 +209,41 @@ impl Scrubber {
     }
 
     fn pass(&self, wish: &mut Wish, ctx: &Context) -> Result<()> {
-        let Pass { begun_us, mark, counts: base } = {
+        let Pass { begun_us, mark, counts: base, within } = {
             let now = self.env.now().0;
             let mut record = lock(&self.record);
             record.pass.get_or_insert_with(|| Pass { begun_us: now, ..Pass::default() }).clone()
         };
-        wish.is_wide = mark.is_empty();
-        tracing::info!(event = "scrub_begun", goes_on = !wish.is_wide, pace = ?(wish.pace)());
+        (wish.is_wide, wish.within) = (mark.is_empty(), within);
+        let goes_on = !wish.is_wide || wish.within != Within::default();
+        tracing::info!(event = "scrub_begun", goes_on, pace = ?(wish.pace)());
         let mut scope = Scope::behind(&mark).in_pieces_of(PIECE);
-        let mut written = None;
-        let told = check::run(&self.store, &mut scope, wish, ctx, &mut |scope, told| {
-            self.note(told);
-            let mut record = lock(&self.record);
-            record.pass = Some(Pass { begun_us, mark: scope.mark(), counts: base.and(told) });
-            drop(record);
-            if written.is_none_or(|at| self.env.uptime().saturating_sub(at) >= MARK_EVERY) {
-                written = Some(self.env.uptime());
+        let written = Mutex::new(None);
+        let write = || {
+            let (now, mut written) = (self.env.uptime(), lock(&written));
+            if written.is_none_or(|at| now.saturating_sub(at) >= MARK_EVERY) {
+                *written = Some(now);
                 self.write_or_say();
             }
-        });
+        };
+        let mut mark = |scope: &Scope, told: &Told| {
+            self.note(told);
+            let pass = Pass { begun_us, mark: scope.mark(), counts: base.and(told), within: Within::default() };
+            lock(&self.record).pass = Some(pass);
+            write();
+        };
+        let within = |within: &Within| {
+            if let Some(pass) = &mut lock(&self.record).pass {
+                pass.within = within.clone();
+            }
+            write();
+        };
+        let follow = Follow { mark: &mut mark, within: &within };
+        let told = check::run(&self.store, &mut scope, wish, ctx, Some(follow));
         // The mark stays that of the last piece that is done with.
         let told = told.inspect_err(|_| self.write_or_say())?;
         self.note(&told);
+        wish.within = Within::default();
         // Mailboxes that are gone, or could not be looked at then.
         wish.watched.retain(|id| !told.looked_at.contains(id));
         self.note(&check::look_at(&self.store, &wish.watched, &Wish { is_wide: false, ..wish.clone() }, ctx)?);

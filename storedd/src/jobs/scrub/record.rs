@@ -2,12 +2,13 @@
 //!
 //! # Format
 //! Text sealed with a checksum ([`crate::sealed`]), with one line of JSON: the pass under way (when it began, the mark behind which it goes on,
-//! counts), the last whole one, and what is damaged. It may be lost or old: then a pass begins at the beginning, or goes on from an
+//! counts, which mailboxes behind the mark are done and up to which message the next one is), the last whole one, and what is damaged. It may be lost or old: then a pass begins at the beginning, or goes on from an
 //! earlier place, and finds what is damaged again.
 
 use super::strange;
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
+use crate::jobs::check::Within;
 use crate::lsn::Micros;
 use crate::sealed::{self, Lines};
 use crate::store::MailFinding;
@@ -62,7 +63,11 @@ pub(super) struct Pass {
     pub(super) begun_us: u64,
     /// See [`crate::jobs::check::Scope::mark`].
     pub(super) mark: String,
+    /// Up to that mark.
     pub(super) counts: Counts,
+    /// How far it is behind it.
+    #[serde(default)]
+    pub(super) within: Within,
 }
 
 /// A whole pass.

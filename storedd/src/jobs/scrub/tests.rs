@@ -38,8 +38,9 @@ fn what_is_written_is_read_and_what_is_damaged_is_not_believed() {
     let data = machine.disk("data");
     assert_eq!(Record::read(&data).unwrap(), Record::default());
     let counts = Counts { mailboxes: 1, messages: 2, bytes: 3, found: 4, healed: 5 };
+    let within = Within { whole: [3, 4].into(), messages: 5, bytes: 6, mailbox: 7, uid: 8 };
     let mut record = Record {
-        pass: Some(Pass { begun_us: 6, mark: "mailboxes user\u{1}joe".to_owned(), counts }),
+        pass: Some(Pass { begun_us: 6, mark: "mailboxes user\u{1}joe".to_owned(), counts, within: within.clone() }),
         last: Some(Ended { begun_us: 7, ended_us: 8, counts }),
         damage: Vec::new(),
     };

@@ -23,7 +23,7 @@ fn whole() -> SimDisk {
 fn look(disk: &SimDisk, depth: Depth) -> Survey {
     let before = disk.tree();
     let mirror = manifest(disk).mailbox(5).unwrap();
-    let look = Look { disk, store: STORE.into(), depth, durable: ALL, pace: &|_| Ok(()) };
+    let look = Look { disk, store: STORE.into(), depth, durable: ALL, pace: &|_| Ok(()), readers: 1, within: None };
     let survey = survey::mailbox(look, &place(5), mirror, &Above::default()).unwrap();
     assert_eq!(disk.tree(), before, "I7");
     survey
@@ -83,7 +83,15 @@ fn twins_that_differ_are_told_up_to_what_is_durable() {
     disk.sync_tree().unwrap();
     assert_eq!(found(&disk, Depth::Names), [(What::TwinsDiffer, Some(1))]);
     let mirror = manifest(&disk).mailbox(5).unwrap();
-    let look = Look { disk: &disk, store: STORE.into(), depth: Depth::Names, durable: Lsn(39), pace: &|_| Ok(()) };
+    let look = Look {
+        disk: &disk,
+        store: STORE.into(),
+        depth: Depth::Names,
+        durable: Lsn(39),
+        pace: &|_| Ok(()),
+        readers: 1,
+        within: None,
+    };
     let survey = survey::mailbox(look, &place(5), mirror, &Above::default()).unwrap();
     assert_eq!(survey.findings, [], "the checkpoint that writes it is under way");
     assert_eq!(survey.history.highest_modseq(ALL), 50);
@@ -112,7 +120,15 @@ fn a_survey_is_paced_and_can_be_ended() {
         calls.set(calls.get() + 1);
         if calls.get() == 2 { Err(StoreError::Busy { why: "cancelled".to_owned() }) } else { Ok(()) }
     };
-    let look = Look { disk: &disk, store: STORE.into(), depth: Depth::Bytes, durable: ALL, pace: &pace };
+    let look = Look {
+        disk: &disk,
+        store: STORE.into(),
+        depth: Depth::Bytes,
+        durable: ALL,
+        pace: &pace,
+        readers: 1,
+        within: None,
+    };
     let ended = survey::mailbox(look, &place(5), History::default(), &Above::default()).unwrap_err();
     assert!(matches!(ended, StoreError::Busy { .. }) && calls.get() == 2);
 }

@@ -38,9 +38,10 @@ impl Store {
     }
 
     /// The files that nothing knows, as messages.
-    pub(super) fn strangers(&self, case: &Case) -> Vec<Message> {
-        let unknown = case.survey.strays.iter();
-        unknown.filter_map(|uid| self.stray(&*case.disk, &case.place, *uid)).collect()
+    pub(super) fn strangers(&self, case: &Case, readers: usize) -> Vec<Message> {
+        let unknown: Vec<u32> = case.survey.strays.iter().copied().collect();
+        let read = bodies::each_by_several(&unknown, readers, |uid| self.stray(&*case.disk, &case.place, *uid));
+        read.into_iter().flatten().collect()
     }
 
     /// A file that nothing knows, as a message; `None` if it cannot be read: it stays a finding.
@@ -117,8 +118,8 @@ impl Store {
             if is_there && !bodies::is_there(&*case.disk, &case.place, uid)? {
                 mend::rename(&*case.disk, &case.place, stranger.uid, uid)?;
                 examined.changes.push(format!("message {uid}: its file had the name of {}", stranger.uid));
-                examined.fate(|f| f.uid == Some(uid) && is_body(f.what), Fate::Mended);
-                examined.fate(|f| f.uid == Some(stranger.uid) && f.what == What::FileUnknown.text(), Fate::Mended);
+                examined.fate(|of, what| of == Some(uid) && is_body(what), Fate::Mended);
+                examined.fate_of_strays(&[stranger.uid].into(), Fate::Mended);
             }
             drop(writer);
         }
@@ -137,7 +138,7 @@ impl Store {
         mend::set_aside(&*case.disk, &case.place, stranger.uid)?;
         drop(writer);
         examined.changes.push(format!("file {}: the same as message {twin}, moved to the quarantine", stranger.uid));
-        examined.fate(|f| f.uid == Some(stranger.uid) && f.what == What::FileUnknown.text(), Fate::Mended);
+        examined.fate_of_strays(&[stranger.uid].into(), Fate::Mended);
         Ok(true)
     }
 
@@ -170,13 +171,13 @@ impl Store {
             }
             if row_is_wrong {
                 let fate = if case.is_row_wrong() || adds_up { Fate::Mended } else { Fate::Unproven };
-                examined.fate(|f| f.what == COUNTS, fate);
+                examined.fate(|_, what| what == COUNTS, fate);
                 examined.changes.push(format!("counted again: {}", counted.usage.plus(Counted::of(&adopt).usage)));
             }
             for message in &adopt {
                 examined.changes.push(format!("message {}: its file was taken in", message.uid));
-                examined.fate(|f| f.uid == Some(message.uid) && f.what == What::FileUnknown.text(), Fate::Mended);
             }
+            examined.fate_of_strays(&adopt.iter().map(|message| message.uid).collect(), Fate::Mended);
         }
         let key = case.name.replace('/', "\u{1}");
         self.salvage(&case.of, owner_of(key.as_bytes()), &salvage, examined)?;
@@ -233,8 +234,8 @@ impl Store {
         for message in found {
             examined.changes.push(format!("file {}: shown in {to}", message.uid));
             examined.leftovers.push(Leftover { of: of.clone(), uid: message.uid });
-            examined.fate(|f| f.uid == Some(message.uid) && f.what == What::FileUnknown.text(), Fate::Unproven);
         }
+        examined.fate_of_strays(&found.iter().map(|message| message.uid).collect(), Fate::Unproven);
         Ok(())
     }
 
@@ -259,7 +260,7 @@ impl Store {
         }
         self.checkpoint()?;
         let (mut kept, none) = (Vec::new(), BTreeSet::new());
-        let eye = Eye { depth: Depth::Names, deep: &none, pace: &|_| Ok(()) };
+        let eye = Eye { depth: Depth::Names, deep: &none, pace: &|_| Ok(()), readers: 1, within: None };
         for of_one in leftovers.chunk_by(|a, b| a.of == b.of) {
             let writer = lock(&self.db);
             // Somebody else may have taken them in meanwhile.

@@ -49,7 +49,14 @@ impl Store {
     pub(in crate::store) fn mend_ailing(&self) {
         loop {
             let Some(mailbox) = lock(&self.ailing.mailboxes).pop_first() else { return };
-            let order = Order { depth: Depth::Names, repair: Repair::Provable, pace: &|_| Ok(()), traces: None };
+            let order = Order {
+                depth: Depth::Names,
+                repair: Repair::Provable,
+                pace: &|_| Ok(()),
+                traces: None,
+                readers: 1,
+                track: None,
+            };
             if let Err(e) = self.examine(mailbox, &order) {
                 tracing::warn!(event = "mailbox_not_repaired", mailbox, error = %e, "a scrub will try again");
             }

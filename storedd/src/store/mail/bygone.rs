@@ -1,7 +1,7 @@
 //! The bytes of messages that were there at an earlier moment, wherever they are now.
 
 use super::heal::Sick;
-use super::write::told;
+use super::told::told;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::model::Folder;
@@ -57,7 +57,11 @@ impl Store {
                 .map(|one| (one.digest, one.size))
                 .collect()
         };
-        found.extend(self.logged_bodies(log, &missing(&found))?);
+        let wanted = missing(&found);
+        self.logged_bodies(log, &wanted, &mut |digest, bytes| {
+            found.insert(digest, bytes);
+            Ok(())
+        })?;
         let left = missing(&found);
         for one in all.iter().filter(|one| left.contains_key(&one.digest)) {
             let (mailbox, file) = (format!("mailbox {}", one.of.mailbox), String::new());

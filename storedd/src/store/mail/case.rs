@@ -7,8 +7,8 @@
 //! [`Standing::is_proven`]. What came after the checkpoint is in memory, which the log has made.
 
 use super::super::view::View;
+use super::told::{Told, told};
 use super::trace::Traced;
-use super::write::{Told, told};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::lsn::Lsn;
@@ -21,7 +21,7 @@ use crate::partition::bodies::{self, Body};
 use crate::partition::index::{History, Stamped};
 use crate::partition::journal::Reading;
 use crate::partition::manifest::Manifest;
-use crate::partition::survey::{self, Above, Depth, Look, Survey, What};
+use crate::partition::survey::{self, Above, Depth, Finding, Look, Survey, What, Within};
 use crate::partition::tree::{Home, Place};
 use crate::store::Store;
 use std::borrow::Cow;
@@ -98,12 +98,14 @@ impl Standing<'_> {
     }
 }
 
-/// How deep to look, and at what whatever the depth.
+/// How deep to look, at what whatever the depth, and how many files are read at the same time.
 #[derive(Clone, Copy)]
 pub(super) struct Eye<'a> {
     pub(super) depth: Depth,
     pub(super) deep: &'a BTreeSet<u32>,
     pub(super) pace: &'a dyn Fn(u64) -> Result<()>,
+    pub(super) readers: usize,
+    pub(super) within: Option<Within<'a>>,
 }
 
 /// See the page.
@@ -125,6 +127,8 @@ pub(super) struct Case {
     pub(super) is_traced: bool,
     /// The log holds everything since the mailbox was made.
     is_logged_whole: bool,
+    /// Messages whose bytes are elsewhere than in a file of their own.
+    without_file: BTreeSet<u32>,
 }
 
 impl Case {
@@ -182,43 +186,64 @@ impl Case {
     }
 
     /// The messages about which there is a finding of one of these kinds.
-    pub(super) fn uids(&self, kinds: &[What]) -> Vec<u32> {
-        let findings = self.survey.findings.iter().filter(|f| kinds.contains(&f.what));
-        findings.filter_map(|f| f.uid).collect()
+    pub(super) fn uids(&self, kinds: &[What]) -> BTreeSet<u32> {
+        self.survey.uids(kinds)
     }
 
-    /// Takes in what the log says, and looks again at the files of messages that nothing else knew.
-    pub(super) fn know(&mut self, traced: &Traced) {
+    /// Which files that nothing knew hold what the log says, each with what it holds. Reads them; nothing needs to be held meanwhile, for
+    /// a message file is made once and never changed.
+    pub(super) fn prove(&self, traced: &Traced, readers: usize) -> BTreeMap<u32, Body> {
+        let states = traced.states.get(&self.place.id).map_or(&[][..], Vec::as_slice);
+        let newest: BTreeMap<u32, &Message> = states.iter().map(|state| (state.value.uid, &state.value)).collect();
+        let has_file = |(uid, m): &(&u32, &&Message)| m.state != State::Purged && self.survey.strays.contains(uid);
+        let bodies: Vec<(u32, Body)> =
+            newest.iter().filter(has_file).map(|(uid, message)| (*uid, Body::from(*message))).collect();
+        let read = bodies::compare_all(&*self.disk, &self.place, &bodies, readers);
+        read.into_iter().filter_map(|(uid, found)| Some((uid, found.ok()?))).collect()
+    }
+
+    /// Takes in what the log says. `proven`: what files hold that nothing else knew.
+    pub(super) fn know(&mut self, traced: &Traced, proven: &BTreeMap<u32, Body>) {
         self.is_traced = true;
         self.is_logged_whole = traced.since.0 <= self.row.created_us && traced.is_whole;
         let Some(states) = traced.states.get(&self.place.id) else { return };
         let mut known: BTreeMap<u32, Stamped<Message>> =
             self.survey.known.drain(..).map(|m| (m.value.uid, m)).collect();
+        let before: BTreeSet<u32> = known.keys().copied().collect();
         for state in states {
             let uid = state.value.uid;
-            let before = known.get(&uid);
-            if before.is_some_and(|before| before.lsn >= state.lsn) {
-                continue;
+            if known.get(&uid).is_none_or(|before| before.lsn < state.lsn) {
+                known.insert(uid, state.clone());
             }
-            if before.is_none() && state.value.state != State::Purged {
-                self.survey.strays.remove(&uid);
-                let body = Body { size: state.value.size, digest: state.value.digest };
-                let is_good = bodies::compare(&*self.disk, &self.place, uid, body).is_ok_and(|found| found == body);
-                let finding =
-                    self.survey.findings.iter_mut().find(|f| f.uid == Some(uid) && f.what == What::FileUnknown);
-                match finding {
-                    Some(finding) if !is_good => finding.what = What::FileBytes,
-                    _ => {}
-                }
-                if is_good {
-                    self.survey.findings.retain(|f| f.uid != Some(uid) || f.what != What::FileUnknown);
-                }
-            }
-            known.insert(uid, state.clone());
         }
+        let new: Vec<&Message> = known.values().map(|m| &m.value).filter(|m| !before.contains(&m.uid)).collect();
+        self.files_of(&new, proven);
         self.survey.known = known.into_values().collect();
         let (messages, head) = (states.clone(), None);
         self.survey.history.merge(History { head, messages, ..History::default() });
+    }
+
+    /// Looks for the files of messages that only the log knew.
+    fn files_of(&mut self, new: &[&Message], proven: &BTreeMap<u32, Body>) {
+        let has_file = |uid: &u32| self.survey.strays.contains(uid);
+        let (there, gone): (Vec<&Message>, Vec<&Message>) = new.iter().partition(|m| has_file(&m.uid));
+        self.survey.know(&there.iter().map(|m| m.uid).collect());
+        let mut find = |m: &Message, what, found: String| {
+            let (file, expected) = (self.disk.display(&self.place.message(m.uid)), format!("{} bytes", m.size));
+            self.survey.add(Finding { file, uid: Some(m.uid), what, expected, found });
+        };
+        for message in there {
+            let body = Body::from(message);
+            match proven.get(&message.uid) {
+                _ if message.state == State::Purged => find(message, What::FileLeft, "a file".to_owned()),
+                Some(found) if *found == body => {}
+                Some(found) if found.size != body.size => find(message, What::FileLength, found.size.to_string()),
+                _ => find(message, What::FileBytes, "other bytes".to_owned()),
+            }
+        }
+        for message in gone.into_iter().filter(|m| m.state != State::Purged && !self.without_file.contains(&m.uid)) {
+            find(message, What::FileMissing, "no file".to_owned());
+        }
     }
 }
 
@@ -280,6 +305,8 @@ impl Store {
             depth: eye.depth,
             durable: view.indexed_upto(),
             pace: eye.pace,
+            readers: eye.readers,
+            within: eye.within,
         };
         // One that never had a message has no directory.
         let has_directory = row.uidnext > 1 || matches!(disk.stat(&place.path()), Ok(Some(_)));
@@ -292,7 +319,21 @@ impl Store {
         };
         let (name, is_deleted, durable) = (key_text(&key), deleted_us > 0, view.indexed_upto());
         let (is_traced, is_logged_whole) = (false, false);
-        Ok(Some(Case { name, is_deleted, row, of, place, disk, survey, settled, durable, is_traced, is_logged_whole }))
+        let without_file = above.without_file;
+        Ok(Some(Case {
+            name,
+            is_deleted,
+            row,
+            of,
+            place,
+            disk,
+            survey,
+            settled,
+            durable,
+            is_traced,
+            is_logged_whole,
+            without_file,
+        }))
     }
 
     fn mirror(&self, disk: &dyn Disk, home: &Home, id: u64) -> Result<History> {

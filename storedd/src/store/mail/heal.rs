@@ -8,8 +8,9 @@
 //! The bytes are staged, synced, and take the place of the bad ones, which go on under a name in the quarantine.
 
 use super::case::Case;
+use super::mend::{Fate, Finding};
+use super::told::told;
 use super::trace::Asked;
-use super::write::told;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
@@ -18,6 +19,7 @@ use crate::model::message::{Digest, Message, State};
 use crate::partition::bodies::{self, Body};
 use crate::partition::manifest::Manifest;
 use crate::partition::mend;
+use crate::partition::survey::What;
 use crate::partition::tree::{self, Home};
 use crate::store::Store;
 use crate::store::commit::lock;
@@ -49,6 +51,15 @@ pub enum Healed {
     No,
 }
 
+impl Sick {
+    /// What tells of it, where only its kind is known.
+    pub(super) fn finding(&self, what: What) -> Finding {
+        let (expected, found) = (format!("{} bytes, digest {}", self.body.size, self.body.digest), "none".to_owned());
+        let found = if what == What::FileMissing { found } else { "something else".to_owned() };
+        Finding { place: self.file.clone(), uid: Some(self.uid), what: what.text(), expected, found, fate: Fate::Lost }
+    }
+}
+
 impl Case {
     /// A message of it whose bytes are bad.
     pub(super) fn sick(&self, message: &Message) -> Sick {
@@ -57,13 +68,71 @@ impl Case {
             of: self.of.clone(),
             uid: message.uid,
             file: self.disk.display(&self.place.message(message.uid)),
-            body: Body { size: message.size, digest: message.digest },
+            body: Body::from(message),
         }
+    }
+}
+
+impl Healed {
+    /// What is to become of a finding of which it came to this.
+    #[must_use]
+    pub fn fate(self) -> Fate {
+        match self {
+            Healed::Yes => Fate::Mended,
+            Healed::Could => Fate::Mendable,
+            Healed::No => Fate::Lost,
+        }
+    }
+}
+
+impl Sick {
+    /// That it was healed, in words.
+    #[must_use]
+    pub fn put_back(&self) -> String {
+        format!("message {}: its bytes were put back", self.uid)
     }
 }
 
 /// Digests and the sizes that belong to them.
 type Wanted = BTreeMap<Digest, u64>;
+/// Takes good bytes.
+type Each<'e> = &'e mut dyn FnMut(Digest, Vec<u8>) -> Result<()>;
+
+/// Messages for whose bytes is being looked.
+struct Healing<'a> {
+    store: &'a Store,
+    all: &'a [Sick],
+    /// Bytes are put back.
+    change: bool,
+    healed: Vec<Healed>,
+    /// Those that were not found yet: which messages have them.
+    left: BTreeMap<Digest, Vec<usize>>,
+}
+
+impl Healing<'_> {
+    fn of<'a>(store: &'a Store, all: &'a [Sick], change: bool) -> Healing<'a> {
+        let mut left: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+        all.iter().enumerate().for_each(|(n, sick)| left.entry(sick.body.digest).or_default().push(n));
+        Healing { store, all, change, healed: vec![Healed::No; all.len()], left }
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.left.iter().filter_map(|(digest, of)| Some((*digest, self.all[*of.first()?].body.size))).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Good bytes were found.
+    fn take(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
+        for n in self.left.remove(&digest).unwrap_or_default() {
+            let is_back = self.change && self.store.put_back(&self.all[n], bytes)?;
+            self.healed[n] = if is_back { Healed::Yes } else { Healed::Could };
+        }
+        Ok(())
+    }
+}
 
 impl Store {
     /// Good bytes of a message whose own were found bad by a reader: a copy at home or in the log, which is put in its place. `None` if
@@ -82,8 +151,12 @@ impl Store {
             Some(bytes) => Some(bytes),
             None if self.ailing.is_hopeless(&body.digest) => None,
             None => {
-                let wanted = Wanted::from([(body.digest, body.size)]);
-                self.logged_bodies(&*self.disks.log, &wanted)?.pop().map(|(_, bytes)| bytes)
+                let mut found = None;
+                self.logged_bodies(&*self.disks.log, &Wanted::from([(body.digest, body.size)]), &mut |_, bytes| {
+                    found = Some(bytes);
+                    Ok(())
+                })?;
+                found
             }
         };
         match &bytes {
@@ -105,18 +178,15 @@ impl Store {
         let Some(home) = Home::parse(&sick.of.home) else { return Ok(None) };
         let wanted = Wanted::from([(sick.body.digest, sick.body.size)]);
         let mut found = None;
-        self.twins_in(&*disk, &home, &wanted, &mut |_, bytes| found = Some(bytes))?;
+        self.twins_in(&*disk, &home, &wanted, &mut |_, bytes| {
+            found = Some(bytes);
+            Ok(())
+        })?;
         Ok(found)
     }
 
     /// Gives the bytes of good files in a home, each digest once.
-    fn twins_in(
-        &self,
-        disk: &dyn Disk,
-        home: &Home,
-        wanted: &Wanted,
-        each: &mut dyn FnMut(Digest, Vec<u8>),
-    ) -> Result<()> {
+    fn twins_in(&self, disk: &dyn Disk, home: &Home, wanted: &Wanted, each: Each<'_>) -> Result<()> {
         let digests: BTreeSet<Digest> = wanted.keys().copied().collect();
         let mut given = BTreeSet::new();
         for (digest, mailbox, uid) in Manifest::new(disk, self.partitions.owner(), home).find(&digests)? {
@@ -126,10 +196,22 @@ impl Store {
             }
             if let Ok(bytes) = bodies::read(disk, &home.mailbox(mailbox), uid, body) {
                 given.insert(digest);
-                each(digest, bytes);
+                each(digest, bytes)?;
             }
         }
         Ok(())
+    }
+
+    /// Looks for the bytes of messages of one home with its other messages: its manifest is read once for all of them. Puts them back if
+    /// `change` says so.
+    pub(super) fn heal_at_home(&self, of: &Folder<'_>, all: &[Sick], change: bool) -> Result<Vec<Healed>> {
+        let mut healing = Healing::of(self, all, change);
+        if let (false, Some(disk), Some(home)) =
+            (all.is_empty(), self.partitions.disk(&of.partition), Home::parse(&of.home))
+        {
+            self.twins_in(&*disk, &home, &healing.wanted(), &mut |digest, bytes| healing.take(digest, &bytes))?;
+        }
+        Ok(healing.healed)
     }
 
     /// Looks for the bytes of messages in the whole store, in the log, and in `archive`; puts them back if `change` says so. `pace` is
@@ -144,56 +226,46 @@ impl Store {
         archive: Option<&dyn Disk>,
         pace: &dyn Fn(u64) -> Result<()>,
     ) -> Result<Vec<Healed>> {
-        let mut healed = vec![Healed::No; all.len()];
-        let mut take = |digest: Digest, bytes: &[u8]| -> Result<()> {
-            for (sick, healed) in all.iter().zip(&mut healed).filter(|(sick, _)| sick.body.digest == digest) {
-                *healed = match *healed {
-                    Healed::No if change && self.put_back(sick, bytes)? => Healed::Yes,
-                    Healed::No => Healed::Could,
-                    done => done,
-                };
-            }
-            Ok(())
-        };
-        let mut wanted: Wanted = all.iter().map(|sick| (sick.body.digest, sick.body.size)).collect();
+        let mut healing = Healing::of(self, all, change);
         for log in [Some(&*self.disks.log), archive].into_iter().flatten() {
-            for (digest, bytes) in self.logged_bodies(log, &wanted)? {
-                take(digest, &bytes)?;
-                wanted.remove(&digest);
-            }
+            self.logged_bodies(log, &healing.wanted(), &mut |digest, bytes| healing.take(digest, &bytes))?;
         }
         for (name, _) in self.partitions.list() {
-            let Some(disk) = self.partitions.disk(&name).filter(|_| !wanted.is_empty()) else { continue };
+            let Some(disk) = self.partitions.disk(&name).filter(|_| !healing.is_done()) else { continue };
             tree::homes(&*disk, &mut |home| {
                 pace(0)?;
-                let mut found = Vec::new();
-                if !wanted.is_empty() {
-                    // A manifest that cannot be read is somebody else's finding.
-                    drop(self.twins_in(&*disk, &home, &wanted, &mut |digest, bytes| found.push((digest, bytes))));
+                let wanted = healing.wanted();
+                if wanted.is_empty() {
+                    return Ok(());
                 }
-                for (digest, bytes) in found {
-                    take(digest, &bytes)?;
-                    wanted.remove(&digest);
-                }
-                Ok(())
+                let mut failed = None;
+                let mut take = |digest, bytes: Vec<u8>| {
+                    let taken = healing.take(digest, &bytes);
+                    taken.inspect_err(|e| failed = Some(e.clone()))
+                };
+                let done = self.twins_in(&*disk, &home, &wanted, &mut take);
+                // A manifest that cannot be read is somebody else's finding.
+                done.or_else(|_| failed.map_or(Ok(()), Err))
             })?;
         }
-        Ok(healed)
+        Ok(healing.healed)
     }
 
-    /// The bytes that a log still has, each compared with its digest.
-    pub(super) fn logged_bodies(&self, log: &dyn Disk, wanted: &Wanted) -> Result<Vec<(Digest, Vec<u8>)>> {
+    /// Gives the bytes that a log still has, one message after the other, each compared with its digest.
+    pub(super) fn logged_bodies(&self, log: &dyn Disk, wanted: &Wanted, each: Each<'_>) -> Result<()> {
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let asked = Asked { digests: wanted.keys().copied().collect(), ..Asked::default() };
         let traced = self.trace(log, &asked, Lsn(self.published_lsn().0))?;
         let disks = super::Disks { log, ..self.mail_disks() };
-        let bytes = |(digest, place): (&Digest, &crate::model::LogPlace)| {
-            let body = Body { size: *wanted.get(digest)?, digest: *digest };
-            Some((*digest, disks.logged(*place, body).ok()?))
-        };
-        Ok(traced.bodies.iter().filter_map(bytes).collect())
+        for (digest, place) in &traced.bodies {
+            let Some(size) = wanted.get(digest) else { continue };
+            if let Ok(bytes) = disks.logged(*place, Body { size: *size, digest: *digest }) {
+                each(*digest, bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the bytes of a message back, if it is still there and its file is still bad; true if the file is good then.

@@ -4,10 +4,12 @@
 //! whose rows changed: every other row is in the database, in its newest state, and heads of indexes are made from that. A checkpoint
 //! does this before it writes what is new, so that a partition holds all or nothing of what came before.
 
+use super::aftermath::Written;
 use super::mirror::{Due, Homes, each_with_mail, quota_user, rows_at, user_home};
 use super::removals::gone_from;
 use super::source::place;
-use super::write::{Failed, Moment, Told, Written, told, write_partition};
+use super::told::{Told, told};
+use super::write::{Failed, Moment, write_partition};
 use crate::db::DbReader;
 use crate::disk::Disk;
 use crate::error::Result;

@@ -29,19 +29,21 @@ use super::trace::{Traced, Traces};
 use super::write::{Moment, repair};
 use crate::error::{Result, StoreError};
 use crate::model::Folder;
-use crate::partition::bodies;
+use crate::partition::bodies::{self, Body};
 use crate::partition::index::History;
 use crate::partition::manifest::Manifest;
-use crate::partition::survey::{Depth, What};
+use crate::partition::survey::{Depth, What, Within};
 use crate::partition::tree::Home;
 use crate::store::Store;
 use crate::store::checkpoint::applied;
 use crate::store::commit::lock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Mailboxes whose mirrors are held in memory at once.
 const MIRRORS_AT_ONCE: usize = 64;
+/// Files that each thread of a run reads at the same time which is to be done soon: what gave most on disks that were tried.
+pub const READERS: usize = 8;
 /// How often a mailbox is looked at again that changes meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -58,6 +60,14 @@ pub enum Repair {
     Force,
 }
 
+/// How far a look at many mailboxes has come within one, for who goes on with it later.
+pub trait Track {
+    /// Up to which UID the bytes of messages were found good before.
+    fn behind(&self, mailbox: u64) -> u32;
+    /// Up to this UID nothing is wrong.
+    fn good(&self, mailbox: u64, uid: u32);
+}
+
 /// How a mailbox is looked at.
 #[derive(Clone, Copy)]
 pub struct Order<'a> {
@@ -69,6 +79,10 @@ pub struct Order<'a> {
     pub pace: &'a dyn Fn(u64) -> Result<()>,
     /// What the log says, where it is one of many.
     pub traces: Option<&'a Traces>,
+    /// Files that are read at the same time; 1: one after the other.
+    pub readers: usize,
+    /// It may be gone on with; for one reader.
+    pub track: Option<&'a dyn Track>,
 }
 
 impl std::fmt::Debug for Order<'_> {
@@ -140,8 +154,8 @@ pub struct Examined {
     pub bytes: u64,
     /// The first [`crate::partition::survey::FINDINGS_MAX`] findings.
     pub findings: Vec<Finding>,
-    /// How many there are.
-    pub found: u64,
+    /// The others, with what is to become of them.
+    pub unlisted: BTreeMap<(u32, What), Fate>,
     /// What was done, in words.
     pub changes: Vec<String>,
     /// Messages without good bytes near by: for [`Store::heal`].
@@ -151,21 +165,62 @@ pub struct Examined {
 }
 
 impl Examined {
-    pub(super) fn fate(&mut self, of: impl Fn(&Finding) -> bool, fate: Fate) {
-        self.findings.iter_mut().filter(|f| of(f)).for_each(|f| f.fate = fate);
+    /// Gives those findings this fate that are about such a message and have such a word.
+    pub(super) fn fate(&mut self, of: impl Fn(Option<u32>, &str) -> bool, fate: Fate) {
+        self.findings.iter_mut().filter(|f| of(f.uid, f.what)).for_each(|f| f.fate = fate);
+        let unlisted = self.unlisted.iter_mut().filter(|((uid, what), _)| of(Some(*uid), what.text()));
+        unlisted.for_each(|(_, known)| *known = fate);
     }
 
-    /// What [`Store::heal`] has come to for one of [`Examined::sick`].
-    pub fn healed(&mut self, sick: &Sick, healed: Healed) {
-        let fate = match healed {
-            Healed::Yes => {
-                self.changes.push(format!("message {}: its bytes were put back", sick.uid));
-                Fate::Mended
+    /// Files that nothing knew have this fate.
+    pub(super) fn fate_of_strays(&mut self, uids: &BTreeSet<u32>, fate: Fate) {
+        let is_it = |uid: Option<u32>| uid.is_some_and(|uid| uids.contains(&uid));
+        self.fate(|uid, what| what == What::FileUnknown.text() && is_it(uid), fate);
+    }
+
+    /// The messages whose bytes are bad, and were not put back.
+    fn open_bodies(&self) -> BTreeSet<u32> {
+        let is_open = |what: &str, fate| is_body(what) && fate != Fate::Mended;
+        let listed = self.findings.iter().filter(|f| is_open(f.what, f.fate)).filter_map(|f| f.uid);
+        let unlisted = self.unlisted.iter().filter(|((_, what), fate)| is_open(what.text(), **fate));
+        listed.chain(unlisted.map(|((uid, _), _)| *uid)).collect()
+    }
+
+    /// How many findings there are.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        (self.findings.len() + self.unlisted.len()) as u64
+    }
+
+    /// Takes out what is still to be healed, each with the finding that tells of it: whose fate is known when that was tried.
+    pub fn take_sick(&mut self) -> Vec<(Sick, Finding)> {
+        let (mut listed, mut others) = (BTreeMap::new(), Vec::new());
+        let sick: BTreeSet<u32> = self.sick.iter().map(|sick| sick.uid).collect();
+        for finding in std::mem::take(&mut self.findings) {
+            match finding.uid {
+                Some(uid) if is_body(finding.what) && sick.contains(&uid) => drop(listed.insert(uid, finding)),
+                _ => others.push(finding),
             }
-            Healed::Could => Fate::Mendable,
-            Healed::No => Fate::Lost,
+        }
+        self.findings = others;
+        let told = |sick: Sick| {
+            let finding = listed.remove(&sick.uid).unwrap_or_else(|| {
+                let mut kinds = BODIES.into_iter();
+                let what = kinds.find(|what| self.unlisted.remove(&(sick.uid, *what)).is_some());
+                sick.finding(what.unwrap_or(What::FileBytes))
+            });
+            (sick, finding)
         };
-        self.fate(|f| f.uid == Some(sick.uid) && is_body(f.what), fate);
+        std::mem::take(&mut self.sick).into_iter().map(told).collect()
+    }
+
+    /// What was found near by for a message whose bytes are bad.
+    fn healed(&mut self, sick: &Sick, healed: Healed) {
+        if healed == Healed::Yes {
+            self.changes.push(sick.put_back());
+        }
+        let fate = healed.fate();
+        self.fate(|uid, what| uid == Some(sick.uid) && is_body(what), fate);
     }
 }
 
@@ -186,25 +241,25 @@ fn is_journal(what: &str) -> bool {
 impl Case {
     /// Nothing is wrong with it.
     fn is_clean(&self) -> bool {
-        self.survey.found == 0 && self.is_proven() && !self.is_row_wrong()
+        self.survey.found() == 0 && self.is_proven() && !self.is_row_wrong()
     }
 
     fn examined(&self) -> Examined {
         let (counted, row) = (self.counted(), &self.row);
         let mut findings: Vec<Finding> = Vec::new();
+        let is_proven = self.is_proven();
+        let fate = |what: What| match what {
+            what if JOURNALS.contains(&what) && !is_proven => Fate::Lost,
+            What::FileUnknown => Fate::Unproven,
+            what if BODIES.contains(&what) => Fate::Lost,
+            _ => Fate::Mendable,
+        };
         for f in &self.survey.findings {
             let (place, expected, found) = (f.file.clone(), f.expected.clone(), f.found.clone());
-            let fate = match f.what {
-                what if JOURNALS.contains(&what) && !self.is_proven() => Fate::Lost,
-                What::FileUnknown => Fate::Unproven,
-                what if BODIES.contains(&what) => Fate::Lost,
-                _ => Fate::Mendable,
-            };
+            let fate = fate(f.what);
             findings.push(Finding { place, uid: f.uid, what: f.what.text(), expected, found, fate });
         }
-        let mut more = 0;
         if self.is_row_wrong() || (!self.is_proven() && counted.usage != row.usage()) {
-            more += 1;
             findings.push(Finding {
                 place: self.name.clone(),
                 uid: None,
@@ -214,7 +269,6 @@ impl Case {
                 fate: if self.is_row_wrong() { Fate::Mendable } else { Fate::Lost },
             });
         } else if !self.is_proven() {
-            more += 1;
             findings.push(Finding {
                 place: self.name.clone(),
                 uid: None,
@@ -228,7 +282,7 @@ impl Case {
             mailbox: self.name.clone(),
             messages: self.survey.messages,
             bytes: self.survey.bytes,
-            found: self.survey.found + more,
+            unlisted: self.survey.unlisted.iter().map(|(uid, what)| ((*uid, *what), fate(*what))).collect(),
             findings,
             ..Examined::default()
         }
@@ -278,12 +332,14 @@ impl Store {
 
     fn examine_beside(&self, id: u64, order: &Order<'_>, mirror: Option<History>) -> Result<Option<Examined>> {
         let none = BTreeSet::new();
-        let eye = Eye { depth: order.depth, deep: &none, pace: order.pace };
+        let good = |uid| order.track.into_iter().for_each(|track| track.good(id, uid));
+        let within = order.track.map(|track| Within { behind: track.behind(id), good: &good });
+        let eye = Eye { depth: order.depth, deep: &none, pace: order.pace, readers: order.readers, within };
         let Some(seen) = self.case(id, eye, mirror)? else { return Ok(None) };
         let mut examined = seen.examined();
         let (messages, bytes) = (examined.messages, examined.bytes);
         if !seen.is_clean() {
-            let deep: BTreeSet<u32> = seen.uids(&BODIES).into_iter().collect();
+            let deep = seen.uids(&BODIES);
             drop(seen);
             let mut changes = Vec::new();
             for attempt in 1.. {
@@ -308,19 +364,21 @@ impl Store {
 
     /// See the page.
     fn examine_closely(&self, id: u64, order: &Order<'_>, deep: &BTreeSet<u32>) -> Result<Option<Close>> {
-        let eye = Eye { depth: Depth::Names, deep, pace: &|_| Ok(()) };
-        let mut traced: Option<Arc<Traced>> = None;
+        let eye = Eye { depth: Depth::Names, deep, pace: &|_| Ok(()), readers: 1, within: None };
+        let mut traced: Option<(Arc<Traced>, BTreeMap<u32, Body>)> = None;
         let alone = Traces::default();
         loop {
             let writer = lock(&self.db);
             let Some(mut case) = self.case(id, eye, None)? else { return Ok(None) };
-            if let Some(traced) = &traced {
-                case.know(traced);
+            if let Some((traced, proven)) = &traced {
+                case.know(traced, proven);
             }
             if !case.is_proven() && !case.is_row_wrong() && !case.is_traced {
-                drop((case, writer));
-                // The log is read while nobody waits.
-                traced = Some(order.traces.unwrap_or(&alone).get(self, id)?);
+                drop(writer);
+                // The log is read while nobody waits, and what it tells of.
+                let told = order.traces.unwrap_or(&alone).get(self, id)?;
+                let proven = case.prove(&told, order.readers);
+                traced = Some((told, proven));
                 continue;
             }
             let mut examined = case.examined();
@@ -333,7 +391,7 @@ impl Store {
                 self.finish_purges(&case, &mut examined)?;
             }
             drop(writer);
-            let is_stale = self.mend_rest(&case, order.repair, &mut examined)?;
+            let is_stale = self.mend_rest(&case, order, &mut examined)?;
             return Ok(Some(Close { examined, is_stale }));
         }
     }
@@ -368,9 +426,9 @@ impl Store {
             if is_mirrored { Ok(()) } else { target.manifest_anew(&case.place.home, supply) }
         })?;
         let fate = if case.is_proven() { Fate::Mended } else { Fate::Unproven };
-        examined.fate(|f| is_journal(f.what), fate);
+        examined.fate(|_, what| is_journal(what), fate);
         if !case.is_proven() {
-            examined.fate(|f| f.what == STATES, Fate::Unproven);
+            examined.fate(|_, what| what == STATES, Fate::Unproven);
         }
         let from = match (is_mirrored, case.is_traced) {
             (true, _) => "manifest",
@@ -390,35 +448,31 @@ impl Store {
             bodies::remove(&*case.disk, &case.place, *uid)?;
         }
         if !left.is_empty() {
-            examined.fate(|f| f.what == What::FileLeft.text(), Fate::Mended);
+            examined.fate(|_, what| what == What::FileLeft.text(), Fate::Mended);
             examined.changes.push(format!("{} files of purged messages were removed", left.len()));
         }
         Ok(())
     }
 
     /// Bodies, files that nothing knows, counts. True if the mailbox has changed meanwhile and is to be looked at again.
-    fn mend_rest(&self, case: &Case, repair: Repair, examined: &mut Examined) -> Result<bool> {
-        let mut unknown = self.strangers(case);
-        if repair > Repair::Nothing {
+    fn mend_rest(&self, case: &Case, order: &Order<'_>, examined: &mut Examined) -> Result<bool> {
+        let mut unknown = self.strangers(case, order.readers);
+        if order.repair > Repair::Nothing {
             self.put_in_place(case, &mut unknown, examined)?;
         }
-        for uid in case.uids(&BODIES) {
-            let is_open = |f: &Finding| f.uid == Some(uid) && is_body(f.what) && f.fate != Fate::Mended;
-            let Some(message) = case.message(uid).filter(|_| examined.findings.iter().any(is_open)) else { continue };
-            let sick = case.sick(message);
-            match self.twin_at_home(&sick)? {
-                Some(bytes) if repair > Repair::Nothing => {
-                    let healed = if self.put_back(&sick, &bytes)? { Healed::Yes } else { Healed::Could };
-                    examined.healed(&sick, healed);
-                }
-                Some(_) => examined.healed(&sick, Healed::Could),
-                None => examined.sick.push(sick),
+        let bad = examined.open_bodies();
+        let sick: Vec<Sick> = bad.iter().filter_map(|uid| Some(case.sick(case.message(*uid)?))).collect();
+        let healed = self.heal_at_home(&case.of, &sick, order.repair > Repair::Nothing)?;
+        for (sick, healed) in sick.into_iter().zip(healed) {
+            match healed {
+                Healed::No => examined.sick.push(sick),
+                healed => examined.healed(&sick, healed),
             }
         }
-        if repair == Repair::Nothing || case.is_deleted {
+        if order.repair == Repair::Nothing || case.is_deleted {
             return Ok(false);
         }
-        self.mend_rows(case, repair, unknown, examined)
+        self.mend_rows(case, order.repair, unknown, examined)
     }
 }
 

@@ -20,7 +20,7 @@
 //! directory: it is one head in the manifest.
 
 use super::source::place;
-use super::write::{Told, folder, told};
+use super::told::{Told, folder, told};
 use crate::db::DbReader;
 use crate::error::Result;
 use crate::lsn::Lsn;

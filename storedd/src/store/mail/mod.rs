@@ -18,6 +18,7 @@
 //! * No file is taken away before a commit without which it would be needed again.
 
 mod adopt;
+mod aftermath;
 mod ailing;
 mod anew;
 mod bygone;
@@ -31,16 +32,19 @@ mod read;
 mod relocate;
 mod removals;
 mod source;
+mod told;
 mod trace;
 mod write;
+mod writer;
 
 pub use adopt::RECOVERED;
+pub(super) use aftermath::Written;
 pub(super) use ailing::Ailing;
 pub use bygone::Bygone;
 pub(super) use cache::Indexes;
 pub use cache::IndexesHeld;
 pub use heal::{Healed, Sick};
-pub use mend::{Examined, Fate, Finding as MailFinding, Leftover, Order, Repair};
+pub use mend::{Examined, Fate, Finding as MailFinding, Leftover, Order, READERS, Repair, Track};
 pub(super) use mirror::{home_of, is_home, mailboxes_at, rows_at, user_home};
 pub use read::Listed;
 pub(super) use read::{Upto, changed_mailboxes};
@@ -50,7 +54,7 @@ pub(super) use removals::sweep;
 pub(super) use source::Disks;
 pub(super) use source::away;
 pub use trace::Traces;
-pub(super) use write::{Moment, Written, write};
+pub(super) use write::{Moment, write};
 
 use crate::db::DbReader;
 use crate::lsn::Lsn;

@@ -4,7 +4,7 @@ use super::cache::{IndexesHeld, Loaded};
 use super::case::{Counted, Standing, settled};
 use super::mend::{Examined, Order, Repair};
 use super::source::{Disks, away, place};
-use super::write::{folder, told};
+use super::told::{folder, told};
 use crate::disk::Disk;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Lsn;
@@ -129,7 +129,7 @@ impl Store {
         }
         let first = first?;
         let repair = if self.hold { Repair::Nothing } else { Repair::Provable };
-        let order = Order { depth: Depth::Names, repair, pace: &|_| Ok(()), traces: None };
+        let order = Order { depth: Depth::Names, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
         let examined = self.examine(of.mailbox, &order)?;
         match (self.found(of, row, upto)?.messages, examined) {
             (Some(messages), _) => Ok(Listed { messages }),

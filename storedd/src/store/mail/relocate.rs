@@ -108,7 +108,7 @@ pub(in crate::store) fn lying(view: &View, user: &str, partition: &str) -> Resul
     for (table, key, row) in rows {
         let (row, place) = if table == Table::Mailboxes {
             let row = MailboxRow::decode(&key, &row)?;
-            let place = super::source::place(&super::write::folder(view, &key, &row)?)?;
+            let place = super::source::place(&super::told::folder(view, &key, &row)?)?;
             (row, place)
         } else {
             let TombstoneRow { directory, mailbox, .. } = TombstoneRow::decode(&key, &row)?;

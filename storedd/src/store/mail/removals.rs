@@ -26,7 +26,7 @@
 //! * A directory goes only if the database has no mailbox, or no user and no deleted mailbox, that lies in it; and that of a mailbox which has
 //!   moved only if all of it is where it lies now ([`covers`]): what is replayed may have moved on since, or back.
 
-use super::write::told;
+use super::told::told;
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn};

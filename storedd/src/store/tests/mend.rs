@@ -5,7 +5,7 @@ use super::*;
 use crate::model::command::Marks;
 use crate::model::message::{Flags, State};
 use crate::partition::PartitionId;
-use crate::partition::survey::Depth;
+use crate::partition::survey::{Depth, What};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
 
@@ -48,7 +48,7 @@ fn place(store: &Store, mailbox: &str) -> Place {
 }
 
 fn examine_as(store: &Store, mailbox: &str, repair: Repair) -> Examined {
-    let order = Order { depth: Depth::Bytes, repair, pace: &|_| Ok(()), traces: None };
+    let order = Order { depth: Depth::Bytes, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
     store.examine(place(store, mailbox).id, &order).unwrap().unwrap()
 }
 
@@ -135,7 +135,8 @@ fn the_log_is_read_once_for_many_mailboxes() {
     places.iter().for_each(|place| disk.erase(&place.index()).unwrap());
     disk.erase(&places[0].home.manifest()).unwrap();
     let traces = Traces::of(places.iter().map(|place| place.id));
-    let order = Order { depth: Depth::Bytes, repair: Repair::Provable, pace: &|_| Ok(()), traces: Some(&traces) };
+    let (repair, traces) = (Repair::Provable, Some(&traces));
+    let order = Order { depth: Depth::Bytes, repair, pace: &|_| Ok(()), traces, readers: 2, track: None };
     for place in &places {
         let done = store.examine(place.id, &order).unwrap().unwrap();
         assert!(done.findings.iter().all(|f| f.fate == Fate::Mended), "{done:?}");
@@ -389,4 +390,73 @@ fn a_large_mailbox_is_filled_in_one_run() {
     assert_eq!((row.messages, row.uidnext), (u64::from(all), all + 1), "{name}");
     assert!(take(&store, &Step::Checkpoint));
     assert_eq!(fates(&examine_as(&store, WORK, Repair::Nothing)), []);
+}
+
+// row B9: damage beyond what is listed is counted, healed and told like the rest, in one run
+#[test]
+fn more_damage_than_is_listed_is_healed_in_one_run() {
+    let (machine, store) = filled();
+    let (disk, place) = (machine.disk(PRIMARY), place(&store, WORK));
+    let listed = crate::partition::survey::FINDINGS_MAX;
+    let all = listed as u32 + 300;
+    for n in 2..=all {
+        assert!(take(&store, &Step::Deliver(100 + n as usize, 60, vec![WORK])));
+        // A file of its own, in the directory of somebody else.
+        assert!(take(&store, &Step::Deliver(100 + n as usize, 60, vec!["user/ann/INBOX"])));
+    }
+    assert!(take(&store, &Step::Checkpoint));
+    for uid in 2..=all {
+        disk.damage(&place.message(uid), 30, 1).unwrap();
+    }
+    let mut found = examine_as(&store, WORK, Repair::Provable);
+    let damaged = u64::from(all) - 1;
+    assert_eq!((found.found(), found.findings.len()), (damaged, listed));
+    let sick = found.take_sick();
+    assert_eq!((sick.len() as u64, found.found()), (damaged, 0), "each has its finding, listed or not");
+    assert!(sick.iter().all(|(sick, finding)| finding.uid == Some(sick.uid) && finding.place == sick.file));
+    let sick: Vec<Sick> = sick.into_iter().map(|(sick, _)| sick).collect();
+    let healed = store.heal(&sick, true, None, &|_| Ok(())).unwrap();
+    assert!(healed.iter().all(|healed| *healed == Healed::Yes));
+    assert_eq!(fates(&examine_as(&store, WORK, Repair::Nothing)), []);
+}
+
+// row B9: and a copy in the same home heals them before anything else is asked
+#[test]
+fn more_damage_than_is_listed_is_healed_from_copies_at_home() {
+    let (machine, store) = filled();
+    let (disk, place) = (machine.disk(PRIMARY), place(&store, WORK));
+    let all = crate::partition::survey::FINDINGS_MAX as u32 + 200;
+    for n in 2..=all {
+        // Two files: each is a delivery of its own.
+        assert!(take(&store, &Step::Deliver(100 + n as usize, 60, vec![JOE])));
+        assert!(take(&store, &Step::Deliver(100 + n as usize, 60, vec![WORK])));
+    }
+    assert!(take(&store, &Step::Checkpoint));
+    lose_log(&machine);
+    for uid in 2..=all {
+        disk.damage(&place.message(uid), 30, 1).unwrap();
+    }
+    let found = examine_as(&store, WORK, Repair::Provable);
+    assert_eq!((found.found(), found.sick.len()), (u64::from(all) - 1, 0));
+    assert!(found.findings.iter().all(|f| f.fate == Fate::Mended));
+    assert!(found.unlisted.values().all(|fate| *fate == Fate::Mended));
+    assert_eq!(fates(&examine_as(&store, WORK, Repair::Nothing)), []);
+}
+
+// row B3: what only the log knows and what has no file, or a bad one, is found in the same look
+#[test]
+fn a_message_that_only_the_log_knows_is_healed_in_the_same_look() {
+    let (machine, store) = filled();
+    let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
+    let before = seen(&store, "before");
+    erase_both(&machine, &place);
+    disk.erase(&place.message(1)).unwrap();
+    disk.damage(&place.message(5), 40, 1).unwrap();
+    let found = examine_as(&store, JOE, Repair::Provable);
+    let bodies: Vec<_> = fates(&found).into_iter().filter(|(_, uid, _)| uid.is_some()).collect();
+    let lost = |what: What, uid| (what.text(), Some(uid), Fate::Lost);
+    assert_eq!(bodies, [lost(What::FileBytes, 5), lost(What::FileMissing, 1)], "{found:?}");
+    assert_eq!(store.heal(&found.sick, true, None, &|_| Ok(())).unwrap(), [Healed::Yes; 2]);
+    assert_eq!(seen(&store, "after"), before);
+    assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
 }
