@@ -20,7 +20,7 @@ pub fn checked(out: &mut dyn Write, c: &Checked) -> io::Result<()> {
     let counts = format!("{} mailboxes, {} messages, {} bytes read", c.checked, c.messages, c.bytes);
     writeln!(out, "{counts}; {} findings, {} lost", c.findings_total, c.lost)?;
     match &c.scrub {
-        Some(scrub) => writeln!(out, "the scrub, which does this all the time: {}", super::status::scrub(scrub)),
+        Some(scrub) => writeln!(out, "the scrub, which does this all the time: {}", super::status::scrub(scrub, None)),
         None => Ok(()),
     }
 }

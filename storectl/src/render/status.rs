@@ -37,7 +37,7 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last peruser", age(s.peruser_age)),
         ("last expire", age(s.expire_age)),
         ("last purge", age(s.purge_age)),
-        ("scrub", s.scrub.as_ref().map(scrub).unwrap_or_default()),
+        ("scrub", s.scrub.as_ref().map(|of| scrub(of, s.mailboxes)).unwrap_or_default()),
         ("log", format!("{}, {} to replay", counted(s.log_segments, "segment"), bytes(s.replay_bytes))),
         ("connections", s.connections.to_string()),
         ("oldest waiting", s.oldest_wait.map(duration).unwrap_or_default()),
@@ -68,9 +68,10 @@ fn archive(a: &proto::ArchiveState) -> String {
     format!("up to LSN {}, {} behind{waits}{failure}", a.archived_lsn, a.lag_lsns)
 }
 
-/// How far the scrub is, in one line.
-pub fn scrub(s: &ScrubState) -> String {
-    let counts = format!("{}, {} read", counted(s.mailboxes, "mailbox"), bytes(s.bytes));
+/// How far the scrub is, in one line. `total`: mailboxes that there are, where that is known.
+pub fn scrub(s: &ScrubState, total: Option<u64>) -> String {
+    let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let counts = format!("{}{of}, {} read", counted(s.mailboxes, "mailbox"), bytes(s.bytes));
     let mut text = match (s.state.as_str(), &s.begun) {
         ("running", _) => format!("at work, {counts}"),
         ("off", _) => "off".to_owned(),

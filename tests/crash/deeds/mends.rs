@@ -93,8 +93,9 @@ fn scrub(stage: &Stage) -> Result<(), String> {
         archive: None,
         is_wide: true,
         watched: BTreeSet::new(),
+        within: check::Within::default(),
     };
-    let told = check::run(&stage.store, &mut check::Scope::default(), &wish, &Context::idle(), &mut |_, _| ());
+    let told = check::run(&stage.store, &mut check::Scope::default(), &wish, &Context::idle(), None);
     let told = told.map_err(|e| e.to_string())?;
     stage.store.checkpoint().map_err(|e| e.to_string())?;
     match told.damage.values().flatten().next() {
