@@ -62,6 +62,7 @@ use crate::disk::{Access, Disk, DiskFile, Kind, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Epoch, Lsn, StoreId};
 use crate::model::Table;
+use crate::planted::{self, Bug};
 use backend::{FileBackend, Health};
 use redb::{Builder, Database, ReadableDatabase};
 use shadow::ShadowBackend;
@@ -133,7 +134,7 @@ impl Db {
                 exit: exit::EXISTS,
             });
         }
-        let candidate = format!("{path}.new");
+        let candidate = if planted::on(Bug::DatabaseMadeInPlace) { path.to_owned() } else { format!("{path}.new") };
         if disk.stat(&candidate).map_err(io("stat"))?.is_some() {
             disk.remove(&candidate).map_err(io("remove"))?;
         }
@@ -183,7 +184,9 @@ impl Db {
         let backend = ShadowBackend::new(file, len, Arc::clone(&health), Arc::clone(&sums));
         let meta = health.run("check", || {
             let mut builder = Builder::new();
-            builder.set_cache_size(EXAMINE_CACHE_BYTES).set_check_integrity_on_open(true);
+            builder
+                .set_cache_size(EXAMINE_CACHE_BYTES)
+                .set_check_integrity_on_open(!planted::on(Bug::StructureNotChecked));
             if let Some(progress) = progress {
                 builder.set_repair_callback(move |session| progress(session.progress()));
             }

@@ -4,6 +4,7 @@
 //! round in circles, or panics. So every block that the check of the whole file read, or that was written since, is
 //! known by a hash, and each later read is compared with it. 2 MiB of memory for a file of 1 GiB.
 
+use crate::planted::{self, Bug};
 use std::sync::{PoisonError, RwLock};
 
 pub(super) const BLOCK: u64 = 4096;
@@ -25,6 +26,7 @@ impl Sums {
                 match known.get(number).copied().unwrap_or(0) {
                     0 => unseen = true,
                     sum if sum == hash(block) => {}
+                    _ if planted::on(Bug::PageNotCompared) => {}
                     _ => return Err(number as u64 * BLOCK),
                 }
             }

@@ -27,6 +27,7 @@ pub use below::Below;
 pub use real::RealDisk;
 pub use sim::{Fault, Moment, OpKind, Persist, SimDisk};
 
+use crate::planted::{self, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -205,8 +206,13 @@ pub fn replace(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
     }
     let file = disk.open(&candidate, Access::CreateNew)?;
     file.write_at(0, bytes)?;
-    file.sync_data()?;
+    if !planted::on(Bug::SmallFileNotSynced) {
+        file.sync_data()?;
+    }
     disk.rename(&candidate, path)?;
+    if planted::on(Bug::SmallFileNameNotSynced) {
+        return Ok(());
+    }
     disk.sync_dir(parent(path))
 }
 

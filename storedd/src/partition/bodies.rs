@@ -270,7 +270,7 @@ fn read_path(disk: &dyn Disk, path: &str, body: Body) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     file.read_at(0, &mut bytes).map_err(failed("read", disk, path))?;
     let found = Body::of(&bytes);
-    if found != body {
+    if found != body && !planted::on(Bug::DigestIgnored) {
         return Err(corrupt("digest of a message", found.digest.to_string(), body.digest.to_string()));
     }
     Ok(bytes)

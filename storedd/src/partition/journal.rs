@@ -46,6 +46,7 @@ use crate::checksum::Crc;
 use crate::disk::{Access, Disk, DiskFile, create_all, parent};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, StoreId};
+use crate::planted::{self, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -322,7 +323,9 @@ impl<'d> Journal<'d> {
         let len = writer.at;
         let header = self.encode_header(FileHeader { generation, base: len });
         writer.file.write_at(0, &header).map_err(self.io("write"))?;
-        writer.file.sync_data().map_err(self.io("sync"))?;
+        if !planted::on(Bug::JournalNamedBeforeSync) {
+            writer.file.sync_data().map_err(self.io("sync"))?;
+        }
         let rename = || self.disk.rename(&candidate, &self.path);
         self.within(parent(&self.path), &rename).map_err(self.io("rename"))?;
         self.disk.sync_dir(parent(&self.path)).map_err(self.io("sync the directory of"))?;

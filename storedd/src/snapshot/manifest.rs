@@ -33,6 +33,7 @@
 use super::corrupt;
 use crate::error::Result;
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::planted::{self, Bug};
 use crate::sealed::{Lines, crc, seal};
 use std::fmt::Write;
 
@@ -185,7 +186,7 @@ impl Mark {
     }
 
     pub(super) fn speaks_of(self, manifest: &[u8], snaptime: &[u8]) -> bool {
-        self == Mark::of(self.time, manifest, snaptime)
+        self == Mark::of(self.time, manifest, snaptime) || planted::on(Bug::MarkNotCompared)
     }
 
     pub(super) fn encode(self) -> Vec<u8> {

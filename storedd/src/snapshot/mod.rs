@@ -42,6 +42,7 @@ use crate::checksum::Crc;
 use crate::disk::{self, Access, Disk, Kind, Stamp, parent};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Lsn, Micros, StoreId};
+use crate::planted::{self, Bug};
 use manifest::{Mark, Snaptime};
 use std::io;
 use std::path::PathBuf;
@@ -326,7 +327,9 @@ impl Shelf {
         self.write(&self.path(&draft, MANIFEST), &manifest.encode())?;
         self.write(&self.path(&draft, SNAPTIME), &Snaptime { time: manifest.time }.encode())?;
         let (from, to) = (self.dir(&draft), self.dir(id));
-        self.disk.sync_dir(&from).map_err(|e| self.failed("sync", &from, e))?;
+        if !planted::on(Bug::SnapshotNamedBeforeSync) {
+            self.disk.sync_dir(&from).map_err(|e| self.failed("sync", &from, e))?;
+        }
         self.disk.rename(&from, &to).map_err(|e| self.failed("rename", &from, e))?;
         self.disk.sync_dir(&self.base).map_err(|e| self.failed("sync", &self.base, e))?;
         Ok(manifest)

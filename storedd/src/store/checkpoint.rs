@@ -25,6 +25,7 @@ use crate::lsn::Lsn;
 use crate::model::{Rows, Table};
 use crate::partition::roll::{Enrolled, Roll};
 use crate::partition::{Applied, PartitionId};
+use crate::planted::{self, Bug};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,6 +109,9 @@ impl Store {
         self.sweep();
         let mail = self.write_mail(&frozen)?;
         self.enrol_partitions(&frozen);
+        if planted::on(Bug::RetiredBeforeCommit) {
+            self.retire(frozen.upto)?;
+        }
         let rows = self.write_frozen(db, &frozen)?;
         let reader = Arc::new(db.reader()?);
         assert_eq!(reader.meta().applied_lsn, frozen.upto, "I1: applied_lsn is the checkpoint");

@@ -238,6 +238,9 @@ pub fn note_replaced(
     reached: Lsn,
     known: Lsn,
 ) -> Result<()> {
+    if planted::on(Bug::ReplacedNotNoted) {
+        return Ok(());
+    }
     let Some((log, survey)) = there.filter(|(_, survey)| survey.highest_lsn() >= known) else {
         return super::adopt::distrust(data);
     };

@@ -16,6 +16,7 @@ use crate::db::{self, Db};
 use crate::disk::{Access, DiskFile};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::planted::{self, Bug};
 use crate::snapshot;
 use std::io;
 
@@ -53,7 +54,8 @@ pub(super) fn with_snapshot(
         return with_older(disks, chosen, &candidate, now, options);
     }
     let to = disks.db.open(&candidate, Access::CreateNew).map_err(|e| fail("create", e))?;
-    if let Err(e) = copy(chosen, &*to, progress).and_then(|()| to.sync_data().map_err(|e| fail("sync", e))) {
+    let sync = || if planted::on(Bug::CopyNamedBeforeSync) { Ok(()) } else { to.sync_data() };
+    if let Err(e) = copy(chosen, &*to, progress).and_then(|()| sync().map_err(|e| fail("sync", e))) {
         // Best effort: half a copy only takes room, and the next start removes it first of all.
         let _ = disks.db.remove(&candidate);
         return Err(e);

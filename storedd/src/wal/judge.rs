@@ -8,6 +8,7 @@ use super::survey::{Damage, End, Proof, ProvedBy, SegmentEvidence, open};
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
+use crate::planted::{self, Bug};
 
 /// What proves where a segment ends.
 pub(super) enum After {
@@ -170,6 +171,9 @@ impl Judge<'_> {
     fn proves(&self, lsn: Lsn) -> Option<ProvedBy> {
         let control = self.proof.control.as_ref().map(ControlState::proves).unwrap_or_default();
         let database = self.proof.applied_lsn.unwrap_or_default();
+        if planted::on(Bug::DamageTakenForTorn) {
+            return None;
+        }
         match self.after {
             After::Segment { file, .. } | After::Something { file } => Some(ProvedBy::LaterSegment(file.clone())),
             After::Nothing if self.records >= lsn => Some(ProvedBy::LaterRecord(self.records)),

@@ -117,6 +117,10 @@ impl Spares {
     /// # Errors
     /// [`StoreError::NoSpace`] or another error of the disk; nothing is promised then.
     pub fn reserve(&self) -> Result<()> {
+        if planted::on(Bug::LogSpaceNotReserved) {
+            self.lock().reserved += 1;
+            return Ok(());
+        }
         loop {
             let mut stock = self.lock();
             if stock.ready.len() > stock.reserved {
@@ -182,11 +186,16 @@ impl Spares {
                     let name = making_name(number);
                     self.disk.rename(file, &name).map_err(|e| StoreError::io("rename", self.disk.display(file), e))?;
                     // Zeroed only after its old name is durably gone.
-                    sync_names(self.disk.as_ref())?;
+                    if !planted::on(Bug::ZeroedUnderItsName) {
+                        sync_names(self.disk.as_ref())?;
+                    }
                     self.lock().retired.push_back(number);
                 }
                 None => remove(self.disk.as_ref(), file)?,
             }
+        }
+        if planted::on(Bug::ZeroedUnderItsName) {
+            return Ok(());
         }
         sync_names(self.disk.as_ref())
     }
@@ -285,6 +294,8 @@ pub(super) fn write_head(disk: &dyn Disk, file: &str, bytes: &[u8]) -> Result<Ar
     };
     let handle = disk.open(file, Access::Write).map_err(fail("open"))?;
     handle.write_at(0, bytes).map_err(fail("write"))?;
-    handle.sync_data().map_err(fail("sync"))?;
+    if !planted::on(Bug::SegmentNamedBeforeHeader) {
+        handle.sync_data().map_err(fail("sync"))?;
+    }
     Ok(handle)
 }

@@ -99,10 +99,6 @@ fn a_crash_at_every_operation_of_create() {
 // I5
 #[test]
 fn a_crash_at_every_operation_of_a_checkpoint() {
-    #[cfg(feature = "planted-bugs")]
-    if std::env::var_os("PLANT").is_some() {
-        crate::planted::plant(Some(crate::planted::Bug::AppliedLsnOutsideTransaction));
-    }
     let old = at_old();
     let (mut n, mut states, mut new) = (0, 0, 0);
     loop {
@@ -129,19 +125,6 @@ fn a_crash_at_every_operation_of_a_checkpoint() {
         }
     }
     assert!(n > 20 && new > 8 && new < states, "{n} operations, {new} of {states} new");
-}
-
-// The test above is to be believed: it sees an applied LSN that is committed apart from its rows. In a process of its own, as
-// the switch is one for the whole process.
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn the_crash_test_catches_an_lsn_outside_the_transaction() {
-    let test = "db::tests::crash::a_crash_at_every_operation_of_a_checkpoint";
-    let run =
-        std::process::Command::new(std::env::current_exe().unwrap()).args(["--exact", test]).env("PLANT", "1").output();
-    let run = run.unwrap();
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(!run.status.success() && text.contains("content of LSN 20"), "{text}");
 }
 
 #[test]

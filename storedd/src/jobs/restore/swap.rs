@@ -1,10 +1,11 @@
 //! The old directories and files put aside, the new ones in their places: by a journal, so that it is done wholly once it is begun.
 
 use super::{Spot, Target};
-use crate::disk::{self, Below, Disk};
+use crate::disk::{self, Access, Below, Disk};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Micros;
 use crate::partition::places;
+use crate::planted::{self, Bug};
 use crate::sealed::{Lines, seal};
 use crate::wal::CONTROL_FILE;
 use std::fmt::Write;
@@ -107,6 +108,11 @@ impl Journal {
     /// From now on there is a way forward only.
     pub(super) fn write(&self, target: &Target) -> Result<()> {
         let data = &*target.data;
+        if planted::on(Bug::RestoreWithoutJournal) {
+            // There when it is asked for, and not after a crash.
+            let file = data.open(JOURNAL, Access::CreateNew).and_then(|file| file.write_at(0, &self.encode()));
+            return file.map_err(|e| StoreError::io("write", data.display(JOURNAL), e));
+        }
         disk::replace(data, JOURNAL, &self.encode()).map_err(|e| StoreError::io("write", data.display(JOURNAL), e))
     }
 }

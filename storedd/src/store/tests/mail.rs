@@ -325,29 +325,6 @@ fn every_crash_keeps_every_acknowledged_message() {
     assert!(states > 300, "{states}");
 }
 
-// The test above is believed because it catches these.
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn planted_faults_of_messages_are_caught() {
-    use crate::planted::Bug;
-    for bug in Bug::OF_MAIL {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["store::tests::mail::one_planted_fault", "--exact", "--ignored"]);
-        let caught = child.env("STOREDD_BUG", (bug as u32).to_string()).output().unwrap();
-        assert!(!caught.status.success(), "{bug:?} was not caught");
-    }
-}
-
-#[cfg(feature = "planted-bugs")]
-#[test]
-#[ignore = "a planted fault is on for its whole process: planted_faults_of_messages_are_caught runs it, and it fails"]
-fn one_planted_fault() {
-    use crate::planted::{Bug, plant};
-    let asked = std::env::var("STOREDD_BUG").unwrap_or_default();
-    plant(Bug::OF_MAIL.into_iter().find(|bug| (*bug as u32).to_string() == asked));
-    every_crash_keeps_every_acknowledged_message();
-}
-
 // A replay that is larger than memory may be writes down as it goes. It could not find its own rows by their keys, so that messages were
 // written down without their bytes.
 #[test]

@@ -189,29 +189,6 @@ fn a_partition_that_comes_and_goes_loses_nothing_in_any_crash() {
     assert!(states > 250, "{states}");
 }
 
-// The test above is believed because it catches these.
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn planted_faults_of_partitions_are_caught() {
-    use crate::planted::Bug;
-    for bug in Bug::OF_PARTITIONS {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["store::tests::partitions::one_planted_fault", "--exact", "--ignored"]);
-        let caught = child.env("STOREDD_BUG", (bug as u32).to_string()).output().unwrap();
-        assert!(!caught.status.success(), "{bug:?} was not caught");
-    }
-}
-
-#[cfg(feature = "planted-bugs")]
-#[test]
-#[ignore = "a planted fault is on for its whole process: planted_faults_of_partitions_are_caught runs it, and it fails"]
-fn one_planted_fault() {
-    use crate::planted::{Bug, plant};
-    let asked = std::env::var("STOREDD_BUG").unwrap_or_default();
-    plant(Bug::OF_PARTITIONS.into_iter().find(|bug| (*bug as u32).to_string() == asked));
-    a_partition_that_comes_and_goes_loses_nothing_in_any_crash();
-}
-
 // row 117: with the last mailbox of a user who is gone his directory goes, and only his; and it does not come back.
 #[test]
 fn a_user_who_is_gone_leaves_no_directory() {

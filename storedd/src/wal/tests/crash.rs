@@ -200,33 +200,3 @@ fn a_crash_at_every_operation_of_a_fork_leaves_one_history() {
     println!("{states} crash states");
     assert!(states > 1000, "{states}");
 }
-
-/// Each bug that lies in the log is caught by the crash test; each in a process of its own, as the switch is global.
-#[cfg(feature = "planted-bugs")]
-mod planted_bugs {
-    use super::*;
-    use crate::planted::{Bug, plant};
-
-    const CHOICE: &str = "STOREDD_PLANTED_BUG";
-
-    #[test]
-    fn are_caught() {
-        for bug in [Bug::SyncSkipped, Bug::NoDirectorySync, Bug::TornRestNotZeroed] {
-            let child = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "wal::tests::crash::planted_bugs::in_a_process_of_its_own", "--nocapture"])
-                .env(CHOICE, format!("{bug:?}"))
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&child.stderr);
-            assert!(!child.status.success(), "{bug:?} was not caught");
-            println!("{bug:?}: {}", text.lines().find(|l| l.contains("operation")).unwrap_or(&text));
-        }
-    }
-
-    #[test]
-    fn in_a_process_of_its_own() {
-        let Ok(choice) = std::env::var(CHOICE) else { return };
-        plant(Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == choice));
-        crash_everywhere(everyday, false);
-    }
-}

@@ -401,6 +401,29 @@ fn a_copy_of_the_log_inside_a_record_is_not_read() {
     assert_eq!(survey.segments[0].runs.len(), 2);
 }
 
+// A record of a history that went on differently fits in every number; only the record that it says it follows is another.
+#[test]
+fn a_record_of_another_history_is_not_taken() {
+    let written = |keys: [&str; 3]| {
+        let rig = Rig::new();
+        let mut running = rig.create().unwrap();
+        let ends = keys.map(|key| {
+            running.commit(&[key], 20).unwrap();
+            running.log.encoder.position().offset
+        });
+        running.seal().unwrap();
+        drop(running);
+        (rig, ends)
+    };
+    let ((rig, ends), (other, others)) = (written(["a", "b", "c"]), written(["x", "y", "z"]));
+    assert_eq!(ends, others);
+    let strange = &other.log_disk().peek(&file_name(1)).unwrap()[ends[0] as usize..ends[1] as usize];
+    rig.log_disk().poke(&file_name(1), ends[0], strange).unwrap();
+    let survey = rig.survey();
+    let damage = &survey.segments[0].damages[0];
+    assert_eq!((damage.offset, damage.what.as_str()), (ends[0], "checksum of the record before"), "{damage:?}");
+}
+
 // Random bytes in place of a segment, or behind its header: never a panic, never a hang.
 #[test]
 fn noise_is_survived() {
