@@ -210,7 +210,7 @@ pub mod hunt {
     /// The variable that names the fault.
     pub const WHICH: &str = "STOREDD_PLANT";
     /// A test that goes on for longer has not caught what it runs with.
-    const LIMIT: Duration = Duration::from_secs(300);
+    const LIMIT: Duration = Duration::from_secs(900);
     const POLL: Duration = Duration::from_millis(20);
 
     /// Runs each test that `chosen` names; says what each caught, and panics with those that caught nothing. `STOREDD_PLANT_ONLY` names

@@ -26,6 +26,7 @@ mod driver;
 mod enumerate;
 mod faults;
 mod full;
+mod lies;
 mod lives;
 mod mail;
 mod manual;

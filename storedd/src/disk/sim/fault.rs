@@ -23,6 +23,20 @@ pub enum Fault {
     SyncDropsData,
     /// EINTR; nothing is done. `RealDisk` repeats interrupted writes itself, so this is what an interrupted sync says.
     Eintr,
+    /// A lie: a write is told as done, and reads back until the machine stops; its bytes never reach the disk. Other operations are not
+    /// touched, here and below.
+    LostWrite,
+    /// A lie: as [`Fault::LostWrite`], but for its first half (in whole sectors, where it has two).
+    TornWrite,
+    /// A lie: as [`Fault::LostWrite`], and the bytes are written over those of another file of the disk, where there is one.
+    MisdirectedWrite,
+    /// A lie: a sync is told as done; nothing is any more durable than it was. A later sync is honest.
+    LyingSync,
+}
+
+impl Fault {
+    /// Those in which the disk says that it did what it did not do.
+    pub const LIES: [Fault; 4] = [Fault::LostWrite, Fault::TornWrite, Fault::MisdirectedWrite, Fault::LyingSync];
 }
 
 /// An operation that changes a disk or its durable state.
@@ -60,12 +74,22 @@ pub(super) enum Way {
     Part(Share, io::Error),
     /// Forget what was to be synced, then this error.
     Drop(io::Error),
+    /// Say that it is done, and do this instead.
+    Lie(Lie),
+}
+
+/// What is done with a write, or a sync, that is told as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lie {
+    Nothing,
+    Half,
+    Elsewhere,
 }
 
 impl Way {
     pub(super) fn result(self) -> io::Result<()> {
         match self {
-            Way::Whole => Ok(()),
+            Way::Whole | Way::Lie(_) => Ok(()),
             Way::Part(_, e) | Way::Drop(e) => Err(e),
         }
     }
@@ -128,7 +152,13 @@ impl Gate {
             Some(Fault::SyncDropsData) if matches!(kind, OpKind::SyncData | OpKind::SyncTree) => {
                 Ok(Way::Drop(Errno::IO.into()))
             }
-            Some(Fault::ShortWrite | Fault::SyncDropsData) => Ok(Way::Whole),
+            Some(Fault::LostWrite) if kind == OpKind::Write => Ok(Way::Lie(Lie::Nothing)),
+            Some(Fault::TornWrite) if kind == OpKind::Write => Ok(Way::Lie(Lie::Half)),
+            Some(Fault::MisdirectedWrite) if kind == OpKind::Write => Ok(Way::Lie(Lie::Elsewhere)),
+            Some(Fault::LyingSync) if matches!(kind, OpKind::SyncData | OpKind::SyncTree | OpKind::SyncDir) => {
+                Ok(Way::Lie(Lie::Nothing))
+            }
+            Some(_) => Ok(Way::Whole),
         }
     }
 

@@ -37,7 +37,7 @@ pub use moment::Moment;
 
 use super::{Access, Disk, DiskFile, Entry, Kind, Lock};
 use content::FILE_LIMIT;
-use fault::{Share, Way};
+use fault::{Lie, Share, Way};
 use rustix::io::Errno;
 use state::{Body, DataChange, Dir, File, Id, NameChange, NameOp, State};
 use std::io;
@@ -45,6 +45,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Free bytes of a disk that nobody bounded.
 const UNBOUNDED: u64 = 1 << 40;
+/// What a disk writes wholly or not at all, in bytes.
+const SECTOR: usize = 512;
 
 /// A handle of one disk of a simulated machine; clones are handles of the same disk.
 #[derive(Clone)]
@@ -277,7 +279,12 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.gate.alive()?;
         let id = state.find_dir(self.disk, dir)?;
-        state.pass(self.disk, OpKind::SyncDir, dir)?;
+        state.remember(self.disk, OpKind::SyncDir, dir, None);
+        let State { gate, disks, .. } = &mut *state;
+        match gate.pass(OpKind::SyncDir, || format!("sim:{}/{dir}", disks[self.disk].name))? {
+            Way::Whole => {}
+            way => return way.result(),
+        }
         state.promote_names(id)?;
         state.sweep();
         Ok(())
@@ -386,6 +393,25 @@ impl SimFile {
         gate.pass(kind, || format!("sim:{}/{}", disks[self.disk].name, self.path))
     }
 
+    /// A write that reads back, and of which the disk never has what it says.
+    fn write_falsely(&self, state: &mut State, offset: u64, bytes: &[u8], lie: Lie) -> io::Result<()> {
+        let seq = state.next_seq();
+        let half = match bytes.len() {
+            len if len >= 2 * SECTOR => (len / 2).next_multiple_of(SECTOR),
+            len => len / 2,
+        };
+        let kept = if lie == Lie::Half { &bytes[..half] } else { &[] };
+        let file = state.file(self.id)?;
+        let before = file.live.space();
+        file.write_in_part(seq, offset, bytes, kept);
+        let grown = file.live.space() - before;
+        state.disks[self.disk].used += grown;
+        if lie == Lie::Elsewhere {
+            state.hit_another(self.disk, self.id, offset, bytes, seq);
+        }
+        Ok(())
+    }
+
     fn writable(&self, state: &State, end: Option<u64>) -> io::Result<()> {
         state.writable(self.disk)?;
         if !self.writable {
@@ -421,6 +447,7 @@ impl DiskFile for SimFile {
             Way::Part(Share::Half, e) => (bytes.len() as u64 / 2, Some(e)),
             Way::Part(Share::Bytes(n), e) => (n.min(bytes.len() as u64), Some(e)),
             Way::Drop(e) => return Err(e),
+            Way::Lie(lie) => return self.write_falsely(&mut state, offset, bytes, lie),
         };
         let (free, seq) = (state.disks[self.disk].free(), state.next_seq());
         let file = state.file(self.id)?;
@@ -457,6 +484,7 @@ impl DiskFile for SimFile {
         match self.pass(&mut state, OpKind::SetLen, None)? {
             Way::Whole => {}
             Way::Part(_, e) | Way::Drop(e) => return Err(e),
+            Way::Lie(_) => {}
         }
         let seq = state.next_seq();
         let file = state.file(self.id)?;

@@ -78,6 +78,19 @@ impl File {
         self.pending.push(DataOp { seq, change: DataChange::of_write(offset, bytes) });
     }
 
+    /// Of what is written, no more than `kept` will ever be on the disk; the length is that of a whole write.
+    pub(super) fn write_in_part(&mut self, seq: u64, offset: u64, bytes: &[u8], kept: &[u8]) {
+        let (before, end) = (self.live.len(), offset + bytes.len() as u64);
+        self.live.write(offset, bytes);
+        if end > before {
+            self.pending.push(DataOp { seq, change: DataChange::SetLen(end) });
+        }
+        if !kept.is_empty() {
+            self.pending.push(DataOp { seq, change: DataChange::of_write(offset, kept) });
+        }
+        self.dropped = true;
+    }
+
     pub(super) fn set_len(&mut self, seq: u64, len: u64) {
         self.live.set_len(len);
         self.pending.push(DataOp { seq, change: DataChange::SetLen(len) });
@@ -91,7 +104,7 @@ impl File {
                 self.dropped |= !self.pending.is_empty();
                 self.pending.clear();
             }
-            Way::Part(..) => {}
+            Way::Part(..) | Way::Lie(_) => {}
         }
     }
 
@@ -323,8 +336,32 @@ impl State {
         Ok(())
     }
 
+    /// Bytes that were meant for the file `meant` fall on those of another file of the disk that is as long: on the disk, and not in memory.
+    pub(super) fn hit_another(&mut self, disk: usize, meant: Id, offset: u64, bytes: &[u8], seq: u64) {
+        let others = self.nodes.iter_mut().filter(|(id, node)| **id != meant && node.disk == disk && node.links > 0);
+        let mut files: Vec<(Id, &mut File)> = others
+            .filter_map(|(id, node)| match &mut node.body {
+                Body::File(file) if file.durable.len() > 0 => Some((*id, file)),
+                _ => None,
+            })
+            .collect();
+        files.sort_by_key(|(id, _)| *id);
+        if files.is_empty() {
+            return;
+        }
+        let nth = (seq % files.len() as u64) as usize;
+        let file = &mut *files[nth].1;
+        let offset = if offset < file.durable.len() { offset } else { offset % file.durable.len() };
+        let room = usize::try_from(file.durable.len() - offset).unwrap_or(usize::MAX);
+        file.durable.write(offset, &bytes[..bytes.len().min(room)]);
+        file.dropped = true;
+    }
+
     /// A sync of all bytes and names of a disk.
     pub(super) fn sync_disk(&mut self, disk: usize, way: Way) -> io::Result<()> {
+        if let Way::Lie(_) = way {
+            return Ok(());
+        }
         let mut dirs = Vec::new();
         for (id, node) in self.nodes.iter_mut().filter(|(_, node)| node.disk == disk) {
             match &mut node.body {

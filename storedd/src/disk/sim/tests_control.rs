@@ -298,3 +298,42 @@ fn images_share_pages() {
         assert!(copy.durable.shares(&original.durable) > copy.durable.len().div_ceil(4096).saturating_sub(30));
     }
 }
+
+// row B19: a disk that lies: what reads back is right until the machine stops, and then it is not
+#[test]
+fn lies_show_after_a_restart() {
+    let written = |fault: Fault| {
+        let disk = SimDisk::new();
+        let (file, other) = (settled(&disk, "f", &[1; 2048]), settled(&disk, "g", &[2; 2048]));
+        disk.fail_at(disk.ops() + 1, fault);
+        file.write_at(0, &[7; 1024]).unwrap();
+        file.sync_data().unwrap();
+        let mut bytes = [0; 1024];
+        file.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 1024], "{fault:?}: it reads back");
+        other.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [2; 1024], "{fault:?}: so does what it fell on");
+        let image = disk.image(Persist::Everything);
+        (image.peek("f").unwrap(), image.peek("g").unwrap())
+    };
+    let (f, g) = ([1; 2048].to_vec(), [2; 2048].to_vec());
+    let half = [[7; 512].to_vec(), [1; 1536].to_vec()].concat();
+    let hit = [[7; 1024].to_vec(), [2; 1024].to_vec()].concat();
+    assert_eq!(written(Fault::LostWrite), (f.clone(), g.clone()));
+    assert_eq!(written(Fault::TornWrite), (half, g));
+    assert_eq!(written(Fault::MisdirectedWrite), (f, hit));
+    // A sync that lies; the next one is honest.
+    let disk = SimDisk::new();
+    let file = settled(&disk, "f", b"old");
+    disk.fail_at(disk.ops() + 2, Fault::LyingSync);
+    file.write_at(0, b"new").unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.image(Persist::Nothing).peek("f").unwrap(), b"old");
+    file.sync_data().unwrap();
+    assert_eq!(disk.image(Persist::Nothing).peek("f").unwrap(), b"new");
+    // A file that grows has its length, and zeros.
+    disk.fail_at(disk.ops() + 1, Fault::LostWrite);
+    file.write_at(3, b"more").unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.image(Persist::Nothing).peek("f").unwrap(), b"new\0\0\0\0");
+}
