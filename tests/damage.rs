@@ -179,7 +179,7 @@ fn connections_never_take_the_files_of_the_log() {
     assert_eq!(daemon.stop(), 0);
 }
 
-// A write beyond `ulimit -f` ended the daemon by a signal, without a word.
+// S22: A write beyond `ulimit -f` ended the daemon by a signal, without a word.
 #[test]
 fn a_limit_of_the_file_size_is_refused_like_a_full_disk() {
     let store = TestStore::new();

@@ -45,7 +45,7 @@ fn hostile() -> Vec<Vec<u8>> {
     ]
 }
 
-// B14, row 46: every byte is kept, whatever it says, through each door
+// S12, B14, row 46: every byte is kept, whatever it says, through each door
 #[test]
 fn hostile_messages_are_bytes_like_others() {
     let store = TestStore::new();
@@ -69,7 +69,7 @@ fn hostile_messages_are_bytes_like_others() {
     assert_eq!(store.json(&["message", "list", INBOX]).as_array().unwrap().len(), expected.len());
 }
 
-// B14, row 46: a header line of 100 MB goes to a file piece by piece, and takes no memory on its way
+// S12, B14, row 46: a header line of 100 MB goes to a file piece by piece, and takes no memory on its way
 #[test]
 fn a_line_of_100_megabytes_takes_no_memory() {
     let store = TestStore::new();

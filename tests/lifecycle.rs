@@ -66,7 +66,7 @@ fn a_log_that_fails_while_nobody_asks_ends_the_daemon() {
     store.ctl(&["user", "show", "joe"]).expect(0);
 }
 
-// row 5: a stop leaves no socket and no lock, and the next start has nothing to replay.
+// S22, row 5: a stop leaves no socket and no lock, and the next start has nothing to replay.
 #[test]
 fn sigterm_and_shutdown_stop_cleanly() {
     let store = TestStore::new();
@@ -376,7 +376,7 @@ fn another_user_is_refused() {
     assert_eq!(store.json(&["user", "list"]), serde_json::json!([]));
 }
 
-// row B17: members of a configured group come in, each with what the role allows; the audit line says who asked.
+// S2, S3, row B17: members of a configured group come in, each with what the role allows; the audit line says who asked.
 #[test]
 fn members_of_a_group_may_do_what_their_role_allows() {
     if !rustix::process::geteuid().is_root() {
@@ -428,7 +428,7 @@ fn members_of_a_group_may_do_what_their_role_allows() {
     assert!(audit("verb=shutdown outcome=not_permitted"), "{log}");
 }
 
-// row 161: reload names what is wrong and keeps the old configuration.
+// S22, row 161: reload names what is wrong and keeps the old configuration.
 #[test]
 fn a_bad_reload_changes_nothing() {
     let store = TestStore::new();

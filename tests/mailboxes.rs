@@ -80,7 +80,7 @@ fn hashdir_names_a_directory_that_exists() {
     store.ctl(&["partition", "remove", "second"]).expect(75);
 }
 
-// row 115: run-time partitions are there after a restart; a missing root is a state, not a crash.
+// S20, row 115: run-time partitions are there after a restart; a missing root is a state, not a crash.
 #[test]
 fn a_missing_partition_is_a_state() {
     let store = TestStore::new();

@@ -94,6 +94,8 @@ mod rollback;
 #[cfg(test)]
 mod scrub;
 #[cfg(test)]
+mod security;
+#[cfg(test)]
 mod seen;
 #[cfg(test)]
 mod service;

@@ -187,6 +187,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     }
 }
 
+// S18, S19
 #[test]
 fn the_unit_gives_away_almost_nothing() {
     let dir = tempfile::tempdir().unwrap();

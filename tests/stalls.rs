@@ -294,7 +294,7 @@ fn asked(daemon: &Daemon, count: usize, pause: Duration) -> [Duration; 3] {
     [count / 2, count * 99 / 100, count - 1].map(|at| times[at])
 }
 
-// What others cost is what it takes longer beside them: the same questions are asked before and afterwards.
+// S5: What others cost is what it takes longer beside them: the same questions are asked before and afterwards.
 #[test]
 fn two_hundred_dribbling_clients_delay_a_good_one_by_less_than_a_tenth_of_a_second() {
     let store = TestStore::new();
@@ -311,7 +311,7 @@ fn two_hundred_dribbling_clients_delay_a_good_one_by_less_than_a_tenth_of_a_seco
     assert!(beside[1] < alone + Duration::from_millis(100), "{before:?} {beside:?} {after:?}");
 }
 
-// Connections are files: whoever takes them all keeps others out for a while, and no file from the log.
+// S6: Connections are files: whoever takes them all keeps others out for a while, and no file from the log.
 #[test]
 fn descriptors_that_run_out_hurt_nobody_who_is_there() {
     let store = TestStore::new();

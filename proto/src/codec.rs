@@ -532,6 +532,7 @@ mod tests {
         }
     }
 
+    // S4
     /// A list of 2^40 commands, a string of 2^62 bytes: refused, and nothing reserved for them.
     #[test]
     fn hostile_counts_are_refused() {

@@ -381,6 +381,7 @@ mod tests {
         assert_eq!(parse(b"SDPX", LIMIT), Err(FrameError::Magic { found: *b"SDPX" }));
     }
 
+    // S4
     #[test]
     fn hostile_lengths_are_refused_with_the_header_alone() {
         for length in [LIMIT + 1, PAYLOAD_BYTES_MAX + 1, 1 << 31, u32::MAX] {

@@ -205,6 +205,7 @@ mod tests {
         }
     }
 
+    // S8
     #[test]
     fn every_character_has_one_spelling() {
         for c in (0..=0x10_ffffu32).filter_map(char::from_u32) {
@@ -234,6 +235,7 @@ mod tests {
         assert_eq!(decode("a\tb"), Err(Utf7Error::NotPrintable { at: 1, byte: 9 }));
     }
 
+    // S8
     #[test]
     fn random_names_come_back() {
         let mut rng = Seeded(0x7117);

@@ -118,6 +118,7 @@ pub fn open_or_make(config: &Config) -> Result<Disks> {
 }
 
 fn disks(config: &Config, open: impl Fn(&Path) -> Result<Arc<dyn Disk>>) -> Result<Disks> {
+    let open = |path: &Path| open(path).and_then(|disk| expect_private(path).map(|()| disk));
     Ok(Disks {
         data: open(&config.store.data_dir)?,
         db: open(&config.store.db_dir)?,
@@ -125,6 +126,26 @@ fn disks(config: &Config, open: impl Fn(&Path) -> Result<Arc<dyn Disk>>) -> Resu
         roots: Arc::new(RealRoots),
         partitions: config.partitions.clone(),
         snapshots: snapshots(config),
+    })
+}
+
+/// Whoever may write to a directory of the store may exchange what is in it.
+fn expect_private(path: &Path) -> Result<()> {
+    let stat = rustix::fs::stat(path).map_err(|e| StoreError::io("stat", path.display().to_string(), e.into()))?;
+    let user = rustix::process::geteuid().as_raw();
+    let (is_ours, is_wide) = (user == 0 || [0, user].contains(&stat.st_uid), stat.st_mode & 0o022 != 0);
+    if is_ours && !is_wide {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(StoreError::Refused {
+        message: format!(
+            "{shown}: mode {:04o}, owner {}; expected to be writable by its owner alone, who is user {user} or root",
+            stat.st_mode & 0o7777,
+            stat.st_uid
+        ),
+        hint: if is_ours { format!("chmod go-w {shown}") } else { format!("chown -R {user} {shown}") },
+        exit: exit::NOT_PERMITTED,
     })
 }
 

@@ -15,6 +15,10 @@ pub enum Rig {
 
 /// The workloads of the crash test.
 const WORKLOADS: Rig = Rig::Suite("crash::planted::workloads_show_something");
+/// Damage to each kind of file.
+const SWEEP: Rig = Rig::Suite("crash::sweep::damage_to_every_kind_of_file_is_judged");
+/// A disk that says that it did what it did not do.
+const LIES: Rig = Rig::Suite("crash::lies::a_disk_that_lies_is_found_out");
 /// What a person does to a stopped store, crashed.
 const BY_HAND: Rig = Rig::Suite("crash::manual::what_a_person_does_is_all_or_nothing");
 const LOG: Rig = Rig::Library("wal::tests::crash::a_crash_at_every_operation_loses_nothing");
@@ -108,8 +112,8 @@ bugs! {
     BackupReleasesLogEarly caught by Rig::Library("jobs::restore::tests::a_full_medium_gives_up_nothing");
     /// A restore begins to exchange directories before its journal is there.
     RestoreWithoutJournal caught by Rig::Library("jobs::restore::tests::a_restore_stopped_at_every_operation_twice");
-    /// A copy of a snapshot takes the database's place before it is durable.
-    CopyNamedBeforeSync caught by Rig::Suite("crash::rollback::a_rollback_is_stopped_anywhere_and_done_again");
+    /// A database that was found bad is deleted to make room for another.
+    BadDatabaseDeleted caught by Rig::Suite("crash::rollback::a_rollback_is_stopped_anywhere_and_done_again");
     /// A rollback puts the snapshot in place and leaves the log behind it.
     RollbackWithoutLog caught by WORKLOADS;
     /// Segments that a new epoch leaves out are set aside before it is there.
@@ -147,7 +151,7 @@ bugs! {
     RecordChainIgnored caught by Rig::Library("wal::tests::damage::a_record_of_another_history_is_not_taken");
     /// What proves that a bad place was durable once is not asked: damage counts as torn.
     DamageTakenForTorn caught by
-        Rig::Library("wal::tests::damage::every_changed_byte_is_named_or_lies_in_the_last_unsealed_group");
+        LIES, Rig::Library("wal::tests::damage::every_changed_byte_is_named_or_lies_in_the_last_unsealed_group");
     /// A row of the database counts whatever its checksum.
     RowChecksumIgnored caught by Rig::Library("db::tests::damage::a_damaged_row_is_named_by_every_way_to_read_it");
     /// A page of the open database is not compared with what it was.
@@ -162,7 +166,7 @@ bugs! {
     FramePayloadChecksumIgnored caught by
         Rig::Library("partition::messages_tests::journals::every_flipped_bit_of_an_index_is_noticed_and_costs_one_frame");
     /// A message is given out whatever its digest.
-    DigestIgnored caught by Rig::Library("partition::messages_tests::files::bytes_are_given_back_or_an_error");
+    DigestIgnored caught by SWEEP, Rig::Library("partition::messages_tests::files::bytes_are_given_back_or_an_error");
     /// A text counts whatever its checksum.
     TextChecksumIgnored caught by Rig::Library("snapshot::manifest::tests::every_flip_and_every_cut_is_noticed");
     /// A snapshot counts as verified whatever manifest its mark speaks of.

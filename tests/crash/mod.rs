@@ -40,6 +40,7 @@ mod record;
 mod recover;
 mod rollback;
 mod schema;
+mod sweep;
 mod tally;
 mod workload;
 mod world;

@@ -190,6 +190,7 @@ fn a_lost_connection_says_that_the_change_is_undecided() {
     daemon.join().unwrap();
 }
 
+// S24
 #[test]
 fn a_damaged_answer_is_never_believed() {
     let (mut client, daemon) = connected(|mut end| {

@@ -1,5 +1,5 @@
 use super::content::{About, Close, Index, Mailbox, Message, Reference, User};
-use super::frame::HEAD_BYTES;
+use super::frame::{self, HEAD_BYTES};
 use super::*;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -208,6 +208,7 @@ fn an_archive_cut_anywhere_gives_back_what_is_before() {
     }
 }
 
+// S13
 #[test]
 fn flipped_bits_cost_one_frame_and_are_told() {
     let (bytes, ..) = sample(OPTIONS);
@@ -225,6 +226,7 @@ fn flipped_bits_cost_one_frame_and_are_told() {
     }
 }
 
+// S13
 #[test]
 fn pieces_taken_out_put_in_or_exchanged_are_told() {
     let (bytes, ..) = sample(OPTIONS);
@@ -299,4 +301,28 @@ fn a_full_medium_ends_the_writing() {
     let all = (1..5_000).try_for_each(|uid| writer.message(&message(uid, &bytes), &bytes).map(drop));
     let kind = all.and_then(|()| writer.finish().map(drop)).map_err(|e| e.kind());
     assert_eq!(kind, Err(std::io::ErrorKind::StorageFull));
+}
+
+// S14: a frame that unpacks to more than its head says takes no more memory than that, and one that says too much is no frame
+#[test]
+fn a_bomb_is_no_bigger_than_it_says() {
+    let packed = |raw: usize| zstd::bulk::compress(&vec![0; raw], 3).unwrap();
+    let head = |stored: &[u8], raw: usize| frame::Head {
+        kind: frame::Kind::Message,
+        packing: frame::Packing::Zstd,
+        archive: [3; 16],
+        number: 0,
+        offset: 0,
+        stored: u32::try_from(stored.len()).unwrap(),
+        raw: u32::try_from(raw).unwrap(),
+        payload_sum: frame::sum(stored),
+    };
+    // 256 MiB in a few thousand bytes, that say to be 100.
+    let bomb = packed(256 << 20);
+    assert!(bomb.len() < 64 << 10);
+    assert_eq!(frame::unpack(&head(&bomb, 100), bomb.clone()), Err("it cannot be unpacked"));
+    let small = packed(50);
+    assert_eq!(frame::unpack(&head(&small, 100), small.clone()), Err("it has another length unpacked"));
+    let honest = frame::Head { raw: u32::MAX, ..head(&bomb, 100) };
+    assert_eq!(frame::Head::decode(&honest.encode()), Err(frame::HeadError::Wrong("a length over the limit")));
 }

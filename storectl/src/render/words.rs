@@ -158,6 +158,7 @@ mod tests {
         assert_eq!([micros(85), micros(1_234), micros(3_400_000)], ["85 us", "1.2 ms", "3.40 s"]);
     }
 
+    // S17, S24
     #[test]
     fn names_cannot_drive_a_terminal() {
         assert_eq!(printable("user/joe/\u{c4}pfel"), "user/joe/\u{c4}pfel");

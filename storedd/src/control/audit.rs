@@ -217,6 +217,7 @@ mod tests {
         assert!(text.contains(r#"verb="user delete" target="(and 70000 more)" outcome="done" lsn=7"#), "{text}");
     }
 
+    // S3, S17
     /// A name cannot forge a line, nor fill the log.
     #[test]
     fn hostile_targets_are_escaped_and_cut() {

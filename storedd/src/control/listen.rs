@@ -252,6 +252,7 @@ mod tests {
         assert!(!path.exists());
     }
 
+    // S1
     /// Whoever looks in between sees no socket that is open to others, under any name.
     #[test]
     fn the_socket_is_never_wider_than_asked() {
@@ -333,6 +334,7 @@ mod tests {
         Listener::bind(&dir.path().join("s"), 0o600).unwrap();
     }
 
+    // S1
     #[test]
     fn files_links_and_directories_are_never_replaced() {
         let dir = directory();

@@ -85,7 +85,7 @@ fn bad_paths_are_refused() {
     }
 }
 
-// row B17: a planted link is not followed, except where the caller asks for it
+// S9, row B17: a planted link is not followed, except where the caller asks for it
 #[test]
 fn symbolic_links() {
     let (dir, disk) = fresh();
@@ -137,6 +137,7 @@ fn only_regular_files_are_opened() {
     assert_eq!(disk.stat("fifo").unwrap().unwrap().kind, Kind::Other);
 }
 
+// S11
 #[test]
 fn modes_are_private() {
     let (dir, disk) = fresh();
@@ -205,4 +206,37 @@ fn a_lock_on_a_removed_file_is_none() {
             });
         }
     });
+}
+
+// S10: what somebody put in the way of a new file, under any name that it has on its way, is neither followed nor cut
+#[test]
+fn what_lies_in_the_way_of_a_new_file_is_not_followed() {
+    let (dir, disk) = fresh();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(outside.path(), b"theirs").unwrap();
+    let inside = |name: &str| dir.path().join(name);
+    replace(&disk, "f", b"old").unwrap();
+    // The candidate, and the name itself.
+    symlink(outside.path(), inside("f.new")).unwrap();
+    replace(&disk, "f", b"new").unwrap();
+    assert_eq!(
+        (std::fs::read(inside("f")).unwrap(), std::fs::read(outside.path()).unwrap()),
+        (b"new".to_vec(), b"theirs".to_vec())
+    );
+    std::fs::remove_file(inside("f")).unwrap();
+    symlink(outside.path(), inside("f")).unwrap();
+    replace(&disk, "f", b"newer").unwrap();
+    assert!(!std::fs::symlink_metadata(inside("f")).unwrap().is_symlink());
+    // Where a file must be new, nothing that is there is taken: a link, a dangling one, a second name, a file.
+    symlink("nowhere", inside("dangling")).unwrap();
+    symlink(outside.path(), inside("link")).unwrap();
+    std::fs::hard_link(outside.path(), inside("second"))
+        .unwrap_or_else(|_| std::fs::write(inside("second"), b"x").unwrap());
+    for name in ["dangling", "link", "second", "f"] {
+        assert_eq!(disk.open(name, Access::CreateNew).unwrap_err().kind(), ErrorKind::AlreadyExists, "{name}");
+    }
+    assert!(!inside("nowhere").exists());
+    // A second name never takes another's.
+    assert_eq!(disk.link("f", "link").unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(outside.path()).unwrap(), b"theirs");
 }

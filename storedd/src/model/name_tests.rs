@@ -53,6 +53,7 @@ fn inbox_has_one_spelling() {
     }
 }
 
+// S7
 #[test]
 fn names_are_normalised() {
     let parsed = MailboxName::parse("user/joe/A\u{308}pfel").unwrap();
@@ -66,7 +67,7 @@ fn names_are_normalised() {
     assert_eq!(name(&decomposed), format!("shared/{}", "\u{e9}".repeat(127)));
 }
 
-// row 119
+// S7, row 119
 #[test]
 fn names_that_are_refused() {
     let root = |found: &str| NameError::Root { found: found.to_owned() };

@@ -298,6 +298,7 @@ mod tests {
         assert!(matched > 1_500, "{matched}");
     }
 
+    // S21
     #[test]
     fn no_pattern_explodes() {
         let name = "a".repeat(1000);

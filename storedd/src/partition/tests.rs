@@ -86,6 +86,7 @@ fn every_damaged_byte_of_an_identity_is_noticed() {
     assert!(matches!(Identity::decode(&newer, "f"), Err(StoreError::Foreign { what: "format version", .. })));
 }
 
+// S20
 #[test]
 fn a_partition_is_prepared_once_and_missing_without_its_identity() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn put(shelf: &Shelf, lsn: u64) -> Result<String> {
     Ok(id)
 }
 
-// rows 88, 89, 90: valid is what has both marks, and nothing that changed since.
+// S15, rows 88, 89, 90: valid is what has both marks, and nothing that changed since.
 #[test]
 fn a_byte_that_changes_and_a_file_that_goes_make_it_invalid_and_are_named() {
     let machine = SimDisk::new();
@@ -116,4 +116,26 @@ fn names_sort_by_age_and_nothing_else_is_taken_for_one() {
     }
     let machine = SimDisk::new();
     assert!(matches!(shelf(&machine).read("../x", Depth::Texts), Err(StoreError::Refused { .. })));
+}
+
+// S15: a mark that somebody made, or took from another snapshot, makes nothing valid
+#[test]
+fn a_mark_that_was_made_elsewhere_vouches_for_nothing() {
+    let machine = SimDisk::new();
+    let shelf = shelf(&machine);
+    let (one, two) = (put(&shelf, 42).unwrap(), put(&shelf, 43).unwrap());
+    let read = |id: &str, file| disk::read_small(&*shelf.disk, &shelf.path(id, file), 1 << 20).unwrap();
+    let write = |id: &str, file, bytes: &[u8]| disk::replace(&*shelf.disk, &shelf.path(id, file), bytes).unwrap();
+    let (own, others) = (read(&one, VERIFIED), read(&two, VERIFIED));
+    for mark in [&[][..], b"verified\n", &others] {
+        write(&one, VERIFIED, mark);
+        assert!(!shelf.read(&one, Depth::Bytes).unwrap().valid, "{:?}", mark.escape_ascii().to_string());
+    }
+    write(&one, VERIFIED, &own);
+    assert!(shelf.read(&one, Depth::Bytes).unwrap().valid);
+    // Manifest and mark of the other one, whole: the name says which it is.
+    for file in [MANIFEST, SNAPTIME, VERIFIED, DB_FILE] {
+        write(&one, file, &read(&two, file));
+    }
+    assert!(!shelf.read(&one, Depth::Bytes).unwrap().valid);
 }

@@ -54,8 +54,7 @@ pub(super) fn with_snapshot(
         return with_older(disks, chosen, &candidate, now, options);
     }
     let to = disks.db.open(&candidate, Access::CreateNew).map_err(|e| fail("create", e))?;
-    let sync = || if planted::on(Bug::CopyNamedBeforeSync) { Ok(()) } else { to.sync_data() };
-    if let Err(e) = copy(chosen, &*to, progress).and_then(|()| sync().map_err(|e| fail("sync", e))) {
+    if let Err(e) = copy(chosen, &*to, progress).and_then(|()| to.sync_data().map_err(|e| fail("sync", e))) {
         // Best effort: half a copy only takes room, and the next start removes it first of all.
         let _ = disks.db.remove(&candidate);
         return Err(e);
@@ -117,6 +116,9 @@ fn put_aside(disks: &Disks, now: Micros) -> Result<Aside> {
     let fail = |op, e| StoreError::io(op, disks.db.display(REMOVED), e);
     if disks.db.stat(DB_FILE).map_err(|e| StoreError::io("stat", disks.db.display(DB_FILE), e))?.is_none() {
         return Ok(None);
+    }
+    if planted::on(Bug::BadDatabaseDeleted) {
+        return remove_if_there(disks, DB_FILE).map(|()| None);
     }
     disks.db.create_dir(REMOVED).map_err(|e| fail("create", e))?;
     disks.db.sync_dir("").map_err(|e| fail("sync", e))?;

@@ -192,6 +192,7 @@ fn mutated(seed: &mut Seed) -> Vec<u8> {
     bytes
 }
 
+// S4
 /// Whatever is sent, only whole frames come back, and an end; and the door stays open to others.
 #[test]
 fn ten_thousand_mutations() {

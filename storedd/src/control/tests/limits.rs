@@ -10,6 +10,7 @@ fn raise_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
 }
 
+// S6
 #[test]
 fn a_thousand_idle_connections_cost_nobody_anything() {
     raise_descriptors();
@@ -64,6 +65,7 @@ fn half_open_connections_never_keep_a_good_client_out() {
     }
 }
 
+// S5
 #[test]
 fn a_greeting_must_come_in_time() {
     let house = House::new(Limits { hello_timeout: Duration::from_millis(50), ..Limits::default() });
@@ -105,6 +107,7 @@ fn work_of_a_connection_is_bounded() {
     assert_eq!(*house.fake.submitted.lock().unwrap(), expected);
 }
 
+// S6
 #[test]
 fn a_full_queue_is_an_answer() {
     let house = House::new(Limits { queue: 2, ..Limits::default() });
@@ -119,6 +122,7 @@ fn a_full_queue_is_an_answer() {
     house.client().call(&change("joe")).unwrap();
 }
 
+// S5
 /// It asks for a list without end and reads nothing: its list stops at once, it is cut in time, others go on.
 #[test]
 fn a_client_that_never_reads_is_cut_and_blocks_nobody() {
@@ -208,6 +212,7 @@ fn slow_work_waits_for_a_place() {
     assert_eq!(house.fake.rows.load(Ordering::Relaxed), 10);
 }
 
+// S4, S6
 #[test]
 fn memory_for_half_arrived_requests_is_bounded() {
     let house = House::new(Limits { partial_bytes: 1 << 20, ..Limits::default() });

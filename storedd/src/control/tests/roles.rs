@@ -188,7 +188,7 @@ fn asked_by_nobody(house: &House) -> Option<Vec<bool>> {
     })
 }
 
-// row B17
+// S2, row B17
 #[test]
 fn every_verb_needs_its_role() {
     // Without the greeting; whoever adds a verb adds it here.

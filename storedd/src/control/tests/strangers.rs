@@ -35,6 +35,7 @@ fn as_nobody(house: &House) -> Option<String> {
     Some(answer.unwrap_or_else(|| panic!("the child ran and said nothing: {output:?}")))
 }
 
+// S1, S2
 #[test]
 fn a_stranger_is_refused_by_the_socket_and_by_the_door() {
     let house = House::new(Limits::default());

@@ -232,7 +232,7 @@ fn a_lost_and_an_exchanged_row_show_in_counts_and_digests() {
     }
 }
 
-// Damage that comes after the file was examined: redb compares no checksum then, and a damaged branch would hide rows.
+// S15: Damage that comes after the file was examined: redb compares no checksum then, and a damaged branch would hide rows.
 #[test]
 fn damage_under_an_open_database_gives_no_wrong_answer() {
     let sim = SimDisk::new();
