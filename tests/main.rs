@@ -106,6 +106,8 @@ mod stalls;
 #[cfg(test)]
 mod starts;
 #[cfg(test)]
+mod sweep;
+#[cfg(test)]
 mod syscalls;
 #[cfg(test)]
 mod terminal;

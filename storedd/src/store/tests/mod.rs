@@ -135,6 +135,28 @@ fn a_checkpoint_moves_the_base_and_a_clean_stop_leaves_nothing_to_replay() {
     assert_eq!(names(&store).len(), 101);
 }
 
+// I4, row 65: a crash at any operation of a checkpoint finds the log that it needs.
+#[test]
+fn a_checkpoint_gives_no_log_back_that_a_crash_needs() {
+    let (machine, small) = (SimDisk::new(), Options { segment_size: 32 << 10, ..options() });
+    let (store, _) = start_with(&machine, small.clone(), START).unwrap();
+    for n in 0..600 {
+        store.commit(add(&format!("p{n}"))).unwrap();
+    }
+    let segments = store.segments().len();
+    assert!(segments > 2, "{segments} segments");
+    machine.set_recording(true);
+    store.checkpoint().unwrap();
+    assert!(store.segments().len() < segments, "some were given back");
+    for moment in machine.take_moments() {
+        for persist in [Persist::Nothing, Persist::Everything] {
+            let (store, report) = start_with(&moment.image(persist), small.clone(), START).unwrap();
+            let what = format!("operation {} {:?} {}, {persist:?}", moment.n, moment.kind, moment.path);
+            assert_eq!((names(&store).len(), report.lost), (600, None), "{what}");
+        }
+    }
+}
+
 // I8: whatever a start gives up is said in a report, wherever that start is killed.
 #[test]
 fn without_the_control_file_an_odd_import_uses_no_numbers_up() {
