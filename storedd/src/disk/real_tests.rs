@@ -210,6 +210,7 @@ fn a_lock_on_a_removed_file_is_none() {
 
 // S10: what somebody put in the way of a new file, under any name that it has on its way, is neither followed nor cut
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what somebody else does")]
 fn what_lies_in_the_way_of_a_new_file_is_not_followed() {
     let (dir, disk) = fresh();
     let outside = tempfile::NamedTempFile::new().unwrap();
