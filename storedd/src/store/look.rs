@@ -3,6 +3,7 @@
 use super::Disks;
 use super::decision::{self, Candidate, Decision, Evidence, Origin, Policy, Problem, Verdict};
 use super::fallback::{Chosen, Fallback, Snapshots, Wanted};
+use super::held;
 use super::identity::{self, Identity};
 use super::marker::Marker;
 use super::marks;
@@ -68,7 +69,7 @@ pub struct Found {
     pub(super) findings: Vec<Finding>,
     /// What may take the database's place; nothing was looked for as long as it is good and the log behind it leads on.
     pub(super) fallback: Option<Chosen>,
-    /// The highest LSN of which a snapshot says that it was durable, if they were looked at.
+    /// The highest LSN of which a snapshot, if they were looked at, or a partition says that it was durable.
     proven: Lsn,
     /// Places of snapshots that could not be read.
     unreadable: Vec<String>,
@@ -182,7 +183,9 @@ impl Found {
         // What a snapshot holds was durable: the survey is told before it judges an end of the log as torn.
         let mut snapshots = database.is_none().then(|| Snapshots::read(disks, store_id));
         let proven = snapshots.as_ref().and_then(Snapshots::proven);
-        let applied_lsn = database.map(|(_, lsn)| lsn).max(proven);
+        let held = held::most(disks, store_id, self.epoch())?;
+        let held_lsn = held.as_ref().map(|held| held.lsn);
+        let applied_lsn = database.map(|(_, lsn)| lsn).max(proven).max(held_lsn);
         let proof = wal::Proof { control: self.control.clone(), applied_lsn, control_whole: self.control_whole };
         let mut told = |at: u64, of: u64| {
             progress(Progress { logs: Some((at, of)), ..Progress::of("log", at as f64 / of.max(1) as f64) });
@@ -207,6 +210,10 @@ impl Found {
             expected: "nothing, as the control file says".to_owned(),
             found: "0 bytes".to_owned(),
         }));
+        if let (Some(held), Some((epoch, lsn))) = (&held, database) {
+            let reach = survey.reach(epoch, lsn).lsn;
+            self.findings.extend((held.lsn > reach).then(|| held.finding(reach)));
+        }
         if let Some(snapshots) = snapshots {
             self.proven = snapshots.proven().unwrap_or_default();
             let Fallback { chosen, unreadable, findings } =
@@ -214,6 +221,7 @@ impl Found {
             (self.fallback, self.unreadable) = (chosen, unreadable);
             self.findings.extend(findings);
         }
+        self.proven = self.proven.max(held_lsn.unwrap_or_default());
         self.survey = Some(survey);
         Ok(())
     }

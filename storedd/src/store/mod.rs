@@ -28,6 +28,7 @@ mod fallback;
 mod first;
 mod going_back;
 mod health;
+mod held;
 mod hot;
 mod identity;
 mod ids;

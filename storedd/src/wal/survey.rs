@@ -54,7 +54,7 @@ pub enum ProvedBy {
     #[error("the control file states that LSN {0} was durable")]
     Control(Lsn),
     /// The database.
-    #[error("the database holds everything up to LSN {0}")]
+    #[error("a database, or a partition, holds everything up to LSN {0}")]
     Database(Lsn),
     /// A segment has its full length before it has its name.
     #[error("a segment never changes its length")]
