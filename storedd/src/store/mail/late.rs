@@ -73,6 +73,11 @@ impl Store {
     fn lacks(&self, name: &str, disk: &dyn Disk, upto: Applied) -> Result<Option<(Applied, Survey)>> {
         let (noted, own) = (self.partitions.is_behind(name), identity::applied(disk)?);
         let Some(from) = noted.into_iter().chain(own).max_by_key(|known| known.lsn) else { return Ok(None) };
+        // Its own file says less than was noted where an older copy of it was put back.
+        let from = match own.filter(|own| own.is_before(from)) {
+            Some(own) if self.leads(own, upto)? => own,
+            _ => from,
+        };
         // What it holds of a history that was given up meanwhile is nothing that it has.
         let from = self.partitions.past().given_up().counts_up_to(from);
         if !from.is_before(upto) {
@@ -101,6 +106,12 @@ impl Store {
             }
         }
         Ok(Some((from, survey)))
+    }
+
+    /// True if the log leads from one moment to another.
+    fn leads(&self, from: Applied, upto: Applied) -> Result<bool> {
+        let survey = wal::survey(&*self.disks.log, self.store_id, Proof::default(), Depth::From(from.lsn))?;
+        Ok(survey.reach(from.epoch, from.lsn).lsn >= upto.lsn)
     }
 
     fn bring(&self, late: &Late<'_>, survey: &Survey, db: &Arc<DbReader>) -> Result<Written> {
