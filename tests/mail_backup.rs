@@ -5,7 +5,7 @@ mod follow;
 mod kills;
 mod work;
 
-use crate::harness::{Daemon, Run, TestStore};
+use crate::harness::{Daemon, Run, TestStore, total};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -374,7 +374,9 @@ fn a_damaged_archive_gives_back_the_rest() {
     let _two = to.start();
     let damaged = to.beside("damaged.sda");
     let mut random = 0x5eed_u64;
-    for n in 0..12 {
+    let rounds = if std::env::var_os("STOREDD_ARCHIVE_ALL").is_some() { 300 } else { 16 };
+    let mut came = 0;
+    for n in 0..rounds {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let at = (random >> 20) as usize % (whole.len() - 100);
         let mut bytes = whole.clone();
@@ -395,11 +397,15 @@ fn a_damaged_archive_gives_back_the_rest() {
         for user in ["ann", "bob", "eve"] {
             to.ctl(&["user", "delete", user, "--yes"]);
         }
+        let done = run.json();
+        came += if run.status == 1 { count(&done, "restored") } else { 0 };
         if n == 0 {
-            let done = run.json();
             assert!(count(&done, "restored") + 3 >= 12, "one flip costs a message and what refers to it: {done}");
         }
     }
+    total(&format!(
+        "archives damaged and restored through the programs: {rounds}; {came} messages came back, all of them right"
+    ));
     // No archive at all.
     std::fs::write(&damaged, "From joe Mon Nov 23 00:00:00 2026\n\nhello\n").unwrap();
     to.ctl(&["restore", "-f", text(&damaged), "--yes"]).expect(65);

@@ -62,8 +62,12 @@ const OPTIONS: Options = Options { level: 3, jobs: 2, block_bytes: 1 };
 
 /// Ann with four messages, one of them of two parts; Bob with one that refers to the first of them.
 fn sample(options: Options) -> (Vec<u8>, Totals, Vec<Vec<u8>>) {
-    let bodies: Vec<Vec<u8>> =
-        [100, 5_000, PART_BYTES + 17, 0].iter().enumerate().map(|(n, l)| body(n as u32, *l)).collect();
+    sample_of(options, [100, 5_000, PART_BYTES + 17, 0])
+}
+
+/// The same with messages of these lengths.
+fn sample_of(options: Options, lengths: [usize; 4]) -> (Vec<u8>, Totals, Vec<Vec<u8>>) {
+    let bodies: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(n, l)| body(n as u32, *l)).collect();
     let mut writer = Writer::new(Vec::new(), options, &about()).expect("written");
     let user = |user: &str| User {
         user: user.to_owned(),
@@ -191,39 +195,149 @@ fn check(good: &[(u64, Found)], damaged: &[u8], what: &str) -> (usize, Vec<Damag
 
 #[test]
 fn an_archive_cut_anywhere_gives_back_what_is_before() {
-    let (bytes, totals, _) = sample(OPTIONS);
+    let (bytes, totals, bodies) = sample(OPTIONS);
     let (good, ..) = read(&bytes);
     // All cuts near the beginning of a frame, and some elsewhere.
-    let mut cuts: Vec<usize> = (0..bytes.len()).step_by(997).collect();
+    let mut cuts: Vec<usize> = (0..bytes.len()).step_by(if is_all() { 97 } else { 997 }).collect();
     let mut at = 0;
     while let Some(head) = bytes.get(at..at + HEAD_BYTES).and_then(|b| frame::Head::decode(b.try_into().ok()?).ok()) {
         cuts.extend(at..at + HEAD_BYTES + 3);
         at = usize::try_from(head.end()).expect("small");
     }
-    for cut in cuts.into_iter().filter(|cut| *cut < at) {
-        let (frames, damages) = check(&good, &bytes[..cut], &format!("cut at {cut}"));
+    cuts.retain(|cut| *cut < at);
+    for cut in &cuts {
+        let (frames, damages) = check(&good, &bytes[..*cut], &format!("cut at {cut}"));
         assert_eq!(damages.len(), 1);
-        assert_eq!(damages[0].to, cut as u64);
+        assert_eq!(damages[0].to, *cut as u64);
         assert!((frames as u64) <= totals.frames);
     }
+    assert_eq!(right(&bytes, &bodies), REFERRED);
+    // And each byte of a short one.
+    let (short, _, bodies) = short_sample();
+    let (good, ..) = read(&short);
+    let (end, mut came) = (short.len() - FOOTER_BYTES, 0);
+    for cut in 0..end {
+        let (_, damages) = check(&good, &short[..cut], &format!("short, cut at {cut}"));
+        assert_eq!((damages.len(), damages[0].to), (1, cut as u64));
+        if is_all() || cut % 7 == 0 {
+            came += right(&short[..cut], &bodies);
+        }
+    }
+    total(&format!(
+        "archives cut short: each of {end} bytes of one, and {} places of one with a message of several parts; {came} messages came back, all of them right",
+        cuts.len()
+    ));
+}
+
+/// Messages of the sample that others refer to: an index names these, without an index all are found.
+const REFERRED: usize = 2;
+
+/// STOREDD_ARCHIVE_ALL: as much as a release wants, which takes minutes.
+fn is_all() -> bool {
+    std::env::var_os("STOREDD_ARCHIVE_ALL").is_some()
+}
+
+/// What a rig looked at, for `.ci/run` and `.ci/proof`; shown also where a test passes.
+fn total(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "rig: {line}");
+}
+
+/// One so short that each of its bytes can be tried.
+fn short_sample() -> (Vec<u8>, Totals, Vec<Vec<u8>>) {
+    let lengths = if is_all() { [100, 5_000, 40_000, 0] } else { [100, 1_500, 700, 0] };
+    sample_of(Options { level: 1, ..OPTIONS }, lengths)
+}
+
+/// How many messages come back of an archive, by seeking as a restore does for references; each is one that was written.
+fn right(bytes: &[u8], bodies: &[Vec<u8>]) -> usize {
+    let mut seeker = Seeker::new(Cursor::new(bytes)).expect("read");
+    let mut came = 0;
+    // Frames 3 to 7 are Ann's messages and their parts; a number that is none gives nothing.
+    for number in 0..12 {
+        if let Some(found) = seeker.message(number).expect("read") {
+            assert!(bodies.contains(&found), "frame {number}: a message that nobody wrote");
+            came += 1;
+        }
+    }
+    came
 }
 
 // S13
 #[test]
 fn flipped_bits_cost_one_frame_and_are_told() {
-    let (bytes, ..) = sample(OPTIONS);
-    let (good, ..) = read(&bytes);
+    let few = if is_all() { 1000 } else { 150 };
+    let (short, long) = (short_sample(), sample(OPTIONS));
+    let lost = flips(&short.0, &short.2, 1000) + flips(&long.0, &long.2, few);
+    total(&format!(
+        "archives with a flipped bit: {}; {lost} frames lost, each told; no message was a wrong one",
+        1000 + few
+    ));
+}
+
+/// Flips so many bits, each in a copy of its own; how many frames that has cost.
+fn flips(bytes: &[u8], bodies: &[Vec<u8>], count: usize) -> usize {
+    let (good, ..) = read(bytes);
     let last = bytes.len() - FOOTER_BYTES;
-    let mut random = 0x5eed_u64;
-    for _ in 0..150 {
+    let (mut random, mut lost) = (0x5eed_u64, 0);
+    for _ in 0..count {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let bit = (random >> 16) as usize % (last * 8);
-        let mut damaged = bytes.clone();
+        let mut damaged = bytes.to_vec();
         damaged[bit / 8] ^= 1 << (bit % 8);
         let (frames, damages) = check(&good, &damaged, &format!("bit {bit}"));
         // The frame, and the one that says that all are whole.
-        assert!(frames + 1 >= good.len() && damages.len() == 1, "bit {bit}: {} of {}", frames, good.len());
+        // One that is in the last frame is told as that, too.
+        let told = if read(&damaged).2 { 1 } else { 2 };
+        assert!(frames + 1 >= good.len() && (1..=told).contains(&damages.len()), "bit {bit}: {damages:?}");
+        assert!(damages[0].from <= bit as u64 / 8 && bit as u64 / 8 < damages[0].to, "bit {bit}: {damages:?}");
+        assert!(right(&damaged, bodies) + 1 >= REFERRED, "bit {bit}: one message at the most");
+        lost += good.len() - frames;
     }
+    lost
+}
+
+// A frame that lost its head, and messages of several frames that lost one of them: what stands beside them comes back, and no message is
+// made of pieces of two
+#[test]
+fn lost_heads_and_split_messages_make_no_wrong_message() {
+    let lengths = [2 * PART_BYTES + 5, 300, PART_BYTES + 17, 400];
+    let (bytes, _, bodies) = sample_of(OPTIONS, lengths);
+    let (good, ..) = read(&bytes);
+    let mut heads = Vec::new();
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + HEAD_BYTES).and_then(|b| frame::Head::decode(b.try_into().ok()?).ok()) {
+        heads.push((at, head));
+        at = usize::try_from(head.end()).expect("small");
+    }
+    let mut tried = 0;
+    for (nth, (from, head)) in heads.iter().enumerate() {
+        let (from, end) = (*from, usize::try_from(head.end()).expect("small"));
+        let without = |from: usize, end: usize| [&bytes[..from], &bytes[end..]].concat();
+        let mut zeroed = bytes.clone();
+        zeroed[from..from + HEAD_BYTES].fill(0);
+        let mut cases = vec![
+            ("a head of zeros", zeroed),
+            ("a head is gone", without(from, from + HEAD_BYTES)),
+            ("a frame is gone", without(from, end)),
+            ("half a frame is gone", without(from + (end - from) / 2, end)),
+        ];
+        if let Some((_, next)) = heads.get(nth + 1) {
+            let next_end = usize::try_from(next.end()).expect("small");
+            cases.push((
+                "two frames are exchanged",
+                [&bytes[..from], &bytes[end..next_end], &bytes[from..end], &bytes[next_end..]].concat(),
+            ));
+            cases.push(("two frames are gone", without(from, next_end)));
+        }
+        for (what, damaged) in cases {
+            let what = format!("{what}, frame {nth} ({:?})", head.kind);
+            check(&good, &damaged, &what);
+            right(&damaged, &bodies);
+            tried += 1;
+        }
+    }
+    total(&format!("archives with lost heads, split and exchanged frames: {tried}, no message was a wrong one"));
 }
 
 // S13

@@ -1,11 +1,12 @@
 //! Messages on their way into the open mailbox, many in a transaction.
 
-use super::put::{Restorer, Went, is_about_it};
+use super::put::{Restorer, Waiting, Went, is_about_it};
 use super::summary::Restored;
 use crate::exit::{Outcome, Stop};
 use jiff::{SignedDuration, Timestamp};
-use proto::ReturningMessage;
+use proto::{Code, ReturningBody};
 use std::io::{Read, Seek};
+use std::ops::Range;
 
 /// After so long a lease is taken again; it lasts twice as long.
 const LEASE_RENEWED: SignedDuration = SignedDuration::from_mins(30);
@@ -14,19 +15,16 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> Outcome<()> {
         let batch = std::mem::take(&mut self.batch);
-        let from = std::mem::take(&mut self.batch_from);
-        self.batch_bytes = 0;
+        (self.batch_bytes, self.batch_sent) = (0, 0);
         let Some(open) = self.open.as_ref().filter(|_| !batch.is_empty()) else { return Ok(()) };
-        let (messages, about): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|one| (one.message, (one.size, one.object, one.uid, one.frame, one.digest))).unzip();
         let name = open.name.clone();
         self.renew()?;
         let uids: Vec<Result<u32, String>> = match self.asked.args.dry_run {
-            true => messages.iter().map(|message| Ok(message.uid.unwrap_or(0))).collect(),
-            false => self.send(&name, &from, messages)?,
+            true => batch.iter().map(|one| Ok(one.message.uid.unwrap_or(0))).collect(),
+            false => self.send(&name, &batch)?,
         };
         self.added(&name);
-        for ((size, object, uid, frame, digest), new_uid) in about.into_iter().zip(uids) {
+        for (Waiting { size, object, uid, frame, digest, .. }, new_uid) in batch.into_iter().zip(uids) {
             let new_uid = match new_uid {
                 Ok(new_uid) => new_uid,
                 Err(why) => {
@@ -44,25 +42,43 @@ impl<R: Read + Seek> Restorer<'_, R> {
         Ok(())
     }
 
-    /// Sends messages in one transaction; if that is refused, each alone, so that one costs no other. Gives their UIDs, or why not.
-    fn send(&mut self, name: &str, from: &str, messages: Vec<ReturningMessage>) -> Outcome<Vec<Result<u32, String>>> {
-        let mut alone = Vec::new();
-        match self.house.put(name, from, messages.clone()) {
-            Ok(uids) => return Ok(uids.into_iter().map(Ok).collect()),
-            Err(Stop::Failed(failure)) if is_about_it(failure.code) && messages.len() == 1 => {
-                return Ok(vec![Err(failure.message)]);
+    /// Sends messages, those that are copied from one mailbox and others between them in one transaction, all transactions at once, so that
+    /// they share a sync. Where one is refused, each of its messages goes alone, so that one costs no other. Gives their UIDs, or why not.
+    fn send(&mut self, name: &str, batch: &[Waiting]) -> Outcome<Vec<Result<u32, String>>> {
+        let groups = groups(batch);
+        let of = |group: &(String, Range<usize>)| {
+            let messages = batch[group.1.clone()].iter().map(|one| one.message.clone()).collect();
+            (group.0.clone(), messages)
+        };
+        let answers = self.house.put(name, groups.iter().map(of).collect())?;
+        let mut all = Vec::with_capacity(batch.len());
+        for ((from, range), answer) in groups.into_iter().zip(answers) {
+            match answer {
+                Ok(uids) => all.extend(uids.into_iter().map(Ok)),
+                Err(failure) if is_about_it(failure.code) && range.len() == 1 => all.push(Err(failure.message)),
+                Err(failure) if is_about_it(failure.code) => {
+                    for one in &batch[range] {
+                        all.push(self.send_alone(name, &from, one)?);
+                    }
+                }
+                Err(failure) => return Err(Stop::Failed(failure)),
             }
-            Err(Stop::Failed(failure)) if is_about_it(failure.code) => {}
-            Err(stop) => return Err(stop),
         }
-        for message in messages {
-            alone.push(match self.house.put(name, from, vec![message]) {
-                Ok(uids) => uids.first().copied().ok_or_else(|| "the daemon gave it no UID".to_owned()),
-                Err(Stop::Failed(failure)) if is_about_it(failure.code) => Err(failure.message),
-                Err(stop) => return Err(stop),
-            });
+        Ok(all)
+    }
+
+    fn send_alone(&mut self, name: &str, from: &str, one: &Waiting) -> Outcome<Result<u32, String>> {
+        let mut message = one.message.clone();
+        if let Some(bytes) = &one.again {
+            // What was sent ahead went with the refusal.
+            message.body = ReturningBody::Sent(self.house.send(name, bytes)?);
         }
-        Ok(alone)
+        match self.house.put(name, vec![(from.to_owned(), vec![message])])?.pop() {
+            Some(Ok(uids)) => Ok(uids.first().copied().ok_or_else(|| "the daemon gave it no UID".to_owned())),
+            Some(Err(failure)) if is_about_it(failure.code) => Ok(Err(failure.message)),
+            Some(Err(failure)) => Err(Stop::Failed(failure)),
+            None => Err(Stop::new(Code::Bug, "no answer")),
+        }
     }
 
     /// Takes the lease on the open mailbox again before it ends.
@@ -76,4 +92,21 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
         Ok(())
     }
+}
+
+/// What goes in one transaction each: all that are copied come from one mailbox.
+fn groups(batch: &[Waiting]) -> Vec<(String, Range<usize>)> {
+    let mut groups: Vec<(String, Range<usize>)> = Vec::new();
+    for (at, one) in batch.iter().enumerate() {
+        match groups.last_mut() {
+            Some((from, range)) if from.is_empty() || one.from.is_empty() || *from == one.from => {
+                if from.is_empty() {
+                    from.clone_from(&one.from);
+                }
+                range.end = at + 1;
+            }
+            _ => groups.push((one.from.clone(), at..at + 1)),
+        }
+    }
+    groups
 }

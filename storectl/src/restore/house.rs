@@ -5,7 +5,7 @@ use crate::backup::save::joined;
 use crate::exit::{Outcome, Stop};
 use crate::keep::{self, Keeper, plain};
 use proto::{
-    BackupAsk, BackupBegun, BackupBygone, BackupChange, BackupPart, BackupWork, Client, Code, Command, Limit,
+    BackupAsk, BackupBegun, BackupBygone, BackupChange, BackupPart, BackupWork, Client, Code, Command, Failure, Limit,
     MailboxDetail, MailboxReturn, Message, MessageReturn, Reply, Request, ReturningMessage,
 };
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ const INLINE_OPTION: &str = "mail.inline_limit";
 /// Longest lease on a mailbox in milliseconds.
 const LEASE_MS: u64 = 3_600_000;
 
+/// Transactions of one mailbox that are under way at once.
+const AT_ONCE: usize = 8;
 /// How long a connection may be idle.
 const IDLE_OPTION: &str = "control.idle_timeout";
 
@@ -46,6 +48,10 @@ pub struct Beside {
 
 fn is_missing(stop: &Stop) -> bool {
     matches!(stop, Stop::Failed(failure) if matches!(failure.code, Code::NotFound | Code::NoUser))
+}
+
+fn unanswered() -> Stop {
+    Stop::new(Code::Protocol, "the daemon did not answer")
 }
 
 fn unexpected(reply: &Reply) -> Stop {
@@ -298,16 +304,38 @@ impl House {
         number.ok_or_else(|| Stop::new(Code::Bug, "an empty message in pieces"))
     }
 
-    /// Messages come back; gives their UIDs.
+    /// Messages come back, each group in a transaction of its own, in this order, and all of them at once: they share a sync. Gives for each
+    /// group the UIDs, or the refusal: none of its messages is there then.
     ///
     /// # Errors
-    /// As the daemon says; none of them is there then.
-    pub fn put(&mut self, name: &str, from: &str, messages: Vec<ReturningMessage>) -> Outcome<Vec<u32>> {
-        let back = MessageReturn { name: name.to_owned(), from: from.to_owned(), messages };
-        match self.change(Command::MessageReturn(back))? {
-            Reply::Delivered(all) => Ok(all.into_iter().map(|one| one.uid).collect()),
-            other => Err(unexpected(&other)),
+    /// Those of the connection.
+    pub fn put(
+        &mut self,
+        name: &str,
+        groups: Vec<(String, Vec<ReturningMessage>)>,
+    ) -> Outcome<Vec<Result<Vec<u32>, Failure>>> {
+        let mut client = lock(&self.client);
+        let failed = |e: proto::ClientError| Stop::Failed(e.failure());
+        let (mut ids, mut answers) = (Vec::new(), BTreeMap::new());
+        for (from, messages) in groups {
+            let back = MessageReturn { name: name.to_owned(), from, messages };
+            let request = Request::Change { command: Command::MessageReturn(back), dry_run: false };
+            ids.push(client.send(&request).map_err(failed)?);
+            if ids.len() - answers.len() >= AT_ONCE {
+                let (id, answer) = client.receive().map_err(failed)?.ok_or_else(unanswered)?;
+                answers.insert(id, answer);
+            }
         }
+        while answers.len() < ids.len() {
+            let (id, answer) = client.receive().map_err(failed)?.ok_or_else(unanswered)?;
+            answers.insert(id, answer);
+        }
+        let one = |id: u64| match answers.remove(&id).ok_or_else(unanswered)? {
+            Ok(Reply::Delivered(all)) => Ok(Ok(all.into_iter().map(|one| one.uid).collect())),
+            Ok(other) => Err(unexpected(&other)),
+            Err(failure) => Ok(Err(failure)),
+        };
+        ids.into_iter().map(one).collect()
     }
 
     /// Messages get exactly these flags.

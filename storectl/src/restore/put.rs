@@ -21,6 +21,11 @@ const BATCH: usize = 256;
 /// Bytes of them, about.
 const BATCH_BYTES: usize = 512 << 10;
 
+/// Long messages of one transaction: so many of a connection may be under way.
+const SENT_MAX: usize = 8;
+/// Bytes of each of them; a longer one has a transaction of its own, and need not be remembered.
+const SENT_BYTES_MAX: usize = 1 << 20;
+
 /// What is to be restored, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -50,6 +55,10 @@ pub(super) struct Waiting {
     /// The frame that has its bytes, if they are here.
     pub(super) frame: Option<u64>,
     pub(super) digest: String,
+    /// The mailbox that its bytes are copied from; empty: from none.
+    pub(super) from: String,
+    /// Bytes that were sent ahead, should they be asked for once more.
+    pub(super) again: Option<Vec<u8>>,
 }
 
 /// Where the message of a frame went, and what its bytes are.
@@ -75,8 +84,8 @@ pub struct Restorer<'a, R> {
     coming: Option<Coming>,
     pub(super) batch: Vec<Waiting>,
     pub(super) batch_bytes: usize,
-    /// Where those lie whose bytes are copied in this batch; empty if none is.
-    pub(super) batch_from: String,
+    /// Long messages of it that were sent ahead.
+    pub(super) batch_sent: usize,
     /// Where the message of a frame went.
     pub(super) went: HashMap<u64, Went>,
     /// Frames that references of a first run were found in.
@@ -115,7 +124,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             coming: None,
             batch: Vec::new(),
             batch_bytes: 0,
-            batch_from: String::new(),
+            batch_sent: 0,
             went: HashMap::new(),
             found: HashSet::new(),
             occupied: HashSet::new(),
@@ -337,7 +346,9 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             return Ok(());
         }
         let body = self.body(bytes)?;
-        self.queue(message, body, bytes.len(), frame)
+        let again = matches!(body, ReturningBody::Sent(_)) && bytes.len() <= SENT_BYTES_MAX;
+        let again = again.then(|| bytes.to_vec());
+        self.queue(message, (body, again), String::new(), frame)
     }
 
     fn body(&mut self, bytes: &[u8]) -> Outcome<ReturningBody> {
@@ -348,8 +359,9 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             return Ok(ReturningBody::Inline(bytes.to_vec()));
         }
         let name = open.name.clone();
-        // So few messages of one connection may be under way.
-        self.flush()?;
+        if bytes.len() > SENT_BYTES_MAX {
+            self.flush()?;
+        }
         self.house.send(&name, bytes).map(ReturningBody::Sent)
     }
 
@@ -369,7 +381,17 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         has
     }
 
-    fn queue(&mut self, message: &Message, body: ReturningBody, bytes: usize, frame: Option<u64>) -> Outcome<()> {
+    fn queue(
+        &mut self,
+        message: &Message,
+        (body, again): (ReturningBody, Option<Vec<u8>>),
+        from: String,
+        frame: Option<u64>,
+    ) -> Outcome<()> {
+        let bytes = match &body {
+            ReturningBody::Inline(bytes) => bytes.len(),
+            ReturningBody::Sent(_) | ReturningBody::Copy(_) => 256,
+        };
         let Some(open) = &self.open else { return Ok(()) };
         let keeps = open.keeps_uids && (open.was_made || message.uid >= open.uidnext);
         let returning = ReturningMessage {
@@ -380,11 +402,14 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             body,
         };
         let object = open.archived.object.clone();
-        let is_alone = matches!(returning.body, ReturningBody::Sent(_));
+        let was_sent = matches!(returning.body, ReturningBody::Sent(_));
+        self.batch_sent += usize::from(was_sent);
+        let is_full = self.batch_sent >= SENT_MAX || (was_sent && again.is_none());
         let digest = message.digest.clone();
-        self.batch.push(Waiting { message: returning, size: message.size, object, uid: message.uid, frame, digest });
+        let (size, uid) = (message.size, message.uid);
+        self.batch.push(Waiting { message: returning, size, object, uid, frame, digest, from, again });
         self.batch_bytes += bytes;
-        if is_alone || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
+        if is_full || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// A message whose bytes stand elsewhere.
@@ -408,11 +433,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             if self.is_there(&message) {
                 return Ok(());
             }
-            if self.batch_from != mailbox {
-                self.flush()?;
-                self.batch_from = mailbox;
-            }
-            return self.queue(&message, ReturningBody::Copy(uid), 256, None);
+            return self.queue(&message, (ReturningBody::Copy(uid), None), mailbox, None);
         }
         if self.is_there(&message) {
             return Ok(());
