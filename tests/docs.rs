@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `sh run` | here, all blocks of a page in their order, on a store that runs |
 //! | `sh stopped` | here, each for itself, on a store with mail and a snapshot; `systemctl` starts and stops a daemon without a service |
+//! | `sh disaster` | by `tests/disaster.rs`, on a store that has lost what the heading says |
 //! | `sh loss` | here, each for itself, on a store that has lost a log file |
 //! | `sh program` | here: a file that a page says to save |
 //! | `sh service` | by `.ci/boot`, with the installed service |
@@ -18,12 +19,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// The pages for administrators.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "install.md",
     "first-day.md",
     "operations.md",
     "recovery.md",
     "backup.md",
+    "disaster.md",
     "alarms.md",
     "mail.md",
     "mailboxes.md",
@@ -32,13 +34,13 @@ const PAGES: [&str; 11] = [
     "monitoring/README.md",
 ];
 
-fn page(name: &str) -> String {
+pub fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// The blocks of a page with this mark.
-fn blocks(text: &str, mark: &str) -> Vec<String> {
+pub fn blocks(text: &str, mark: &str) -> Vec<String> {
     let fence = format!("```{mark}\n");
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
@@ -58,7 +60,7 @@ set -x
 "#;
 
 /// Runs a script as a shell session beside the store, which ends at the first command that fails; demands this status.
-fn type_in(store: &TestStore, name: &str, script: &str, status: i32) {
+pub fn type_in(store: &TestStore, name: &str, script: &str, status: i32) {
     let bin = Path::new(env!("CARGO_BIN_EXE_storectl")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut bash = Command::new("bash");
@@ -254,6 +256,7 @@ fn every_block_says_who_types_it() {
                 "sh run",
                 "sh stopped",
                 "sh loss",
+                "sh disaster",
                 "sh program",
                 "sh service",
                 "toml",

@@ -20,6 +20,8 @@ mod crash;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod disaster;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drill;

@@ -27,6 +27,46 @@ pub struct BackedUp {
     pub steps: Vec<String>,
 }
 
+/// `backup --complete`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completed {
+    /// Its directory.
+    pub path: String,
+    /// When it was begun; RFC 3339, UTC.
+    pub time: String,
+    /// It holds every change up to this one.
+    pub lsn: u64,
+    /// Directories of mailboxes.
+    pub objects: u64,
+    /// Files of messages.
+    pub messages: u64,
+    /// Further names of these, for other mailboxes that have them.
+    pub copies: u64,
+    /// Bytes of its files, but for the backup of the database.
+    pub bytes: u64,
+    /// Names of the partitions.
+    pub partitions: Vec<String>,
+    /// The backup of the database in it.
+    pub backup: String,
+    /// Files of the configuration in it.
+    pub configuration: Vec<String>,
+    /// Files that could not be read, and are not in it.
+    pub skipped: Vec<SkippedFile>,
+    /// How long it took, in seconds.
+    pub duration: f64,
+    /// For how long checkpoints were held meanwhile, in seconds.
+    pub held: f64,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedFile {
+    /// Its path.
+    pub object: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// `drill`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Drilled {

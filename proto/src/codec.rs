@@ -259,6 +259,7 @@ mod tests {
                 told: Told { lines: vec![s("l")], json: s("{}"), partly: true },
                 failure: Some(Failure { code: Code::Busy, message: s("m"), hint: None }),
             },
+            Request::BackupComplete { dir: s("/b") },
         ]
     }
 
@@ -398,6 +399,7 @@ mod tests {
         "4400000005000000",
         "4500000001000000000000000200000000000000010300000000000000010000000000000069",
         "460000000100000000000000010000000000000001000000000000006c02000000000000007b7d01010b00000001000000000000006d00",
+        "4700000002000000000000002f62",
     ];
 
     const GOLDEN_COMMANDS: [&str; 23] = [
@@ -465,6 +467,7 @@ mod tests {
             (Work::Check(check()), "0a000000010000000000000001000000000000006d01010000000000000070010102000000"),
             (Work::Peruser, "0b000000"),
             (Work::UserMove { user: s("u"), to: s("p") }, "0c000000010000000000000075010000000000000070"),
+            (Work::BackupComplete { dir: s("/b") }, "0d00000002000000000000002f62"),
         ];
         for (work, golden) in works {
             assert_eq!(Work::of(&work.request()).as_ref(), Some(&work));

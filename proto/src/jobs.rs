@@ -57,6 +57,11 @@ pub enum Work {
         /// Name of the partition.
         to: String,
     },
+    /// As [`Request::BackupComplete`].
+    BackupComplete {
+        /// Absolute path on the daemon's host of the directory, which is empty or not there.
+        dir: String,
+    },
 }
 
 impl Work {
@@ -77,6 +82,7 @@ impl Work {
             Work::Check(wanted) => Request::Check(wanted),
             Work::Peruser => Request::Peruser,
             Work::UserMove { user, to } => Request::UserMove { user, to },
+            Work::BackupComplete { dir } => Request::BackupComplete { dir },
         }
     }
 
@@ -98,6 +104,7 @@ impl Work {
             Request::Check(wanted) => Work::Check(wanted),
             Request::Peruser => Work::Peruser,
             Request::UserMove { user, to } => Work::UserMove { user, to },
+            Request::BackupComplete { dir } => Work::BackupComplete { dir },
             _ => return None,
         })
     }

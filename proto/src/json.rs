@@ -47,6 +47,7 @@ impl Reply {
             Reply::Locks(x) => value(x),
             Reply::Lock(x) => value(x),
             Reply::BackedUp(x) => value(x),
+            Reply::Completed(x) => value(x),
             Reply::Jobs(x) => value(x),
             Reply::Job(x) => value(x),
             Reply::Drilled(x) => value(x),

@@ -121,11 +121,13 @@ pub enum Reply {
     Backup(BackupPart),
     /// What work came to that a client did itself.
     Told(Box<Told>),
+    /// `backup --complete`.
+    Completed(Box<Completed>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 50;
+    pub const COUNT: u32 = 51;
 
     /// Adds the next part of the same answer behind this one.
     ///

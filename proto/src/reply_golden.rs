@@ -115,6 +115,9 @@ fn replies() -> Vec<Reply> {
             "found": "g", "fate": "f"}], "findings_total": 4, "lost": 5, "changes": [{"mailbox": "m", "action": "a"}], "scrub": null}}),
         json!({"Backup": {"Pieces": [{"uid": 1, "bytes": [2], "last": true, "failed": null}]}}),
         json!({"Told": {"lines": ["l"], "json": "{}", "partly": true}}),
+        json!({"Completed": {"path": "p", "time": "t", "lsn": 1, "objects": 2, "messages": 3, "copies": 4, "bytes": 5,
+            "partitions": ["q"], "backup": "b", "configuration": ["c"], "skipped": [{"object": "o", "reason": "r"}],
+            "duration": 6.0, "held": 7.0}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -173,6 +176,7 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (124, 0x7e3aac57),
     (31, 0xdeb2560f),
     (32, 0xa90b62d),
+    (147, 0x39a7500a),
 ];
 
 #[test]

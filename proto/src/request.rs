@@ -404,11 +404,16 @@ pub enum Request {
         /// Why it ended early.
         failure: Option<Failure>,
     },
+    /// `backup --complete DIR`: answers when the copy is complete.
+    BackupComplete {
+        /// Absolute path on the daemon's host of the directory, which is empty or not there.
+        dir: String,
+    },
 }
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 71;
+    pub const COUNT: u32 = 72;
 
     /// Wire number.
     #[must_use]
@@ -485,6 +490,7 @@ impl Request {
             Request::JobAttend { .. } => 68,
             Request::JobAdvance { .. } => 69,
             Request::JobEnd { .. } => 70,
+            Request::BackupComplete { .. } => 71,
         }
     }
 
@@ -571,5 +577,6 @@ impl Request {
         "jobs attend",
         "jobs advance",
         "jobs end",
+        "backup --complete",
     ];
 }

@@ -187,6 +187,10 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Export(ExportVerb::Maildir(args)) => return Ok(Plan::Transfer(Transfer::ToMaildir(args))),
         Verb::Export(ExportVerb::Mbox(args)) => return Ok(Plan::Transfer(Transfer::ToMbox(args))),
         Verb::Restore(args) => return Ok(Plan::Restore(args)),
+        Verb::Backup(BackupArgs { complete: Some(dir), detach, .. }) => {
+            let dir = absolute(&dir.to_string_lossy(), "storectl backup --complete /PATH")?;
+            return Ok(job(Work::BackupComplete { dir }, Detach { detach }, None, Form::Plain));
+        }
         Verb::Backup(args) => return Ok(Plan::Backup(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),
         Verb::Shutdown(args) => return Ok(Plan::Shutdown { now: args.now }),

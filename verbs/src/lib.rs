@@ -104,7 +104,7 @@ impl Words for Test {
 /// `restore-db`.
 #[derive(Debug, Clone, PartialEq, Default, Args)]
 pub struct RestoreDb {
-    /// The backup: the directory MSDB_Backup_... that backup-db made
+    /// The backup: the directory MSDB_Backup_... that backup-db made, or one that backup --complete made
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
     /// Do not ask
@@ -116,6 +116,9 @@ pub struct RestoreDb {
     /// Put this store aside for a backup of another one
     #[arg(long)]
     pub other_store: bool,
+    /// Of a complete copy put back this partition alone, and leave database and log as they are; may be given several times
+    #[arg(long, value_name = "NAME", conflicts_with = "other_store")]
+    pub partition: Vec<String>,
     /// Say more: files, phases
     #[arg(long, short)]
     pub verbose: bool,
@@ -133,6 +136,7 @@ impl Words for RestoreDb {
             (self.verbose, "--verbose"),
         ];
         let mut words = said(&["restore-db"], &flags);
+        words.extend(self.partition.iter().flat_map(|name| ["--partition".into(), name.into()]));
         // Absolute, it is never taken for an option.
         words.push(std::path::absolute(&self.backup).unwrap_or_else(|_| self.backup.clone()).into());
         words

@@ -78,6 +78,7 @@ fn the_words_say_the_same() {
             backup: "/media/-b".into(),
             yes: set,
             dry_run: set,
+            partition: if set { vec![] } else { vec!["a".to_owned(), "b".to_owned()] },
             other_store: set,
             verbose: set,
             json: false,

@@ -8,7 +8,7 @@ pub const BLOCK_BYTES: usize = 512;
 
 /// `backup`.
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(group = ArgGroup::new("to").args(["file", "stage"]).required(true))]
+#[command(group = ArgGroup::new("to").args(["file", "stage", "complete"]).required(true))]
 #[command(group = ArgGroup::new("base").args(["since", "since_archive"]))]
 #[command(after_help = "\
 Objects: / (everything, and if none is given), /partition, /partition/group,
@@ -21,11 +21,16 @@ have stands in the archive once. A file has its name only when it is whole; an a
 that was there before stays until then. Exit code 1: messages could not be read; they
 are named.
 
+With --complete the daemon writes the directory, so its user needs the right to; commits
+and reads go on. Until it is whole a file INCOMPLETE says that it is not, and nothing
+restores it. All of it is put back on an empty host by storectl restore-db DIR.
+
 Examples:
   storectl backup -f /media/backup/monday.sda /
   storectl backup -f - /primary/user/joe@example.org | ssh other storectl restore -f - --yes
   storectl backup -f tuesday.sda --since-archive monday.sda /
   storectl backup --stage /var/backups/mail && restic backup /var/backups/mail
+  storectl backup --complete /media/backup/host
   storectl backup -f may.sda -d 20260501:131000 /primary/groupA")]
 pub struct BackupArgs {
     /// Where to: a file, a device, or - for standard output
@@ -34,6 +39,14 @@ pub struct BackupArgs {
     /// Where to: a directory, with a file PARTITION/GROUP.sda for each group, for a program that saves files
     #[arg(long, value_name = "DIR", conflicts_with_all = ["since", "since_archive"])]
     pub stage: Option<PathBuf>,
+    /// Where to: a directory that is empty or not there, for everything a host needs: database, log, partitions, configuration
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "since", "since_archive", "ignore_links", "list", "jobs", "level", "blocking_factor", "pace", "objects",
+    ])]
+    pub complete: Option<PathBuf>,
+    /// With --complete: answer with the job at once, and leave
+    #[arg(long, requires = "complete")]
+    pub detach: bool,
     /// Only messages that came since then: YYYYMMDD[:HHMMSS] (local time), or RFC 3339
     #[arg(long, short = 'd', value_name = "TIME", value_parser = super::values::parse_backup_since)]
     pub since: Option<jiff::Timestamp>,

@@ -2,7 +2,7 @@
 
 use super::table::pairs;
 use super::words::{bytes, duration, printable};
-use proto::{BackedUp, Drilled};
+use proto::{BackedUp, Completed, Drilled};
 use std::io::{self, Write};
 
 /// `backup-db`; with `steps`, what was done, in order.
@@ -26,6 +26,33 @@ pub fn backed_up(out: &mut dyn Write, b: &BackedUp, steps: bool) -> io::Result<(
         ("logs removed", removed),
     ];
     pairs(out, &lines)
+}
+
+/// `backup --complete`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn completed(out: &mut dyn Write, c: &Completed) -> io::Result<()> {
+    let configuration = if c.configuration.is_empty() { "none".to_owned() } else { c.configuration.join(", ") };
+    let lines = [
+        ("path", c.path.clone()),
+        ("time", c.time.clone()),
+        ("lsn", c.lsn.to_string()),
+        ("mailboxes", c.objects.to_string()),
+        ("messages", format!("{}, and {} further names of them", c.messages, c.copies)),
+        ("size", bytes(c.bytes)),
+        ("partitions", c.partitions.join(", ")),
+        ("database", c.backup.clone()),
+        ("configuration", configuration),
+        ("not readable", c.skipped.len().to_string()),
+        ("duration", duration(c.duration)),
+        ("checkpoints held for", duration(c.held)),
+    ];
+    pairs(out, &lines)?;
+    for file in &c.skipped {
+        writeln!(out, "  {}", printable(&format!("{}: {}", file.object, file.reason)))?;
+    }
+    Ok(())
 }
 
 /// `drill`.

@@ -255,6 +255,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Aged(x) => ageing::aged(out, &x, tty),
         Reply::Told(x) => x.lines.iter().try_for_each(|line| writeln!(out, "{}", printable(line))),
         Reply::Checked(x) => check::checked(out, &x),
+        Reply::Completed(x) => backup::completed(out, &x),
         Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
         Reply::SnapshotsRemoved(x) if x.removed.is_empty() => writeln!(out, "nothing to remove"),

@@ -77,6 +77,7 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::SnapshotsVerified(x) => list.items(out, &x, separator),
         Reply::SnapshotTaken(x) => compact(out, &x),
         Reply::BackedUp(x) => compact(out, &x),
+        Reply::Completed(x) => compact(out, &x),
         Reply::Drilled(x) => compact(out, &x),
         Reply::Reconstructed(x) => compact(out, &x),
         Reply::Aged(x) => compact(out, &x),

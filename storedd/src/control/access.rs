@@ -108,7 +108,7 @@ pub fn least(request: &Request) -> Role {
         // Whoever may make users on a partition may.
         Request::UserMove { .. } => Role::Admin,
         // It writes everything the store knows to where the client says, with the daemon's rights.
-        Request::BackupDb { .. } => Role::Owner,
+        Request::BackupDb { .. } | Request::BackupComplete { .. } => Role::Owner,
         Request::JobStart { work, .. } => least(&work.request()),
         Request::Jobs | Request::JobShow { .. } | Request::JobFollow { .. } => Role::Reader,
         // What the work itself asks for needs its own roles.

@@ -57,7 +57,7 @@ impl Audit {
             Request::Reconstruct(wanted) if !wanted.dry_run && !wanted.list => {
                 vec![(request.verb(), cut(&wanted.mailboxes.join(" ")))]
             }
-            Request::BackupDb { dir } => vec![(request.verb(), cut(dir))],
+            Request::BackupDb { dir } | Request::BackupComplete { dir } => vec![(request.verb(), cut(dir))],
             Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],
             Request::LockTake { resource, .. } => vec![(request.verb(), cut(resource))],
             Request::LockBreak { id } => vec![(request.verb(), id.to_string())],

@@ -74,9 +74,11 @@ fn row(request: &Request) -> (Lane, Needs) {
         Request::MessageSend { .. } => (Lane::Slow, Needs::Writing),
         Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),
         Request::SnapshotVerify { .. } | Request::SnapshotPrune => (Lane::Job, Needs::Reading),
-        Request::SnapshotTake { .. } | Request::BackupDb { .. } | Request::Drill | Request::UserMove { .. } => {
-            (Lane::Job, Needs::Writing)
-        }
+        Request::SnapshotTake { .. }
+        | Request::BackupDb { .. }
+        | Request::BackupComplete { .. }
+        | Request::Drill
+        | Request::UserMove { .. } => (Lane::Job, Needs::Writing),
         Request::Expire { dry_run } | Request::Purge { dry_run } => {
             (Lane::Job, if *dry_run { Needs::Reading } else { Needs::Writing })
         }

@@ -75,6 +75,8 @@ pub struct Entry {
 pub struct Stamp {
     /// Which file.
     pub inode: u64,
+    /// Names that it has.
+    pub links: u64,
     /// Length in bytes.
     pub len: u64,
     /// When its bytes were changed, in nanoseconds since 1970; any program can set it.

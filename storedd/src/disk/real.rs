@@ -226,6 +226,8 @@ impl Disk for RealDisk {
         let time = |seconds, nanos| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Ok(Some(Stamp {
             inode: stat.st_ino,
+            #[allow(clippy::useless_conversion, reason = "its width is the platform's")]
+            links: u64::from(stat.st_nlink),
             len: length(&stat),
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
             changed: time(stat.st_ctime, stat.st_ctime_nsec),

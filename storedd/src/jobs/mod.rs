@@ -4,6 +4,7 @@ pub mod archive;
 pub mod backlog;
 pub mod backups;
 pub mod check;
+pub mod complete;
 pub mod copies;
 pub mod drill;
 pub mod expire;

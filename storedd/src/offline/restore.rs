@@ -5,8 +5,11 @@ use super::{Ended, complain, confirmed, survive_file_limit};
 use crate::config::Config;
 use crate::disk::{RealDisk, outside};
 use crate::error::{Result as StoreResult, StoreError, exit};
+use crate::jobs::complete;
 use crate::jobs::restore::{self, Later, Plan, Target};
+use crate::partition::places;
 use crate::place;
+use crate::snapshot::Backup;
 use crate::store::decision::Policy;
 use crate::store::{self, Report, rfc3339};
 use proto::naming::quoted;
@@ -21,7 +24,20 @@ pub fn restore_db(config: &Config, args: &RestoreDb) -> u8 {
 
 fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     let backup = place::backup(&args.backup)?;
+    let complete = complete::Found::at(backup.as_disk())?;
+    let backup = complete.as_ref().map_or(backup, complete::Found::backup);
     backup.expect_contents()?;
+    let work = complete.as_ref().map(|found| partitions(config, found, &backup)).transpose()?.unwrap_or_default();
+    if let (Some(found), true) = (&complete, args.dry_run) {
+        let files = found.verify()?;
+        if !args.json {
+            println!("the copy is good: {files} files, and the backup of the database in it");
+            work.iter().for_each(|one| println!("would {}", one.step()));
+        }
+    }
+    if !args.partition.is_empty() {
+        return put_partitions(config, args, complete.as_ref(), work);
+    }
     if args.dry_run && !outside::exists(&config.store.data_dir) {
         let manifest = restore::verify(&backup)?;
         println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
@@ -36,7 +52,15 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     let target = place::restore_target(config)?;
     // A directory in which nothing ever was gets no lock file from one who only looks.
     let fresh = target.data.stat("lock").map_err(|e| StoreError::io("stat", target.data.display("lock"), e))?.is_none();
-    let lock = (!(args.dry_run && fresh)).then(|| store::take_lock_in(&*target.data)).transpose()?;
+    let lock = (!(args.dry_run && fresh)).then(|| store::take_lock_in(&*target.data)).transpose();
+    if let (Err(StoreError::Locked { .. }), true, true) = (&lock, args.dry_run, complete.is_some()) {
+        // A copy is looked at on the day on which it was taken, and nobody stops a store for that.
+        let manifest = restore::verify(&backup)?;
+        println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
+        println!("a store runs here, which would have to be stopped before; nothing was changed");
+        return Ok(exit::OK);
+    }
+    let lock = lock?;
     let env = place::env();
     let plan = Plan::make(backup, &target, args.other_store, env.now())?;
     if args.dry_run {
@@ -59,6 +83,10 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
             eprintln!("{text}");
         }
     };
+    if let Some(found) = &complete {
+        work.iter().for_each(|one| say(&one.step()));
+        found.put(&work, Some(&target.data), &mut |text| say(text))?;
+    }
     plan.run(&target, &*env, config.log.segment_size, &mut |text| say(text))?;
     let Some(lock) = lock else { return Err(StoreError::Bug("a restore without the lock".to_owned()).into()) };
     let report = match recover(config, lock, args.verbose) {
@@ -71,6 +99,73 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     };
     tell(&plan, &target, &report, args);
     Ok(store::exit_of(&report))
+}
+
+/// Puts some partitions of a complete copy back, and leaves the rest of the store as it is.
+fn put_partitions(
+    config: &Config,
+    args: &RestoreDb,
+    found: Option<&complete::Found>,
+    work: Vec<complete::Work>,
+) -> Result<u8, Ended> {
+    let refused =
+        |message: String, hint: &str, exit| Ended::from(StoreError::Refused { message, hint: hint.to_owned(), exit });
+    let has = |name: &String| work.iter().any(|one| one.name == *name);
+    let (Some(found), None) = (found, args.partition.iter().find(|name| !has(name))) else {
+        let message = format!("{} is no complete copy that has all of these partitions", args.backup.display());
+        return Err(refused(message, "storectl restore-db --dry-run DIR", exit::BAD_INPUT));
+    };
+    let work: Vec<_> = work.into_iter().filter(|one| args.partition.contains(&one.name)).collect();
+    if args.dry_run {
+        return Ok(exit::OK);
+    }
+    let disks = place::open_existing(config)?;
+    let lock = store::take_lock_in(&*disks.data)?;
+    let there = store::Marker::read(&*disks.data)?.map(|marker| marker.store_id);
+    if there != Some(found.manifest.store_id) {
+        let message = format!("{} is a copy of another store", args.backup.display());
+        return Err(refused(message, "storectl restore-db --dry-run DIR", exit::BAD_INPUT));
+    }
+    if !args.yes && !confirmed("Put these partitions back? [y/N] ") {
+        return Err(Ended {
+            code: "usage",
+            message: "restore-db needs --yes".to_owned(),
+            hint: Some(format!("storedd restore-db --dry-run {}", quoted(&args.backup.display().to_string()))),
+            exit: exit::USAGE,
+        });
+    }
+    let tally = found.put(&work, None, &mut |text| {
+        if args.verbose {
+            eprintln!("{text}");
+        }
+    })?;
+    drop(lock);
+    let names: Vec<_> = work.iter().map(|one| one.name.clone()).collect();
+    if args.json {
+        println!(
+            "{}",
+            json!({"restored": true, "partitions": names, "messages": tally.messages, "copies": tally.copies})
+        );
+    } else {
+        println!(
+            "restored {}: {} messages, and {} further names of them",
+            names.join(", "),
+            tally.messages,
+            tally.copies
+        );
+    }
+    Ok(exit::OK)
+}
+
+/// What becomes of the partitions of a complete copy: they lie where the configuration says, else where the store itself knew, here or when
+/// the copy was taken.
+fn partitions(config: &Config, found: &complete::Found, backup: &Backup) -> StoreResult<Vec<complete::Work>> {
+    let mut all = places::read(&*backup.as_disk())?;
+    if let Ok(data) = RealDisk::new(&config.store.data_dir) {
+        all.extend(places::read(&data)?);
+    }
+    all.extend(config.partitions.clone());
+    found.work(&all)
 }
 
 /// The directories in which those of the store are made.

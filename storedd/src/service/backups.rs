@@ -3,12 +3,13 @@
 use super::Daemon;
 use crate::control::convert::failure;
 use crate::jobs::backups::Done;
+use crate::jobs::complete;
 use crate::jobs::copies::Copies;
 use crate::jobs::drill::{Drilled, Problem};
 use crate::jobs::registry::Context;
 use crate::place;
 use crate::store::rfc3339;
-use proto::{BackedUp, Code, DrillFinding, Failure, Reply};
+use proto::{BackedUp, Code, Completed, DrillFinding, Failure, Reply, SkippedFile};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +45,40 @@ impl Daemon {
             duration: duration.as_secs_f64(),
             removed,
             steps,
+        })))
+    }
+
+    pub(super) fn backup_complete(&self, dir: &str, context: &Context) -> Result<Reply, Failure> {
+        let (config, dir) = (self.config(), Path::new(dir));
+        if !dir.is_absolute() {
+            let text = format!("found {}, expected an absolute path", dir.display());
+            return Err(Failure::new(Code::BadInput, text).with_hint("storectl backup --complete /PATH"));
+        }
+        place::expect_outside(&config, dir).map_err(|e| failure(&e))?;
+        let settings = place::backup_settings(&config);
+        let groups = Some(config.backup.groups.clone()).filter(|path| !path.as_os_str().is_empty());
+        let files = [("storedd.toml", config.file.clone()), ("backup-groups.conf", groups)];
+        let configuration: Vec<_> = files.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
+        let names = configuration.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let wanted = complete::Wanted { settings: &settings, configuration };
+        let store = self.store()?;
+        let done = complete::take(store, &self.copies()?.backups, dir, &wanted, context).map_err(|e| failure(&e))?;
+        let complete::Done { path, manifest, skipped, duration, held } = done;
+        let complete::Tally { mailboxes, messages, copies, bytes } = manifest.tally;
+        Ok(Reply::Completed(Box::new(Completed {
+            path,
+            time: rfc3339(manifest.time),
+            lsn: manifest.lsn.0,
+            objects: mailboxes,
+            messages,
+            copies,
+            bytes,
+            partitions: manifest.partitions.into_iter().map(|(name, _)| name).collect(),
+            backup: manifest.backup,
+            configuration: names,
+            skipped: skipped.into_iter().map(|(object, reason)| SkippedFile { object, reason }).collect(),
+            duration: duration.as_secs_f64(),
+            held: held.as_secs_f64(),
         })))
     }
 

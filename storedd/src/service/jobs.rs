@@ -66,7 +66,7 @@ pub(super) fn asker(peer: &Peer) -> Asker {
 fn kind(work: &Work) -> Kind {
     let lane = match work {
         Work::SnapshotTake { .. } | Work::SnapshotVerify { .. } | Work::SnapshotPrune => SNAPSHOTS,
-        Work::BackupDb { .. } => BACKUPS,
+        Work::BackupDb { .. } | Work::BackupComplete { .. } => BACKUPS,
         Work::Drill => DRILLS,
         Work::Reconstruct(_) => RECONSTRUCTS,
         Work::QuotaRecalc => super::quotas::RECALC.lane,
@@ -133,6 +133,7 @@ impl Daemon {
             Work::SnapshotVerify { id, all } => self.snapshot_verify(id.as_deref(), *all, ctx),
             Work::SnapshotPrune => self.snapshot_prune(ctx),
             Work::BackupDb { dir } => self.backup_db(dir, ctx),
+            Work::BackupComplete { dir } => self.backup_complete(dir, ctx),
             Work::Drill => self.drill(ctx),
             Work::Reconstruct(wanted) => self.reconstruct(peer, wanted, ctx),
             Work::QuotaRecalc => self.quota_recalc_alone(peer, ctx),

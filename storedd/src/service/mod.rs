@@ -511,6 +511,7 @@ impl Service for Handle {
             | Request::SnapshotVerify { .. }
             | Request::SnapshotPrune
             | Request::BackupDb { .. }
+            | Request::BackupComplete { .. }
             | Request::Drill
             | Request::Reconstruct(_)
             | Request::Expire { .. }

@@ -2,7 +2,9 @@
 
 use super::Store;
 use super::commit::lock;
-use crate::error::Result;
+use super::view::View;
+use crate::error::{Result, StoreError};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set while the store stands still.
@@ -38,6 +40,22 @@ impl Store {
         let _still = Still(&self.still);
         during();
         Ok(())
+    }
+
+    /// Calls `during` with the newest view while nobody writes to partitions: no checkpoint, no repair. Commits and reads go on. What lies in
+    /// partitions then is of the view's database, and what came later is in the log or staged.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if a checkpoint was left unfinished by a failure; that of `during`.
+    pub fn at_rest<T>(&self, during: impl FnOnce(Arc<View>) -> Result<T>) -> Result<T> {
+        let _db = lock(&self.db);
+        if let Some(poison) = self.poison.get() {
+            return Err(poison.clone());
+        }
+        if self.checkpointing() {
+            return Err(StoreError::Busy { why: "the last checkpoint failed; see storectl status".to_owned() });
+        }
+        during(Arc::new(self.view()))
     }
 
     /// True while it stands still because somebody asked for it.

@@ -110,6 +110,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::SnapshotList, Role::Reader),
         (Request::SnapshotVerify { id: None, all: true }, Role::Admin),
         (Request::BackupDb { dir: s("/b") }, Role::Owner),
+        (Request::BackupComplete { dir: s("/b") }, Role::Owner),
         (Request::Drill, Role::Admin),
         (Request::Reconstruct(proto::Reconstruct::default()), Role::Admin),
         (Request::SnapshotPrune, Role::Owner),

@@ -26,7 +26,7 @@ use crate::lsn::{Lsn, Micros};
 use crate::partition::places;
 use crate::planted::{self, Bug};
 use crate::snapshot::{Backup, BackupManifest, DB_FILE, GoOn, TableSum};
-use crate::store::{LogHold, Marker, Phase, Store, rfc3339};
+use crate::store::{LogHold, Marker, Phase, Store, View, rfc3339};
 use crate::wal::{self, CONTROL_FILE, ControlState, Depth, Part, Proof, Reach};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -148,6 +148,11 @@ impl Backups {
         lock(&self.memory).last.clone()
     }
 
+    /// The clock by which they are taken.
+    pub(super) fn clock(&self) -> &dyn Env {
+        &*self.env
+    }
+
     /// Takes a backup into a new directory below `dir`, which is made if it is not there. The context is told each step.
     ///
     /// # Errors
@@ -202,24 +207,7 @@ impl Backups {
             Taking { backups: self, hold, pace: Pace::new(settings.pace, context), steps: Vec::new(), each };
         let done = self.store.checkpoint()?;
         taking.step(format!("checkpoint: LSN {}", done.lsn));
-        let time = self.env.now();
-        let backup = Backup::begin(&target, time, &identity)?.asking(GoOn::asking(context.going_on()));
-        let manifest = match taking.fill(&backup, time, &settings.config) {
-            Ok(manifest) => manifest,
-            Err(e) => {
-                // What cannot be removed now is removed before the next one.
-                drop(backup.drop_it());
-                return Err(e);
-            }
-        };
-        let (backup, manifest) = match backup.clone().finish(manifest) {
-            Ok(finished) => finished,
-            Err(e) => {
-                drop(backup.drop_it());
-                return Err(e);
-            }
-        };
-        taking.step(format!("complete: {}", backup.shown()));
+        let (backup, manifest) = taking.make(&target, &settings.config, context, None)?;
         let Taking { hold, mut steps, each, .. } = taking;
         drop(hold);
         // The backup is there whatever comes of this; the next checkpoint does it again.
@@ -234,6 +222,21 @@ impl Backups {
         each(&last);
         steps.push(last);
         Ok(Done { path: backup.shown(), manifest, duration: Duration::ZERO, removed, steps })
+    }
+
+    /// As [`Backups::take`], of the moment of a view that was taken since `hold`, and in `target` itself; log is given up by the caller.
+    pub(super) fn take_of(
+        &self,
+        view: &View,
+        target: &Arc<dyn Disk>,
+        hold: LogHold,
+        settings: &Settings,
+        context: &Context,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<(Backup, BackupManifest)> {
+        let pace = Pace::new(settings.pace, context);
+        let mut taking = Taking { backups: self, hold, pace, steps: Vec::new(), each };
+        taking.make(target, &settings.config, context, Some(view))
     }
 
     /// A backup must not take the room that the store needs to go on.
@@ -344,11 +347,34 @@ impl Backups {
 }
 
 impl Taking<'_> {
+    /// Makes one in `target`, of the moment of `view`, or of now.
+    fn make(
+        &mut self,
+        target: &Arc<dyn Disk>,
+        config: &str,
+        context: &Context,
+        view: Option<&View>,
+    ) -> Result<(Backup, BackupManifest)> {
+        let time = self.backups.env.now();
+        let (_, identity) = self.backups.marker.file();
+        let backup = Backup::begin(target, time, &identity)?.asking(GoOn::asking(context.going_on()));
+        let made = self.fill(&backup, time, config, view).and_then(|manifest| backup.clone().finish(manifest));
+        let (backup, manifest) = made.inspect_err(|_| {
+            // What cannot be removed now is removed before the next one.
+            drop(backup.drop_it());
+        })?;
+        self.step(format!("complete: {}", backup.shown()));
+        Ok((backup, manifest))
+    }
+
     /// Puts everything but the manifest into the directory, and looks at it.
-    fn fill(&mut self, backup: &Backup, time: Micros, config: &str) -> Result<BackupManifest> {
+    fn fill(&mut self, backup: &Backup, time: Micros, config: &str, view: Option<&View>) -> Result<BackupManifest> {
         let store = self.backups.store.clone();
-        let meta = self.tables(&store, backup)?;
-        let reached = store.published_lsn();
+        let meta = match view {
+            Some(view) => self.tables(view, backup)?,
+            None => self.tables(&store.view(), backup)?,
+        };
+        let reached = view.map_or_else(|| store.published_lsn(), View::lsn);
         let control = store.control_state();
         let survey = logs(&*store.disks().log, &control, meta.applied_lsn, meta.epoch, reached)?;
         let (parts, reach) = (&survey.0, &survey.1);
@@ -381,8 +407,7 @@ impl Taking<'_> {
         Ok(manifest)
     }
 
-    fn tables(&mut self, store: &Store, backup: &Backup) -> Result<db::Meta> {
-        let view = store.view();
+    fn tables(&mut self, view: &View, backup: &Backup) -> Result<db::Meta> {
         let pace = self.pace.clone();
         let options = pace.database(CACHE_BYTES);
         let path = backup.path(DB_FILE);

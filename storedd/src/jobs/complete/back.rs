@@ -1,0 +1,275 @@
+//! A complete copy put back on a host where its partitions are not.
+//!
+//! # Operation
+//! What is to become of each partition is decided first, and nothing is changed ([`Found::work`]). [`Found::put`] then copies their files, each
+//! compared with its checksum on the way; `PARTITION`, without which a root counts as not mounted, comes last. The database follows as any backup
+//! does (`super::super::restore`).
+//!
+//! # Invariants
+//! * A partition that is there is left as it is, and nothing is put over files of others.
+//! * What was broken off is gone on with by the same call: `.restoring` in a root says whose files lie there.
+
+use super::list::{Entry, Failed, Reader, expect, prove, sum};
+use super::tree::sync;
+use super::{DATA, FILES, MANIFEST, MARK, Manifest, PARTITIONS, TEXT_BYTES_MAX, Tally, create, link};
+use crate::disk::{self, Access, Disk, Kind};
+use crate::error::{Result, StoreError, exit};
+use crate::partition::identity::{self, Identity};
+use crate::partition::{RealRoots, Roots};
+use crate::snapshot::Backup;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// In the root of a partition that is being put back.
+const RESTORING: &str = ".restoring";
+
+/// What becomes of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is put where nothing is.
+    New,
+    /// It was begun, and is gone on with.
+    GoOn,
+    /// It is there, and stays as it is.
+    IsThere,
+}
+
+/// A partition, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Its name.
+    pub name: String,
+    /// Where it is to lie.
+    pub path: PathBuf,
+    /// What becomes of it.
+    pub put: Put,
+}
+
+impl Work {
+    /// For people, as what would be done.
+    #[must_use]
+    pub fn step(&self) -> String {
+        let (name, path) = (&self.name, self.path.display());
+        match self.put {
+            Put::New => format!("put partition {name} into {path}"),
+            Put::GoOn => format!("go on putting partition {name} into {path}"),
+            Put::IsThere => format!("leave partition {name} as it is: it is there, in {path}"),
+        }
+    }
+}
+
+/// A complete copy that was found.
+#[derive(Debug)]
+pub struct Found {
+    disk: Arc<dyn Disk>,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+fn refused(message: String, hint: &str, exit: u8) -> StoreError {
+    StoreError::Refused { message, hint: hint.to_owned(), exit }
+}
+
+impl Found {
+    /// The complete copy in the root of a disk; `None` if there is nothing of the kind.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] (65) for one that is incomplete; what is wrong with its manifest.
+    pub fn at(disk: Arc<dyn Disk>) -> Result<Option<Found>> {
+        let there = |path: &str| match disk.stat(path) {
+            Ok(found) => Ok(found.is_some()),
+            Err(e) => Err(StoreError::io("stat", disk.display(path), e)),
+        };
+        if there(MARK)? {
+            let message = format!("{} is incomplete: the copy was broken off, or is being made", disk.display(""));
+            return Err(refused(message, "take another one: storectl backup --complete DIR", exit::BAD_INPUT));
+        }
+        if !there(MANIFEST)? {
+            return Ok(None);
+        }
+        let bytes = disk::read_small(&*disk, MANIFEST, TEXT_BYTES_MAX);
+        let bytes = bytes.map_err(|e| StoreError::io("read", disk.display(MANIFEST), e))?;
+        let manifest = Manifest::decode(&bytes, &disk.display(MANIFEST))?;
+        Ok(Some(Found { disk, manifest }))
+    }
+
+    /// The backup of the database in it.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup::at(self.disk.clone(), &self.manifest.backup)
+    }
+
+    fn list(&self) -> Result<Reader> {
+        Reader::open(&self.disk, FILES, self.manifest.list)
+    }
+
+    /// Reads every file in it but those of the database's backup; changes nothing. Gives how many there are.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is missing or otherwise.
+    pub fn verify(&self) -> Result<u64> {
+        let (mut list, mut files) = (self.list()?, 0);
+        while let Some(entry) = list.next()? {
+            match &entry {
+                Entry::File(bytes, crc, path) => prove(&*self.disk, path, *bytes, *crc)?,
+                Entry::Link(_, path) => {
+                    let found = self.disk.stat(path).map_err(|e| StoreError::io("stat", self.disk.display(path), e))?;
+                    if found.is_none_or(|found| found.kind != Kind::File) {
+                        return Err(StoreError::Missing { files: vec![self.disk.display(path)] });
+                    }
+                }
+            }
+            files += 1;
+        }
+        Ok(files)
+    }
+
+    /// What is to be done about each partition; `places` says where they are to lie. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`]: 78 if nothing says where one is to lie, 73 if something else lies there.
+    pub fn work(&self, places: &BTreeMap<String, PathBuf>) -> Result<Vec<Work>> {
+        let one = |(name, id): &(String, identity::PartitionId)| {
+            let path = places.get(name).cloned().ok_or_else(|| {
+                let message = format!("the copy has a partition {name}, and nothing says where it is to lie");
+                refused(message, "add [partition.NAME] with its path to the configuration", exit::CONFIG)
+            })?;
+            let put = self.put_at(&path, *id)?;
+            Ok(Work { name: name.clone(), path, put })
+        };
+        self.manifest.partitions.iter().map(one).collect()
+    }
+
+    fn put_at(&self, path: &Path, id: identity::PartitionId) -> Result<Put> {
+        let root = match RealRoots.open(path) {
+            Ok(root) => root,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Put::New),
+            Err(e) => return Err(StoreError::io("open", path.display().to_string(), e)),
+        };
+        match disk::read_small(&*root, RESTORING, TEXT_BYTES_MAX) {
+            Ok(bytes) if bytes == self.manifest.encode() => return Ok(Put::GoOn),
+            Ok(_) => {
+                let message = format!("{}: another copy was being put there", path.display());
+                return Err(refused(message, "empty the directory", exit::EXISTS));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(StoreError::io("read", root.display(RESTORING), e)),
+        }
+        let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
+        let Some(entry) = entries.iter().find(|entry| entry.name != "lost+found") else { return Ok(Put::New) };
+        match Identity::read(&*root)? {
+            Some(there) if there.store_id == self.manifest.store_id && there.id == id => Ok(Put::IsThere),
+            Some(there) => {
+                let message = format!("{} is another partition, made as {}", path.display(), there.name);
+                Err(refused(message, "put it aside, or name another place in the configuration", exit::EXISTS))
+            }
+            None => {
+                let message = format!("{} is not empty: it holds {}", path.display(), entry.name);
+                Err(refused(message, "put that aside, or name another place in the configuration", exit::EXISTS))
+            }
+        }
+    }
+
+    /// Does it, durably; `data` is the data directory, to which the notes go that it has not, if they are to go there.
+    ///
+    /// # Errors
+    /// Those of the disks; what is wrong with a file of the copy. The same call goes on.
+    pub fn put(&self, work: &[Work], data: Option<&Arc<dyn Disk>>, each: &mut dyn FnMut(&str)) -> Result<Tally> {
+        let mut roots = BTreeMap::new();
+        for one in work.iter().filter(|one| one.put != Put::IsThere) {
+            let made = RealRoots.make(&one.path);
+            let root = made.map_err(|e| StoreError::io("make directory", one.path.display().to_string(), e))?;
+            let marked = disk::replace(&*root, RESTORING, &self.manifest.encode());
+            marked.map_err(|e| StoreError::io("write", root.display(RESTORING), e))?;
+            roots.insert(one.name.as_str(), root);
+        }
+        let target = |path: &str| {
+            let (area, rest) = path.split_once('/')?;
+            if area == DATA {
+                return Some((data?.clone(), rest.to_owned(), true));
+            }
+            let (name, rest) = rest.split_once('/').filter(|_| area == PARTITIONS)?;
+            Some((roots.get(name)?.clone(), rest.to_owned(), false))
+        };
+        let (mut list, mut tally) = (self.list()?, Tally::default());
+        while let Some(entry) = list.next()? {
+            let Some((root, path, is_note)) = target(entry.path()) else { continue };
+            let io = |op| move |e| (op, e);
+            let done = match &entry {
+                Entry::File(..) if !is_note && path == identity::FILE => continue,
+                Entry::File(..) if is_note && there(&*root, &path)? => continue,
+                Entry::File(bytes, crc, from) => {
+                    tally.bytes += bytes;
+                    tally.messages += u64::from(path.ends_with(".msg"));
+                    self.copy(from, (*bytes, *crc), &*root, &path)?;
+                    // There are few of them, and nothing else syncs the data directory.
+                    if is_note { root.sync_dir(disk::parent(&path)).map_err(io("sync")) } else { Ok(()) }
+                }
+                Entry::Link(first, _) => {
+                    tally.copies += 1;
+                    let first = target(first).map(|(_, first, _)| first).unwrap_or_default();
+                    remove(&*root, &path)?;
+                    link(&*root, &first, &path).map_err(io("link"))
+                }
+            };
+            done.map_err(|(op, e)| StoreError::io(op, root.display(&path), e))?;
+            if (tally.messages + tally.copies) % 1000 == 0 && path.ends_with(".msg") {
+                each(&format!("{} messages", tally.messages + tally.copies));
+            }
+        }
+        for (name, root) in &roots {
+            sync(&**root)?;
+            self.name(name, &**root)?;
+            each(&format!("partition {name} is there"));
+        }
+        Ok(tally)
+    }
+
+    /// From now on it is a partition.
+    fn name(&self, name: &str, root: &dyn Disk) -> Result<()> {
+        let path = format!("{PARTITIONS}/{name}/{}", identity::FILE);
+        let bytes = disk::read_small(&*self.disk, &path, 4096);
+        let bytes = bytes.map_err(|e| StoreError::io("read", self.disk.display(&path), e))?;
+        Identity::decode(&bytes, &self.disk.display(&path))?;
+        let done = disk::replace(root, identity::FILE, &bytes)
+            .and_then(|()| root.remove(RESTORING))
+            .and_then(|()| root.sync_dir(""));
+        done.map_err(|e| StoreError::io("write", root.display(identity::FILE), e))
+    }
+
+    /// Copies a file that is as the list says; one that is there and is so already stays.
+    fn copy(&self, from: &str, expected: (u64, u32), root: &dyn Disk, path: &str) -> Result<()> {
+        let wrote = |e| StoreError::io("write", root.display(path), e);
+        let (bytes, crc) = expected;
+        if there(root, path)? {
+            if prove(root, path, bytes, crc).is_ok() {
+                return Ok(());
+            }
+            remove(root, path)?;
+        }
+        let shown = self.disk.display(from);
+        let source = self.disk.open(from, Access::Read).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => StoreError::Missing { files: vec![shown.clone()] },
+            _ => StoreError::io("open", shown.clone(), e),
+        })?;
+        let file = create(root, path).map_err(wrote)?;
+        let found = sum(&*source, &mut |at, bytes| file.write_at(at, bytes).map_err(wrote)).map_err(|e| match e {
+            Failed::Read(e) => StoreError::io("read", shown.clone(), e),
+            Failed::Told(e) => e,
+        })?;
+        expect(&shown, found, expected)
+    }
+}
+
+fn there(disk: &dyn Disk, path: &str) -> Result<bool> {
+    disk.stat(path).map(|found| found.is_some()).map_err(|e| StoreError::io("stat", disk.display(path), e))
+}
+
+fn remove(disk: &dyn Disk, path: &str) -> Result<()> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", disk.display(path), e)),
+        _ => Ok(()),
+    }
+}
