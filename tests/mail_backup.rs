@@ -3,6 +3,7 @@
 mod as_of;
 mod follow;
 mod kills;
+mod narrow;
 mod work;
 
 use crate::harness::{Daemon, Run, TestStore, total};

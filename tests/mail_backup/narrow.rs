@@ -1,0 +1,94 @@
+//! Where a restore meets a limit, a reference that nothing meets, or very many long messages.
+
+use super::{backup, contents, count, deliver, message, references, restore, sample, summary, text};
+use crate::harness::{TestStore, run};
+use std::process::Command;
+
+// A restore brings back what was there, whatever the limit of its owner says: what was acknowledged once is not refused. The root is over its limit then, in
+// all numbers, and new mail waits
+#[test]
+fn a_limit_keeps_nothing_from_coming_back_into_another_folder() {
+    let (store, _one) = sample();
+    let file = store.beside("all.sda");
+    backup(&store, &file, &["/"]);
+    let to = TestStore::new();
+    let _two = to.start();
+    to.ctl(&["user", "add", "bob", "--messages", "3", "--quota", "10KiB"]).expect(0);
+    let done = restore(&to, &file, &["--into", "Rescue", "bob"], 0);
+    // INBOX has one, and the folder eight; both come into one.
+    assert_eq!((count(&done, "restored"), count(&done, "unrestorable")), (9, 0), "{done}");
+    let quota = to.json(&["quota", "get", "bob"]);
+    assert_eq!((&quota["messages"]["usage"], &quota["messages"]["limit"]), (&9.into(), &3.into()), "{quota}");
+    let listed = to.json(&["message", "list", "user/bob/Rescue"]);
+    let bytes: u64 = listed.as_array().unwrap().iter().map(|m| m["size"].as_u64().unwrap()).sum();
+    assert_eq!(quota["storage"]["usage"], bytes, "{quota}");
+    assert_eq!(to.json(&["quota", "recalc"]), serde_json::json!([]), "the usage is the sum");
+    to.ctl_with(&["message", "deliver", "user/bob/INBOX"], Some(b"Subject: x\r\n\r\nx\r\n")).expect(75);
+    // A second run adds nothing.
+    assert_eq!(count(&restore(&to, &file, &["--into", "Rescue", "bob"], 0), "restored"), 0);
+}
+
+// row 135: references whose bytes the archive does not have any more are named by the second pass, and the others come
+#[test]
+fn references_that_nothing_meets_are_named_by_the_second_pass() {
+    let store = TestStore::new();
+    let _one = store.start();
+    for user in ["ann", "bob"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    for n in 0..6 {
+        deliver(&store, &["user/ann/INBOX", "user/bob/INBOX"], &message(&format!("both {n}"), 3000));
+    }
+    let file = store.beside("all.sda");
+    backup(&store, &file, &["/"]);
+    let whole = contents(&store);
+    store.ctl(&["user", "delete", "bob", "--yes"]).expect(0);
+    let archive = std::fs::read(&file).unwrap();
+    let piped = |archive: &[u8], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
+        command.arg("--data-dir").arg(&store.data).args(["--json", "restore", "-f", "-", "--yes"]).args(args);
+        run(command.current_dir(store.beside(".")), Some(archive))
+    };
+    let first = summary(piped(&archive, &["bob"]), 1);
+    assert_eq!((count(&first, "restored"), count(&first, "unrestorable")), (0, 6), "{first}");
+    let name = references(&store);
+    // A quarter of the archive: some of Ann's messages stand there.
+    let half = &archive[..archive.len() / 3];
+    let second = piped(half, &["-r", &name]);
+    let second = summary(second, 1);
+    let (came, unmet) = (count(&second, "restored"), count(&second, "unrestorable"));
+    assert!(came > 0 && came < 6, "{second}");
+    assert!(unmet >= 6 - came, "each that did not come is named: {second}");
+    // With the whole archive the rest comes, once.
+    let third = summary(piped(&archive, &["-r", &name]), 0);
+    assert_eq!(count(&third, "restored"), 6 - came, "{third}");
+    assert_eq!(contents(&store), whole);
+}
+
+// Long messages, and copies from several mailboxes, share transactions and syncs: when each was waited for, these took 50 syncs
+#[test]
+fn long_messages_and_copies_share_their_syncs() {
+    let store = TestStore::new();
+    let _one = store.start();
+    for user in ["ann", "bob", "eve"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    for n in 0..24 {
+        // Eve's messages stand first with Ann and with Bob, in turns.
+        let first = ["user/ann/INBOX", "user/bob/INBOX"][n % 2];
+        deliver(&store, &[first, "user/eve/INBOX"], &message(&format!("long {n}"), 100_000));
+    }
+    let file = store.beside("all.sda");
+    backup(&store, &file, &["/"]);
+    let to = TestStore::new();
+    let _two = to.start();
+    let before = to.json(&["stats"])["sync"]["count"].as_u64();
+    let done = restore(&to, &file, &[], 0);
+    assert_eq!((count(&done, "restored"), count(&done, "unrestorable")), (48, 0), "{done}");
+    assert_eq!(contents(&to), contents(&store));
+    if let (Some(before), Some(after)) = (before, to.json(&["stats"])["sync"]["count"].as_u64()) {
+        // Three mailboxes, and twice two transactions of long ones; the copies come in groups that do not wait for each other, and how many
+        // share a sync is a matter of the disk.
+        assert!(after - before <= 36, "{} syncs", after - before);
+    }
+}
