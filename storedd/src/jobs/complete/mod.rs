@@ -38,6 +38,8 @@
 
 mod back;
 mod list;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use back::{Found, Put, Work};
