@@ -1,6 +1,6 @@
 //! Where a restore meets a limit, a reference that nothing meets, or very many long messages.
 
-use super::{backup, contents, count, deliver, message, references, restore, sample, summary, text};
+use super::{backup, contents, count, deliver, message, references, restore, sample, summary};
 use crate::harness::{TestStore, run};
 use std::process::Command;
 
