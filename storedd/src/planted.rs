@@ -75,7 +75,7 @@ bugs! {
     /// The newer slot of the control file is written over in place.
     ControlSlotReused caught by Rig::Library("wal::control::tests::a_crash_at_every_byte_leaves_what_was_answered");
     /// The database's commit is not synced.
-    DatabaseNotSynced caught by WORKLOADS, Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
+    DatabaseNotSynced caught by Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
     /// The database's applied LSN is committed apart from the data it describes (breaks I5).
     AppliedLsnOutsideTransaction caught by
         WORKLOADS, Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
