@@ -61,11 +61,36 @@ pub(super) const KEYS: [&str; 11] = [
     "action",
     "move_to",
 ];
-/// Longest pattern and longest folder in bytes; what else a name must be is judged where it is used.
+/// Longest pattern in bytes; what else it must be is judged where it is used.
 const PATTERN_BYTES_MAX: usize = 2000;
-const FOLDER_BYTES_MAX: usize = 900;
+/// Longest folder in bytes, whoever's it is, most components, and longest component: with `user/<uid>/` before it a name may have 1000 and 32.
+const FOLDER_BYTES_MAX: usize = 700;
+const FOLDER_DEPTH_MAX: usize = 30;
+const FOLDER_PART_BYTES_MAX: usize = 255;
 /// Ages that make sense: a second to ten years.
 const AGES: Limit = Limit::Millis(1_000, 315_360_000_000);
+
+/// Why no user can have a folder of this name: what was expected. `model::name` judges names of mailboxes by the same rules, which a test of
+/// `jobs::expire` holds.
+fn no_folder(text: &str) -> Option<&'static str> {
+    let bad = |c: char| c.is_control() || matches!(c, '*' | '%' | '\u{2028}' | '\u{2029}');
+    let any = |wrong: fn(&str) -> bool| text.split('/').any(wrong);
+    if text.contains(bad) {
+        Some("without control characters, line separators, * and %")
+    } else if any(str::is_empty) {
+        Some("no / at its beginning, at its end, or beside another")
+    } else if any(|part| part == "." || part == "..") {
+        Some("no part of it . or ..")
+    } else if text.len() > FOLDER_BYTES_MAX {
+        Some("at most 700 bytes")
+    } else if text.split('/').count() > FOLDER_DEPTH_MAX {
+        Some("at most 30 parts")
+    } else if any(|part| part.len() > FOLDER_PART_BYTES_MAX) {
+        Some("no part of it longer than 255 bytes")
+    } else {
+        None
+    }
+}
 
 impl ExpireRule {
     /// A rule with nothing but a name: every mailbox, no condition, and only told.
@@ -108,10 +133,11 @@ impl ExpireRule {
             "keep_bytes" => some(&mut self.keep_bytes, value, Limit::Any),
             "action" => ExpireAction::read(value, Limit::Any).map(|read| self.action = read),
             "move_to" => String::read(value, Limit::NotEmpty).and_then(|text| {
-                let bad = |c: char| c.is_control() || c == '*' || c == '%';
-                let fits = text.len() <= FOLDER_BYTES_MAX && !text.contains(bad) && !text.split('/').any(str::is_empty);
+                let done = no_folder(&text).map_or(Ok(()), |expected| {
+                    Err(format!("found {text:?}, expected a folder of the user, such as \"Archive/Old\": {expected}"))
+                });
                 self.move_to = text;
-                fits.then_some(()).ok_or_else(|| "expected a folder of the user, such as \"Archive/Old\"".to_owned())
+                done
             }),
             _ => return None,
         })

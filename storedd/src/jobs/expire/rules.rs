@@ -248,6 +248,42 @@ mod tests {
         assert_eq!(caught(&[elsewhere], "user/ann/Trash", &messages), []);
     }
 
+    // The configuration refuses what can be nobody's folder when it is read, in its own words; names of mailboxes are judged by the same rules.
+    #[test]
+    fn the_configuration_takes_the_folders_that_a_mailbox_can_have() {
+        let user = format!("user/{}", "u".repeat(250));
+        let (part, deep) = (|n: usize| "p".repeat(n), |n: usize| vec!["d"; n].join("/"));
+        let more = [part(255), part(256), deep(30), deep(31), [part(250), part(250), part(198)].join("/")];
+        let names = ["Archive", "Archive/Old", "a b", "\u{c4}rger", "inbox", "INBOX/x", "...", ".a", "a\u{200d}b"];
+        let bad = [
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "a/..",
+            "./b",
+            "a*",
+            "a%b",
+            "a\u{7f}",
+            "a\u{1}",
+            "a\u{85}",
+            "a\u{2028}b",
+            "\u{2029}",
+        ];
+        for folder in names.into_iter().chain(bad).map(str::to_owned).chain(more) {
+            let value: toml::Value = folder.clone().into();
+            let text = format!("[expire.r]\nolder_than = '9d'\naction = 'move'\nmove_to = {value}\n");
+            let read = crate::config::Config::from_text(&text, Some(std::path::Path::new("storedd.toml")), None, None);
+            let can_be = MailboxName::parse(&format!("{user}/{folder}")).is_ok();
+            assert_eq!(read.is_ok(), can_be, "{folder:?}: {read:?}");
+            if let Err(problems) = read {
+                let said = problems[0].to_string();
+                assert!(said.starts_with("storedd.toml:4: expire.r.move_to: found "), "{said}");
+                assert!(said.contains("expected a folder"), "{said}");
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_a_folder_is_named() {
         let bad = rule("r", |r| {
