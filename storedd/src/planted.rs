@@ -78,7 +78,7 @@ bugs! {
     DatabaseNotSynced caught by Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
     /// The database's applied LSN is committed apart from the data it describes (breaks I5).
     AppliedLsnOutsideTransaction caught by
-        WORKLOADS, Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
+        Rig::Library("db::tests::crash::a_crash_at_every_operation_of_a_checkpoint");
     /// A new database is made under its own name.
     DatabaseMadeInPlace caught by Rig::Library("db::tests::crash::a_crash_at_every_operation_of_create");
     /// A small file gets its name before its bytes are durable.
@@ -91,7 +91,7 @@ bugs! {
     /// The database's commit does not wait for what was written to partitions.
     MailNotSynced caught by WORKLOADS, MAIL;
     /// Files of purged and staged messages go before what was made of them is durable.
-    MailRemovedBeforeSync caught by WORKLOADS, MAIL;
+    MailRemovedBeforeSync caught by MAIL;
     /// Nothing remembers over a crash what is to be taken away after a commit.
     RemovalsNotNoted caught by MAIL;
     /// A long message is named by a record before it is durable.
