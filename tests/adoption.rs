@@ -191,6 +191,34 @@ fn renamed_users_and_shared_mailboxes_come_first_too() {
     }
 }
 
+// rows 46, 120: a home that cannot be read holds up who may live there, and nobody else: others have their mail, and who is nobody is told so
+#[test]
+fn an_unreadable_home_holds_up_only_who_may_live_there() {
+    let (three, daemon) = Three::new();
+    let before: Vec<Value> = ["joe", "sue", "eve"].iter().map(|user| three.mail(user)).collect();
+    assert_eq!(daemon.stop(), 0);
+    remove(&three.store, &["database", "log"]);
+    let is_his = |path: &PathBuf| path.ends_with("manifest") && path.to_string_lossy().contains("=joe");
+    let manifest = files(&three.store.data.join("partition/primary")).into_iter().find(is_his).unwrap();
+    std::fs::rename(&manifest, manifest.with_extension("was")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &manifest).unwrap();
+    let daemon = three.start();
+    let becomes = |user: &str, code: &str| until(user, || three.rcpt(user).starts_with(code).then_some(()));
+    becomes("sue", "250 ");
+    becomes("eve", "250 ");
+    becomes("nobody", "550 5.1.1");
+    assert!(three.is_due());
+    assert_eq!(three.rcpt("joe"), "451 4.3.2 mailboxes are being brought back; try again later");
+    assert_eq!((three.mail("sue"), three.mail("eve")), (before[1].clone(), before[2].clone()));
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::rename(manifest.with_extension("was"), &manifest).unwrap();
+    becomes("joe", "250 ");
+    three.store.ctl(&["reconstruct", "-m"]).expect(0);
+    until("the end of the adoption", || (!three.is_due()).then_some(()));
+    assert_eq!(three.mail("joe"), before[0]);
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// Every file below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut found, mut left) = (Vec::new(), vec![dir.to_owned()]);

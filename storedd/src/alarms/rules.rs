@@ -250,7 +250,10 @@ fn there(place: &PlaceFacts) -> Option<Reading> {
 fn behind(lagging: &Lagging, history: &History) -> Reading {
     let Lagging { partition, upto, log_bytes, log_bytes_max, is_closed, why } = lagging;
     let (rate, time_to_full) = history.log_growth(*log_bytes, *log_bytes_max);
-    let what = if *is_closed { "it takes no more mail" } else { "it takes mail and is not read" };
+    let what = match is_closed {
+        true => "it takes no more mail, and the log that is kept for it goes on growing with that of others",
+        false => "it takes mail and is not read",
+    };
     let message =
         format!("partition {partition} lacks what came behind LSN {upto}; {log_bytes} bytes of log are kept for it");
     let cause = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };

@@ -168,6 +168,60 @@ pub fn set_mailbox_aside(disk: &dyn Disk, place: &Place) -> Result<String> {
     Err(StoreError::Busy { why: format!("{} holds {KEPT_MAX} directories of one mailbox", disk.display(QUARANTINE)) })
 }
 
+/// Moves what is no directory and no file, where one belongs, out of the way to a home and its mailboxes: a link that somebody planted.
+/// Nothing behind it is looked at. Gives the names that they have in the quarantine.
+///
+/// # Errors
+/// Those of the disk.
+pub fn clear_way(disk: &dyn Disk, home: &Home, mailboxes: &[u64]) -> Result<Vec<String>> {
+    let mut kept = Vec::new();
+    let mut clear = |path: &str, belongs: Kind| -> Result<()> {
+        let io = |e| StoreError::io("set aside", disk.display(path), e);
+        let found = disk.stat(path).map_err(io)?;
+        if found.is_some_and(|entry| entry.kind != belongs) {
+            kept.push(set_path_aside(disk, path).map_err(io)?);
+        }
+        Ok(())
+    };
+    let ends = home.path().match_indices('/').map(|(at, _)| at).chain([home.path().len()]);
+    ends.into_iter().try_for_each(|end| clear(&home.path()[..end], Kind::Dir))?;
+    clear(&home.manifest(), Kind::File)?;
+    for id in mailboxes {
+        let place = home.mailbox(*id);
+        let path = place.path();
+        clear(&path, Kind::Dir)?;
+        let entries = match disk.list(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(|e| StoreError::io("list", disk.display(&path), e))?,
+        };
+        for entry in entries {
+            match entry.name == tree::INDEX {
+                true => clear(&place.index(), Kind::File)?,
+                // A file is no group, and in nobody's way.
+                false if entry.kind == Kind::File => {}
+                false => clear(&format!("{path}/{}", entry.name), Kind::Dir)?,
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Moves something into the quarantine, durably; gives the name it has from then on.
+fn set_path_aside(disk: &dyn Disk, path: &str) -> io::Result<String> {
+    create_all(disk, QUARANTINE)?;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    for n in 0..KEPT_MAX {
+        let kept = format!("{QUARANTINE}/strange-{n}-{name}");
+        if disk.stat(&kept)?.is_none() {
+            disk.rename(path, &kept)?;
+            durable(disk, QUARANTINE)?;
+            disk.sync_dir(parent(path))?;
+            return Ok(disk.display(&kept));
+        }
+    }
+    Err(io::Error::other(format!("{} holds {KEPT_MAX} of that name", disk.display(QUARANTINE))))
+}
+
 /// Names that are tried for one message in the quarantine.
 const KEPT_MAX: u32 = 10_000;
 

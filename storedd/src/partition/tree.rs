@@ -262,6 +262,25 @@ pub fn homes(disk: &dyn Disk, each: &mut dyn FnMut(Home) -> Result<()>) -> Resul
     Ok(())
 }
 
+/// What has the name of a home and is no directory, in the order of the tree: a link leads nowhere, and says that mail of that user may lie
+/// elsewhere.
+///
+/// # Errors
+/// Those of the disk.
+pub fn strange_homes(disk: &dyn Disk) -> Result<Vec<Home>> {
+    let below = |dir: &str, is_dir: bool| -> Result<Vec<String>> {
+        let found = names(disk, dir)?.into_iter().filter(|e| (e.kind == Kind::Dir) == is_dir);
+        Ok(found.map(|e| format!("{dir}/{}", e.name)).collect())
+    };
+    let mut strange = Vec::new();
+    for low in below(USERS, true)? {
+        for second in below(&low, true)? {
+            strange.extend(below(&second, false)?.iter().filter_map(|path| Home::parse(path)));
+        }
+    }
+    Ok(strange)
+}
+
 /// The mailboxes that are there in a home, by id.
 ///
 /// # Errors

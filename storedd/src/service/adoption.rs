@@ -40,7 +40,8 @@ impl<'a> Named<'a> {
     fn mailbox(&mut self, name: &'a str) {
         match name.strip_prefix("user/") {
             Some(rest) => self.user(rest.split('/').next().unwrap_or_default()),
-            None => self.shared |= name.starts_with("shared"),
+            // A pattern that begins with a wildcard means them, too.
+            None => self.shared |= name.starts_with("shared") || name.starts_with(['*', '%']),
         }
     }
 
@@ -164,8 +165,12 @@ impl Daemon {
             Request::UserShow { user }
             | Request::Subscriptions { user }
             | Request::Hashdir { user, .. }
-            | Request::MailboxListAs { user, .. }
             | Request::SubscriptionsMissing { user } => named.user(user),
+            // What he may see of it.
+            Request::MailboxListAs { user, .. } => {
+                named.user(user);
+                named.shared = true;
+            }
             Request::MailboxShow { name }
             | Request::AclGet { name }
             | Request::AclRights { name, .. }
@@ -189,9 +194,15 @@ impl Daemon {
         self.store().is_ok_and(|store| store.due().is_due() && !store.is_held())
     }
 
-    /// True while nobody can say that there are no more users and mailboxes than the database has.
+    /// True while nobody can say of one of these that there is no such user.
     pub(super) fn may_come(&self, users: &[&str]) -> bool {
-        !users.is_empty() && self.is_adopting()
+        let may_come = |store: &Store| users.iter().any(|user| store.may_come(user).unwrap_or(true));
+        self.is_adopting() && self.store().is_ok_and(|store| may_come(store))
+    }
+
+    /// True while an INBOX that is missing may still be brought back, or given.
+    pub(super) fn may_get_inbox(&self) -> bool {
+        self.is_adopting()
     }
 }
 

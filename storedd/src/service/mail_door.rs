@@ -153,7 +153,8 @@ impl Delivery for Handle {
         let view = self.0.view().map_err(|_| Refused::NotReady("the store recovers; try again later"))?;
         match self.0.mailbox_of(&view, to) {
             // The sender's queue keeps it until somebody can say that there is no such user.
-            Err(Refused::Unknown | Refused::NoInbox) if self.0.may_come(&users) => Err(adopting),
+            Err(Refused::Unknown) if self.0.may_come(&users) => Err(adopting),
+            Err(Refused::NoInbox) if self.0.may_get_inbox() => Err(adopting),
             found => found,
         }
     }

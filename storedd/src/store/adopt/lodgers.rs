@@ -6,11 +6,20 @@ use crate::error::Result;
 use crate::partition::tree::Home;
 use crate::store::Store;
 use crate::store::mail::user_home;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
-/// Directories by user: the partition, and where on it.
-pub(super) type Lodgers = BTreeMap<String, Vec<(String, Home)>>;
+/// The partition, and where on it.
+type At = (String, Home);
+
+/// Who lives where.
+#[derive(Debug, Default)]
+pub(super) struct Lodgers {
+    /// Directories by user.
+    homes: BTreeMap<String, Vec<At>>,
+    /// Directories with mailboxes of which nothing says whose they are: anybody's.
+    unknown: BTreeSet<At>,
+}
 
 /// What was found out; `None`: nobody has looked.
 #[derive(Debug, Default)]
@@ -39,7 +48,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::learn_lodgers`], where nobody has looked yet.
-    pub fn lodges(&self, user: &str) -> Result<Option<Vec<(String, Home)>>> {
+    pub fn lodges(&self, user: &str) -> Result<Option<Vec<At>>> {
+        Ok(self.lodgers()?.map(|known| known.homes.get(user).cloned().unwrap_or_default()))
+    }
+
+    /// Who lives where; `None`: it is being found out.
+    fn lodgers(&self) -> Result<Option<Arc<Lodgers>>> {
         let mut known = match self.due.lodgers.0.try_lock() {
             Ok(known) => known,
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
@@ -48,11 +62,11 @@ impl Store {
         if known.is_none() {
             *known = Some(Arc::new(self.look_for_lodgers(&|| Ok(()))?));
         }
-        Ok(known.as_ref().map(|known| known.get(user).cloned().unwrap_or_default()))
+        Ok(known.clone())
     }
 
     fn look_for_lodgers(&self, pace: &dyn Fn() -> Result<()>) -> Result<Lodgers> {
-        let (salvage, mut found) = (self.due.salvage(self)?, Lodgers::new());
+        let (salvage, mut found) = (self.due.salvage(self)?, Lodgers::default());
         for (partition, _) in self.partitions.list() {
             let Some(disk) = self.partitions.disk(&partition) else { continue };
             for home in self.homes(&partition)? {
@@ -65,19 +79,43 @@ impl Store {
                     salvage: &salvage,
                 };
                 // A manifest that cannot be read is somebody else's finding.
-                let row = look.user().ok().and_then(|user| user.row);
-                let Some((user, _)) = row.filter(|(user, _)| Some(user.as_str()) != home.user()) else { continue };
-                found.entry(user).or_default().push((partition.clone(), home));
+                let users = match look.user().ok().and_then(|user| user.row) {
+                    Some((user, _)) => Some([user].into()),
+                    None => look.owners(),
+                };
+                if users.is_none() {
+                    found.unknown.insert((partition.clone(), home.clone()));
+                }
+                for user in users.unwrap_or_default().into_iter().filter(|user| Some(user.as_str()) != home.user()) {
+                    found.homes.entry(user).or_default().push((partition.clone(), home.clone()));
+                }
             }
         }
         Ok(found)
+    }
+
+    /// True if mail of a user whom the database does not have may lie where nobody could look yet: on a partition that is away, in a
+    /// directory of his name, or in one of which nothing says whose it is. False when no adoption is due.
+    ///
+    /// # Errors
+    /// Those of database and disks.
+    pub fn may_come(&self, user: &str) -> Result<bool> {
+        if !self.due.is_due() {
+            return Ok(false);
+        }
+        let is_open = |(partition, home): &At| !self.due.is_done(partition, home);
+        let is_away = |(partition, _): &(String, _)| self.partitions.disk(partition).is_none();
+        let (Some(homes), Some(lodgers)) = (self.homes_to_adopt(user)?, self.lodgers()?) else { return Ok(true) };
+        Ok(self.partitions.list().iter().any(is_away)
+            || homes.iter().any(is_open)
+            || lodgers.unknown.iter().any(is_open))
     }
 
     /// Every directory in which mail of a user may lie, as far as partitions are there; `None`: it is being found out.
     ///
     /// # Errors
     /// Those of database and disks.
-    pub fn homes_to_adopt(&self, user: &str) -> Result<Option<Vec<(String, Home)>>> {
+    pub fn homes_to_adopt(&self, user: &str) -> Result<Option<Vec<At>>> {
         let mut homes = Vec::new();
         for (partition, _) in self.partitions.list() {
             homes.extend(self.homes_named(&partition, user)?.into_iter().map(|home| (partition.clone(), home)));

@@ -150,6 +150,7 @@ impl Store {
             homes.push(home);
             Ok(())
         })?;
+        homes.extend(crate::partition::tree::strange_homes(&*disk)?);
         homes.extend(self.due.salvage(self)?.homes(partition).iter().filter_map(|home| Home::parse(home)));
         homes.sort();
         homes.dedup();

@@ -12,8 +12,10 @@ use crate::lsn::Lsn;
 use crate::model::adopt::{AdoptedBody, AdoptedMessage};
 use crate::model::command::{Incoming, IncomingBytes};
 use crate::model::message::{Message, State};
+use crate::model::name::owner_of;
 use crate::model::rows::{MailboxRow, PastRow, QuotaRow, Row, SubscriptionRow, UserRow};
 use crate::model::seen::SeenRow;
+use crate::model::user::SHARED_DIRECTORY;
 use crate::model::{Table, Usage};
 use crate::partition::Owner;
 use crate::partition::bodies::{self, Body};
@@ -109,6 +111,18 @@ impl Look<'_> {
         let (mut rows, _) = self.manifest().rows()?;
         self.salvage.add_to(&mut rows, self.home.path());
         proven_user(&rows, self.home)
+    }
+
+    /// The users whose mailboxes lie in it, as its indexes say; `None`: there are mailboxes, or there may be, and none says whose it is.
+    pub(super) fn owners(&self) -> Option<BTreeSet<String>> {
+        let places = tree::mailboxes(self.disk, self.home).ok()?;
+        let owner = |place: &Place| {
+            let head = Index::new(self.disk, self.store, place).read().ok()?.head?;
+            owner_of(&head.value.name).map(str::to_owned)
+        };
+        let owners: BTreeSet<String> = places.iter().filter_map(owner).collect();
+        let is_known = !owners.is_empty() || places.is_empty() || self.home.path() == SHARED_DIRECTORY;
+        is_known.then_some(owners)
     }
 
     /// True if there is a directory of a mailbox that is not known to be deleted, or the manifest knows of one.

@@ -158,7 +158,8 @@ pub(super) fn write_partition(
     let (first, written) = (HashMap::new(), Written::default());
     let mut writer = Writer { view, overlay, moment, disks, partition, target, first, written, is_late };
     for (home, due) in homes {
-        writer.home(&home, &due).map_err(|e| Failed::of(disk, e))?;
+        let done = writer.home(&home, &due).or_else(|e| writer.home_cleared(&home, &due, e));
+        done.map_err(|e| Failed::of(disk, e))?;
     }
     let written = writer.written;
     if planted::on(Bug::MailRemovedBeforeSync) {

@@ -14,6 +14,7 @@ use crate::model::{Folder, LogPlace, Rows, Table};
 use crate::partition::apply::{self, HomeRun, MailboxRun, Source, Supply, Target};
 use crate::partition::index::{Head, Run, Stamped};
 use crate::partition::manifest::MirroredRows;
+use crate::partition::mend;
 use crate::partition::tree::{self, Home, Place};
 use crate::store::overlay::Overlay;
 use crate::store::view::View;
@@ -68,6 +69,31 @@ impl Writer<'_> {
                 Some(next) => piece = next,
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// [`Writer::home`] again, where something was in the way that is no directory or file of the store's: a planted link is the matter of
+    /// that home, and not of the partition. `e` is what came of the first attempt.
+    pub(super) fn home_cleared(&mut self, home: &Home, due: &Due, e: StoreError) -> Result<()> {
+        if !matches!(e, StoreError::Io { .. }) {
+            return Err(e);
+        }
+        match mend::clear_way(self.target.disk, home, &due.mailboxes) {
+            Ok(kept) if !kept.is_empty() => {
+                tracing::error!(
+                    event = "strange_entries_set_aside",
+                    partition = self.partition,
+                    home = home.path(),
+                    kept = ?kept,
+                    error = %e,
+                    "what lay behind them is looked for elsewhere: storectl check, storectl reconstruct -r"
+                );
+                let before = std::mem::replace(&mut self.target.is_replay, true);
+                let done = self.home(home, due);
+                self.target.is_replay = before;
+                done
+            }
+            _ => Err(e),
         }
     }
 

@@ -460,3 +460,38 @@ fn a_message_that_only_the_log_knows_is_healed_in_the_same_look() {
     assert_eq!(seen(&store, "after"), before);
     assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
 }
+
+// rows 18, 111: a link in the place of a directory is set aside by the checkpoint that meets it. The partition is not behind for it, nobody
+// else waits, nothing behind it is touched; and a crash anywhere in that loses nothing.
+#[test]
+fn a_planted_link_is_the_matter_of_one_home() {
+    let (machine, store) = filled();
+    let (disk, place) = (machine.disk(PRIMARY), place(&store, WORK));
+    assert!(take(&store, &Step::Deliver(50, 70, vec![WORK])));
+    assert!(take(&store, &Step::Deliver(51, 70, vec!["user/ann/INBOX"])));
+    let before = seen(&store, "before");
+    disk.rename(&place.path(), "was").unwrap();
+    disk.sync_dir("").and_then(|()| disk.sync_dir(place.home.path())).unwrap();
+    disk.plant_symlink(&place.path(), "was").unwrap();
+    let outside = disk.list("was").unwrap();
+    machine.set_recording(true);
+    assert!(take(&store, &Step::Checkpoint));
+    assert!(store.partitions().behind().is_empty(), "{:?}", store.partitions().behind());
+    let kept = disk.list(".quarantine").unwrap();
+    assert!(kept.iter().any(|entry| entry.kind == crate::disk::Kind::Symlink), "{kept:?}");
+    let moments = machine.take_moments();
+    assert_eq!(seen(&store, "after"), before, "its bytes were with another message");
+    assert_eq!(disk.list("was").unwrap(), outside);
+    drop(store);
+    for moment in moments.iter().step_by((moments.len() / 60).max(1)) {
+        for persist in [Persist::Nothing, Persist::RandomTorn(moment.n), Persist::NamesWithoutData] {
+            let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
+            let found = moment.torn(moment.write_bytes() / 2).image(persist);
+            let store = open_mail(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(take(&store, &Step::Checkpoint), "{what}");
+            assert!(store.partitions().behind().is_empty(), "{what}");
+            assert_eq!(seen(&store, &what), before, "{what}");
+            assert_eq!(found.disk(PRIMARY).list("was").unwrap(), outside, "{what}");
+        }
+    }
+}

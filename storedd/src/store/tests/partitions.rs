@@ -346,3 +346,40 @@ fn a_user_moves_and_no_crash_loses_or_leaves_anything() {
     }
     assert!(states > 100 && moved > 0 && moved < states, "{moved} of {states}");
 }
+
+// row 111: a partition that is away for very long costs log, which is counted and bounds what is taken for it, and no memory
+#[test]
+fn a_partition_that_is_away_for_long_costs_no_memory() {
+    let machine = SimDisk::new();
+    let store = open_far(&machine).unwrap();
+    for (name, n) in [(PRIMARY, 1), (FAR, 2)] {
+        store.partitions().prepare(name, PartitionId([n; 16]), Micros(1)).unwrap();
+    }
+    for event in events().iter().take(7) {
+        assert!(happen(&machine, &store, event));
+    }
+    put(&machine, false, Some(&store));
+    store.set_partition_log(512 << 10);
+    let (mut held, mut log, mut refused) = (Vec::new(), 0, 0);
+    for n in 0..1500 {
+        assert!(take(&store, &Step::Deliver(100 + n, 400, vec![JOE])), "others go on");
+        refused += usize::from(!take(&store, &Step::Deliver(5000 + n, 400, vec![ANN])));
+        if n % 5 == 4 {
+            assert!(take(&store, &Step::Checkpoint));
+            held.push(store.base.load().active.bytes());
+            let lagging = store.lagging();
+            let [far] = &lagging[..] else { panic!("{lagging:?}") };
+            assert!(far.partition == FAR && far.log_bytes >= log, "what is kept for it is counted: {far:?}");
+            assert_eq!(far.is_closed, far.log_bytes >= 512 << 10);
+            log = far.log_bytes;
+        }
+    }
+    assert!(log > 1 << 20 && (500..1500).contains(&refused), "{log} bytes of log, {refused} refused");
+    let (first, last) = (held[..20].iter().max().unwrap(), held[held.len() - 20..].iter().max().unwrap());
+    assert!(last <= first, "memory: {first} bytes at first, {last} at last");
+    put(&machine, true, Some(&store));
+    assert!(take(&store, &Step::Checkpoint));
+    assert!(store.lagging().is_empty() && take(&store, &Step::Deliver(9, 400, vec![ANN])));
+    let taken = seen(&store, "after").keys().filter(|(mailbox, _)| mailbox == ANN).count();
+    assert_eq!(taken, 1500 - refused + 3, "all that was taken is there");
+}
