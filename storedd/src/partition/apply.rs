@@ -333,6 +333,10 @@ impl Target<'_> {
     }
 
     pub(super) fn rewrite(self, place: &Place, history: &History) -> Result<Size> {
+        self.rewrite_as(place, history, false)
+    }
+
+    fn rewrite_as(self, place: &Place, history: &History, is_short: bool) -> Result<Size> {
         let synced = RefCell::new(BTreeSet::new());
         // A file that was taken away comes back with a crash, until that its name is gone is durable, too.
         let has_file = |uid| {
@@ -350,10 +354,15 @@ impl Target<'_> {
             }
             Ok(false)
         };
-        Index::new(self.disk, self.store, place).rewrite(history, self.keep_from, &has_file)
+        let index = Index::new(self.disk, self.store, place);
+        match is_short {
+            true => index.rewrite_short(history, self.keep_from, &has_file),
+            false => index.rewrite(history, self.keep_from, &has_file),
+        }
     }
 
-    /// Makes an index anew from itself, its mirror and what comes on top.
+    /// Makes an index anew from itself, its mirror and what comes on top. If both are gone and messages are missing then, it says so:
+    /// whoever looks at the mailbox asks the log, and nobody takes what is left for all there was.
     fn repair(self, place: &Place, run: &Run, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
         let index = Index::new(self.disk, self.store, place);
         let mut history = index.read()?;
@@ -361,18 +370,24 @@ impl Target<'_> {
             let name = format!("{}-{}-{}", place.id, tree::INDEX, history.reading.last_lsn);
             self.set_aside(&place.index(), &name)?;
         }
-        history.merge(Manifest::new(self.disk, self.store, &place.home).mailbox(place.id)?);
+        let mirror = Manifest::new(self.disk, self.store, &place.home).mailbox(place.id)?;
+        let is_gone = |of: &Reading| !of.is_there || of.is_damaged(self.durable);
+        let both_gone = is_gone(&history.reading) && (is_gone(&mirror.reading) || mirror.messages.is_empty());
+        history.merge(mirror);
         let Run { head, messages } = run.clone();
         history.merge(History { head, messages, ..History::default() });
+        let mut is_short = false;
         if let Some(head) = supply.head(place)? {
             let live = || history.at(head.lsn).map(|m| &m.value).filter(|m| m.is_live());
             let (messages, bytes) = (live().count() as u64, live().map(|m| m.size).sum::<u64>());
             if (messages, bytes) != (head.value.row.messages, head.value.row.bytes) {
                 applied.incomplete.push(place.clone());
+                // What is brought piece by piece is behind its head until the last one.
+                is_short = both_gone && !self.is_piece && !self.distrusts;
             }
             history.take_head(head);
         }
-        self.rewrite(place, &history).map(drop)
+        self.rewrite_as(place, &history, is_short).map(drop)
     }
 
     /// Gives a damaged file a name in the quarantine; one of that name is there if this was done before.

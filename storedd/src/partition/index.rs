@@ -29,7 +29,7 @@
 //!   (`Past::moments`). A purged message is left out once its file is gone and none of those shows it; that its UID is never given
 //!   again is the head's matter (UIDNEXT).
 
-use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size};
+use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size, Writer};
 use super::past::Owner;
 use super::tree::Place;
 use crate::disk::Disk;
@@ -377,24 +377,45 @@ impl<'d> Index<'d> {
     /// # Errors
     /// Those of the disk and of `has_file`; the old index is then still there unless the rename was done.
     pub fn rewrite(&self, history: &History, keep_from: Lsn, has_file: &dyn Fn(u32) -> Result<bool>) -> Result<Size> {
+        self.journal.rewrite(&mut |writer| self.fill(writer, history, keep_from, has_file))
+    }
+
+    /// [`Index::rewrite`] with a history in which something is missing, which the index then says ([`Journal::rewrite_short`]).
+    ///
+    /// # Errors
+    /// As [`Index::rewrite`].
+    pub fn rewrite_short(
+        &self,
+        history: &History,
+        keep_from: Lsn,
+        has_file: &dyn Fn(u32) -> Result<bool>,
+    ) -> Result<Size> {
+        self.journal.rewrite_short(&mut |writer| self.fill(writer, history, keep_from, has_file))
+    }
+
+    fn fill(
+        &self,
+        writer: &mut Writer<'_>,
+        history: &History,
+        keep_from: Lsn,
+        has_file: &dyn Fn(u32) -> Result<bool>,
+    ) -> Result<()> {
         let moments = self.journal.past().moments();
-        self.journal.rewrite(&mut |writer| {
-            if let Some(head) = &history.head {
-                writer.put(&head_frame(head)?)?;
+        if let Some(head) = &history.head {
+            writer.put(&head_frame(head)?)?;
+        }
+        for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
+            let kept = kept(states, keep_from, moments.as_deref());
+            if let [only] = kept[..]
+                && only.value.state == State::Purged
+                && only.lsn <= keep_from
+                && !has_file(only.value.uid)?
+            {
+                continue;
             }
-            for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
-                let kept = kept(states, keep_from, moments.as_deref());
-                if let [only] = kept[..]
-                    && only.value.state == State::Purged
-                    && only.lsn <= keep_from
-                    && !has_file(only.value.uid)?
-                {
-                    continue;
-                }
-                kept.into_iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
-            }
-            Ok(())
-        })
+            kept.into_iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
+        }
+        Ok(())
     }
 }
 

@@ -309,6 +309,19 @@ impl<'d> Journal<'d> {
     /// # Errors
     /// Those of the disk and of `fill`; the old file is then still there unless the rename was done.
     pub fn rewrite(&self, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<Size> {
+        self.rewrite_from(1, fill)
+    }
+
+    /// [`Journal::rewrite`] with what is left of a journal that has lost something: it leaves out the number of the first frame, so that
+    /// whoever reads it knows that something is missing, and does not take the rest for all.
+    ///
+    /// # Errors
+    /// As [`Journal::rewrite`].
+    pub fn rewrite_short(&self, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<Size> {
+        self.rewrite_from(2, fill)
+    }
+
+    fn rewrite_from(&self, seq: u64, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<Size> {
         let generation = self.generation()?.map_or(1, |before| before + 1);
         let candidate = tree::candidate(&self.path);
         match self.disk.remove(&candidate) {
@@ -317,7 +330,7 @@ impl<'d> Journal<'d> {
         }
         let open = || self.disk.open(&candidate, Access::CreateNew);
         let file = self.within(STAGING, &open).map_err(self.io("create"))?;
-        let mut writer = Writer { journal: self, file, at: FILE_HEADER_BYTES as u64, seq: 1, buffer: Vec::new() };
+        let mut writer = Writer { journal: self, file, at: FILE_HEADER_BYTES as u64, seq, buffer: Vec::new() };
         fill(&mut writer)?;
         writer.flush()?;
         let len = writer.at;

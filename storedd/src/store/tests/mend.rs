@@ -495,3 +495,23 @@ fn a_planted_link_is_the_matter_of_one_home() {
         }
     }
 }
+
+// rows 121, B3, I8: index and manifest are gone, and the next that comes there is a checkpoint: what it makes anew says that it is not all, the
+// row keeps counting what there was, and the first access has it from the log
+#[test]
+fn a_checkpoint_that_meets_a_loss_does_not_hide_it() {
+    let (machine, store) = filled();
+    for step in [Step::Deliver(60, 70, vec![JOE]), Step::Deliver(61, 70, vec![WORK])] {
+        assert!(take(&store, &step));
+    }
+    let before = seen(&store, "before");
+    erase_both(&machine, &place(&store, JOE));
+    assert!(take(&store, &Step::Checkpoint));
+    let found = examine_as(&store, JOE, Repair::Nothing);
+    assert!(found.findings.iter().any(|f| f.what == What::IndexBad.text() && f.fate == Fate::Mendable), "{found:?}");
+    assert_eq!(seen(&store, "first access"), before);
+    store.mend_ailing();
+    examine_as(&store, JOE, Repair::Provable);
+    assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
+    assert_eq!(seen(&store, "after"), before);
+}
