@@ -68,6 +68,8 @@ mod manual;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod message_path;
+#[cfg(test)]
 mod messages;
 #[cfg(test)]
 mod numbers;

@@ -126,6 +126,7 @@ fn options() -> String {
          when its directory has moved, never another name.",
     );
     text += "\n.TP\n\\fBpath\\fR = \\(dqpartition/primary\\(dq\nThe root directory; a relative path counts from data_dir. (path; not empty; read at the start)\n";
+    text += "\n.TP\n\\fBmessage_path\\fR\nA root of their own for the message files, on another disk; indexes and all else stay in path. It is chosen when the partition is made: to change it, add another partition and move the users there. (path; not empty; default path; read at the start)\n";
     text + &see(&["storedd(8)", "storectl(1)"])
 }
 

@@ -276,7 +276,7 @@ mod tests {
             Command::AclDelete { name: s("m"), identifier: s("i") },
             Command::Subscribe { user: s("u"), name: s("m") },
             Command::Unsubscribe { user: s("u"), name: s("m") },
-            Command::PartitionAdd { name: s("p"), path: s("/p") },
+            Command::PartitionAdd { name: s("p"), path: s("/p"), message_path: None },
             Command::PartitionRemove { name: s("p") },
             Command::ImportMailbox {
                 name: s("m"),

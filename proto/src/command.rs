@@ -79,12 +79,14 @@ pub enum Command {
         /// Full name; the mailbox need not exist any more.
         name: String,
     },
-    /// `partition add NAME PATH`.
+    /// `partition add NAME PATH [--message-path PATH]`.
     PartitionAdd {
         /// Name of the partition.
         name: String,
         /// Absolute path of its root directory on the daemon's host.
         path: String,
+        /// That of the root of its message files; absent: they lie in `path`.
+        message_path: Option<String>,
     },
     /// `partition remove NAME`.
     PartitionRemove {

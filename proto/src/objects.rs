@@ -91,11 +91,13 @@ pub struct Partition {
     pub name: String,
     /// Root directory.
     pub path: String,
+    /// The root of its message files, if that is another directory; null if not.
+    pub messages: Option<Box<MessageRoot>>,
     /// Partition id, 32 hexadecimal digits.
     pub id: String,
-    /// `ok`, `full`, `behind`, `missing`, `foreign`.
+    /// `ok`, `full`, `behind`, `missing`, `foreign`: of the partition, so of the worse one of two roots.
     pub state: String,
-    /// Free bytes; null if missing.
+    /// Free bytes, on the disk with less room; null if missing.
     pub free_bytes: Option<u64>,
     /// Users assigned to it.
     pub users: u64,
@@ -111,6 +113,19 @@ pub struct Partition {
     pub log_bytes_max: u64,
 }
 
+/// The root of message files of a partition that has two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRoot {
+    /// Directory.
+    pub path: String,
+    /// `ok`, `full`, `missing`, `foreign`: of this root by itself.
+    pub state: String,
+    /// Free bytes; null if missing.
+    pub free_bytes: Option<u64>,
+    /// What is wrong with it; null if nothing is.
+    pub why: Option<String>,
+}
+
 /// `hashdir`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashdir {
@@ -120,6 +135,8 @@ pub struct Hashdir {
     pub partition: String,
     /// The directory, below the partition's root or absolute as asked.
     pub directory: String,
+    /// That of the message files, if they lie in another root and absolute paths were asked for.
+    pub messages: Option<String>,
 }
 
 /// `quota get`.

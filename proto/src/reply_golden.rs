@@ -18,7 +18,8 @@ fn replies() -> Vec<Reply> {
         "bytes": 5, "acl": {"i": "r"}});
     let quota = json!({"root": "r", "storage": {"usage": 1, "limit": 2}, "messages": {"usage": 3, "limit": null},
         "over_since": "o", "grace_left": 4});
-    let partition = json!({"name": "n", "path": "p", "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3,
+    let partition = json!({"name": "n", "path": "p",
+        "messages": {"path": "m", "state": "t", "free_bytes": 7, "why": "x"}, "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3,
                "why": "w", "behind_lsn": 4, "log_bytes": 5, "log_bytes_max": 6});
     let message = json!({"uid": 1, "size": 2, "internal_date": "i", "flags": ["f"], "modseq": 3, "digest": "d"});
     let changed = json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4});
@@ -67,7 +68,7 @@ fn replies() -> Vec<Reply> {
         json!({"Subscriptions": ["s"]}),
         json!({"Partitions": [partition]}),
         json!({"Partition": partition}),
-        json!({"Hashdir": {"user": "u", "partition": "p", "directory": "d"}}),
+        json!({"Hashdir": {"user": "u", "partition": "p", "directory": "d", "messages": "m"}}),
         json!({"Quota": quota}),
         json!({"Config": {"k": "v"}}),
         json!({"Changed": changed}),

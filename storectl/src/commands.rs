@@ -514,10 +514,12 @@ fn partition(verb: PartitionVerb) -> Result<Ask, Failure> {
         PartitionVerb::List => Ask::new(Request::PartitionList),
         PartitionVerb::Show(a) => Ask::new(Request::PartitionShow { name: a.name }),
         PartitionVerb::Remove(a) => change(Command::PartitionRemove { name: a.name }, a.dry.dry_run),
-        PartitionVerb::Add(a) => change(
-            Command::PartitionAdd { name: a.name, path: absolute(&a.path, "storectl partition add NAME /PATH")? },
-            a.dry.dry_run,
-        ),
+        PartitionVerb::Add(a) => {
+            let example = "storectl partition add NAME /PATH --message-path /PATH";
+            let message_path = a.message_path.as_deref().map(|path| absolute(path, example)).transpose()?;
+            let path = absolute(&a.path, "storectl partition add NAME /PATH")?;
+            change(Command::PartitionAdd { name: a.name, path, message_path }, a.dry.dry_run)
+        }
     })
 }
 

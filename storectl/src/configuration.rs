@@ -132,8 +132,8 @@ impl Known {
     /// # Errors
     /// There is no such option.
     fn is_text(&self, option: &str) -> Outcome<bool> {
-        let partition = option.strip_prefix("partition.").and_then(|rest| rest.strip_suffix(".path"));
-        if partition.is_some_and(|name| !name.is_empty() && !name.contains('.')) {
+        let partition = option.strip_prefix("partition.").and_then(|rest| rest.split_once('.'));
+        if partition.is_some_and(|(name, key)| !name.is_empty() && ["path", "message_path"].contains(&key)) {
             return Ok(true);
         }
         let default = self.defaults.get(option).ok_or_else(|| unknown(option, &self.defaults))?;

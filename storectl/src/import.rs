@@ -254,6 +254,7 @@ mod tests {
                 let partition = |name: &str| Partition {
                     name: name.into(),
                     path: String::new(),
+                    messages: None,
                     id: String::new(),
                     state: "ok".into(),
                     free_bytes: None,

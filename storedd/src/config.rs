@@ -26,6 +26,7 @@ pub use expire::{ExpireAction, ExpireRule};
 pub use options::{Effect, Format, Level, OPTIONS, OnLoss, Opt, OverQuota, SECTIONS, Sections, Upgrade};
 pub use verify::check;
 
+use crate::site::Site;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -86,8 +87,8 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     sections: Sections,
-    /// Partition name -> root directory, absolute.
-    pub partitions: BTreeMap<String, PathBuf>,
+    /// Partition name -> where it lies, absolute.
+    pub partitions: BTreeMap<String, Site>,
     /// Rules of ageing, in the order of the file: the first one that catches a message decides.
     pub expire: Vec<ExpireRule>,
     /// The file it was read from; `None` if none was read.
@@ -311,8 +312,11 @@ impl Config {
 
     fn rows(&self) -> Vec<(String, String)> {
         let names = OPTIONS.iter().map(|o| format!("{}.{}", o.section, o.key));
-        let partitions =
-            self.partitions.iter().map(|(name, path)| (format!("partition.{name}.path"), value::Value::toml(path)));
+        let partitions = self.partitions.iter().flat_map(|(name, site)| {
+            let second = site.messages.as_ref().map(|path| (format!("partition.{name}.message_path"), path));
+            let roots = std::iter::once((format!("partition.{name}.path"), &site.path)).chain(second);
+            roots.map(|(option, path)| (option, value::Value::toml(path)))
+        });
         let rules = self.expire.iter().flat_map(|rule| {
             rule.values().into_iter().map(|(key, value)| (format!("expire.{}.{key}", rule.name), value))
         });
@@ -346,8 +350,8 @@ impl Config {
         if !sections.messages.directory.as_os_str().is_empty() {
             sections.messages.directory = tidy(&data.join(&sections.messages.directory));
         }
-        for path in self.partitions.values_mut() {
-            *path = tidy(&data.join(&*path));
+        for site in self.partitions.values_mut() {
+            site.each_root(|path| *path = tidy(&data.join(&*path)));
         }
         sections.control.socket = tidy(&sections.store.runtime_dir.join(&sections.control.socket));
         if !sections.lmtp.socket.as_os_str().is_empty() {
@@ -358,8 +362,8 @@ impl Config {
 }
 
 /// The partitions of a configuration that names none.
-fn one_partition() -> BTreeMap<String, PathBuf> {
-    BTreeMap::from([("primary".to_owned(), default_partition_path("primary"))])
+fn one_partition() -> BTreeMap<String, Site> {
+    BTreeMap::from([("primary".to_owned(), default_partition_path("primary").into())])
 }
 
 /// Where a partition lies whose section names no path; a relative path counts from data_dir.

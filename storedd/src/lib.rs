@@ -10,6 +10,7 @@ pub mod error;
 pub mod lsn;
 pub mod planted;
 pub mod sealed;
+pub mod site;
 // Floor 1: the words of the mail world; no I/O, no async.
 pub mod model;
 // Floor 2: four rooms that do not know each other.

@@ -8,6 +8,7 @@ use crate::jobs::restore::{self, Spot, Target};
 use crate::jobs::snapshots::Settings;
 use crate::jobs::{archive, backups, drill, expire, scrub};
 use crate::partition::RealRoots;
+use crate::site::Site;
 use crate::snapshot::{self, Backup};
 use crate::store::decision::Policy;
 use crate::store::plan::Limits;
@@ -298,7 +299,8 @@ pub fn scrub_settings(config: &Config) -> scrub::Settings {
 pub fn expect_outside(config: &Config, dir: &Path) -> Result<()> {
     let store = &config.store;
     let own = [("the database", &store.db_dir), ("the log", &store.log_dir), ("snapshots", &config.snapshot.directory)];
-    let partitions = config.partitions.values().map(|path| ("a partition", path));
+    let own = own.map(|(what, path)| (what, path.as_path()));
+    let partitions = config.partitions.values().flat_map(Site::roots).map(|path| ("a partition", path));
     let dir = outside::resolved(dir);
     for (what, path) in own.into_iter().chain(partitions) {
         let path = outside::resolved(path);

@@ -90,6 +90,8 @@ bugs! {
     JournalNamedBeforeSync caught by Rig::Library("partition::messages_tests::crash::every_crash_of_a_checkpoint_loses_nothing");
     /// The database's commit does not wait for what was written to partitions.
     MailNotSynced caught by WORKLOADS, MAIL;
+    /// Of a partition with two roots the one with message files is not synced.
+    SecondRootNotSynced caught by WORKLOADS;
     /// Files of purged and staged messages go before what was made of them is durable.
     MailRemovedBeforeSync caught by MAIL;
     /// Nothing remembers over a crash what is to be taken away after a commit.

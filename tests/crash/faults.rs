@@ -49,7 +49,7 @@ struct Trial {
 
 impl Trial {
     fn run(&self) -> Result<(), String> {
-        let (machine, options) = (world::machine(), world::options(self.seed));
+        let (machine, options) = (world::machine(self.seed), world::options(self.seed));
         machine.fail_at(self.n, self.fault);
         let driver = self.work(&machine, &options)?;
         let (now, undecided, required) = driver.map_or((None, Vec::new(), 0), |mut driver| {
@@ -164,7 +164,7 @@ fn every_operation_fails_once_and_for_good() {
     let (first, seeds) = (number("STOREDD_CRASH_SEED", 1), number("STOREDD_FAULT_SEEDS", 1));
     let mut trials = Vec::new();
     for seed in first..first + seeds {
-        let (machine, options) = (world::machine(), world::options(seed));
+        let (machine, options) = (world::machine(seed), world::options(seed));
         machine.set_trace(true);
         let trial = Trial { seed, steps: STEPS, n: u64::MAX, fault: Fault::Eio };
         trial.work(&machine, &options).unwrap();

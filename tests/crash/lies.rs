@@ -205,7 +205,7 @@ fn run(
     lie: Option<(u64, Fault)>,
     each: &mut dyn FnMut(Cut, &SimDisk, &Past),
 ) -> Result<Vec<(OpKind, String)>, String> {
-    let machine = world::machine();
+    let machine = world::machine(world::PLAIN);
     match lie {
         Some((n, fault)) => machine.fail_at(n, fault),
         None => machine.set_trace(true),

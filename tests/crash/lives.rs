@@ -20,7 +20,7 @@ const LIVES: u64 = 12;
 fn chain(seed: u64) -> Result<u64, String> {
     let mut random = Random::new(mix_all(&[seed, 11]));
     let options = world::options(seed);
-    let mut machine = world::machine();
+    let mut machine = world::machine(seed);
     let (mut now, mut history) = (Seen::nothing(&options), super::driver::History::default());
     let (mut undecided, mut required) = (Vec::new(), 0);
     let mut acknowledged = 0;

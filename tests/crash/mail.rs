@@ -1,6 +1,7 @@
 //! Messages of the workload: how they come in, what a store shows of them, and which files may lie in its partitions.
 
 use super::workload::PARTITIONS;
+use super::world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::{Bound, ControlFlow};
@@ -161,13 +162,21 @@ pub(super) type Filed = BTreeMap<u64, Shelf>;
 pub(super) fn look_at_files(machine: &SimDisk, filed: &Filed) -> Result<(), String> {
     let mut found = BTreeSet::new();
     for partition in PARTITIONS {
-        let disk = machine.disk(partition);
-        let mut paths = Vec::new();
-        walk(&disk, "", &mut paths)?;
-        for path in paths {
+        let (disks, mut paths) = (world::disks_of(machine, partition), Vec::new());
+        for (nth, disk) in disks.iter().enumerate() {
+            let mut here = Vec::new();
+            walk(disk, "", &mut here)?;
+            paths.extend(here.into_iter().map(|path| (nth, path)));
+        }
+        for (nth, path) in paths {
+            let (disk, is_message) = (&disks[nth], path.ends_with(".msg") || path.starts_with("MESSAGES"));
+            if nth != if is_message { disks.len() - 1 } else { 0 } {
+                return Err(format!("{partition}: {path} lies on the other of its disks"));
+            }
             let name = path.rsplit('/').next().unwrap_or_default();
             // One of them is left by an attempt to make a partition that failed; the next attempt writes it again.
-            if ["PARTITION", "PARTITION.new", "given-up", "given-up.new", "manifest", "store.idx"].contains(&name) {
+            let own = ["PARTITION", "PARTITION.new", "MESSAGES", "MESSAGES.new"];
+            if own.contains(&name) || ["given-up", "given-up.new", "manifest", "store.idx"].contains(&name) {
                 continue;
             }
             let Some((id, uid)) = message_of(&path) else {

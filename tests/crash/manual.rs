@@ -61,7 +61,7 @@ fn with_held_log(seed: u64) -> Stopped {
 /// Works as long as `goes_on` says so, with checkpoints where it says so, and is killed. With `held` a backup runs all the time.
 fn worked(seed: u64, held: bool, goes_on: &mut dyn FnMut(usize, &SimDisk) -> Option<bool>) -> Stopped {
     let options = Options { segment_size: 32 << 10, overlay_bytes_max: 8 << 20, ..world::options(seed) };
-    let mut driver = Driver::first_start(world::machine(), world::env(seed, 0), options.clone()).unwrap();
+    let mut driver = Driver::first_start(world::machine(seed), world::env(seed, 0), options.clone()).unwrap();
     let hold = held.then(|| driver.store().unwrap().hold_log("backup: one that does not end", u64::MAX));
     let mut generator = Generator::new(seed, Mix::of(seed));
     let mut seen = Vec::new();

@@ -9,7 +9,7 @@ use storedd::store::Options;
 /// A store after a workload in which no segment was retired, or after one in which many were.
 pub(super) fn worked(seed: u64, segment_size: u64) -> Result<(Driver, Options), String> {
     let options = Options { segment_size, overlay_bytes_max: 8 << 20, ..world::options(seed) };
-    let started = Driver::first_start(world::machine(), world::env(seed, 0), options.clone());
+    let started = Driver::first_start(world::machine(seed), world::env(seed, 0), options.clone());
     let mut driver = started.map_err(|e| e.to_string())?;
     let mut generator = Generator::new(seed, Mix::of(seed));
     for _ in 0..100 {

@@ -71,7 +71,7 @@ impl Run {
 
 /// Runs a workload from the first start to the last step.
 pub(super) fn record(seed: u64, steps: usize) -> Result<Run, String> {
-    let (machine, options) = (world::machine(), world::options(seed));
+    let (machine, options) = (world::machine(seed), world::options(seed));
     machine.set_recording(true);
     let mut driver = Driver::first_start(machine.clone(), world::env(seed, 0), options)
         .map_err(|e| format!("the first start: {e}"))?;

@@ -19,7 +19,7 @@ const AGAIN: u64 = 150;
 /// A store with two snapshots and changes behind them, killed; some of its segments were retired. And what the newer snapshot holds.
 fn killed(seed: u64) -> Result<(Driver, Options, Seen), String> {
     let options = Options { segment_size: 32 << 10, ..world::options(seed) };
-    let started = Driver::first_start(world::machine(), world::env(seed, 0), options.clone());
+    let started = Driver::first_start(world::machine(seed), world::env(seed, 0), options.clone());
     let mut driver = started.map_err(|e| e.to_string())?;
     let mut generator = Generator::new(seed, Mix::of(seed));
     let mut taken = driver.now.clone();

@@ -35,7 +35,7 @@ struct Golden {
 
 fn golden(seed: u64) -> Golden {
     let options = world::options(seed);
-    let mut driver = Driver::first_start(world::machine(), world::env(seed, 0), options.clone()).unwrap();
+    let mut driver = Driver::first_start(world::machine(world::PLAIN), world::env(seed, 0), options.clone()).unwrap();
     let (mut generator, mut past, mut older) = (Generator::new(seed, Mix::of(seed)), Past::default(), None);
     past.add(&driver.now);
     for nth in 0..2 * STEPS {

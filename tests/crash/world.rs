@@ -13,6 +13,7 @@ use storedd::error::StoreError;
 use storedd::lsn::Micros;
 use storedd::model::{Rows, Table};
 use storedd::partition::{PartitionId, Roots};
+use storedd::site::Site;
 use storedd::store::decision::Policy;
 use storedd::store::plan::Limits;
 use storedd::store::{self, Behind, Disks, Options, Plan, Report, Store, View, Wanted};
@@ -41,16 +42,44 @@ pub(super) fn disks(machine: &SimDisk) -> Disks {
         db: Arc::new(machine.disk("db")),
         log: Arc::new(machine.disk("log")),
         roots: Arc::new(SimRoots(machine.clone())),
-        partitions: PARTITIONS.iter().map(|name| ((*name).to_owned(), name.into())).collect(),
+        partitions: PARTITIONS.iter().map(|name| ((*name).to_owned(), site(machine, name))).collect(),
         snapshots: Default::default(),
     }
 }
 
-/// A machine with empty disks.
-pub(super) fn machine() -> SimDisk {
+/// A seed of which no partition has a disk of its own for message files.
+pub(super) const PLAIN: u64 = 4;
+
+/// A machine with empty disks. Of some seeds the first partition has its message files on another disk, of some the second, of some both.
+pub(super) fn machine(seed: u64) -> SimDisk {
     let machine = SimDisk::new();
     ["data", "db", "log"].iter().chain(&PARTITIONS).for_each(|name| drop(machine.disk(name)));
+    for (name, is_split) in PARTITIONS.into_iter().zip([seed % 2 == 1, seed % 4 >= 2]) {
+        if is_split {
+            drop(machine.disk(&message_disk(name)));
+        }
+    }
     machine
+}
+
+/// The disk for message files of a partition that has one.
+pub(super) fn message_disk(partition: &str) -> String {
+    format!("{partition}-messages")
+}
+
+fn site(machine: &SimDisk, partition: &str) -> Site {
+    let messages = Some(message_disk(partition)).filter(|disk| machine.has_disk(disk));
+    Site { path: partition.into(), messages: messages.map(Into::into) }
+}
+
+/// The disks of a partition: one, or two.
+pub(super) fn disks_of(machine: &SimDisk, partition: &str) -> Vec<SimDisk> {
+    site(machine, partition).roots().map(|root| machine.disk(&root.to_string_lossy())).collect()
+}
+
+/// The disk of a partition where message files lie.
+pub(super) fn disk_of_messages(machine: &SimDisk, partition: &str) -> SimDisk {
+    disks_of(machine, partition).pop().expect("a partition has a root")
 }
 
 /// Small sizes, so that segments end, numbers are reserved and lists are cut all the time.

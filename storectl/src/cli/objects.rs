@@ -401,7 +401,7 @@ pub struct QuotaReportArgs {
 pub enum PartitionVerb {
     /// Partitions with path, free space, users, mailboxes, state
     List,
-    /// Make a partition in an empty or absent directory
+    /// Make a partition in an empty or absent directory, or in two
     Add(PartitionAddArgs),
     /// One partition
     Show(PartitionName),
@@ -419,7 +419,10 @@ pub struct PartitionName {
 
 /// `partition add`.
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Example: storectl partition add disk2 /srv/mail2")]
+#[command(after_help = "\
+Examples:
+  storectl partition add disk2 /srv/mail2
+  storectl partition add disk3 /srv/fast/index3 --message-path /srv/large/mail3")]
 pub struct PartitionAddArgs {
     /// Name of the partition
     #[arg(value_name = "PARTITION")]
@@ -427,6 +430,9 @@ pub struct PartitionAddArgs {
     /// Its directory; a relative one is taken from the working directory
     #[arg(value_name = "PATH")]
     pub path: String,
+    /// Directory for the message files, on another disk; indexes and all else lie in PATH [default: PATH]
+    #[arg(long, value_name = "PATH")]
+    pub message_path: Option<String>,
     /// Plan only.
     #[command(flatten)]
     pub dry: DryRun,

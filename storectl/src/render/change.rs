@@ -60,7 +60,10 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
         }
         Command::Subscribe { user, name } => ("subscribed", "subscribe", format!("{user} to {name}")),
         Command::Unsubscribe { user, name } => ("unsubscribed", "unsubscribe", format!("{user} from {name}")),
-        Command::PartitionAdd { name, path } => ("added partition", "add partition", format!("{name} at {path}")),
+        Command::PartitionAdd { name, path, message_path } => {
+            let messages = message_path.as_ref().map(|path| format!(", messages in {path}")).unwrap_or_default();
+            ("added partition", "add partition", format!("{name} at {path}{messages}"))
+        }
         Command::PartitionRemove { name } => ("removed partition", "remove partition", name.clone()),
         Command::ImportMailbox { name, .. } => ("imported mailbox", "import mailbox", name.clone()),
         Command::QuotaSet { root, storage, messages } => {

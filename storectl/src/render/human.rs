@@ -164,7 +164,11 @@ fn mailbox_row(m: &Mailbox, tty: bool) -> Vec<String> {
 
 fn partition_row(p: Partition, tty: bool) -> Vec<String> {
     let free = p.free_bytes.map_or_else(|| "-".to_owned(), |free| size(free, tty));
-    vec![p.name, p.state, free, p.users.to_string(), p.mailboxes.to_string(), p.path]
+    let path = match p.messages {
+        Some(messages) => format!("{}, messages ({}) in {}", p.path, messages.state, messages.path),
+        None => p.path,
+    };
+    vec![p.name, p.state, free, p.users.to_string(), p.mailboxes.to_string(), path]
 }
 
 fn quota_row(q: Quota, tty: bool) -> Vec<String> {
@@ -277,7 +281,9 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
             ];
             pairs(out, &lines)
         }
-        Reply::Hashdir(x) => writeln!(out, "{}", printable(&x.directory)),
+        Reply::Hashdir(x) => {
+            std::iter::once(&x.directory).chain(&x.messages).try_for_each(|dir| writeln!(out, "{}", printable(dir)))
+        }
         Reply::Quota(x) => pairs(out, &quota(&x)),
         Reply::Metrics(x) => out.write_all(x.as_bytes()),
         Reply::Maintenance(None) => writeln!(out, "no maintenance"),
@@ -394,6 +400,13 @@ fn partition(out: &mut dyn Write, p: &Partition) -> io::Result<()> {
     ];
     let mut lines = Vec::from(lines);
     lines.extend(p.why.clone().map(|why| ("why", why)));
+    if let Some(root) = &p.messages {
+        let free = root.free_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+        let why = root.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        lines.push(("messages in", root.path.clone()));
+        lines.push(("its state", format!("{}{why}", root.state)));
+        lines.push(("free there", free));
+    }
     if let Some(lsn) = p.behind_lsn {
         lines.push(("lacks", format!("what came behind LSN {lsn}")));
         lines.push((

@@ -89,9 +89,7 @@ impl Prober {
             (DATABASE.to_owned(), disks.db.display("")),
             (LOG.to_owned(), disks.log.display("")),
         ];
-        wanted.extend(
-            partitions.into_iter().map(|(name, path)| (format!("{PARTITION}{name}"), path.display().to_string())),
-        );
+        wanted.extend(partitions.into_iter().map(|(name, site)| (format!("{PARTITION}{name}"), site.to_string())));
         let fresh: Vec<String> = {
             let mut places = self.shared.places();
             places.retain(|name, _| wanted.iter().any(|(wanted, _)| wanted == name));
@@ -260,7 +258,7 @@ mod tests {
         let lock = crate::store::take_lock(&disks).unwrap();
         let progress: crate::store::OnProgress = Arc::new(|_| {});
         let (store, _) = crate::store::open(disks, env.clone(), options, lock, policy, &progress).unwrap();
-        store.partitions().add("far", &dir.path().join("far"));
+        store.partitions().add("far", dir.path().join("far"));
 
         *mount.hangs.lock().unwrap() = true;
         let prober = Prober::new(store, env);

@@ -4,6 +4,7 @@ use super::expire::{self, ExpireRule};
 use super::options::{OPTIONS, SECTIONS};
 use super::value::{Limit, Value, shown};
 use super::{Config, Origin, PARTITION_NAME_MAX, Problem, default_partition_path};
+use crate::site::Site;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -85,21 +86,24 @@ impl Reader<'_> {
                 self.problem(at, &option, format!("found {found}, expected a section: [{option}]"));
                 continue;
             };
-            let mut path = default_partition_path(name.get_ref());
+            let mut site = Site::from(default_partition_path(name.get_ref()));
             for (key, value) in keys {
-                let option = format!("{option}.{}", key.get_ref());
-                if key.get_ref() != "path" {
-                    self.problem(key.span().start, &option, unknown("option", key.get_ref(), ["path"].into_iter()));
-                    continue;
+                let (key_text, at): (&str, _) = (key.get_ref(), key.span().start);
+                let option = format!("{option}.{key_text}");
+                let read = PathBuf::read(value.get_ref(), Limit::NotEmpty);
+                match (key_text, read) {
+                    ("path", Ok(read)) => site.path = read,
+                    ("message_path", Ok(read)) => site.messages = Some(read),
+                    ("path" | "message_path", Err(message)) => self.problem(value.span().start, &option, message),
+                    _ => {
+                        self.problem(at, &option, unknown("option", key_text, ["path", "message_path"].into_iter()));
+                        continue;
+                    }
                 }
-                match PathBuf::read(value.get_ref(), Limit::NotEmpty) {
-                    Ok(read) => path = read,
-                    Err(message) => self.problem(value.span().start, &option, message),
-                }
-                config.origins.insert(option, Origin::Line(self.line(key.span().start)));
+                config.origins.insert(option, Origin::Line(self.line(at)));
             }
             config.origins.entry(format!("{option}.path")).or_insert_with(|| Origin::Line(self.line(at)));
-            partitions.insert(name.get_ref().to_string(), path);
+            partitions.insert(name.get_ref().to_string(), site);
         }
         if !partitions.is_empty() {
             config.partitions = partitions;

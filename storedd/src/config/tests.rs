@@ -19,10 +19,13 @@ const TAIL: &str = r#"
 # A directory tree for messages, best one for each disk. Without any such section there is one partition, `primary`;
 # otherwise there are exactly those that are named. The name is part of the store: give the partition another path when
 # its directory has moved, never another name. More partitions can be added while the daemon runs:
-# storectl partition add NAME PATH.
+# storectl partition add NAME PATH [--message-path PATH].
 [partition.primary]
 # The root directory; a relative path counts from data_dir. [path; not empty]
 #path = "partition/primary"
+# A root of their own for the message files, on another disk; indexes and all else stay in path. It is chosen when the
+# partition is made: to change it, add another partition and move the users there. [path; not empty; default path]
+# message_path = "/srv/large/mail"
 
 # Rules of ageing, each a section of its own, looked at in the order of this file every night (and by storectl expire): the
 # first rule that catches a message decides. A rule catches what all of its options fit; keep_messages and keep_bytes
@@ -133,7 +136,7 @@ fn without_anything_a_try_out_stands_below_the_working_directory() {
     let here = std::env::current_dir().unwrap().join(TRYOUT_DIR);
     assert_eq!(config.store.data_dir, here);
     assert_eq!(config.control.socket, here.join("control.sock"));
-    assert_eq!(config.partitions, BTreeMap::from([("primary".to_owned(), here.join("partition/primary"))]));
+    assert_eq!(config.partitions, BTreeMap::from([("primary".to_owned(), here.join("partition/primary").into())]));
 }
 
 #[test]
@@ -145,7 +148,7 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(config.store.db_dir, Path::new("/b/c/mboxlist"));
     assert_eq!(config.store.log_dir, Path::new("/logs"));
     assert_eq!(config.control.socket, Path::new("/b/c/control.sock"));
-    assert_eq!(config.partitions["primary"], Path::new("/b/c/p"));
+    assert_eq!(config.partitions["primary"], "/b/c/p".into());
     assert_eq!(config.origin("store.data_dir"), Origin::Given("--data-dir"));
     let config = Config::from_text(text, Some(Path::new("f")), dir, Some(Path::new("/s"))).unwrap();
     assert_eq!(config.control.socket, Path::new("/s"));

@@ -106,7 +106,7 @@ fn on_disk(config: &Config) -> Vec<Problem> {
         ("store.log_dir".to_owned(), config.store.log_dir.clone()),
         ("control.socket".to_owned(), socket_dir),
     ];
-    dirs.extend(config.partitions.iter().map(|(name, path)| (format!("partition.{name}.path"), path.clone())));
+    dirs.extend(roots(config).map(|(option, path)| (option, path.to_path_buf())));
     for (option, path) in dirs {
         if let Some(why) = outside::obstacle(&path) {
             problems.push(place(config, &option, format!("the directory {} cannot be used: {why}", path.display())));
@@ -117,7 +117,17 @@ fn on_disk(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// A partition has a directory of its own: no other partition, nor the database or log, lies at or inside it, and it
+/// The options of partitions that name directories, and these.
+fn roots(config: &Config) -> impl Iterator<Item = (String, &Path)> {
+    config.partitions.iter().flat_map(|(name, site)| {
+        ["path", "message_path"]
+            .into_iter()
+            .zip(site.roots())
+            .map(move |(key, path)| (format!("partition.{name}.{key}"), path))
+    })
+}
+
+/// A partition has a directory of its own, or two: no other partition, nor the database or log, lies at or inside it, and it
 /// lies in none of them. It may lie below the data directory.
 fn same_places(config: &Config, real: impl Fn(&Path) -> PathBuf) -> Vec<Problem> {
     let mut taken: Vec<(String, PathBuf)> = vec![
@@ -126,8 +136,7 @@ fn same_places(config: &Config, real: impl Fn(&Path) -> PathBuf) -> Vec<Problem>
     ];
     let mut problems = Vec::new();
     let data = real(&config.store.data_dir);
-    for (name, path) in &config.partitions {
-        let option = format!("partition.{name}.path");
+    for (option, path) in roots(config) {
         let path = real(path);
         if data.starts_with(&path) {
             let message = format!("{} holds store.data_dir; a partition needs a directory of its own", path.display());

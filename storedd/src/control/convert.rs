@@ -10,11 +10,12 @@ use crate::model::command::{
 };
 use crate::model::message::{Digest, parse_flags};
 use crate::model::{Command, LimitChange, Outcome, Refusal};
+use crate::site::Site;
 use proto::{Changed, Code, Failure, Reply};
 use std::sync::Arc;
 
 /// Gives the id of the partition whose root is a path, preparing the root if need be.
-pub type PartitionId<'a> = dyn FnMut(&str, &str) -> Result<[u8; 16], Failure> + 'a;
+pub type PartitionId<'a> = dyn FnMut(&str, &Site) -> Result<[u8; 16], Failure> + 'a;
 
 /// What a client asked, as the planner reads it.
 ///
@@ -35,8 +36,8 @@ pub fn command(asked: proto::Command, partition: &mut PartitionId<'_>) -> Result
         Asked::AclDelete { name, identifier } => Command::AclDelete { name, identifier },
         Asked::Subscribe { user, name } => Command::Subscribe { user, name },
         Asked::Unsubscribe { user, name } => Command::Unsubscribe { user, name },
-        Asked::PartitionAdd { name, path } => {
-            let id = partition(&name, &path)?;
+        Asked::PartitionAdd { name, path, message_path } => {
+            let id = partition(&name, &Site { path: path.into(), messages: message_path.map(Into::into) })?;
             Command::PartitionAdd { name, id }
         }
         Asked::PartitionRemove { name } => Command::PartitionRemove { name },
@@ -244,15 +245,21 @@ mod tests {
     use super::*;
     use crate::error::exit;
 
-    fn no_partition(_: &str, _: &str) -> Result<[u8; 16], Failure> {
+    fn no_partition(_: &str, _: &Site) -> Result<[u8; 16], Failure> {
         Err(Failure::new(Code::Bug, "not asked for"))
     }
 
     #[test]
     fn a_partition_gets_its_id_and_nothing_else_asks_for_one() {
-        let asked = || proto::Command::PartitionAdd { name: "p".to_owned(), path: "/p".to_owned() };
-        let got = command(asked(), &mut |name, path| {
-            assert_eq!((name, path), ("p", "/p"));
+        let message_path = Some("/m".to_owned());
+        let path = "/p".to_owned();
+        let asked = || proto::Command::PartitionAdd {
+            name: "p".to_owned(),
+            path: path.clone(),
+            message_path: message_path.clone(),
+        };
+        let got = command(asked(), &mut |name, site| {
+            assert_eq!((name, site), ("p", &Site { path: "/p".into(), messages: Some("/m".into()) }));
             Ok([7; 16])
         });
         assert_eq!(got, Ok(Command::PartitionAdd { name: "p".to_owned(), id: [7; 16] }));

@@ -4,6 +4,7 @@ use super::access::{Groups, Role};
 use crate::leases::Pass;
 use crate::lsn::Lsn;
 use crate::model::{Command, Outcome};
+use crate::site::Site;
 use proto::{Code, Failure, Reply, Request};
 use serde::Serialize;
 
@@ -175,12 +176,12 @@ pub trait Service: Send + Sync + 'static {
     /// The refusal that the change would get.
     fn dry_run(&self, peer: &Peer, command: Command) -> Result<Committed, Failure>;
 
-    /// Prepares the root of a partition that is to be added, or with `dry_run` only looks at it, and gives its id. On a
+    /// Prepares the roots of a partition that is to be added, or with `dry_run` only looks at it, and gives its id. On a
     /// thread that may block.
     ///
     /// # Errors
-    /// If the path cannot be a partition's root.
-    fn partition(&self, name: &str, path: &str, dry_run: bool) -> Result<[u8; 16], Failure>;
+    /// If the paths cannot be a partition's roots.
+    fn partition(&self, name: &str, site: &Site, dry_run: bool) -> Result<[u8; 16], Failure>;
 
     /// Answers a query (every request but `Hello`, `Health`, `Change` and `Atomic`, which the door knows how to treat).
     /// Quick ones ([`super::dispatch`] says which) are called on a worker of the runtime and must not wait for a disk; looks too,

@@ -277,13 +277,13 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
     let service = &*door.service;
     let answer = match request {
         Request::Change { command, dry_run: true } => guarded(|| {
-            let command = convert::command(command, &mut |name, path| service.partition(name, path, true))?;
+            let command = convert::command(command, &mut |name, site| service.partition(name, site, true))?;
             service.dry_run(peer, command).map(convert::reply).map(convert::without_numbers)
         }),
         request @ (Request::Change { .. } | Request::Atomic { .. }) => {
             let (audit, verb) = (Audit::of(&request), request.verb());
             let command = guarded(|| {
-                let command = change(request, &mut |name, path| service.partition(name, path, false))?;
+                let command = change(request, &mut |name, site| service.partition(name, site, false))?;
                 service.prepare(command)
             });
             return outbox.push(Item::Prepared { id, verb, command, audit });

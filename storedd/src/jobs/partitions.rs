@@ -4,19 +4,19 @@ use crate::error::Result;
 use crate::lsn::Micros;
 use crate::model::{Command, Rows, Table};
 use crate::partition::{PartitionId, places};
+use crate::site::Site;
 use crate::store::{CommitError, Store};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Mutex;
 
-/// Makes the root of a partition that no row of the database names yet, and remembers its path in the data directory
+/// Makes the roots of a partition that no row of the database names yet, and remembers their paths in the data directory
 /// (paths never go into log records). Returns its id.
 ///
 /// # Errors
 /// If the root is another's, holds something else, or cannot be made.
-pub fn add(store: &Store, name: &str, path: &Path, fresh: PartitionId, now: Micros) -> Result<PartitionId> {
+pub fn add(store: &Store, name: &str, site: &Site, fresh: PartitionId, now: Micros) -> Result<PartitionId> {
     let data = &*store.disks().data;
-    store.partitions().add(name, path);
+    store.partitions().add(name, site.clone());
     let id = match store.partitions().prepare(name, fresh, now) {
         Ok(id) => id,
         Err(e) => {
@@ -27,7 +27,7 @@ pub fn add(store: &Store, name: &str, path: &Path, fresh: PartitionId, now: Micr
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut remembered = places::read(data)?;
-    remembered.insert(name.to_owned(), path.to_path_buf());
+    remembered.insert(name.to_owned(), site.clone());
     places::write(data, &remembered)?;
     Ok(id)
 }

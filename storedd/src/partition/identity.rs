@@ -1,7 +1,7 @@
 //! The file `PARTITION` in the root of a partition: whose directory this is, and up to where it holds everything.
 //!
 //! # Format
-//! 1536 bytes, little-endian, version 2: the identity, and two slots, at 512 and at 1024, that say what was applied. The rest is zero.
+//! 1536 bytes, little-endian, version 2, or 3 for a partition whose message files have a root of their own: the identity, and two slots, at 512 and at 1024, that say what was applied. The rest is zero.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
@@ -24,7 +24,11 @@
 //! | 16 | 8 | LSN |
 //! | 24 | 4 | CRC-32 of the bytes before, seeded with the magic and the partition id |
 //!
-//! Version 1 is the identity alone. Who wrote it let no checkpoint pass that a partition was not there for.
+//! Version 1 is the identity alone. Who wrote it let no checkpoint pass that a partition was not there for. A program that knows nothing of
+//! a second root refuses version 3 by its number, and so never takes messages for lost that lie elsewhere.
+//!
+//! The second root has a file `MESSAGES`: the same 128 bytes with the magic `SDmsgsID` and version 1. By the partition's id both belong
+//! together, wherever they are mounted.
 //!
 //! # Operation
 //! The identity is written once, by [`super::Partitions::prepare`], through a candidate and a rename, and never changed; a file of version 1
@@ -37,15 +41,22 @@ use crate::error::{Result, StoreError};
 use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 
 /// Name of the file.
 pub const FILE: &str = "PARTITION";
+/// Name of the one in the root of message files, if that is another.
+pub const FILE_MESSAGES: &str = "MESSAGES";
 /// Version that this program writes.
 pub const VERSION: u32 = 2;
+/// Version that it writes for a partition with two roots.
+pub const VERSION_SPLIT: u32 = 3;
 /// The oldest version that it reads.
 pub const VERSION_OLDEST: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"SDpartID";
+const MAGIC_MESSAGES: [u8; 8] = *b"SDmsgsID";
+const VERSION_MESSAGES: u32 = 1;
 /// Bytes of the identity, and of a file of version 1.
 const BYTES: usize = 128;
 /// Bytes of the file.
@@ -116,22 +127,30 @@ pub struct Identity {
     pub created: Micros,
     /// The name it was made under.
     pub name: String,
+    /// Message files have a root of their own.
+    pub is_split: bool,
 }
 
 impl Identity {
     /// The bytes of a file that says nothing of what was applied. A longer name than 64 bytes is cut; the configuration allows none.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; FILE_BYTES];
+        let mut bytes = self.head(MAGIC, if self.is_split { VERSION_SPLIT } else { VERSION });
+        bytes.resize(FILE_BYTES, 0);
+        bytes
+    }
+
+    fn head(&self, magic: [u8; 8], version: u32) -> Vec<u8> {
+        let mut bytes = vec![0; BYTES];
         let name = &self.name.as_bytes()[..self.name.len().min(NAME_BYTES)];
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[..8].copy_from_slice(&magic);
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
         bytes[12..28].copy_from_slice(&self.store_id.0);
         bytes[28..44].copy_from_slice(&self.id.0);
         bytes[44..52].copy_from_slice(&self.created.0.to_le_bytes());
         bytes[52] = u8::try_from(name.len()).unwrap_or(0);
         bytes[NAME_AT..NAME_AT + name.len()].copy_from_slice(name);
-        let crc = Crc::seeded(&MAGIC).add(&bytes[..CRC_AT]).value();
+        let crc = Crc::seeded(&magic).add(&bytes[..CRC_AT]).value();
         bytes[CRC_AT..BYTES].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -141,47 +160,9 @@ impl Identity {
     /// # Errors
     /// [`StoreError::Foreign`] for another version, [`StoreError::Corrupt`] for anything else that is not as written.
     pub fn decode(bytes: &[u8], file: &str) -> Result<Identity> {
-        let corrupt = |offset: u64, what: &str, found: String, expected: String| StoreError::Corrupt {
-            file: file.to_owned(),
-            offset,
-            what: what.to_owned(),
-            found,
-            expected,
-        };
-        if bytes.len() < 12 || bytes[..8] != MAGIC {
-            let found = format!("{:02x?}", &bytes[..bytes.len().min(8)]);
-            return Err(corrupt(0, "magic", found, format!("{MAGIC:02x?}")));
-        }
-        let version = u32::from_le_bytes(array(bytes, 8));
-        if !(VERSION_OLDEST..=VERSION).contains(&version) {
-            return Err(StoreError::Foreign {
-                file: file.to_owned(),
-                what: "format version",
-                found: version.to_string(),
-                expected: format!("{VERSION_OLDEST} to {VERSION}"),
-            });
-        }
-        let length = if version == 1 { BYTES } else { FILE_BYTES };
-        if bytes.len() != length {
-            return Err(corrupt(0, "length", bytes.len().to_string(), length.to_string()));
-        }
-        let found = u32::from_le_bytes(array(bytes, CRC_AT));
-        let expected = Crc::seeded(&MAGIC).add(&bytes[..CRC_AT]).value();
-        if found != expected {
-            return Err(corrupt(CRC_AT as u64, "checksum", format!("{found:08x}"), format!("{expected:08x}")));
-        }
-        let length = usize::from(bytes[52]);
-        let (name, rest) = bytes[NAME_AT..CRC_AT].split_at(length.min(NAME_BYTES));
-        let name = std::str::from_utf8(name).ok().filter(|n| (1..=NAME_BYTES).contains(&length) && n.len() == length);
-        let Some(name) = name.filter(|_| rest.iter().all(|b| *b == 0)) else {
-            return Err(corrupt(52, "name", format!("{length} bytes"), format!("1 to {NAME_BYTES}, then zeros")));
-        };
-        Ok(Identity {
-            store_id: StoreId(array(bytes, 12)),
-            id: PartitionId(array(bytes, 28)),
-            created: Micros(u64::from_le_bytes(array(bytes, 44))),
-            name: name.to_owned(),
-        })
+        let (version, identity) = read_head(bytes, file, MAGIC, VERSION_OLDEST..=VERSION_SPLIT)?;
+        expect_length(bytes, file, if version == 1 { BYTES } else { FILE_BYTES })?;
+        Ok(Identity { is_split: version == VERSION_SPLIT, ..identity })
     }
 
     /// Reads the file in the root of `root`; `None` if there is none.
@@ -203,6 +184,80 @@ impl Identity {
     pub fn write(&self, root: &dyn Disk) -> Result<()> {
         disk::replace(root, FILE, &self.encode()).map_err(|e| StoreError::io("write", root.display(FILE), e))
     }
+
+    /// Reads what the root of message files says of whose it is; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// As [`Identity::decode`], and those of the disk.
+    pub fn read_messages(root: &dyn Disk) -> Result<Option<Identity>> {
+        let shown = root.display(FILE_MESSAGES);
+        let bytes = match disk::read_small(root, FILE_MESSAGES, 4096) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(|e| StoreError::io("read", shown.clone(), e))?,
+        };
+        let (_, identity) = read_head(&bytes, &shown, MAGIC_MESSAGES, VERSION_MESSAGES..=VERSION_MESSAGES)?;
+        expect_length(&bytes, &shown, BYTES)?;
+        Ok(Some(Identity { is_split: true, ..identity }))
+    }
+
+    /// Has the root of message files say so, durably.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn write_messages(&self, root: &dyn Disk) -> Result<()> {
+        let bytes = self.head(MAGIC_MESSAGES, VERSION_MESSAGES);
+        disk::replace(root, FILE_MESSAGES, &bytes).map_err(|e| StoreError::io("write", root.display(FILE_MESSAGES), e))
+    }
+}
+
+fn corrupt(file: &str, offset: usize, what: &str, found: String, expected: String) -> StoreError {
+    StoreError::Corrupt { file: file.to_owned(), offset: offset as u64, what: what.to_owned(), found, expected }
+}
+
+fn expect_length(bytes: &[u8], file: &str, length: usize) -> Result<()> {
+    if bytes.len() == length {
+        return Ok(());
+    }
+    Err(corrupt(file, 0, "length", bytes.len().to_string(), length.to_string()))
+}
+
+/// Version and identity from the first 128 bytes of a file.
+fn read_head(bytes: &[u8], file: &str, magic: [u8; 8], versions: RangeInclusive<u32>) -> Result<(u32, Identity)> {
+    if bytes.len() < 12 || bytes[..8] != magic {
+        let found = format!("{:02x?}", &bytes[..bytes.len().min(8)]);
+        return Err(corrupt(file, 0, "magic", found, format!("{magic:02x?}")));
+    }
+    let version = u32::from_le_bytes(array(bytes, 8));
+    if !versions.contains(&version) {
+        return Err(StoreError::Foreign {
+            file: file.to_owned(),
+            what: "format version",
+            found: version.to_string(),
+            expected: format!("{} to {}", versions.start(), versions.end()),
+        });
+    }
+    if bytes.len() < BYTES {
+        return Err(corrupt(file, 0, "length", bytes.len().to_string(), format!("at least {BYTES}")));
+    }
+    let found = u32::from_le_bytes(array(bytes, CRC_AT));
+    let expected = Crc::seeded(&magic).add(&bytes[..CRC_AT]).value();
+    if found != expected {
+        return Err(corrupt(file, CRC_AT, "checksum", format!("{found:08x}"), format!("{expected:08x}")));
+    }
+    let length = usize::from(bytes[52]);
+    let (name, rest) = bytes[NAME_AT..CRC_AT].split_at(length.min(NAME_BYTES));
+    let name = std::str::from_utf8(name).ok().filter(|n| (1..=NAME_BYTES).contains(&length) && n.len() == length);
+    let Some(name) = name.filter(|_| rest.iter().all(|b| *b == 0)) else {
+        return Err(corrupt(file, 52, "name", format!("{length} bytes"), format!("1 to {NAME_BYTES}, then zeros")));
+    };
+    let identity = Identity {
+        store_id: StoreId(array(bytes, 12)),
+        id: PartitionId(array(bytes, 28)),
+        created: Micros(u64::from_le_bytes(array(bytes, 44))),
+        name: name.to_owned(),
+        is_split: false,
+    };
+    Ok((version, identity))
 }
 
 /// One of the slots: its generation, and what it says.

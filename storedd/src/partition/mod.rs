@@ -9,7 +9,7 @@
 //! one directory for each user; the path is made by the model and never changes. What lies in it: [`tree`]; the bytes of messages:
 //! [`bodies`]; what is known of them: [`index`], and its twin [`manifest`], both of them journals ([`journal`], [`frame`]). Which partitions
 //! lack changes that were made while they were away: [`behind`]. Which there are, should the database be lost: [`roll`]. Which history of the
-//! store counts: [`past`].
+//! store counts: [`past`]. Message files may have a root of their own, on another disk: [`split`].
 //!
 //! # Operation
 //! [`Partitions::add`] makes a name known and touches nothing. [`Partitions::prepare`] makes the root and its identity;
@@ -42,6 +42,7 @@ pub mod past;
 pub mod places;
 mod reading;
 pub mod roll;
+pub mod split;
 mod state;
 pub mod survey;
 #[cfg(test)]
@@ -56,9 +57,10 @@ pub use state::State;
 use crate::disk::{Disk, RealDisk, Space};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Micros, StoreId};
+use crate::site::Site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Free bytes below which a partition counts as full; at most a 20th of its disk ([`Space::reserve`]).
@@ -116,7 +118,7 @@ pub struct Partitions {
 #[derive(Debug)]
 struct Partition {
     name: String,
-    path: PathBuf,
+    site: Site,
     inner: Mutex<Inner>,
     desk: desk::Desk,
 }
@@ -159,10 +161,10 @@ impl Partitions {
         self.store_id
     }
 
-    /// Makes a name known, or gives it another path; touches no disk.
-    pub fn add(&self, name: &str, path: &Path) {
+    /// Makes a name known, or gives it another place; touches no disk.
+    pub fn add(&self, name: &str, site: impl Into<Site>) {
         let (inner, desk) = Default::default();
-        let partition = Partition { name: name.to_owned(), path: path.to_path_buf(), inner, desk };
+        let partition = Partition { name: name.to_owned(), site: site.into(), inner, desk };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = known.insert(name.to_owned(), Arc::new(partition)) {
             let expected = before.inner().expected;
@@ -184,17 +186,17 @@ impl Partitions {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Names and root directories.
+    /// Names, and where they lie.
     #[must_use]
-    pub fn list(&self) -> Vec<(String, PathBuf)> {
+    pub fn list(&self) -> Vec<(String, Site)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.iter().map(|(name, p)| (name.clone(), p.path.clone())).collect()
+        known.iter().map(|(name, p)| (name.clone(), p.site.clone())).collect()
     }
 
-    /// Root directory of a name.
+    /// Where a name lies.
     #[must_use]
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        self.find(name).map(|p| p.path.clone())
+    pub fn site(&self, name: &str) -> Option<Site> {
+        self.find(name).map(|p| p.site.clone())
     }
 
     /// Makes the root of a known name with its identity; an identity that is there already is kept, so that doing it
@@ -209,27 +211,43 @@ impl Partitions {
             return Err(refused(format!("partition {name} has no path"), "storectl partition add NAME PATH"));
         };
         let mut inner = partition.inner();
-        let shown = partition.path.display().to_string();
-        let root = self.roots.make(&partition.path).map_err(|e| StoreError::io("make", shown.clone(), e))?;
-        let id = match Identity::read(&*root)? {
+        let site = &partition.site;
+        let root = self.make_root(&site.path)?;
+        let identity = match Identity::read(&*root)? {
             Some(found) if found.store_id != self.store_id => {
-                return Err(foreign(&*root, "store id", found.store_id.to_string(), self.store_id.to_string()));
+                let (found, expected) = (found.store_id.to_string(), self.store_id.to_string());
+                return Err(foreign(&*root, identity::FILE, "store id", found, expected));
             }
             Some(found) if found.name != name => {
-                return Err(foreign(&*root, "partition", found.name, name.to_owned()));
+                return Err(foreign(&*root, identity::FILE, "partition", found.name, name.to_owned()));
             }
-            Some(found) => found.id,
+            Some(found) => {
+                self.expect_layout(site, &found)?;
+                found
+            }
             None => {
-                refuse_unless_empty(&*root)?;
-                let identity = Identity { store_id: self.store_id, id: fresh, created: now, name: name.to_owned() };
+                refuse_unless_empty(&*root, identity::FILE)?;
+                let (store_id, is_split) = (self.store_id, site.messages.is_some());
+                let id = match &site.messages {
+                    Some(path) => self.prepare_messages(path, name, fresh, now)?,
+                    None => fresh,
+                };
+                let identity = Identity { store_id, id, created: now, name: name.to_owned(), is_split };
                 identity.write(&*root)?;
-                fresh
+                identity
             }
         };
-        inner.expected = Some(id);
-        inner.disk = Some(root);
+        let disk = self.both_roots(site, root, &identity).map_err(|state| StoreError::Busy {
+            why: format!("partition {name}: {}", state.why().unwrap_or_default()),
+        })?;
+        inner.expected = Some(identity.id);
+        inner.disk = Some(disk);
         inner.failed = None;
-        Ok(id)
+        Ok(identity.id)
+    }
+
+    fn make_root(&self, path: &Path) -> Result<Arc<dyn Disk>> {
+        self.roots.make(path).map_err(|e| StoreError::io("make", path.display().to_string(), e))
     }
 
     /// The identity of what lies where a partition is to lie; nothing is made.
@@ -239,7 +257,7 @@ impl Partitions {
     pub fn identify(&self, name: &str) -> Result<PartitionId, State> {
         let missing = |why: String| State::Missing { why };
         let partition = self.find(name).ok_or_else(|| missing(NO_PATH.to_owned()))?;
-        let (root, ..) = self.examine((name, &partition.path), None, None)?;
+        let (root, ..) = self.examine((name, &partition.site), None, None)?;
         match Identity::read(&*root) {
             Ok(Some(found)) => Ok(found.id),
             Ok(None) => Err(missing(format!("{} is not there", root.display(identity::FILE)))),
@@ -264,7 +282,7 @@ impl Partitions {
             let inner = partition.inner();
             (inner.expected, inner.failed.clone())
         };
-        match self.examine((name, &partition.path), expected, failed) {
+        match self.examine((name, &partition.site), expected, failed) {
             Ok((root, space, state)) => {
                 let mut inner = partition.inner();
                 // Unless it was told meanwhile that it is another, or that a sync of it failed.
@@ -288,7 +306,7 @@ impl Partitions {
 
     /// Opens the root anew, so that a disk mounted, moved or taken away since is noticed.
     fn probe(&self, partition: &Partition, inner: &mut Inner) -> State {
-        match self.examine((&partition.name, &partition.path), inner.expected, inner.failed.clone()) {
+        match self.examine((&partition.name, &partition.site), inner.expected, inner.failed.clone()) {
             Ok((root, _, state)) => {
                 inner.disk = Some(root);
                 state
@@ -300,19 +318,19 @@ impl Partitions {
         }
     }
 
-    /// Opens a root and reads what it is; the error is why it is not the partition that was expected.
+    /// Opens the roots and reads what they are; the error is why they are not the partition that was expected.
     fn examine(
         &self,
-        (name, path): (&str, &Path),
+        (name, site): (&str, &Site),
         expected: Option<PartitionId>,
         failed: Option<String>,
     ) -> Result<(Arc<dyn Disk>, Space, State), State> {
         let missing = |why: String| State::Missing { why };
-        let unreadable = |e: io::Error| missing(format!("{}: {e}", path.display()));
+        let unreadable = |e: io::Error| missing(format!("{}: {e}", site.path.display()));
         if let Some(why) = failed {
             return Err(missing(why));
         }
-        let root = self.roots.open(path).map_err(unreadable)?;
+        let root = self.roots.open(&site.path).map_err(unreadable)?;
         let found = match Identity::read(&*root) {
             Ok(Some(found)) => found,
             Ok(None) => return Err(missing(format!("{} is not there", root.display(identity::FILE)))),
@@ -331,10 +349,9 @@ impl Partitions {
         if found.name != name {
             return Err(State::Foreign { why: format!("it is partition {}, expected {name}", found.name) });
         }
-        let space = root.space().map_err(unreadable)?;
-        let free = space.free;
-        let full = free < space.reserve(FULL_BELOW);
-        Ok((root, space, if full { State::Full { free } } else { State::Ok { free } }))
+        let disk = self.both_roots(site, root, &found)?;
+        let space = disk.space().map_err(unreadable)?;
+        Ok((disk, space, State::of(space)))
     }
 }
 
@@ -344,14 +361,20 @@ impl Partition {
     }
 }
 
-/// A root that holds something else is not taken: it may be a partition that lost its identity, or no partition at all.
-fn refuse_unless_empty(root: &dyn Disk) -> Result<()> {
-    let candidate = format!("{}.new", identity::FILE);
+/// A root that holds something else than its identity `file` is not taken: it may be a partition that lost its identity, or no partition
+/// at all.
+fn refuse_unless_empty(root: &dyn Disk, file: &str) -> Result<()> {
+    let own = ["lost+found", file, &format!("{file}.new")];
     let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
-    match entries.iter().find(|e| e.name != "lost+found" && e.name != candidate) {
+    match entries.iter().find(|e| !own.contains(&e.name.as_str())) {
         None => Ok(()),
         Some(entry) => Err(refused(
-            format!("{} is not empty (it holds {}) and has no {} file", root.display(""), entry.name, identity::FILE),
+            format!(
+                "{} is not empty (it holds {}), and there is no {} file of it",
+                root.display(""),
+                entry.name,
+                identity::FILE
+            ),
             "give an empty directory, or put the PARTITION file back",
         )),
     }
@@ -361,6 +384,6 @@ fn refused(message: String, hint: &str) -> StoreError {
     StoreError::Refused { message, hint: hint.to_owned(), exit: exit::EXISTS }
 }
 
-fn foreign(root: &dyn Disk, what: &'static str, found: String, expected: String) -> StoreError {
-    StoreError::Foreign { file: root.display(identity::FILE), what, found, expected }
+fn foreign(root: &dyn Disk, file: &str, what: &'static str, found: String, expected: String) -> StoreError {
+    StoreError::Foreign { file: root.display(file), what, found, expected }
 }

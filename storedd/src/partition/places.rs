@@ -3,10 +3,11 @@
 //! this one.
 //!
 //! # Format
-//! TOML: `[partition.NAME]` with `path = "..."`, as in the configuration file.
+//! TOML: `[partition.NAME]` with `path = "..."` and maybe `message_path = "..."`, as in the configuration file.
 
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
+use crate::site::Site;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,11 @@ pub const FILE: &str = "partitions.toml";
 const HEAD: &str = "# Written by storedd: where the partitions lie that `storectl partition add` added.\n";
 const BYTES_MAX: u64 = 4 << 20;
 
-/// Partition name -> root directory; empty if there is no file.
+/// Partition name -> where it lies; empty if there is no file.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if the file cannot be understood, or those of the disk.
-pub fn read(data: &dyn Disk) -> Result<BTreeMap<String, PathBuf>> {
+pub fn read(data: &dyn Disk) -> Result<BTreeMap<String, Site>> {
     let bytes = match disk::read_small(data, FILE, BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -31,15 +32,18 @@ pub fn read(data: &dyn Disk) -> Result<BTreeMap<String, PathBuf>> {
         offset: 0,
         what: "partition paths".to_owned(),
         found,
-        expected: "[partition.NAME] with an absolute path".to_owned(),
+        expected: "[partition.NAME] with absolute paths".to_owned(),
     };
     let table: toml::Table =
         String::from_utf8_lossy(&bytes).parse().map_err(|e: toml::de::Error| corrupt(e.message().to_owned()))?;
     let Some(partitions) = table.get("partition") else { return Ok(BTreeMap::new()) };
     let partitions = partitions.as_table().ok_or_else(|| corrupt("no section".to_owned()))?;
+    let absolute = |value: &toml::Value| value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
     let one = |(name, value): (&String, &toml::Value)| {
-        let path = value.get("path").and_then(toml::Value::as_str).filter(|p| Path::new(p).is_absolute());
-        path.map(|p| (name.clone(), PathBuf::from(p))).ok_or_else(|| corrupt(format!("[partition.{name}]")))
+        let wrong = || corrupt(format!("[partition.{name}]"));
+        let path = value.get("path").and_then(absolute).ok_or_else(wrong)?;
+        let messages = value.get("message_path").map(|value| absolute(value).ok_or_else(wrong)).transpose()?;
+        Ok((name.clone(), Site { path, messages }))
     };
     partitions.iter().map(one).collect()
 }
@@ -48,16 +52,22 @@ pub fn read(data: &dyn Disk) -> Result<BTreeMap<String, PathBuf>> {
 ///
 /// # Errors
 /// [`StoreError::Refused`] for a path that cannot be written as text, or those of the disk.
-pub fn write(data: &dyn Disk, places: &BTreeMap<String, PathBuf>) -> Result<()> {
+pub fn write(data: &dyn Disk, places: &BTreeMap<String, Site>) -> Result<()> {
     let mut partitions = toml::Table::new();
-    for (name, path) in places {
-        let text = path.to_str().filter(|_| path.is_absolute()).ok_or_else(|| StoreError::Refused {
-            message: format!("partition {name}: the path {} is not absolute or not UTF-8", path.display()),
-            hint: "give an absolute path".to_owned(),
-            exit: crate::error::exit::BAD_INPUT,
-        })?;
-        let path = toml::Value::String(text.to_owned());
-        partitions.insert(name.clone(), toml::Value::Table(toml::Table::from_iter([("path".to_owned(), path)])));
+    for (name, site) in places {
+        let text = |path: &Path| match path.to_str().filter(|_| path.is_absolute()) {
+            Some(text) => Ok(toml::Value::String(text.to_owned())),
+            None => Err(StoreError::Refused {
+                message: format!("partition {name}: the path {} is not absolute or not UTF-8", path.display()),
+                hint: "give an absolute path".to_owned(),
+                exit: crate::error::exit::BAD_INPUT,
+            }),
+        };
+        let mut place = toml::Table::from_iter([("path".to_owned(), text(&site.path)?)]);
+        if let Some(messages) = &site.messages {
+            place.insert("message_path".to_owned(), text(messages)?);
+        }
+        partitions.insert(name.clone(), toml::Value::Table(place));
     }
     let table = toml::Table::from_iter([("partition".to_owned(), toml::Value::Table(partitions))]);
     disk::replace(data, FILE, format!("{HEAD}{table}").as_bytes())

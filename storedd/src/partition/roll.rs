@@ -3,11 +3,13 @@
 //!
 //! # Format
 //! `dbdata/partitions` in the data directory, text sealed with a checksum ([`crate::sealed`]), a line for each partition: name, identity
-//! (32 hexadecimal digits), and where it lies if the configuration did not say that:
+//! (32 hexadecimal digits), and where it lies if the configuration did not say that; behind it one for its message files, if they have
+//! a root of their own:
 //! ```text
 //! storedd-partitions 1
 //! store 0123456789abcdef0123456789abcdef
 //! partition archive 00112233445566778899aabbccddeeff /srv/mail2/storedd
+//! messages archive /srv/mail3/storedd
 //! partition primary ffeeddccbbaa99887766554433221100
 //! crc 01234567
 //! ```
@@ -21,6 +23,7 @@ use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
 use crate::lsn::StoreId;
 use crate::sealed::{self, Lines};
+use crate::site::Site;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +40,7 @@ pub struct Enrolled {
     /// Its identity.
     pub id: PartitionId,
     /// Where it lay, if the configuration did not say that.
-    pub path: Option<PathBuf>,
+    pub site: Option<Site>,
 }
 
 /// Partitions by name.
@@ -60,7 +63,11 @@ pub fn read(data: &dyn Disk, store: StoreId) -> Result<Roll> {
         return Ok(roll);
     }
     while let Some(line) = lines.next() {
-        roll.extend([parse(line).ok_or_else(|| lines.wrong("partition"))?]);
+        let known = match line.strip_prefix("messages ") {
+            Some(second) => also(&mut roll, second),
+            None => parse(line).map(|one| roll.extend([one])),
+        };
+        known.ok_or_else(|| lines.wrong("partition"))?;
     }
     Ok(roll)
 }
@@ -68,18 +75,27 @@ pub fn read(data: &dyn Disk, store: StoreId) -> Result<Roll> {
 fn parse(line: &str) -> Option<(String, Enrolled)> {
     let mut words = line.strip_prefix("partition ")?.splitn(3, ' ');
     let (name, id) = (words.next()?, PartitionId::parse(words.next()?)?);
-    let path = words.next().map(PathBuf::from);
-    path.as_deref().is_none_or(Path::is_absolute).then(|| (name.to_owned(), Enrolled { id, path }))
+    let site = words.next().map(Site::from);
+    site.as_ref().is_none_or(|site| site.path.is_absolute()).then(|| (name.to_owned(), Enrolled { id, site }))
+}
+
+/// The second root of a partition that was read already.
+fn also(roll: &mut Roll, line: &str) -> Option<()> {
+    let (name, path) = line.split_once(' ')?;
+    let site = roll.get_mut(name)?.site.as_mut()?;
+    site.messages = Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    site.messages.as_ref().map(drop)
 }
 
 fn text(store: StoreId, roll: &Roll) -> String {
     // A path that no line can hold is found as long as `partitions.toml` has it.
-    let path = |of: &Enrolled| {
-        of.path.as_deref().and_then(Path::to_str).filter(|path| !path.contains('\n')).map(str::to_owned)
-    };
+    let fits = |path: &Path| path.to_str().is_some_and(|path| !path.contains('\n'));
     let line = |(name, of): (&String, &Enrolled)| {
-        let path = path(of).map(|path| format!(" {path}")).unwrap_or_default();
-        format!("partition {name} {}{path}\n", of.id)
+        let site = of.site.as_ref().filter(|site| site.roots().all(fits));
+        let path = site.map(|site| format!(" {}", site.path.display())).unwrap_or_default();
+        let second = site.and_then(|site| site.messages.as_ref());
+        let second = second.map(|path| format!("messages {name} {}\n", path.display())).unwrap_or_default();
+        format!("partition {name} {}{path}\n{second}", of.id)
     };
     std::iter::once(format!("store {store}\n")).chain(roll.iter().map(line)).collect()
 }
@@ -145,8 +161,9 @@ mod tests {
     use std::sync::Arc;
 
     fn roll() -> Roll {
-        let of = |n, path: Option<&str>| Enrolled { id: PartitionId([n; 16]), path: path.map(PathBuf::from) };
-        [("primary", of(1, None)), ("far", of(2, Some("/srv/mail two/x"))), ("z", of(255, Some("/z")))]
+        let of = |n, site: Option<Site>| Enrolled { id: PartitionId([n; 16]), site };
+        let split = Site { path: "/z".into(), messages: Some("/disk b/z".into()) };
+        [("primary", of(1, None)), ("far", of(2, Some("/srv/mail two/x".into()))), ("z", of(255, Some(split)))]
             .map(|(name, of)| (name.to_owned(), of))
             .into()
     }
@@ -161,7 +178,7 @@ mod tests {
         let golden = "storedd-partitions 1\nstore 07070707070707070707070707070707\n\
             partition far 02020202020202020202020202020202 /srv/mail two/x\n\
             partition primary 01010101010101010101010101010101\n\
-            partition z ffffffffffffffffffffffffffffffff /z\ncrc ";
+            partition z ffffffffffffffffffffffffffffffff /z\nmessages z /disk b/z\ncrc ";
         let bytes = disk::read_small(&machine.disk("data"), FILE, BYTES_MAX).unwrap();
         assert!(String::from_utf8(bytes.clone()).unwrap().starts_with(golden));
         assert_eq!(read(&machine.disk("data"), store).unwrap(), roll());

@@ -1,5 +1,7 @@
 //! How a partition is, for people and for those who write to it.
 
+use crate::disk::Space;
+
 /// How a partition is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -33,6 +35,13 @@ pub enum State {
 }
 
 impl State {
+    /// Of a partition that is there, by the room of its disk.
+    #[must_use]
+    pub fn of(space: Space) -> State {
+        let free = space.free;
+        if free < space.reserve(super::FULL_BELOW) { State::Full { free } } else { State::Ok { free } }
+    }
+
     /// The word that people and scripts see.
     #[must_use]
     pub fn word(&self) -> &'static str {

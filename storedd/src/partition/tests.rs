@@ -12,12 +12,12 @@ const JOE: &str = "=user/01/00/=joe@example.org~1";
 
 fn at(dir: &tempfile::TempDir) -> Partitions {
     let partitions = Partitions::new(Arc::new(RealRoots), STORE);
-    partitions.add("primary", &dir.path().join("deep/primary"));
+    partitions.add("primary", dir.path().join("deep/primary"));
     partitions
 }
 
 fn identity() -> Identity {
-    Identity { store_id: STORE, id: ID, created: NOW, name: "primary".to_owned() }
+    Identity { store_id: STORE, id: ID, created: NOW, name: "primary".to_owned(), is_split: false }
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn every_damaged_byte_of_an_identity_is_noticed() {
         assert!(Identity::decode(&good[..at], "f").is_err(), "cut at {at}");
     }
     let mut newer = good;
-    newer[8] = 3;
+    newer[8] = 4;
     assert!(matches!(Identity::decode(&newer, "f"), Err(StoreError::Foreign { what: "format version", .. })));
 }
 
@@ -114,7 +114,7 @@ fn a_foreign_root_is_never_written() {
     let dir = tempfile::tempdir().unwrap();
     at(&dir).prepare("primary", ID, NOW).unwrap();
     let other = Partitions::new(Arc::new(RealRoots), StoreId([8; 16]));
-    other.add("primary", &dir.path().join("deep/primary"));
+    other.add("primary", dir.path().join("deep/primary"));
     assert_eq!(other.state("primary").word(), "foreign");
     assert!(matches!(other.prepare("primary", ID, NOW), Err(StoreError::Foreign { what: "store id", .. })));
     assert_eq!(other.ensure_user_dir("primary", JOE).unwrap_err().word(), "foreign");
@@ -123,7 +123,7 @@ fn a_foreign_root_is_never_written() {
     let swapped = at(&dir);
     swapped.expect("primary", PartitionId([3; 16]));
     assert_eq!(swapped.state("primary").word(), "foreign");
-    swapped.add("other", &dir.path().join("deep/primary"));
+    swapped.add("other", dir.path().join("deep/primary"));
     assert!(matches!(swapped.prepare("other", ID, NOW), Err(StoreError::Foreign { what: "partition", .. })));
     assert!(!dir.path().join("deep/primary/=user").exists());
 }
@@ -133,7 +133,7 @@ fn what_a_missing_partition_owes_is_made_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let partitions = at(&dir);
     partitions.prepare("primary", ID, NOW).unwrap();
-    partitions.add("away", &dir.path().join("away"));
+    partitions.add("away", dir.path().join("away"));
     partitions.prepare("away", PartitionId([2; 16]), NOW).unwrap();
     let top = RealDisk::new(dir.path()).unwrap();
     top.rename("away", "elsewhere").unwrap();
@@ -148,7 +148,7 @@ fn what_a_missing_partition_owes_is_made_when_it_is_back() {
     let found = partitions.list().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(found, ["away", "primary"]);
     partitions.remove("away");
-    assert_eq!(partitions.path("away"), None);
+    assert_eq!(partitions.site("away"), None);
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn a_path_given_anew_keeps_the_expected_identity() {
     let dir = tempfile::tempdir().unwrap();
     let partitions = at(&dir);
     partitions.prepare("primary", ID, NOW).unwrap();
-    partitions.add("moved", &dir.path().join("other"));
+    partitions.add("moved", dir.path().join("other"));
     partitions.prepare("moved", PartitionId([4; 16]), NOW).unwrap();
-    partitions.add("primary", &dir.path().join("other"));
+    partitions.add("primary", dir.path().join("other"));
     assert_eq!(partitions.state("primary").word(), "foreign");
 }
 
@@ -304,13 +304,18 @@ fn places_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let data = RealDisk::new(dir.path()).unwrap();
     assert_eq!(places::read(&data).unwrap(), BTreeMap::new());
-    let map = BTreeMap::from([("a".to_owned(), PathBuf::from("/mnt/a \"b\"")), ("b-2".to_owned(), "/b".into())]);
+    let split = Site { path: "/c".into(), messages: Some("/disk b/c".into()) };
+    let places = [("a", "/mnt/a \"b\"".into()), ("b-2", "/b".into()), ("c", split)];
+    let map = BTreeMap::from(places.map(|(name, site)| (name.to_owned(), site)));
     places::write(&data, &map).unwrap();
     assert_eq!(places::read(&data).unwrap(), map);
     let text = String::from_utf8(crate::disk::read_small(&data, places::FILE, 4096).unwrap()).unwrap();
     assert!(text.contains("[partition.b-2]\npath = \"/b\"\n"), "{text}");
-    assert!(places::write(&data, &BTreeMap::from([("r".to_owned(), PathBuf::from("relative"))])).is_err());
-    for bad in ["[partition.a]\npath = 1", "[partition.a]\npath = 'rel'", "partition = 1", "[x", "[partition]\na = 1"] {
+    assert!(places::write(&data, &BTreeMap::from([("r".to_owned(), "relative".into())])).is_err());
+    let half = "[partition.a]\npath = '/a'\nmessage_path = 'rel'";
+    for bad in
+        [half, "[partition.a]\npath = 1", "[partition.a]\npath = 'rel'", "partition = 1", "[x", "[partition]\na = 1"]
+    {
         crate::disk::replace(&data, places::FILE, bad.as_bytes()).unwrap();
         assert!(matches!(places::read(&data), Err(StoreError::Corrupt { .. })), "{bad}");
     }

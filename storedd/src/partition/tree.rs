@@ -9,8 +9,12 @@
 //!   <mailbox id>/<nn>/<uid>.msg        one message, as it came: plain RFC 5322
 //! .staging/<number>.msg                a long message on its way in
 //! .staging/<hash>.new                  an index or manifest that is being made anew
+//! .staging/<hash>.msg.new              a message file that is being copied as it is
 //! .quarantine/<mailbox id>-<uid>-<n>   bytes that were found where others belong
 //! ```
+//! A split partition has two roots: files that end in `.msg`, and what of them is staged or in the quarantine, lie in the second one, all other
+//! files in the first, and the directories above a file in both ([`side`], [`super::split`]).
+//!
 //! `<nn>` is two hexadecimal digits: the UID divided by 1024, modulo 256. Neighbours share a directory: a small mailbox
 //! has one, 1,000,000 messages make 256 of some 3,900 names each. Ids and UIDs are decimal without leading zeros.
 //!
@@ -20,6 +24,7 @@
 //! * [`Home::parse`] takes what `model::user::directory` makes and nothing else, so a directory that stands in a row or in a
 //!   log record never leads anywhere else.
 
+use super::identity::FILE_MESSAGES;
 use crate::disk::{Disk, Entry, Kind};
 use crate::error::{Result, StoreError};
 use crate::model::user::{SHARED_DIRECTORY, check_user};
@@ -217,11 +222,60 @@ pub fn staged(number: u64) -> String {
     format!("{STAGING}/{number}{SUFFIX}")
 }
 
-/// Path under which the journal at `path` is made anew, before it takes its name. It is not beside it, so that a start finds what a
+/// Path under which the file at `path` is made anew, before it takes its name. It is not beside it, so that a start finds what a
 /// crash left without a look into every directory.
 #[must_use]
 pub fn candidate(path: &str) -> String {
-    format!("{STAGING}/{}{CANDIDATE}", &blake3::hash(path.as_bytes()).to_hex()[..16])
+    let suffix = if side(path) == Side::Messages { SUFFIX } else { "" };
+    format!("{STAGING}/{}{suffix}{CANDIDATE}", &blake3::hash(path.as_bytes()).to_hex()[..16])
+}
+
+/// In which root of a split partition something lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The first, with identity, indexes and manifests.
+    Index,
+    /// The second, with message files.
+    Messages,
+    /// A directory above files of both.
+    Both,
+}
+
+/// In which root of a split partition a path leads somewhere. A name that this room gives nothing is on both.
+#[must_use]
+pub fn side(path: &str) -> Side {
+    let (top, rest) = path.split_once('/').unwrap_or((path, ""));
+    match top {
+        USERS => rest.splitn(4, '/').nth(3).map_or(Side::Both, side_in_home),
+        SHARED_DIRECTORY => side_in_home(rest),
+        STAGING if rest.is_empty() => Side::Both,
+        STAGING if rest.strip_suffix(CANDIDATE).unwrap_or(rest).ends_with(SUFFIX) => Side::Messages,
+        QUARANTINE => side_in_quarantine(rest),
+        _ if top.strip_suffix(CANDIDATE).unwrap_or(top) == FILE_MESSAGES => Side::Messages,
+        "" => Side::Both,
+        _ => Side::Index,
+    }
+}
+
+fn side_in_home(path: &str) -> Side {
+    match path.split_once('/') {
+        None if path == MANIFEST => Side::Index,
+        None => Side::Both,
+        Some((_, below)) => side_in_mailbox(below),
+    }
+}
+
+fn side_in_mailbox(path: &str) -> Side {
+    if path == INDEX { Side::Index } else { Side::Messages }
+}
+
+fn side_in_quarantine(path: &str) -> Side {
+    let (name, below) = path.split_once('/').map_or((path, None), |(name, below)| (name, Some(below)));
+    let Some((_, what)) = name.split_once('-') else { return Side::Both };
+    if what.starts_with("mailbox-") {
+        return below.map_or(Side::Both, side_in_mailbox);
+    }
+    if what.starts_with(INDEX) || what.starts_with(MANIFEST) { Side::Index } else { Side::Messages }
 }
 
 /// Paths of journals that were being made anew.

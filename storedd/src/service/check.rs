@@ -24,7 +24,7 @@ impl Daemon {
                 drop(self.mailbox_row(&self.view()?, name)?);
             }
         }
-        if let Some(partition) = wanted.partition.as_ref().filter(|name| store.partitions().path(name).is_none()) {
+        if let Some(partition) = wanted.partition.as_ref().filter(|name| store.partitions().site(name).is_none()) {
             let text = format!("no partition {partition}");
             return Err(Failure::new(Code::NotFound, text).with_hint("storectl partition list"));
         }

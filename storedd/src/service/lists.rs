@@ -153,7 +153,13 @@ fn name_of(view: &View, id: &str) -> Result<MailboxName, Failure> {
 
 impl Daemon {
     pub(super) fn roots(&self) -> Result<Roots, Failure> {
-        Ok(self.store()?.partitions().list().into_iter().map(|(n, p)| (n, p.display().to_string())).collect())
+        Ok(self
+            .store()?
+            .partitions()
+            .list()
+            .into_iter()
+            .map(|(n, site)| (n, site.path.display().to_string()))
+            .collect())
     }
 
     pub(super) fn user_list(&self, wanted: Option<&str>, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
@@ -275,14 +281,20 @@ impl Daemon {
         let (mut out, lagging) = (Vec::new(), store.lagging());
         each_row(&view, Table::Partitions, &[], &mut |key, row| {
             let name = String::from_utf8_lossy(key).into_owned();
-            let state = self.partition_state(store, &name);
+            let (site, (state, second)) = (store.partitions().site(&name), self.partition_state(store, &name));
+            let messages = site.as_ref().and_then(|site| site.messages.as_ref()).zip(second);
+            let messages = messages.map(|(path, state)| {
+                let (path, free_bytes) = (path.display().to_string(), state.free_bytes());
+                Box::new(proto::MessageRoot { path, state: state.word().to_owned(), free_bytes, why: state.why() })
+            });
             let behind = lagging.iter().find(|behind| behind.partition == name);
             out.push(proto::Partition {
                 why: state.why(),
                 behind_lsn: behind.map(|behind| behind.upto.0),
                 log_bytes: behind.map_or(0, |behind| behind.log_bytes),
                 log_bytes_max: self.config().log.partition_bytes,
-                path: store.partitions().path(&name).map(|p| p.display().to_string()).unwrap_or_default(),
+                path: site.as_ref().map(|site| site.path.display().to_string()).unwrap_or_default(),
+                messages,
                 id: hex(&PartitionRow::decode(key, row).map_err(broken)?.id),
                 state: state.word().to_owned(),
                 free_bytes: state.free_bytes(),
@@ -295,19 +307,22 @@ impl Daemon {
         Ok(Reply::Partitions(out))
     }
 
-    /// How a partition is now; `missing` where its file system does not answer. At most one thread for each call waits for it,
-    /// and none once it is known not to answer.
-    fn partition_state(&self, store: &Arc<Store>, name: &str) -> State {
-        let silent = || State::Missing { why: "its file system does not answer".to_owned() };
+    /// How a partition is now, and the root of its message files by itself if that is another; `missing` where a file system does not
+    /// answer. At most one thread for each call waits for it, and none once it is known not to answer.
+    fn partition_state(&self, store: &Arc<Store>, name: &str) -> (State, Option<State>) {
+        let missing = |why: &str| State::Missing { why: why.to_owned() };
+        let both = |state: State| (state.clone(), Some(state));
+        let silent = || both(missing("its file system does not answer"));
         if self.watch.get().is_some_and(|watch| watch.prober().is_silent(name)) {
             return silent();
         }
         let (tell, told) = channel();
         let (asked, wanted) = (store.clone(), name.to_owned());
-        let ask = move || drop(tell.send(asked.partitions().state(&wanted)));
+        let look = move || (asked.partitions().state(&wanted), asked.partitions().message_state(&wanted));
+        let ask = move || drop(tell.send(look()));
         match std::thread::Builder::new().name("partition".to_owned()).spawn(ask) {
             Ok(_) => told.recv_timeout(PATIENCE).unwrap_or_else(|_| silent()),
-            Err(e) => State::Missing { why: format!("no thread can be started: {e}") },
+            Err(e) => both(missing(&format!("no thread can be started: {e}"))),
         }
     }
 
@@ -324,12 +339,14 @@ impl Daemon {
         let view = self.view()?;
         let user = user_id(user)?;
         let row = user_row(&view, &user)?;
-        let root = self.store()?.partitions().path(&row.partition);
-        let directory = match (absolute, root) {
-            (true, Some(root)) => Path::new(&root).join(row.directory.as_str()).display().to_string(),
-            _ => row.directory.clone(),
+        let site = self.store()?.partitions().site(&row.partition);
+        let below = |root: &Path| root.join(row.directory.as_str()).display().to_string();
+        let (directory, messages) = match site.filter(|_| absolute) {
+            Some(site) => (below(&site.path), site.messages.as_deref().map(below)),
+            None => (row.directory.clone(), None),
         };
-        Ok(Reply::Hashdir(proto::Hashdir { user: user.as_str().to_owned(), partition: row.partition, directory }))
+        let user = user.as_str().to_owned();
+        Ok(Reply::Hashdir(proto::Hashdir { user, partition: row.partition, directory, messages }))
     }
 }
 

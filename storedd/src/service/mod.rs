@@ -34,6 +34,7 @@ use crate::control::convert::{failure, refusal};
 use crate::control::{
     Answered, Committed, Completion, Counters, Events, OnPassage, Parts, Passage, Peer, Service, State,
 };
+use crate::disk::outside;
 use crate::env::Env;
 use crate::jobs::copies::Copies;
 use crate::jobs::expire::Ageing;
@@ -45,10 +46,10 @@ use crate::lsn::Lsn;
 use crate::model::command::{Incoming, ReturningBody};
 use crate::model::{Command, Rows, Table};
 use crate::partition::PartitionId;
+use crate::site::Site;
 use crate::store::plan::{self, PlanError};
 use crate::store::{Answer, CommitError, Phase, Progress, Report, Store, View};
 use proto::{Code, Failure, Reply, Request};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -439,8 +440,8 @@ impl Service for Handle {
         }
     }
 
-    fn partition(&self, name: &str, path: &str, dry_run: bool) -> Result<[u8; 16], Failure> {
-        self.0.prepare_partition(name, Path::new(path), dry_run)
+    fn partition(&self, name: &str, site: &Site, dry_run: bool) -> Result<[u8; 16], Failure> {
+        self.0.prepare_partition(name, site, dry_run)
     }
 
     fn query(&self, request: &Request, peer: &Peer, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
@@ -538,16 +539,25 @@ impl Handle {
 }
 
 impl Daemon {
-    /// Makes the root of a partition that is to be added; its path is remembered before the command that follows is
+    /// Makes the roots of a partition that is to be added; their paths are remembered before the command that follows is
     /// logged, for paths never go into the log; if that is refused, a prepared directory and a remembered path stay.
-    fn prepare_partition(&self, name: &str, path: &Path, dry_run: bool) -> Result<[u8; 16], Failure> {
+    fn prepare_partition(&self, name: &str, site: &Site, dry_run: bool) -> Result<[u8; 16], Failure> {
         let store = self.store()?;
         if crate::model::user::check_partition(name).is_err() {
             return Err(Failure::new(Code::BadInput, format!("{name:?} is no partition name")));
         }
-        if !path.is_absolute() {
+        if let Some(path) = site.roots().find(|path| !path.is_absolute()) {
             let message = format!("{} is not an absolute path", path.display());
             return Err(Failure::new(Code::BadInput, message));
+        }
+        let real: Vec<_> = site.roots().map(outside::resolved).collect();
+        if let [path, messages] = &real[..]
+            && (path.starts_with(messages) || messages.starts_with(path))
+        {
+            let message =
+                format!("{} and {} are one directory, or lie one in the other", path.display(), messages.display());
+            let hint = "give message files a directory of their own, on another disk, or leave --message-path away";
+            return Err(Failure::new(Code::BadInput, message).with_hint(hint));
         }
         let known = store.view().contains(Table::Partitions, name.as_bytes()).map_err(|e| failure(&e))?;
         let fresh = PartitionId(self.env.random());
@@ -555,6 +565,6 @@ impl Daemon {
             // The planner refuses a known one; nothing is touched.
             return Ok(fresh.0);
         }
-        crate::jobs::partitions::add(store, name, path, fresh, self.env.now()).map(|id| id.0).map_err(|e| failure(&e))
+        crate::jobs::partitions::add(store, name, site, fresh, self.env.now()).map(|id| id.0).map_err(|e| failure(&e))
     }
 }

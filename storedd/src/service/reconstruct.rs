@@ -51,7 +51,7 @@ impl Daemon {
     fn scope(&self, asked: &Reconstruct) -> Result<Scope, Failure> {
         let store = self.store()?;
         if let Some(name) = &asked.partition
-            && store.partitions().path(name).is_none()
+            && store.partitions().site(name).is_none()
         {
             let text = format!("no partition {name}");
             return Err(Failure::new(Code::NotFound, text).with_hint("storectl partition list"));

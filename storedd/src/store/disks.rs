@@ -8,10 +8,11 @@ use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
 use crate::partition::Roots;
 use crate::sealed::{Lines, seal};
+use crate::site::Site;
 use crate::snapshot::{Place, Shelf};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where snapshots were taken.
@@ -32,8 +33,8 @@ pub struct Disks {
     pub log: Arc<dyn Disk>,
     /// How root directories of partitions are opened.
     pub roots: Arc<dyn Roots>,
-    /// Partitions of the configuration: name -> root directory.
-    pub partitions: BTreeMap<String, PathBuf>,
+    /// Partitions of the configuration: name -> where it lies.
+    pub partitions: BTreeMap<String, Site>,
     /// Where new snapshots lie.
     pub snapshots: Place,
 }

@@ -42,8 +42,8 @@ pub(super) fn most(disks: &Disks, store_id: StoreId, epoch: Epoch) -> Result<Opt
     let mut most: Option<Held> = None;
     // What was noted for an epoch that never began is not given up.
     let given_up = |disk: &dyn Disk| GivenUp::read(disk, store_id).ok().flatten().unwrap_or_default().begun(epoch);
-    for (_, path) in partitions(disks, store_id)?.list() {
-        let Ok(root) = disks.roots.open(&path) else { continue };
+    for (_, site) in partitions(disks, store_id)?.list() {
+        let Ok(root) = disks.roots.open(&site.path) else { continue };
         let Ok(Some(Identity { store_id: found, .. })) = Identity::read(&*root) else { continue };
         let Ok(Some(applied)) = identity::applied(&*root) else { continue };
         // What of it was given up says nothing of the history that went on.

@@ -219,15 +219,15 @@ pub(super) fn partitions(disks: &Disks, store_id: StoreId) -> Result<Arc<Partiti
         Roll::new()
     });
     let places = match places::read(&*disks.data) {
-        Err(e @ StoreError::Corrupt { .. }) if roll.values().any(|of| of.path.is_some()) => {
+        Err(e @ StoreError::Corrupt { .. }) if roll.values().any(|of| of.site.is_some()) => {
             tracing::error!(event = "partition_places", error = %e, "partitions are where they were when it was written last");
             BTreeMap::new()
         }
         places => places?,
     };
-    let enrolled = roll.iter().filter_map(|(name, of)| Some((name, of.path.as_ref()?)));
-    for (name, path) in enrolled.chain(&places).chain(&disks.partitions) {
-        partitions.add(name, path);
+    let enrolled = roll.iter().filter_map(|(name, of)| Some((name, of.site.as_ref()?)));
+    for (name, site) in enrolled.chain(&places).chain(&disks.partitions) {
+        partitions.add(name, site.clone());
     }
     partitions.recall(roll);
     partitions.remember(disks.data.clone())?;

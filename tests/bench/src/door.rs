@@ -51,7 +51,7 @@ impl Service for RawService {
     fn dry_run(&self, _: &Peer, _: Command) -> Result<Committed, proto::Failure> {
         Err(unknown())
     }
-    fn partition(&self, _: &str, _: &str, _: bool) -> Result<[u8; 16], proto::Failure> {
+    fn partition(&self, _: &str, _: &storedd::site::Site, _: bool) -> Result<[u8; 16], proto::Failure> {
         Err(unknown())
     }
     fn query(&self, _: &Request, _: &Peer, _: &mut Parts<'_>) -> Result<Reply, proto::Failure> {
@@ -72,7 +72,7 @@ impl Service for EchoService {
     fn dry_run(&self, _: &Peer, _: Command) -> Result<Committed, proto::Failure> {
         Err(unknown())
     }
-    fn partition(&self, _: &str, _: &str, _: bool) -> Result<[u8; 16], proto::Failure> {
+    fn partition(&self, _: &str, _: &storedd::site::Site, _: bool) -> Result<[u8; 16], proto::Failure> {
         Err(unknown())
     }
     fn query(&self, _: &Request, _: &Peer, _: &mut Parts<'_>) -> Result<Reply, proto::Failure> {

@@ -1,5 +1,6 @@
 //! Work that mends a store in which something is gone.
 
+use super::super::world::disk_of_messages;
 use super::stage::{Base, Stage, files, indexes, is_there};
 use super::{Deed, crashed_everywhere};
 use std::collections::BTreeSet;
@@ -34,8 +35,7 @@ fn lose_indexes(base: &Base) {
         }
     }
     // The same bytes lie with another user, on another disk.
-    let primary = base.machine.disk("primary");
-    primary.truncate(&message_of_ann(base), 50).unwrap();
+    disk_of_messages(&base.machine, "primary").truncate(&message_of_ann(base), 50).unwrap();
 }
 
 /// The file of the first message of the first of ann's mailboxes.
@@ -47,7 +47,7 @@ fn message_of_ann(base: &Base) -> String {
 /// A bit of a message, of an index, of a manifest.
 fn flip_bits(base: &Base) {
     let primary = base.machine.disk("primary");
-    primary.damage(&message_of_ann(base), 60, 0x10).unwrap();
+    disk_of_messages(&base.machine, "primary").damage(&message_of_ann(base), 60, 0x10).unwrap();
     let second = base.machine.disk("second");
     let index = indexes(&base.machine, "second").remove(0);
     second.damage(&index, second.peek(&index).unwrap().len() as u64 / 2, 1).unwrap();

@@ -68,10 +68,12 @@ pub(super) fn begin(machine: &SimDisk, base: &Base, salt: u64) -> Result<Stage, 
     Ok(Stage { store, env })
 }
 
-/// Files of a disk, in order.
+/// Files of a disk, or of both disks of a partition that has two, in order.
 pub(super) fn files(machine: &SimDisk, disk: &str) -> Vec<String> {
     let mut paths = Vec::new();
-    mail::walk(&machine.disk(disk), "", &mut paths).unwrap();
+    for disk in world::disks_of(machine, disk) {
+        mail::walk(&disk, "", &mut paths).unwrap();
+    }
     paths.sort();
     paths
 }
@@ -138,7 +140,7 @@ pub(super) fn base(seed: u64, in_order: bool) -> Result<Base, String> {
     let options = world::options(seed);
     let options = Options { segment_size: 64 << 10, limits: Limits::default(), ..options };
     let env = world::env(seed, 0);
-    let started = Driver::first_start(world::machine(), env.clone(), options.clone());
+    let started = Driver::first_start(world::machine(seed), env.clone(), options.clone());
     let mut driver = started.map_err(|e| format!("the first start: {e}"))?;
     let act = |driver: &mut Driver, step: Step| -> Result<(), String> {
         let did = driver.act(&step).map_err(|e| format!("{step:?}: {e}"))?;

@@ -9,6 +9,7 @@ mod traffic;
 use super::*;
 use crate::lsn::Lsn;
 use crate::model::{Command, Outcome};
+use crate::site::Site;
 use proto::frame::{self, Inbox, Kind, PAYLOAD_BYTES_MAX, VERSION};
 use proto::{Checkpoint, Client, ClientError, Code, Done, Failure, Reply, Request, Timeouts, codec};
 use std::io::{Read, Write};
@@ -123,7 +124,7 @@ impl Service for Fake {
         Ok(Committed { lsn: Lsn::ZERO, outcome: Outcome::Mailboxes(3) })
     }
 
-    fn partition(&self, name: &str, _path: &str, dry_run: bool) -> Result<[u8; 16], Failure> {
+    fn partition(&self, name: &str, _site: &Site, dry_run: bool) -> Result<[u8; 16], Failure> {
         assert!(!dry_run || name == "dry");
         self.pass_gate();
         if name == "bad" { Err(Failure::new(Code::Io, "no such directory")) } else { Ok([7; 16]) }

@@ -27,7 +27,7 @@ fn changes() -> Vec<(Asked, Role)> {
         (Asked::AclDelete { name: s("m"), identifier: s("i") }, Role::Admin),
         (Asked::Subscribe { user: s("u"), name: s("m") }, Role::Admin),
         (Asked::Unsubscribe { user: s("u"), name: s("m") }, Role::Admin),
-        (Asked::PartitionAdd { name: s("dry"), path: s("/p") }, Role::Owner),
+        (Asked::PartitionAdd { name: s("dry"), path: s("/p"), message_path: None }, Role::Owner),
         (Asked::PartitionRemove { name: s("p") }, Role::Owner),
         (import, Role::Admin),
         (Asked::QuotaSet { root: s("u"), storage: proto::Limit::At(1), messages: proto::Limit::Keep }, Role::Admin),

@@ -132,7 +132,7 @@ fn a_dry_run_changes_nothing() {
     let mut client = house.client();
     for command in [
         proto::Command::UserDelete { user: "joe".to_owned() },
-        proto::Command::PartitionAdd { name: "dry".to_owned(), path: "/p".to_owned() },
+        proto::Command::PartitionAdd { name: "dry".to_owned(), path: "/p".to_owned(), message_path: None },
     ] {
         let Reply::Changed(changed) = client.call(&Request::Change { command, dry_run: true }).unwrap() else {
             panic!()
@@ -147,7 +147,8 @@ fn a_dry_run_changes_nothing() {
 fn a_partition_keeps_its_place_among_the_changes() {
     let house = House::new(Limits::default());
     let mut client = house.client();
-    let add = |name: &str| proto::Command::PartitionAdd { name: name.to_owned(), path: "/p".to_owned() };
+    let add =
+        |name: &str| proto::Command::PartitionAdd { name: name.to_owned(), path: "/p".to_owned(), message_path: None };
     let dry_run = false;
     house.fake.set_gate(false);
     client.send(&change("before")).unwrap();

@@ -34,6 +34,12 @@ impl SimDisk {
         SimDisk { machine: self.machine.clone(), disk: self.state().disk(name) }
     }
 
+    /// True if the machine has a disk of this name.
+    #[must_use]
+    pub fn has_disk(&self, name: &str) -> bool {
+        self.state().disks.iter().any(|disk| disk.name == name)
+    }
+
     /// The whole machine as it is found after a crash at this moment, as another machine; this one is not changed. The
     /// answer is this same disk of it. Its operations are numbered from 1 again, it has no faults and no locks.
     #[must_use]

@@ -15,11 +15,13 @@ use super::{DATA, FILES, MANIFEST, MARK, Manifest, PARTITIONS, TEXT_BYTES_MAX, T
 use crate::disk::{self, Access, Disk, Kind};
 use crate::error::{Result, StoreError, exit};
 use crate::partition::identity::{self, Identity};
+use crate::partition::split::Split;
 use crate::partition::{RealRoots, Roots};
+use crate::site::Site;
 use crate::snapshot::Backup;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// In the root of a partition that is being put back.
@@ -42,7 +44,7 @@ pub struct Work {
     /// Its name.
     pub name: String,
     /// Where it is to lie.
-    pub path: PathBuf,
+    pub site: Site,
     /// What becomes of it.
     pub put: Put,
 }
@@ -51,7 +53,7 @@ impl Work {
     /// For people, as what would be done.
     #[must_use]
     pub fn step(&self) -> String {
-        let (name, path) = (&self.name, self.path.display());
+        let (name, path) = (&self.name, &self.site);
         match self.put {
             Put::New => format!("put partition {name} into {path}"),
             Put::GoOn => format!("go on putting partition {name} into {path}"),
@@ -130,14 +132,17 @@ impl Found {
     ///
     /// # Errors
     /// [`StoreError::Refused`]: 78 if nothing says where one is to lie, 73 if something else lies there.
-    pub fn work(&self, places: &BTreeMap<String, PathBuf>) -> Result<Vec<Work>> {
+    pub fn work(&self, places: &BTreeMap<String, Site>) -> Result<Vec<Work>> {
         let one = |(name, id): &(String, identity::PartitionId)| {
-            let path = places.get(name).cloned().ok_or_else(|| {
+            let site = places.get(name).cloned().ok_or_else(|| {
                 let message = format!("the copy has a partition {name}, and nothing says where it is to lie");
                 refused(message, "add [partition.NAME] with its path to the configuration", exit::CONFIG)
             })?;
-            let put = self.put_at(&path, *id)?;
-            Ok(Work { name: name.clone(), path, put })
+            let put = self.put_at(&site.path, *id)?;
+            if put != Put::IsThere {
+                self.expect_layout(name, &site, put)?;
+            }
+            Ok(Work { name: name.clone(), site, put })
         };
         self.manifest.partitions.iter().map(one).collect()
     }
@@ -172,6 +177,57 @@ impl Found {
         }
     }
 
+    /// A partition with two roots is put back into two, and one with one into one.
+    fn expect_layout(&self, name: &str, site: &Site, put: Put) -> Result<()> {
+        let (copied, hint) = (self.identity(name)?, "change message_path of [partition.NAME] in the configuration");
+        match &site.messages {
+            None if copied.is_split => Err(refused(
+                format!(
+                    "partition {name} has a root of its own for message files, and no message_path says where it is to lie"
+                ),
+                hint,
+                exit::CONFIG,
+            )),
+            Some(path) if !copied.is_split => Err(refused(
+                format!(
+                    "the message files of partition {name} lie in its one root, and message_path says {}",
+                    path.display()
+                ),
+                hint,
+                exit::CONFIG,
+            )),
+            Some(path) if put == Put::New => match RealRoots.open(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(StoreError::io("open", path.display().to_string(), e)),
+                Ok(root) => {
+                    let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
+                    entries.iter().find(|entry| entry.name != "lost+found").map_or(Ok(()), |entry| {
+                        let message = format!("{} is not empty: it holds {}", path.display(), entry.name);
+                        Err(refused(
+                            message,
+                            "put that aside, or name another place in the configuration",
+                            exit::EXISTS,
+                        ))
+                    })
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// What the copy of a partition says of whose it is.
+    fn identity(&self, name: &str) -> Result<Identity> {
+        self.identity_bytes(name).map(|(_, identity)| identity)
+    }
+
+    fn identity_bytes(&self, name: &str) -> Result<(Vec<u8>, Identity)> {
+        let path = format!("{PARTITIONS}/{name}/{}", identity::FILE);
+        let bytes = disk::read_small(&*self.disk, &path, 4096);
+        let bytes = bytes.map_err(|e| StoreError::io("read", self.disk.display(&path), e))?;
+        let identity = Identity::decode(&bytes, &self.disk.display(&path))?;
+        Ok((bytes, identity))
+    }
+
     /// Does it, durably; `data` is the data directory, to which the notes go that it has not, if they are to go there.
     ///
     /// # Errors
@@ -179,8 +235,14 @@ impl Found {
     pub fn put(&self, work: &[Work], data: Option<&Arc<dyn Disk>>, each: &mut dyn FnMut(&str)) -> Result<Tally> {
         let mut roots = BTreeMap::new();
         for one in work.iter().filter(|one| one.put != Put::IsThere) {
-            let made = RealRoots.make(&one.path);
-            let root = made.map_err(|e| StoreError::io("make directory", one.path.display().to_string(), e))?;
+            let make = |path: &Path| {
+                let made = RealRoots.make(path);
+                made.map_err(|e| StoreError::io("make directory", path.display().to_string(), e))
+            };
+            let root = match &one.site.messages {
+                None => make(&one.site.path)?,
+                Some(messages) => Arc::new(Split::new(make(&one.site.path)?, make(messages)?)),
+            };
             let marked = disk::replace(&*root, RESTORING, &self.manifest.encode());
             marked.map_err(|e| StoreError::io("write", root.display(RESTORING), e))?;
             roots.insert(one.name.as_str(), root);
@@ -229,10 +291,7 @@ impl Found {
 
     /// From now on it is a partition.
     fn name(&self, name: &str, root: &dyn Disk) -> Result<()> {
-        let path = format!("{PARTITIONS}/{name}/{}", identity::FILE);
-        let bytes = disk::read_small(&*self.disk, &path, 4096);
-        let bytes = bytes.map_err(|e| StoreError::io("read", self.disk.display(&path), e))?;
-        Identity::decode(&bytes, &self.disk.display(&path))?;
+        let (bytes, _) = self.identity_bytes(name)?;
         let done = disk::replace(root, identity::FILE, &bytes)
             .and_then(|()| root.remove(RESTORING))
             .and_then(|()| root.sync_dir(""));

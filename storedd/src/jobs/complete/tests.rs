@@ -36,7 +36,7 @@ fn open(machine: &SimDisk) -> Arc<Store> {
         db: disk("db"),
         log: disk("log"),
         roots: Arc::new(SimRoots(machine.clone())),
-        partitions: [(PRIMARY.to_owned(), PathBuf::from(PRIMARY))].into(),
+        partitions: [(PRIMARY.to_owned(), PRIMARY.into())].into(),
         snapshots: Default::default(),
     };
     let options = Options {

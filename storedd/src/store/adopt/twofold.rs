@@ -26,7 +26,7 @@ impl Comparing<'_> {
             return Ok(false);
         };
         let partitions = self.store.partitions();
-        if partitions.path(other).is_none() {
+        if partitions.site(other).is_none() {
             return Ok(false);
         }
         let is_newer = match (said, &known) {

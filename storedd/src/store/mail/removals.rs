@@ -164,7 +164,7 @@ impl Removals {
         let forsaken = forsaken(rows, &self.homes);
         let mut all = true;
         // One that was removed has nothing that is this store's business.
-        for name in names.into_iter().filter(|name| partitions.path(name).is_some()) {
+        for name in names.into_iter().filter(|name| partitions.site(name).is_some()) {
             let done = match (partitions.disk(name), &forsaken) {
                 (Some(disk), Ok(forsaken)) => self.perform_in((name, &*disk), partitions, rows, forsaken),
                 (None, _) => Ok(false),

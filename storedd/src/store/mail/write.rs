@@ -53,7 +53,7 @@ pub(in crate::store) fn write(view: &View, overlay: &Overlay, moment: Moment, di
     let mut written = Written::default();
     let partitions = disks.partitions;
     for (partition, homes) in touched(view, overlay, moment.upto, moment.seen_since)? {
-        if partitions.path(&partition).is_none() {
+        if partitions.site(&partition).is_none() {
             // A store beside the live one has none: what lies there is not its business.
             continue;
         }

@@ -67,7 +67,7 @@ fn what_comes_after_a_loss_is_kept() {
 fn a_held_store_changes_no_byte_of_the_store() {
     let machine = SimDisk::new();
     let mut there = disks(&machine);
-    there.partitions.insert("p".to_owned(), PathBuf::from("mail"));
+    there.partitions.insert("p".to_owned(), "mail".into());
     let open_it = |machine: &SimDisk, policy| {
         let there = Disks { partitions: there.partitions.clone(), ..disks(machine) };
         let (env, lock) = (Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7)), take_lock(&there)?);

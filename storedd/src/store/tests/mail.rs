@@ -19,7 +19,7 @@ const OLD: &str = "user/joe/Old";
 pub(super) const PRIMARY: &str = "primary";
 
 pub(super) fn mail_disks(machine: &SimDisk) -> Disks {
-    Disks { partitions: [(PRIMARY.to_owned(), PathBuf::from(PRIMARY))].into(), ..disks(machine) }
+    Disks { partitions: [(PRIMARY.to_owned(), PRIMARY.into())].into(), ..disks(machine) }
 }
 
 /// A short message travels in the log here, one of more than 600 bytes is staged.

@@ -19,7 +19,7 @@ use crate::model::command::RefusalKind;
 use crate::model::{Command, Outcome, Table};
 use crate::partition::Roots;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Partitions on a simulated machine.

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 const FAR: &str = "far";
 
 fn far_disks(machine: &SimDisk) -> Disks {
-    let partitions = [PRIMARY, FAR].map(|name| (name.to_owned(), PathBuf::from(name)));
+    let partitions = [PRIMARY, FAR].map(|name| (name.to_owned(), name.into()));
     Disks { partitions: partitions.into(), ..disks(machine) }
 }
 
