@@ -499,6 +499,9 @@ fn uids_of_a_name_are_never_given_again() {
         };
         restore(&store, &file, &[folder], 0);
         assert!(uidvalidity(folder) != was || next(folder) >= given, "round {round}: {} of {given}", next(folder));
+        store.ctl(&["checkpoint"]).expect(0);
+        let checked = store.ctl(&["--json", "check", "--all"]).expect(0).json();
+        assert_eq!(checked["findings"], json!([]), "round {round}");
     }
     assert_eq!(store.json(&["message", "list", folder]).as_array().unwrap().len(), 8);
 }

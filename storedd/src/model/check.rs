@@ -321,8 +321,13 @@ impl Checker<'_> {
         if id != format!("{:016x}", tombstone.mailbox.id).as_bytes() {
             self.add(TABLE, key, "number", tombstone.mailbox.id, "that of its key");
         }
+        // By what the name was, or by the mailbox that has it again with the UIDVALIDITY of before, from a backup.
         let past = self.rows.get(TABLE, name)?.map(|row| PastRow::decode(name, &row)).transpose()?;
-        if past.is_none_or(|past| past.uidvalidity < tombstone.mailbox.uidvalidity) {
+        let now = self.rows.get(Table::Mailboxes, name)?;
+        // A row that cannot be decoded is found where its table is looked at.
+        let now = now.and_then(|row| Some(MailboxView::decode(name, &row).ok()?.uidvalidity));
+        let remembered = past.map(|past| past.uidvalidity).max(now);
+        if remembered.is_none_or(|remembered| remembered < tombstone.mailbox.uidvalidity) {
             self.add(TABLE, key, "UIDVALIDITY", tombstone.mailbox.uidvalidity, "remembered for the name");
         }
         Ok(())
