@@ -277,6 +277,12 @@ fn killed_at_any_moment_a_copy_is_refused_or_whole_and_a_restore_goes_on() {
     daemon.kill();
     for round in 0..rounds {
         lose_everything(&store);
+        if round % 2 == 0 {
+            // Killed while it was saying whose files are to come.
+            let root = store.data.join("partition/primary");
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join(".restoring.new"), "half a li").unwrap();
+        }
         let args = ["restore-db", "--yes", text(&copy)];
         let mut after = 10_000 + 10_000 * round / rounds;
         while cut_off(&store, &args, after) {

@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// In the root of a partition that is being put back.
 const RESTORING: &str = ".restoring";
+/// What becomes it ([`disk::replace`]).
+const RESTORING_NEW: &str = ".restoring.new";
 
 /// What becomes of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +165,9 @@ impl Found {
             Err(e) => return Err(StoreError::io("read", root.display(RESTORING), e)),
         }
         let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
-        let Some(entry) = entries.iter().find(|entry| entry.name != "lost+found") else { return Ok(Put::New) };
+        // A restore that was killed before it had said whose files are to come leaves what it said that with, and no file.
+        let ours = ["lost+found", RESTORING_NEW];
+        let Some(entry) = entries.iter().find(|entry| !ours.contains(&&*entry.name)) else { return Ok(Put::New) };
         match Identity::read(&*root)? {
             Some(there) if there.store_id == self.manifest.store_id && there.id == id => Ok(Put::IsThere),
             Some(there) => {
