@@ -221,7 +221,7 @@ fn a_later_partition_is_refused_by_name() {
     let daemon = store.start();
     let listed = store.json(&["partition", "list"]);
     assert_eq!(listed[0]["state"], "foreign", "{listed}");
-    let words = ["PARTITION", "format version is 9", "this program expects 1 to 2", "use the program that wrote it"];
+    let words = ["PARTITION", "format version is 9", "this program expects 1 to 3", "use the program that wrote it"];
     let alarm = until("an alarm of the partition", || {
         let status = store.json(&["status"]);
         status["alarms"].as_array().unwrap().iter().find(|alarm| alarm["name"] == "partition").cloned()
