@@ -307,7 +307,7 @@ impl Partitions {
     }
 }
 
-const ANOTHER: &str = "storectl partition add NEW PATH --message-path PATH, then storectl user move USER NEW";
+const ANOTHER: &str = "storectl partition add NEW PATH --message-path PATH, then storectl user move USER --to NEW";
 
 fn not_configured(path: &Path) -> String {
     format!(
