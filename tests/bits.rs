@@ -104,21 +104,46 @@ fn findings(daemon: &Daemon) -> Vec<proto::CheckFinding> {
     }
 }
 
-/// In partitions, while the daemon runs; without `log`, that has forgotten the messages.
-fn online(flips: u64, random: &mut Random, has_log: bool, table: &mut Table) {
-    let store = TestStore::new();
-    let daemon = store.start();
+/// What the log still has of the messages, and where they lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    InLog,
+    /// It has forgotten them.
+    InFiles,
+    /// And in files on a disk of their own.
+    InLogAndApart,
+}
+
+/// In partitions, while the daemon runs.
+fn online(flips: u64, random: &mut Random, kept: Kept, table: &mut Table) {
+    let mut store = TestStore::new();
+    let messages = store.beside("messages");
+    let daemon = if kept == Kept::InLogAndApart {
+        store.small_logs = false;
+        let config = format!("[log]\nsegment_size = \"1MiB\"\n[partition.primary]\nmessage_path = {messages:?}\n");
+        std::fs::write(store.beside("apart.toml"), config).unwrap();
+        store.start_with(&["--config", store.beside("apart.toml").to_str().unwrap()])
+    } else {
+        store.start()
+    };
     filled(&store);
+    let has_log = kept != Kept::InFiles;
     if !has_log {
         crate::check::outgrow_log(&store);
     }
     let partition = store.data.join("partition/primary");
+    let (of_messages, name) = match kept {
+        Kept::InLogAndApart => (&messages, "message on a disk of its own"),
+        _ => (&partition, "message"),
+    };
     let before = seen(&daemon);
     assert!(before.len() == 24 && before.values().all(Option::is_some), "{}", before.len());
     for _ in 0..flips {
-        let (kind, end) = [("message", ".msg"), ("index", "store.idx"), ("manifest", "manifest")][random.below(3)];
+        let kinds =
+            [(name, of_messages, ".msg"), ("index", &partition, "store.idx"), ("manifest", &partition, "manifest")];
+        let (kind, root, end) = kinds[random.below(3)];
         let files: Vec<PathBuf> =
-            named(&partition, end).into_iter().filter(|path| !path.to_string_lossy().contains("=bulk")).collect();
+            named(root, end).into_iter().filter(|path| !path.to_string_lossy().contains("=bulk")).collect();
         let file = &files[random.below(files.len())];
         let good = std::fs::read(file).unwrap();
         let (at, bit) = (random.below(good.len()), random.below(8));
@@ -135,7 +160,7 @@ fn online(flips: u64, random: &mut Random, has_log: bool, table: &mut Table) {
         if findings(&daemon).is_empty() {
             tally.healed += 1;
         } else {
-            assert!(kind == "message" && !has_log, "{what}: its bytes are in the log: {:?}", findings(&daemon));
+            assert!(kind == name && !has_log, "{what}: its bytes are in the log: {:?}", findings(&daemon));
             tally.listed += 1;
             println!("listed: {what}");
             std::fs::write(file, &good).unwrap();
@@ -212,8 +237,9 @@ fn a_flipped_bit_is_detected_and_never_shown() {
     let (flips, seed) = (number("STOREDD_FLIPS", 30), number("STOREDD_FLIPS_SEED", 1));
     println!("STOREDD_FLIPS={flips} STOREDD_FLIPS_SEED={seed}");
     let (mut random, mut table) = (Random(seed), Table::new());
-    online(flips * 2 / 5, &mut random, true, &mut table);
-    online(flips / 5, &mut random, false, &mut table);
+    online(flips / 5, &mut random, Kept::InLog, &mut table);
+    online(flips * 2 / 5 - flips / 5, &mut random, Kept::InLogAndApart, &mut table);
+    online(flips / 5, &mut random, Kept::InFiles, &mut table);
     offline(flips - flips * 2 / 5 - flips / 5, &mut random, &mut table);
     for (kind, t) in &table {
         let (flips, healed, listed, unused) = (t.flips, t.healed, t.listed, t.unused);

@@ -1,7 +1,10 @@
 //! Partitions whose message files lie on another disk than their indexes (`message_path`), through the built programs.
 
+mod copies;
+
 use crate::check::named;
-use crate::harness::{Daemon, Run, TestStore, run, until};
+use crate::harness::mail::{assert_inbox, deliver, message, wait_for_partition};
+use crate::harness::{Daemon, Run, TestStore, run, text};
 use crate::reconstruct::adopted;
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
@@ -10,13 +13,6 @@ use std::path::{Path, PathBuf};
 const EVE: &str = "user/eve/INBOX";
 const WORK: &str = "user/eve/Work";
 const JOE: &str = "user/joe/INBOX";
-
-/// A message of so many bytes; no two are equal.
-fn message(n: usize, bytes: usize) -> Vec<u8> {
-    let mut text = format!("Subject: {n}\r\n\r\n").into_bytes();
-    text.resize(bytes.max(text.len()), b'a' + u8::try_from(n % 26).unwrap());
-    text
-}
 
 /// A directory on another file system than `beside`, if this machine has one.
 fn other_disk(beside: &Path) -> tempfile::TempDir {
@@ -61,7 +57,7 @@ impl Split {
 
     fn deliver(&mut self, to: &[&str], bytes: usize) {
         let message = message(self.sent.len(), bytes);
-        self.store.ctl_with(&[&["message", "deliver"], to].concat(), Some(&message)).expect(0);
+        deliver(&self.store, to, &message);
         if to.contains(&EVE) {
             self.sent.push(message);
         }
@@ -72,16 +68,11 @@ impl Split {
     }
 
     fn wait_for(&self, state: &str) {
-        until(state, || (self.show()["state"] == state).then_some(()));
+        wait_for_partition(&self.store, "far", state);
     }
 
     fn assert_all_there(&self) {
-        let list = self.store.json(&["message", "list", EVE]);
-        assert_eq!(list.as_array().unwrap().len(), self.sent.len(), "{list}");
-        for (uid, sent) in (1..).zip(&self.sent) {
-            let raw = self.ctl(&["message", "show", EVE, &uid.to_string(), "--raw"], 0);
-            assert_eq!(raw.out.as_bytes(), sent.as_slice(), "message {uid}");
-        }
+        assert_inbox(&self.store, EVE, &self.sent);
     }
 
     /// Nothing lies on the disk where it does not belong.
@@ -91,10 +82,6 @@ impl Split {
             assert_eq!(named(&self.messages, name), Vec::<PathBuf>::new());
         }
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 // row 115: bodies on one disk, all else on the other; short and long ones, copies by hard link, expunged and purged, over a kill

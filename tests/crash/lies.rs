@@ -5,6 +5,8 @@
 //!
 //! One lie leaves no trace: a write or a sync of the log that did nothing, where the power is cut before anything later reaches the disk. Then
 //! the store is what it was before, exactly, and such states are counted apart.
+//!
+//! Of a store of two partitions the one or the other has a disk of its own for message files ([`world::machine`]), which lies like the others.
 
 use super::driver::{Driver, Seen};
 use super::random::mix_all;
@@ -205,7 +207,7 @@ fn run(
     lie: Option<(u64, Fault)>,
     each: &mut dyn FnMut(Cut, &SimDisk, &Past),
 ) -> Result<Vec<(OpKind, String)>, String> {
-    let machine = world::machine(world::PLAIN);
+    let machine = world::machine(seed);
     match lie {
         Some((n, fault)) => machine.fail_at(n, fault),
         None => machine.set_trace(true),

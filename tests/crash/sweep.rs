@@ -11,7 +11,7 @@ use super::lies::{Past, Tally, all, files, judge};
 use super::random::mix_all;
 use super::workload::{Generator, Mix, Step};
 use super::{number, world};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use storedd::disk::{Persist, SimDisk};
@@ -35,7 +35,7 @@ struct Golden {
 
 fn golden(seed: u64) -> Golden {
     let options = world::options(seed);
-    let mut driver = Driver::first_start(world::machine(world::PLAIN), world::env(seed, 0), options.clone()).unwrap();
+    let mut driver = Driver::first_start(world::machine(seed), world::env(seed, 0), options.clone()).unwrap();
     let (mut generator, mut past, mut older) = (Generator::new(seed, Mix::of(seed)), Past::default(), None);
     past.add(&driver.now);
     for nth in 0..2 * STEPS {
@@ -71,7 +71,9 @@ fn kind(path: &str) -> Option<&'static str> {
         "store.idx" => "index",
         "manifest" => "manifest of a user",
         "PARTITION" => "identity of a partition",
+        "MESSAGES" => "identity of a disk of messages",
         "partitions" => "list of partitions",
+        _ if name.ends_with(".msg") && path.contains("-messages/") => "message on a disk of its own",
         _ if name.ends_with(".msg") => "message",
         _ => return None,
     })
@@ -166,7 +168,7 @@ fn damage_to_every_kind_of_file_is_judged() {
     let (first, seeds) = (number("STOREDD_CRASH_SEED", 1), number("STOREDD_SWEEP_SEEDS", 1));
     let places = number("STOREDD_SWEEP", PLACES);
     let (tally, watch) = (Mutex::new(Tally::default()), Watch(Mutex::default()));
-    let mut kinds = 0;
+    let mut kinds = BTreeSet::new();
     for seed in first..first + seeds {
         let golden = golden(seed);
         let mut of_kind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -175,7 +177,7 @@ fn damage_to_every_kind_of_file_is_judged() {
                 of_kind.entry(kind).or_default().push(path);
             }
         }
-        kinds = kinds.max(of_kind.len());
+        kinds.extend(of_kind.keys().copied());
         let mut work = Vec::new();
         for (kind, paths) in &of_kind {
             // The whole ways for the first files of a kind, then places spread over all of them.
@@ -208,6 +210,7 @@ fn damage_to_every_kind_of_file_is_judged() {
             }
         });
     }
-    assert!(kinds >= 11, "{kinds} kinds of files");
+    let apart = ["identity of a disk of messages", "message on a disk of its own"];
+    assert!(kinds.len() >= 12 && apart.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
     tally.into_inner().unwrap().print("sweep", &format!("seeds {first}..{}", first + seeds));
 }

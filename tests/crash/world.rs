@@ -47,9 +47,6 @@ pub(super) fn disks(machine: &SimDisk) -> Disks {
     }
 }
 
-/// A seed of which no partition has a disk of its own for message files.
-pub(super) const PLAIN: u64 = 4;
-
 /// A machine with empty disks. Of some seeds the first partition has its message files on another disk, of some the second, of some both.
 pub(super) fn machine(seed: u64) -> SimDisk {
     let machine = SimDisk::new();

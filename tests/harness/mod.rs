@@ -3,6 +3,7 @@
 pub mod alarms;
 pub mod disks;
 pub mod lmtp;
+pub mod mail;
 pub mod tracer;
 
 use proto::client::{Client, Timeouts};
@@ -35,6 +36,11 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A path as it is typed.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 /// A data directory and what was started on it. On failure the directory is kept and its path printed.

@@ -27,7 +27,8 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     let complete = complete::Found::at(backup.as_disk())?;
     let backup = complete.as_ref().map_or(backup, complete::Found::backup);
     backup.expect_contents()?;
-    let work = complete.as_ref().map(|found| partitions(config, found, &backup)).transpose()?.unwrap_or_default();
+    let work = complete.as_ref().map(|found| partitions(config, found, &backup, &args.partition));
+    let work = work.transpose()?.unwrap_or_default();
     if let (Some(found), true) = (&complete, args.dry_run) {
         let files = found.verify()?;
         if !args.json {
@@ -115,7 +116,6 @@ fn put_partitions(
         let message = format!("{} is no complete copy that has all of these partitions", args.backup.display());
         return Err(refused(message, "storectl restore-db --dry-run DIR", exit::BAD_INPUT));
     };
-    let work: Vec<_> = work.into_iter().filter(|one| args.partition.contains(&one.name)).collect();
     if args.dry_run {
         return Ok(exit::OK);
     }
@@ -159,13 +159,18 @@ fn put_partitions(
 
 /// What becomes of the partitions of a complete copy: they lie where the configuration says, else where the store itself knew, here or when
 /// the copy was taken.
-fn partitions(config: &Config, found: &complete::Found, backup: &Backup) -> StoreResult<Vec<complete::Work>> {
+fn partitions(
+    config: &Config,
+    found: &complete::Found,
+    backup: &Backup,
+    wanted: &[String],
+) -> StoreResult<Vec<complete::Work>> {
     let mut all = places::read(&*backup.as_disk())?;
     if let Ok(data) = RealDisk::new(&config.store.data_dir) {
         all.extend(places::read(&data)?);
     }
     all.extend(config.partitions.clone());
-    found.work(&all)
+    found.work(&all, wanted)
 }
 
 /// The directories in which those of the store are made.

@@ -118,7 +118,7 @@ pub struct Applied {
     pub files: u64,
     /// Message files with other bytes than theirs, made again.
     pub replaced: u64,
-    /// Messages without bytes; see [`Target::is_piece`].
+    /// Messages without bytes; see [`Target::is_piece`] and [`Target::distrusts`].
     pub bodiless: u64,
     /// Frames written to indexes.
     pub frames: u64,
@@ -151,7 +151,8 @@ pub struct Target<'d> {
     /// What is applied was in the log when the store started: a crash may have found it half applied.
     pub is_replay: bool,
     /// A sync may have failed before: what files show of that attempt may be in memory alone, and no further sync writes it. It is made
-    /// anew.
+    /// anew. The disk may also be another one, with an older copy: a message whose bytes were on the former one alone has none, and is
+    /// told by who looks.
     pub distrusts: bool,
     /// The log goes on behind it. A message whose bytes are gone has none: it is purged further on, and was before.
     pub is_piece: bool,
@@ -172,7 +173,7 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
             let newest = mailbox.run.messages.iter().rev().map(|m| &m.value).find(|m| m.uid == *uid);
             if let Some(message) = newest.filter(|m| m.state != State::Purged) {
                 match target.body(&mailbox.place, message, source, supply) {
-                    Err(e) if target.is_piece && is_missing(&e) => applied.bodiless += 1,
+                    Err(e) if (target.is_piece || target.distrusts) && is_missing(&e) => applied.bodiless += 1,
                     made => applied.made(made?),
                 }
             }

@@ -138,7 +138,7 @@ impl Pass<'_, '_, '_> {
             can_wait: false,
             seen_since: None,
         };
-        let mut written = mail::write(&view, &overlay, moment, &Disks { partitions, log: self.of.disk })?;
+        let mut written = mail::write(&view, &overlay, moment, &Disks { partitions, log: self.of.disk, late: None })?;
         let at = Applied { epoch, lsn: upto };
         // Further on in the log they may be back.
         written.keep_moved(self.of.data, &view, at)?;

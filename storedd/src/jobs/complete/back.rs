@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! * A partition that is there is left as it is, and nothing is put over files of others.
-//! * What was broken off is gone on with by the same call: `.restoring` in a root says whose files lie there.
+//! * What was broken off is gone on with by the same call: `.restoring` in a root says whose files lie there, in both of a partition that has two.
+//! * Of a partition with two roots both are put back, or none: one that is there without the other is refused.
 
 use super::list::{Entry, Failed, Reader, expect, prove, sum};
 use super::tree::sync;
@@ -130,23 +131,22 @@ impl Found {
         Ok(files)
     }
 
-    /// What is to be done about each partition; `places` says where they are to lie. Changes nothing.
+    /// What is to be done about each partition, or about those that are `wanted`; `places` says where they are to lie. Changes nothing.
     ///
     /// # Errors
     /// [`StoreError::Refused`]: 78 if nothing says where one is to lie, 73 if something else lies there.
-    pub fn work(&self, places: &BTreeMap<String, Site>) -> Result<Vec<Work>> {
+    pub fn work(&self, places: &BTreeMap<String, Site>, wanted: &[String]) -> Result<Vec<Work>> {
         let one = |(name, id): &(String, identity::PartitionId)| {
             let site = places.get(name).cloned().ok_or_else(|| {
                 let message = format!("the copy has a partition {name}, and nothing says where it is to lie");
                 refused(message, "add [partition.NAME] with its path to the configuration", exit::CONFIG)
             })?;
             let put = self.put_at(&site.path, *id)?;
-            if put != Put::IsThere {
-                self.expect_layout(name, &site, put)?;
-            }
+            self.expect_layout(name, &site, put)?;
             Ok(Work { name: name.clone(), site, put })
         };
-        self.manifest.partitions.iter().map(one).collect()
+        let is_wanted = |(name, _): &&(String, _)| wanted.is_empty() || wanted.contains(name);
+        self.manifest.partitions.iter().filter(is_wanted).map(one).collect()
     }
 
     fn put_at(&self, path: &Path, id: identity::PartitionId) -> Result<Put> {
@@ -155,29 +155,22 @@ impl Found {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Put::New),
             Err(e) => return Err(StoreError::io("open", path.display().to_string(), e)),
         };
-        match disk::read_small(&*root, RESTORING, TEXT_BYTES_MAX) {
-            Ok(bytes) if bytes == self.manifest.encode() => return Ok(Put::GoOn),
-            Ok(_) => {
+        match is_begun(&*root, &self.manifest)? {
+            Some(true) => return Ok(Put::GoOn),
+            Some(false) => {
                 let message = format!("{}: another copy was being put there", path.display());
                 return Err(refused(message, "empty the directory", exit::EXISTS));
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StoreError::io("read", root.display(RESTORING), e)),
+            None => {}
         }
-        let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
-        // A restore that was killed before it had said whose files are to come leaves what it said that with, and no file.
-        let ours = ["lost+found", RESTORING_NEW];
-        let Some(entry) = entries.iter().find(|entry| !ours.contains(&&*entry.name)) else { return Ok(Put::New) };
+        let Some(holds) = foreign(&*root)? else { return Ok(Put::New) };
         match Identity::read(&*root)? {
             Some(there) if there.store_id == self.manifest.store_id && there.id == id => Ok(Put::IsThere),
             Some(there) => {
                 let message = format!("{} is another partition, made as {}", path.display(), there.name);
                 Err(refused(message, "put it aside, or name another place in the configuration", exit::EXISTS))
             }
-            None => {
-                let message = format!("{} is not empty: it holds {}", path.display(), entry.name);
-                Err(refused(message, "put that aside, or name another place in the configuration", exit::EXISTS))
-            }
+            None => Err(not_empty(path, &holds)),
         }
     }
 
@@ -200,22 +193,35 @@ impl Found {
                 hint,
                 exit::CONFIG,
             )),
-            Some(path) if put == Put::New => match RealRoots.open(path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(StoreError::io("open", path.display().to_string(), e)),
-                Ok(root) => {
-                    let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
-                    entries.iter().find(|entry| entry.name != "lost+found").map_or(Ok(()), |entry| {
-                        let message = format!("{} is not empty: it holds {}", path.display(), entry.name);
-                        Err(refused(
-                            message,
-                            "put that aside, or name another place in the configuration",
-                            exit::EXISTS,
-                        ))
-                    })
+            Some(path) => self.expect_messages(site, path, put, copied.id),
+            None => Ok(()),
+        }
+    }
+
+    /// The second root of a partition is its own, or empty if it is to be put back.
+    fn expect_messages(&self, site: &Site, path: &Path, put: Put, id: identity::PartitionId) -> Result<()> {
+        let holds = match RealRoots.open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(StoreError::io("open", path.display().to_string(), e)),
+            Ok(root) => {
+                let is_its = |found: Identity| found.store_id == self.manifest.store_id && found.id == id;
+                let is_begun = put != Put::IsThere && is_begun(&*root, &self.manifest)? == Some(true);
+                if is_begun || Identity::read_messages(&*root)?.is_some_and(is_its) {
+                    return Ok(());
                 }
-            },
-            _ => Ok(()),
+                foreign(&*root)?
+            }
+        };
+        match (put, holds) {
+            (Put::IsThere, _) => {
+                let (index, path) = (site.path.display(), path.display());
+                let message =
+                    format!("the indexes of the partition are there, in {index}, and its messages are not in {path}");
+                let hint = "mount their disk; if it is lost, put the directory of the indexes aside: both are put back";
+                Err(refused(message, hint, exit::EXISTS))
+            }
+            (_, Some(holds)) => Err(not_empty(path, &holds)),
+            (_, None) => Ok(()),
         }
     }
 
@@ -243,13 +249,16 @@ impl Found {
                 let made = RealRoots.make(path);
                 made.map_err(|e| StoreError::io("make directory", path.display().to_string(), e))
             };
-            let root = match &one.site.messages {
-                None => make(&one.site.path)?,
-                Some(messages) => Arc::new(Split::new(make(&one.site.path)?, make(messages)?)),
+            let (index, messages) = (make(&one.site.path)?, one.site.messages.as_deref().map(make).transpose()?);
+            for root in [&index].into_iter().chain(&messages) {
+                let marked = disk::replace(&**root, RESTORING, &self.manifest.encode());
+                marked.map_err(|e| StoreError::io("write", root.display(RESTORING), e))?;
+            }
+            let root: Arc<dyn Disk> = match &messages {
+                None => index,
+                Some(messages) => Arc::new(Split::new(index, messages.clone())),
             };
-            let marked = disk::replace(&*root, RESTORING, &self.manifest.encode());
-            marked.map_err(|e| StoreError::io("write", root.display(RESTORING), e))?;
-            roots.insert(one.name.as_str(), root);
+            roots.insert(one.name.as_str(), (root, messages));
         }
         let target = |path: &str| {
             let (area, rest) = path.split_once('/')?;
@@ -257,7 +266,7 @@ impl Found {
                 return Some((data?.clone(), rest.to_owned(), true));
             }
             let (name, rest) = rest.split_once('/').filter(|_| area == PARTITIONS)?;
-            Some((roots.get(name)?.clone(), rest.to_owned(), false))
+            Some((roots.get(name)?.0.clone(), rest.to_owned(), false))
         };
         let (mut list, mut tally) = (self.list()?, Tally::default());
         while let Some(entry) = list.next()? {
@@ -285,21 +294,24 @@ impl Found {
                 each(&format!("{} messages", tally.messages + tally.copies));
             }
         }
-        for (name, root) in &roots {
+        for (name, (root, messages)) in &roots {
             sync(&**root)?;
-            self.name(name, &**root)?;
+            self.name(name, &**root, messages.as_deref())?;
             each(&format!("partition {name} is there"));
         }
         Ok(tally)
     }
 
-    /// From now on it is a partition.
-    fn name(&self, name: &str, root: &dyn Disk) -> Result<()> {
+    /// From now on it is a partition. The first root says last that nothing is to be gone on with.
+    fn name(&self, name: &str, root: &dyn Disk, messages: Option<&dyn Disk>) -> Result<()> {
         let (bytes, _) = self.identity_bytes(name)?;
-        let done = disk::replace(root, identity::FILE, &bytes)
-            .and_then(|()| root.remove(RESTORING))
-            .and_then(|()| root.sync_dir(""));
-        done.map_err(|e| StoreError::io("write", root.display(identity::FILE), e))
+        disk::replace(root, identity::FILE, &bytes)
+            .map_err(|e| StoreError::io("write", root.display(identity::FILE), e))?;
+        for root in messages.into_iter().chain([root]) {
+            remove(root, RESTORING)?;
+            root.sync_dir("").map_err(|e| StoreError::io("sync", root.display(""), e))?;
+        }
+        Ok(())
     }
 
     /// Copies a file that is as the list says; one that is there and is so already stays.
@@ -324,6 +336,28 @@ impl Found {
         })?;
         expect(&shown, found, expected)
     }
+}
+
+fn not_empty(path: &Path, holds: &str) -> StoreError {
+    let message = format!("{} is not empty: it holds {holds}", path.display());
+    refused(message, "put that aside, or name another place in the configuration", exit::EXISTS)
+}
+
+/// Whether it is this copy that is being put into a root; `None`: none is.
+fn is_begun(root: &dyn Disk, manifest: &Manifest) -> Result<Option<bool>> {
+    match disk::read_small(root, RESTORING, TEXT_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(bytes == manifest.encode())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("read", root.display(RESTORING), e)),
+    }
+}
+
+/// Something in a root that no restore has begun to fill; `None`: it is empty.
+fn foreign(root: &dyn Disk) -> Result<Option<String>> {
+    let entries = root.list("").map_err(|e| StoreError::io("list", root.display(""), e))?;
+    // A restore that was killed before it had said whose files are to come leaves what it said that with, and no file.
+    let ours = ["lost+found", RESTORING_NEW];
+    Ok(entries.into_iter().map(|entry| entry.name).find(|name| !ours.contains(&&**name)))
 }
 
 fn there(disk: &dyn Disk, path: &str) -> Result<bool> {

@@ -15,6 +15,8 @@ pub(in crate::store) struct Written {
     noted: bool,
     /// Message files made.
     pub(in crate::store) files: u64,
+    /// Messages whose bytes are nowhere any more.
+    pub(super) bodiless: u64,
 }
 
 impl Written {
@@ -22,6 +24,7 @@ impl Written {
     pub(in crate::store) fn add(&mut self, other: Written) {
         self.removals.add(other.removals);
         self.files += other.files;
+        self.bodiless += other.bodiless;
     }
 
     /// Where history goes on in another way than it did before, or is not told to its end yet: directories of mailboxes that are elsewhere by

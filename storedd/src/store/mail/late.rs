@@ -7,7 +7,7 @@
 use super::aftermath::Written;
 use super::mirror::{Due, Homes, each_with_mail, quota_user, rows_at, user_home};
 use super::removals::gone_from;
-use super::source::place;
+use super::source::{Disks, place};
 use super::told::{Told, told};
 use super::write::{Failed, Moment, write_partition};
 use crate::db::DbReader;
@@ -122,6 +122,13 @@ impl Store {
             written.add(self.bring_piece(&Late { from, upto, is_piece, ..*late }, survey, db)?);
             from = upto;
         }
+        if written.bodiless > 0 {
+            let why = format!(
+                "partition {}: {} messages that came behind LSN {} are without their bytes: storectl check --partition {0}",
+                late.name, written.bodiless, late.from.lsn
+            );
+            repair::add(&self.disks, self.env.now(), &why)?;
+        }
         self.partitions.caught_up(late.name);
         tracing::info!(
             event = "partition_took_from_log",
@@ -172,7 +179,7 @@ impl Store {
             can_wait: false,
             seen_since: None,
         };
-        let disks = self.mail_disks();
+        let disks = Disks { late: Some(late.name), ..self.mail_disks() };
         let written = match write_partition(&view, &overlay, moment, &disks, (late.name, late.disk), homes, true) {
             Ok(written) => written,
             Err(Failed::Partition(e) | Failed::Store(e)) => return Err(e),

@@ -36,7 +36,7 @@ type Clear = fn(&dyn Disk, &BTreeSet<u64>) -> Result<u64>;
 
 impl Store {
     pub(in crate::store) fn mail_disks(&self) -> Disks<'_> {
-        Disks { partitions: &self.partitions, log: &*self.disks.log }
+        Disks { partitions: &self.partitions, log: &*self.disks.log, late: None }
     }
 
     /// Longest message that travels in its record, in bytes; a longer one is staged.

@@ -9,6 +9,7 @@ use crate::partition::Partitions;
 use crate::partition::bodies::{self, Body};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
+use std::sync::Arc;
 
 /// Most messages that a chain of copies may lead through before one has a file.
 const CHAIN_MAX: usize = 100_000;
@@ -18,6 +19,8 @@ const CHAIN_MAX: usize = 100_000;
 pub(in crate::store) struct Disks<'a> {
     pub(in crate::store) partitions: &'a Partitions,
     pub(in crate::store) log: &'a dyn Disk,
+    /// A partition that lacks changes and is just brought them: what it has is read all the same.
+    pub(in crate::store) late: Option<&'a str>,
 }
 
 /// The place of a mailbox below its partition's root.
@@ -70,13 +73,21 @@ impl Disks<'_> {
         chain.iter().rev().map(|(of, uid)| self.file(of, *uid, body)).find(Result::is_ok).unwrap_or(found)
     }
 
+    fn disk(&self, partition: &str) -> Result<Arc<dyn Disk>> {
+        let disk = match self.late {
+            Some(late) if late == partition => self.partitions.open(partition),
+            _ => self.partitions.disk(partition),
+        };
+        disk.ok_or_else(|| away(partition))
+    }
+
     fn file(&self, of: &Folder<'_>, uid: u32, body: Body) -> Result<Vec<u8>> {
-        let disk = self.partitions.disk(&of.partition).ok_or_else(|| away(&of.partition))?;
+        let disk = self.disk(&of.partition)?;
         bodies::read(&*disk, &place(of)?, uid, body)
     }
 
     fn staged(&self, partition: &str, number: u64, body: Body) -> Result<Vec<u8>> {
-        let disk = self.partitions.disk(partition).ok_or_else(|| away(partition))?;
+        let disk = self.disk(partition)?;
         bodies::read_staged(&*disk, number, body)
     }
 

@@ -101,12 +101,13 @@ impl Writer<'_> {
         let applied = apply::apply(self.target, run, self)?;
         self.written.files += applied.files;
         if applied.bodiless > 0 {
-            tracing::warn!(
-                event = "messages_without_bytes",
-                home = run.home.path(),
-                messages = applied.bodiless,
-                "they are purged further on"
-            );
+            let (home, messages) = (run.home.path(), applied.bodiless);
+            if self.target.is_piece {
+                tracing::warn!(event = "messages_without_bytes", home, messages, "they are purged further on");
+            } else {
+                tracing::error!(event = "messages_without_bytes", home, messages, "nothing has their bytes");
+                self.written.bodiless += messages;
+            }
         }
         let gone = run.gone.iter().map(|gone| (self.partition.to_owned(), run.home.mailbox(gone.value)));
         self.written.removals.mailboxes.extend(gone);
