@@ -134,6 +134,31 @@ fn partitions_that_are_away_are_waited_for() {
     }
 }
 
+// rows 48, 111: a partition that comes and goes while it is being adopted is adopted all the same, without a restart, as soon as it stays
+#[test]
+fn a_partition_that_comes_and_goes_is_adopted_when_it_stays() {
+    let (three, daemon) = Three::new();
+    let users: String = (0..300).map(|n| format!("user add u{n} --partition far\n")).collect();
+    three.store.ctl_with(&["batch", "-"], Some(users.as_bytes())).expect(0);
+    three.store.ctl(&["checkpoint"]).expect(0);
+    let before = three.mail("eve");
+    assert_eq!(daemon.stop(), 0);
+    remove(&three.store, &["database", "log"]);
+    let daemon = three.start();
+    for n in 0..5 {
+        three.take_away("far");
+        std::thread::sleep(std::time::Duration::from_millis(900 + 150 * n));
+        three.bring_back("far");
+        std::thread::sleep(std::time::Duration::from_millis(250 * n));
+    }
+    until("the end of the adoption", || (!three.is_due()).then_some(()));
+    assert_eq!(three.mail("eve"), before);
+    assert_eq!(three.store.json(&["user", "list"]).as_array().unwrap().len(), 303);
+    let run = three.store.ctl(&["--json", "reconstruct", "-m", "-n"]).expect(0).json();
+    assert_eq!((&run["changes"], &run["findings"]), (&json!([]), &json!([])), "{run}");
+    assert_eq!(daemon.stop(), 0);
+}
+
 // row 111: a partition whose disk is gone for good keeps an adoption waiting until somebody takes it out of the store, also over a restart
 #[test]
 fn a_partition_that_is_gone_for_good_is_taken_out() {

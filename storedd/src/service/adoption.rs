@@ -6,7 +6,7 @@ use super::reconstruct::reply;
 use crate::control::convert::failure;
 use crate::error::StoreError;
 use crate::jobs::partitions;
-use crate::jobs::reconstruct::{self, Scope};
+use crate::jobs::reconstruct::{self, Done, Scope};
 use crate::jobs::registry::{Context, Kind};
 use crate::leases::Scope as LeaseScope;
 use crate::model::Command;
@@ -18,10 +18,54 @@ use crate::store::Store;
 use crate::store::adopt::Wanted;
 use proto::{Code, Failure, Reply, Request};
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The adoption after a start.
 const ADOPT: Kind = Kind::new("adopt", super::jobs::RECONSTRUCTS);
+/// Shortest pause after an adoption in whose way something was, and the first of those that grow.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How often the pause is doubled: to 85 minutes.
+const DOUBLED_MAX: u32 = 10;
+
+/// What an adoption that is not finished waits for, before it begins again.
+#[derive(Debug, Default)]
+pub(super) struct Awaited {
+    /// Partitions that were away: one of them is there.
+    partitions: BTreeSet<String>,
+    /// Something was in the way that may pass: the uptime at which it is tried again.
+    again: Option<Duration>,
+    /// Nothing begins before this uptime: a partition that comes and goes would have everything looked at each time.
+    not_before: Duration,
+    /// How often in a row something was in the way.
+    tries: u32,
+}
+
+impl Awaited {
+    /// It ended at `now`, and is not finished: these partitions were away; `hindered`: something was in the way that may pass by itself.
+    fn ended(&mut self, now: Duration, away: BTreeSet<String>, hindered: bool) {
+        self.partitions = away;
+        (self.tries, self.again, self.not_before) = match hindered {
+            true => {
+                let pause = PAUSE * (1 << self.tries.min(DOUBLED_MAX));
+                (self.tries.saturating_add(1), Some(now + pause), now + PAUSE)
+            }
+            false => (0, None, now),
+        };
+    }
+
+    /// True when it is to begin again.
+    fn is_over(&self, now: Duration, is_there: impl Fn(&str) -> bool) -> bool {
+        let may_go_on = self.again.is_some_and(|at| at <= now) || self.partitions.iter().any(|name| is_there(name));
+        may_go_on && self.not_before <= now
+    }
+
+    /// It begins.
+    fn begins(&mut self) {
+        self.partitions.clear();
+        self.again = None;
+    }
+}
 
 /// Whom a request names.
 #[derive(Debug, Default)]
@@ -61,11 +105,29 @@ impl Daemon {
         let daemon = self.clone();
         match self.jobs.start(ADOPT, super::jobs::itself(), move |ctx: &Context| daemon.adopt_all(ctx)) {
             Ok(id) => tracing::info!(event = "adoption_begun", job = id, "users are served meanwhile"),
-            Err(e) => tracing::warn!(event = "adoption_not_begun", error = %e, "storectl reconstruct -m"),
+            Err(e) => {
+                tracing::warn!(event = "adoption_not_begun", error = %e, "storectl reconstruct -m");
+                self.awaited().ended(self.env.uptime(), BTreeSet::new(), true);
+            }
         }
     }
 
+    fn awaited(&self) -> MutexGuard<'_, Awaited> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn adopt_all(&self, ctx: &Context) -> Result<Reply, Failure> {
+        let done = self.adopt_once(ctx);
+        match &done {
+            Ok(done) => self.awaited().ended(self.env.uptime(), done.away.clone(), done.is_hindered),
+            // Somebody wants it to end.
+            Err(_) if ctx.cancelled() => {}
+            Err(_) => self.awaited().ended(self.env.uptime(), BTreeSet::new(), true),
+        }
+        done.map(reply)
+    }
+
+    fn adopt_once(&self, ctx: &Context) -> Result<Done, Failure> {
         let store = self.store()?;
         self.register_partitions(store)?;
         let ended = || match ctx.cancelled() {
@@ -84,21 +146,20 @@ impl Daemon {
             partitions_away = done.away.len(),
             "what the partitions hold is in the database"
         );
-        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = done.away.clone();
         if done.is_complete() {
             store.adoption_done().map_err(|e| failure(&e))?;
         }
-        Ok(reply(done))
+        Ok(done)
     }
 
-    /// Goes on with an adoption when a partition is there for which it waits.
+    /// Goes on with an adoption when a partition is there for which it waits, or what was in its way may have passed.
     pub fn keep_adopting(self: &Arc<Daemon>) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watch) = self.watch.get().filter(|_| !awaited.is_empty()) else { return };
+        let Some(watch) = self.watch.get() else { return };
         let seen = watch.prober().partitions();
-        let is_there = |name: &String| seen.iter().any(|p| p.name == *name && ["ok", "full"].contains(&p.state));
-        if awaited.iter().any(is_there) {
-            awaited.clear();
+        let is_there = |name: &str| seen.iter().any(|p| p.name == name && ["ok", "full"].contains(&p.state));
+        let mut awaited = self.awaited();
+        if awaited.is_over(self.env.uptime(), is_there) {
+            awaited.begins();
             drop(awaited);
             self.adopt();
         }
@@ -224,4 +285,51 @@ fn adopt_homes(store: &Store, homes: &[(String, Home)]) -> Result<(), StoreError
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> BTreeSet<String> {
+        ["far".to_owned()].into()
+    }
+
+    #[test]
+    fn an_adoption_begins_again_when_a_partition_is_there() {
+        let mut awaited = Awaited::default();
+        let now = Duration::from_secs(100);
+        assert!(!awaited.is_over(now, |_| true), "nothing is waited for");
+        awaited.ended(now, away(), false);
+        assert!(!awaited.is_over(now * 100, |_| false) && !awaited.is_over(now, |name| name == "near"));
+        assert!(awaited.is_over(now, |name| name == "far"));
+        awaited.begins();
+        assert!(!awaited.is_over(now * 100, |_| true), "it is at work");
+        awaited.ended(now, BTreeSet::new(), false);
+        assert!(!awaited.is_over(now * 100, |_| true), "it is finished, or needs somebody");
+    }
+
+    // row 111: a partition that has come back by the time the adoption ends leaves nothing by whose return it could be known
+    #[test]
+    fn an_adoption_begins_again_when_something_was_in_the_way() {
+        let mut awaited = Awaited::default();
+        let mut now = Duration::from_secs(100);
+        for pause in [PAUSE, PAUSE * 2, PAUSE * 4] {
+            awaited.ended(now, BTreeSet::new(), true);
+            assert!(!awaited.is_over(now + pause - Duration::from_millis(1), |_| true));
+            now += pause;
+            assert!(awaited.is_over(now, |_| false));
+            awaited.begins();
+        }
+        // Its return counts, but not each time when it comes and goes.
+        awaited.ended(now, away(), true);
+        assert!(!awaited.is_over(now, |_| true) && awaited.is_over(now + PAUSE, |_| true));
+        assert!(!awaited.is_over(now + PAUSE, |_| false));
+        for _ in 0..100 {
+            awaited.ended(now, BTreeSet::new(), true);
+        }
+        assert!(awaited.is_over(now + Duration::from_secs(6000), |_| false));
+        awaited.ended(now, away(), false);
+        assert!(awaited.is_over(now, |_| true), "one that went in order");
+    }
 }

@@ -172,7 +172,7 @@ impl Daemon {
         let work = move || {
             let answer = store.commit(command);
             self.notice_poison(&answer);
-            done(super::committed(answer));
+            done(super::handle::committed(answer));
         };
         if let Err(e) = std::thread::Builder::new().name("again".to_owned()).spawn(work) {
             // What it would have answered was dropped with it, which answers.

@@ -145,7 +145,7 @@ impl Daemon {
             Ok(Committed { lsn, outcome: Outcome::Recalculated(roots) }) => Ok((lsn, roots)),
             Ok(other) => Err(Failure::new(Code::Bug, format!("counting a quota root again gave {other:?}"))),
             Err(CommitError::Refused(why)) if gone(&why) => Ok((Lsn::ZERO, Vec::new())),
-            Err(other) => super::committed(Err(other)).map(|done| (done.lsn, Vec::new())),
+            Err(other) => super::handle::committed(Err(other)).map(|done| (done.lsn, Vec::new())),
         }
     }
 }

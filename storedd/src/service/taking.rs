@@ -141,7 +141,7 @@ impl Daemon {
             daemon.notice_poison(&answer);
             drop(pass);
             let full = matches!(&answer, Err(CommitError::Failed(StoreError::NoSpace { .. })));
-            let taken = super::committed(answer).and_then(|committed| match committed.outcome {
+            let taken = super::handle::committed(answer).and_then(|committed| match committed.outcome {
                 Outcome::Delivered(each) => Ok((committed.lsn, each)),
                 _ => Err(Failure::new(Code::Bug, "a delivery with another outcome")),
             });

@@ -60,6 +60,8 @@ pub struct Done {
     pub away: BTreeSet<String>,
     /// Homes that could not be looked at.
     pub failed: u64,
+    /// Some of them because of something that may pass by itself: a partition that came and went, a disk that did not read.
+    pub is_hindered: bool,
 }
 
 impl Done {
@@ -93,6 +95,7 @@ impl Done {
         self.findings.truncate(KEPT);
         self.away.extend(other.away);
         self.failed += other.failed;
+        self.is_hindered |= other.is_hindered;
     }
 
     /// True if everything that was to be looked at was.
@@ -280,6 +283,7 @@ fn work(store: &Store, scope: &Scope, ctx: &Context, queue: &Mutex<Queue>, total
                     queue.done.away.insert(partition.clone());
                 }
                 queue.done.failed += 1;
+                queue.done.is_hindered |= matches!(e, StoreError::Io { .. } | StoreError::Busy { .. });
                 let r#where = format!("{partition}: {home}");
                 let (what, expected) = ("not looked at".to_owned(), "a readable home".to_owned());
                 queue.done.finding(Finding { r#where, what, expected, found: e.to_string() });

@@ -2,7 +2,7 @@
 //! for comes ahead of the queue also then.
 
 use super::truth::Look;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::partition::tree::Home;
 use crate::store::Store;
 use crate::store::mail::user_home;
@@ -69,7 +69,12 @@ impl Store {
         let (salvage, mut found) = (self.due.salvage(self)?, Lodgers::default());
         for (partition, _) in self.partitions.list() {
             let Some(disk) = self.partitions.disk(&partition) else { continue };
-            for home in self.homes(&partition)? {
+            let homes = match self.homes(&partition) {
+                // It has gone just now.
+                Err(StoreError::Busy { .. }) => continue,
+                homes => homes?,
+            };
+            for home in homes {
                 pace()?;
                 let look = Look {
                     disk: &*disk,

@@ -262,7 +262,8 @@ impl Store {
         Ok((comparing.plan, comparing.found))
     }
 
-    /// The directories in which a user's mail may lie whom the database does not have: by his name, as he was first called.
+    /// The directories in which a user's mail may lie whom the database does not have: by his name, as he was first called. It is the whole
+    /// path that is compared, for a name that is long is cut in it, and the directories above it stand for all of the name.
     ///
     /// # Errors
     /// Those of the disk.
@@ -278,7 +279,7 @@ impl Store {
         let mut homes: Vec<Home> =
             entries.iter().filter_map(|e| Home::parse(&format!("{bucket}/{}", e.name))).collect();
         homes.extend(self.due.salvage(self)?.homes(partition).iter().filter_map(|home| Home::parse(home)));
-        homes.retain(|home| home.user().is_some_and(|named| user.starts_with(named)));
+        homes.retain(|home| home.path() == crate::model::user::directory(&id, home.number()));
         homes.sort();
         homes.dedup();
         Ok(homes)

@@ -8,6 +8,7 @@ mod mend;
 mod mirror;
 mod partitions;
 mod recount;
+mod remnants;
 mod trouble;
 
 use super::decision::Policy;
