@@ -1,5 +1,5 @@
 //! The changes that may be asked for. One variant per verb; the order of variants is the wire number: append only, never
-//! reorder, never reuse (golden bytes in `codec.rs` hold it). Names are sent as typed.
+//! reorder, never reuse (golden bytes in `request_golden.rs` hold it). Names are sent as typed.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -43,6 +43,7 @@ mod json;
 mod locks;
 mod messages;
 pub mod naming;
+mod numbers;
 mod objects;
 mod reconstruct;
 mod reply;
@@ -50,6 +51,8 @@ mod reply;
 mod reply_golden;
 mod report;
 mod request;
+#[cfg(test)]
+mod request_golden;
 mod snapshots;
 mod state;
 pub mod utf7;

@@ -200,22 +200,29 @@ pub fn read_small(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u8>
 /// # Errors
 /// Those of the disk; the old file is then still there unless the rename was done.
 pub fn replace(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let candidate = format!("{path}.new");
-    match disk.remove(&candidate) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
-    }
-    let file = disk.open(&candidate, Access::CreateNew)?;
-    file.write_at(0, bytes)?;
-    if !planted::on(Bug::SmallFileNotSynced) {
-        file.sync_data()?;
-    }
-    disk.rename(&candidate, path)?;
+    replace_by(disk, &format!("{path}.new"), path, bytes)?;
     if planted::on(Bug::SmallFileNameNotSynced) {
         return Ok(());
     }
     disk.sync_dir(parent(path))
+}
+
+/// [`replace`] by way of another candidate, and without the sync of the directory, which is the caller's: until then a crash may leave the
+/// old file, and never a part of the new one.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_by(disk: &dyn Disk, candidate: &str, path: &str, bytes: &[u8]) -> io::Result<()> {
+    match disk.remove(candidate) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = disk.open(candidate, Access::CreateNew)?;
+    file.write_at(0, bytes)?;
+    if !planted::on(Bug::SmallFileNotSynced) {
+        file.sync_data()?;
+    }
+    disk.rename(candidate, path)
 }
 
 /// Makes `dir` and what is missing above it, without a sync.

@@ -1,6 +1,7 @@
 //! The rules of messages, a second time.
 
-use super::rules::{Plan, Said, Step, canonical, is_below};
+use super::rules::{Plan, Said, Step};
+use super::words::{canonical, is_below};
 use super::{Acl, Letter, Mailbox, Number, Tables, Usage};
 use crate::crash::mail::{bytes_of, sum};
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@
 mod messages;
 mod numbers;
 mod rules;
+mod words;
 
 use super::mail::{Filed, Shelf, Shelves, Shown};
 use numbers::MatchUp;

@@ -13,7 +13,7 @@
 //! * A crash leaves no copy that nobody has.
 
 use super::removals::{Removals, forget_copy, note_copy};
-use crate::disk::{self, Access, Disk};
+use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError, exit};
 use crate::model::command::Command;
 use crate::model::message::{Digest, State};
@@ -287,17 +287,10 @@ impl Moving {
     /// Under a name in the staging directory first, where a start finds what a crash left: in the directory of a mailbox it would stay,
     /// and the directory with it.
     fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let (to, candidate) = (&*self.to_disk, tree::candidate(path));
+        let to = &*self.to_disk;
         let put = || {
             [disk::parent(path), tree::STAGING].into_iter().try_for_each(|dir| disk::create_all(to, dir))?;
-            match to.remove(&candidate) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            let file = to.open(&candidate, Access::CreateNew)?;
-            file.write_at(0, bytes)?;
-            file.sync_data()?;
-            to.rename(&candidate, path)
+            disk::replace_by(to, &tree::candidate(path), path, bytes)
         };
         put().map_err(|e| StoreError::io("write", to.display(path), e))
     }

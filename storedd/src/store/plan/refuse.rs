@@ -83,13 +83,13 @@ pub(super) fn seen_here_and_there(user: &str, name: &MailboxName) -> PlanError {
     refusal(RefusalKind::TooLarge, message, Some("mark a stretch of messages as seen".to_owned()))
 }
 
-/// There is no such message in this state.
 /// A message that comes back wants a UID that cannot be its own.
 pub(super) fn uid_taken(name: &MailboxName, uid: u32) -> PlanError {
     let hint = Some("let it have the next one".to_owned());
     refusal(RefusalKind::Exists, format!("UID {uid} of {name} is another message's"), hint)
 }
 
+/// There is no such message in this state.
 pub(super) fn no_message(name: &MailboxName, uid: u32, state: State) -> PlanError {
     let (what, option) = if state == State::Live { ("message", "") } else { ("expunged message", " --expunged") };
     let hint = Some(format!("storectl message list {}{option}", word(name)));
