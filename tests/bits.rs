@@ -107,18 +107,18 @@ fn findings(daemon: &Daemon) -> Vec<proto::CheckFinding> {
 /// What the log still has of the messages, and where they lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    InLog,
+    Log,
     /// It has forgotten them.
-    InFiles,
+    OnlyFiles,
     /// And in files on a disk of their own.
-    InLogAndApart,
+    LogAndApart,
 }
 
 /// In partitions, while the daemon runs.
 fn online(flips: u64, random: &mut Random, kept: Kept, table: &mut Table) {
     let mut store = TestStore::new();
     let messages = store.beside("messages");
-    let daemon = if kept == Kept::InLogAndApart {
+    let daemon = if kept == Kept::LogAndApart {
         store.small_logs = false;
         let config = format!("[log]\nsegment_size = \"1MiB\"\n[partition.primary]\nmessage_path = {messages:?}\n");
         std::fs::write(store.beside("apart.toml"), config).unwrap();
@@ -127,13 +127,13 @@ fn online(flips: u64, random: &mut Random, kept: Kept, table: &mut Table) {
         store.start()
     };
     filled(&store);
-    let has_log = kept != Kept::InFiles;
+    let has_log = kept != Kept::OnlyFiles;
     if !has_log {
         crate::check::outgrow_log(&store);
     }
     let partition = store.data.join("partition/primary");
     let (of_messages, name) = match kept {
-        Kept::InLogAndApart => (&messages, "message on a disk of its own"),
+        Kept::LogAndApart => (&messages, "message on a disk of its own"),
         _ => (&partition, "message"),
     };
     let before = seen(&daemon);
@@ -237,9 +237,9 @@ fn a_flipped_bit_is_detected_and_never_shown() {
     let (flips, seed) = (number("STOREDD_FLIPS", 30), number("STOREDD_FLIPS_SEED", 1));
     println!("STOREDD_FLIPS={flips} STOREDD_FLIPS_SEED={seed}");
     let (mut random, mut table) = (Random(seed), Table::new());
-    online(flips / 5, &mut random, Kept::InLog, &mut table);
-    online(flips * 2 / 5 - flips / 5, &mut random, Kept::InLogAndApart, &mut table);
-    online(flips / 5, &mut random, Kept::InFiles, &mut table);
+    online(flips / 5, &mut random, Kept::Log, &mut table);
+    online(flips * 2 / 5 - flips / 5, &mut random, Kept::LogAndApart, &mut table);
+    online(flips / 5, &mut random, Kept::OnlyFiles, &mut table);
     offline(flips - flips * 2 / 5 - flips / 5, &mut random, &mut table);
     for (kind, t) in &table {
         let (flips, healed, listed, unused) = (t.flips, t.healed, t.listed, t.unused);

@@ -389,7 +389,7 @@ fn a_home_is_that_of_the_whole_name() {
     let homes = users.map(|user| home_of(&store, user));
     let named = |store: &Store, what: &str| {
         for (user, home) in users.iter().zip(&homes) {
-            assert_eq!(store.homes_named(PRIMARY, user).unwrap(), [home.clone()], "{what}: {user}");
+            assert_eq!(store.homes_named(PRIMARY, user).unwrap(), std::slice::from_ref(home), "{what}: {user}");
         }
         assert_eq!(store.homes_named(PRIMARY, "bo").unwrap(), []);
     };
