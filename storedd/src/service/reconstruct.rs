@@ -19,21 +19,21 @@ impl Daemon {
         if asked.list {
             return Ok(reply(reconstruct::list(store, &scope).map_err(|e| failure(&e))?));
         }
-        let mut done = Done::default();
         if asked.database && !asked.dry_run && store.due().is_due() {
             self.register_partitions(store)?;
         }
-        if asked.database {
-            done = reconstruct::run(store, &scope, ctx).map_err(|e| failure(&e))?;
-        }
-        if asked.index || asked.fill {
-            let repair = match (asked.dry_run, asked.fill) {
-                (true, _) => Repair::Nothing,
-                (false, true) => Repair::Force,
-                (false, false) => Repair::Recover,
-            };
-            done.join(reconstruct::indexes(store, &scope, repair, ctx).map_err(|e| failure(&e))?);
-        }
+        let repair = match (asked.dry_run, asked.fill) {
+            (true, _) => Repair::Nothing,
+            (false, true) => Repair::Force,
+            (false, false) => Repair::Recover,
+        };
+        let done_so_far = match (asked.database, asked.index || asked.fill) {
+            (true, true) => reconstruct::run_with_indexes(store, &scope, repair, ctx),
+            (true, false) => reconstruct::run(store, &scope, ctx),
+            (false, true) => reconstruct::indexes(store, &scope, repair, ctx),
+            (false, false) => Ok(Done::default()),
+        };
+        let mut done = done_so_far.map_err(|e| failure(&e))?;
         if asked.quotas {
             self.sums(peer, &scope, ctx, &mut done)?;
         }

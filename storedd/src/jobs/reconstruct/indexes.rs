@@ -11,7 +11,7 @@ use crate::store::{
     Examined, Fate, Finding, Healed, Leftover, MailFinding, Order, READERS, Repair, Sick, Store, Traces,
 };
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Mutex, PoisonError};
 
@@ -61,6 +61,8 @@ struct Shared {
     left: VecDeque<Group>,
     looked: u64,
     done: Done,
+    /// Mailboxes of which findings were kept back until now.
+    looked_at: BTreeSet<u64>,
     failed: Option<StoreError>,
     waiting: Waiting,
 }
@@ -85,10 +87,17 @@ impl Waiting {
 /// # Errors
 /// [`StoreError::Busy`] if it was ended early; those of the store.
 pub fn indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> Result<Done> {
+    behind(store, scope, repair, ctx, Done::default())
+}
+
+/// The same, behind what was done before.
+pub(super) fn behind(store: &Store, scope: &Scope, repair: Repair, ctx: &Context, mut before: Done) -> Result<Done> {
     let left = groups(store, scope)?;
+    let checked = std::mem::take(&mut before.checked);
     let total = left.iter().map(|(_, ids)| ids.len() as u64).sum();
     let traces = Traces::of(left.iter().flat_map(|(_, ids)| ids.iter().copied()));
-    let shared = Mutex::new(Shared { left, ..Shared::default() });
+    let held: BTreeSet<u64> = before.held();
+    let shared = Mutex::new(Shared { left, done: before, ..Shared::default() });
     let take = |id, examined: Result<Option<Examined>>| {
         let mut now = lock(&shared);
         now.looked += 1;
@@ -96,6 +105,9 @@ pub fn indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> R
         match examined {
             Ok(None) => {}
             Ok(Some(mut examined)) => {
+                if held.contains(&id) {
+                    now.looked_at.insert(id);
+                }
                 now.waiting.sick.append(&mut examined.take_sick());
                 now.waiting.leftovers.append(&mut examined.leftovers);
                 one(&mut now.done, Some(examined), repair);
@@ -130,11 +142,14 @@ pub fn indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> R
         }
     };
     std::thread::scope(|threads| (0..scope.jobs.max(1)).for_each(|_| drop(threads.spawn(work))));
-    let Shared { mut done, failed, waiting, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Shared { mut done, looked_at, failed, waiting, .. } =
+        shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(e) = failed {
         return Err(e);
     }
     tell_healed(&mut done, work_off(store, scope, repair, ctx, waiting)?, repair);
+    done.tell_held(&looked_at);
+    done.checked = done.checked.max(checked);
     Ok(done)
 }
 
@@ -190,8 +205,13 @@ pub(super) fn repaired(
     let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces: None, readers: READERS, track: None };
     let Some(mut examined) = store.examine(id, &order)? else { return Ok(None) };
     let waiting = Waiting { sick: examined.take_sick(), leftovers: std::mem::take(&mut examined.leftovers) };
-    // What was found in the mailbox beside strange files is told by a look at it.
-    work_off(store, scope, repair, ctx, waiting)?;
+    let tried = work_off(store, scope, repair, ctx, waiting)?;
+    for (sick, finding, healed) in tried {
+        if healed == Healed::Yes {
+            examined.changes.push(sick.put_back());
+        }
+        examined.findings.push(MailFinding { fate: healed.fate(), ..finding });
+    }
     Ok(Some(examined))
 }
 

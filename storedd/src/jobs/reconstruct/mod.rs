@@ -18,7 +18,7 @@ use crate::partition::tree::Home;
 use crate::store::adopt::{Changed, Reconciled, Wanted};
 use crate::store::{Finding, Repair, Store};
 use indexes::one;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use strays::{give_inboxes, show};
@@ -62,6 +62,16 @@ pub struct Done {
     pub failed: u64,
     /// Some of them because of something that may pass by itself: a partition that came and went, a disk that did not read.
     pub is_hindered: bool,
+    held: Held,
+}
+
+/// Findings about mailboxes whose indexes are still to be looked at, which tells again what is still so.
+#[derive(Debug, Default)]
+struct Held {
+    /// The first [`KEPT`].
+    findings: Vec<(u64, Finding)>,
+    /// How many further ones there are of each mailbox.
+    more: BTreeMap<u64, u64>,
 }
 
 impl Done {
@@ -84,18 +94,25 @@ impl Done {
         }
     }
 
-    /// Adds what another run has done.
-    pub fn join(&mut self, other: Done) {
-        self.checked = self.checked.max(other.checked);
-        self.changes_total += other.changes_total;
-        self.findings_total += other.findings_total;
-        self.changes.extend(other.changes);
-        self.changes.truncate(KEPT);
-        self.findings.extend(other.findings);
-        self.findings.truncate(KEPT);
-        self.away.extend(other.away);
-        self.failed += other.failed;
-        self.is_hindered |= other.is_hindered;
+    /// Keeps a finding back, until the indexes of its mailbox were looked at.
+    fn hold(&mut self, mailbox: u64, finding: Finding) {
+        match self.held.findings.len() < KEPT {
+            true => self.held.findings.push((mailbox, finding)),
+            false => *self.held.more.entry(mailbox).or_default() += 1,
+        }
+    }
+
+    /// The mailboxes of which findings are kept back.
+    fn held(&self) -> BTreeSet<u64> {
+        self.held.findings.iter().map(|(mailbox, _)| *mailbox).chain(self.held.more.keys().copied()).collect()
+    }
+
+    /// Findings that were kept back of mailboxes at whose indexes nobody has looked.
+    fn tell_held(&mut self, looked_at: &BTreeSet<u64>) {
+        let Held { findings, more } = std::mem::take(&mut self.held);
+        let others = findings.into_iter().filter(|(mailbox, _)| !looked_at.contains(mailbox));
+        others.for_each(|(_, finding)| self.finding(finding));
+        self.findings_total += more.iter().filter(|(id, _)| !looked_at.contains(id)).map(|(_, n)| n).sum::<u64>();
     }
 
     /// True if everything that was to be looked at was.
@@ -107,7 +124,12 @@ impl Done {
     fn add(&mut self, home: Reconciled) {
         self.checked += home.checked;
         home.changes.into_iter().for_each(|change| self.change(change));
-        home.findings.into_iter().for_each(|finding| self.finding(finding));
+        for (n, finding) in home.findings.into_iter().enumerate() {
+            match home.retold.get(&n) {
+                Some(mailbox) => self.hold(*mailbox, finding),
+                None => self.finding(finding),
+            }
+        }
     }
 }
 
@@ -189,6 +211,21 @@ struct Queue {
 /// # Errors
 /// [`StoreError::Busy`] if it was ended early; those of the disks and of the store.
 pub fn run(store: &Store, scope: &Scope, ctx: &Context) -> Result<Done> {
+    let mut done = database(store, scope, ctx)?;
+    done.tell_held(&BTreeSet::new());
+    Ok(done)
+}
+
+/// [`run`], and then [`indexes`]. What the one finds missing and the other puts back is no finding.
+///
+/// # Errors
+/// As theirs.
+pub fn run_with_indexes(store: &Store, scope: &Scope, repair: Repair, ctx: &Context) -> Result<Done> {
+    let done = database(store, scope, ctx)?;
+    indexes::behind(store, scope, repair, ctx, done)
+}
+
+fn database(store: &Store, scope: &Scope, ctx: &Context) -> Result<Done> {
     let mut left = VecDeque::new();
     let mut done = Done::default();
     let wanted_partition = |name: &str| scope.partition.as_deref().is_none_or(|wanted| wanted == name);
@@ -256,9 +293,13 @@ fn work(store: &Store, scope: &Scope, ctx: &Context, queue: &Mutex<Queue>, total
             lock(queue).failed.get_or_insert(StoreError::Busy { why: "ended early".to_owned() });
             return;
         }
-        let result = store.reconcile(&partition, &home, wanted);
-        let shown = match &result {
-            Ok(found) if !scope.dry_run => show(store, scope, &found.strangers, ctx),
+        let mut result = store.reconcile(&partition, &home, wanted);
+        let shown = match &mut result {
+            Ok(found) if !scope.dry_run => {
+                let (shown, mended) = show(store, scope, &found.strangers, ctx);
+                found.mended(&mended);
+                shown
+            }
             _ => Vec::new(),
         };
         let mut queue = lock(queue);

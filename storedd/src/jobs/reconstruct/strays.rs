@@ -7,12 +7,19 @@ use crate::jobs::registry::Context;
 use crate::model::user::SHARED_DIRECTORY;
 use crate::model::{Command, Folder, MailboxName, Rows, Table};
 use crate::store::adopt::{Changed, Stranger};
-use crate::store::{CommitError, Examined, Repair, Store};
+use crate::store::{CommitError, Examined, Fate, MailFinding, Repair, Store};
+use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
-/// Has files of which nothing is known shown where their owner finds them. What fails stays a finding.
-pub(super) fn show(store: &Store, scope: &Scope, strangers: &[Stranger], ctx: &Context) -> Vec<Option<Examined>> {
-    let mut shown = Vec::new();
+/// Has files of which nothing is known shown where their owner finds them. What fails stays a finding. Gives what was done, and the files that
+/// were put right meanwhile: their own message was found, or their bytes.
+pub(super) fn show(
+    store: &Store,
+    scope: &Scope,
+    strangers: &[Stranger],
+    ctx: &Context,
+) -> (Vec<Option<Examined>>, BTreeSet<String>) {
+    let (mut shown, mut mended) = (Vec::new(), BTreeSet::new());
     for of_one in strangers.chunk_by(|a, b| a.place == b.place) {
         let done = match of_one[0].is_at_home {
             true => repaired(store, scope, of_one[0].place.id, Repair::Recover, ctx),
@@ -20,7 +27,8 @@ pub(super) fn show(store: &Store, scope: &Scope, strangers: &[Stranger], ctx: &C
         };
         match done {
             Ok(examined) => shown.push(examined.map(|mut examined| {
-                examined.findings.clear();
+                let is_mended = |finding: &MailFinding| finding.fate == Fate::Mended;
+                mended.extend(examined.findings.drain(..).filter(is_mended).map(|finding| finding.place));
                 examined.unlisted.clear();
                 examined.messages = 0;
                 examined
@@ -28,7 +36,7 @@ pub(super) fn show(store: &Store, scope: &Scope, strangers: &[Stranger], ctx: &C
             Err(e) => tracing::warn!(event = "not_shown", error = %e),
         }
     }
-    shown
+    (shown, mended)
 }
 
 /// Those of a directory of which nobody knows what mailbox it was. Who it belongs to must be known.

@@ -133,10 +133,16 @@ impl<'a> Comparing<'a> {
     }
 
     pub(super) fn finding(&mut self, place: &Place, what: &str, expected: &str, found: String) {
+        let r#where = self.look.disk.display(&place.path());
+        let (what, expected) = (what.to_owned(), expected.to_owned());
+        self.retold(place, Finding { r#where, what, expected, found });
+    }
+
+    /// A finding that a look at the indexes tells again if it is still so.
+    pub(super) fn retold(&mut self, place: &Place, finding: Finding) {
         if self.found.findings.len() < FINDINGS {
-            let r#where = self.look.disk.display(&place.path());
-            let (what, expected) = (what.to_owned(), expected.to_owned());
-            self.found.findings.push(Finding { r#where, what, expected, found });
+            self.found.retold.insert(self.found.findings.len(), place.id);
+            self.found.findings.push(finding);
         }
     }
 }

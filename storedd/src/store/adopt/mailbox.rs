@@ -50,11 +50,9 @@ impl Comparing<'_> {
         };
         for uid in &proven.lost {
             let file = self.look.disk.display(&proven.place.message(*uid));
-            if self.found.findings.len() < FINDINGS {
-                let (expected, found) = ("a file".to_owned(), "none".to_owned());
-                let what = "message file missing".to_owned();
-                self.found.findings.push(Finding { r#where: file, what, expected, found });
-            }
+            let (expected, found) = ("a file".to_owned(), "none".to_owned());
+            let what = "message file missing".to_owned();
+            self.retold(&proven.place, Finding { r#where: file, what, expected, found });
         }
         let name = key.clone().unwrap_or_default();
         self.heal(&proven, &name)?;

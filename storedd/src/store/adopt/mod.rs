@@ -49,6 +49,7 @@ use crate::model::message::Message;
 use crate::model::{Command, Outcome, Rows, Table};
 use crate::partition::tree::{Home, Place};
 use compare::Comparing;
+use std::collections::{BTreeMap, BTreeSet};
 use truth::Look;
 
 /// How often a home is looked at again because it changed meanwhile.
@@ -89,12 +90,28 @@ pub struct Reconciled {
     pub changes: Vec<Changed>,
     /// What could not be proven, or is gone.
     pub findings: Vec<Finding>,
+    /// Those of them, by their place in the list, that a look at the indexes tells again if they are still so, with the number of the mailbox.
+    pub retold: BTreeMap<usize, u64>,
     /// Files of which nothing is known: for the `Recovered` folder of this user.
     pub strangers: Vec<Stranger>,
     /// Messages that a history took away which was given up.
     lost_behind: Vec<Finding>,
     /// Somebody has to come first: a mailbox of a user who is not adopted yet.
     pub is_deferred: bool,
+}
+
+impl Reconciled {
+    /// What was found of these files was put right since.
+    pub fn mended(&mut self, files: &BTreeSet<String>) {
+        let retold = std::mem::take(&mut self.retold);
+        for (n, finding) in std::mem::take(&mut self.findings).into_iter().enumerate() {
+            if files.contains(&finding.r#where) {
+                continue;
+            }
+            self.retold.extend(retold.get(&n).map(|mailbox| (self.findings.len(), *mailbox)));
+            self.findings.push(finding);
+        }
+    }
 }
 
 /// A message file of which nothing is known.
@@ -188,7 +205,8 @@ impl Store {
         let mut rounds = 0;
         loop {
             let (mut plan, found) = self.look_at(partition, home, wanted)?;
-            (done.checked, done.strangers, done.findings) = (found.checked, found.strangers, found.findings);
+            (done.checked, done.strangers) = (found.checked, found.strangers);
+            (done.findings, done.retold) = (found.findings, found.retold);
             done.findings.extend(done.lost_behind.iter().cloned());
             done.is_deferred = found.is_deferred;
             done.changes.extend(found.changes);
