@@ -50,6 +50,7 @@ pub fn options(config: &Config) -> Options {
         snapshot_log_bytes: config.snapshot.log_bytes,
         partition_log_bytes: config.log.partition_bytes,
         archive_log_bytes: archive_settings(config).path.map(|_| config.archive.log_bytes),
+        archive: archive_settings(config).path,
         limits: limits(config),
         inline_limit: size(config.mail.inline_limit),
         index_cache: size(config.mail.index_cache),

@@ -84,6 +84,7 @@ impl Archiver {
     /// Copies what is to be copied. Failures are said once, and tried again at the next call.
     pub fn tick(&self, settings: &Settings, context: &Context) {
         let Some(store) = self.store.upgrade() else { return };
+        store.set_archive(settings.path.as_deref());
         let Some(path) = &settings.path else {
             *lock(&self.memory) = Memory::default();
             return store.keep_for_archive(None);

@@ -3,6 +3,7 @@
 use super::ids::Blocks;
 use super::plan;
 use crate::wal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a store works; the defaults are those of the configuration.
@@ -51,6 +52,8 @@ pub struct Options {
     pub partition_log_bytes: u64,
     /// Bytes of log that may be kept for the archive until it was looked at; `None`: there is none. [`super::Store::keep_for_archive`] changes them.
     pub archive_log_bytes: Option<u64>,
+    /// Where the log archive is, until it was looked at; [`super::Store::set_archive`] changes it.
+    pub archive: Option<PathBuf>,
     /// Limits at the start; [`Store::set_limits`] changes them.
     pub limits: plan::Limits,
 }
@@ -103,6 +106,7 @@ impl Default for Options {
             snapshot_log_bytes: 1 << 30,
             partition_log_bytes: 4 << 30,
             archive_log_bytes: None,
+            archive: None,
             limits: plan::Limits::default(),
         }
     }

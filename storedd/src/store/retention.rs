@@ -9,15 +9,24 @@
 //! * A backup or a drill that runs reads the log behind the database that it copied: [`Store::hold_log`]. A hold that would keep more than
 //!   its budget is broken, so that no job that hangs fills the disk; whoever has it is told when he asks.
 
+use super::archived::WithArchive;
 use super::commit::lock;
 use super::{Options, Store};
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
 use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
 use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long an archive may take to say what it has.
+const ARCHIVE_WAIT: Duration = Duration::from_secs(5);
 
 /// A snapshot that a rollback may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +87,8 @@ pub(super) struct Holds {
     at_work: Mutex<Vec<AtWork>>,
     next: AtomicU64,
     archive: Mutex<Option<Archive>>,
+    /// Where it is.
+    archive_at: Mutex<Option<PathBuf>>,
 }
 
 /// What an archive wants of the log.
@@ -110,7 +121,8 @@ impl Holds {
         // Nothing goes before the archive was looked at.
         let archive = Mutex::new(options.archive_log_bytes.map(|budget| Archive { upto: Lsn::ZERO, budget }));
         let (budget, of_partitions) = (options.snapshot_log_bytes.into(), options.partition_log_bytes.into());
-        Holds { wanted, budget, of_partitions, at_work, next, archive }
+        let archive_at = Mutex::new(options.archive.clone());
+        Holds { wanted, budget, of_partitions, at_work, next, archive, archive_at }
     }
 
     /// For whom log is kept, the oldest log first.
@@ -297,6 +309,39 @@ impl Store {
     /// Keeps what lies behind an LSN for the archive, at most so many bytes; `None`: there is no archive.
     pub fn keep_for_archive(&self, behind: Option<(Lsn, u64)>) {
         *lock(&self.holds.archive) = behind.map(|(upto, budget)| Archive { upto, budget });
+    }
+
+    /// Where the log archive is from now on; `None`: there is none.
+    pub fn set_archive(&self, path: Option<&Path>) {
+        let mut known = lock(&self.holds.archive_at);
+        if known.as_deref() != path {
+            *known = path.map(Path::to_owned);
+        }
+    }
+
+    /// The log, with what the archive has of it that is not there any more; `None` without an archive.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if it does not answer at once: it may hang, and nobody waits for it for long.
+    pub(super) fn log_with_archive(&self) -> Result<Option<Arc<dyn Disk>>> {
+        let Some(path) = lock(&self.holds.archive_at).clone() else { return Ok(None) };
+        let busy = |e: String| StoreError::Busy { why: format!("the log archive {} is not read: {e}", path.display()) };
+        let (tell, told) = sync_channel(1);
+        let (roots, log, id, at) = (self.disks.roots.clone(), self.disks.log.clone(), self.store_id, path.clone());
+        let look = move || {
+            let with = match roots.open(&at) {
+                // Nothing was archived yet.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                root => root.map_err(|e| e.to_string()).and_then(|root| {
+                    WithArchive::new(log, root, id, &BTreeSet::new()).map(Some).map_err(|e| e.to_string())
+                }),
+            };
+            // Nobody listens any more if it took too long.
+            drop(tell.send(with));
+        };
+        std::thread::Builder::new().name("archive".to_owned()).spawn(look).map_err(|e| busy(e.to_string()))?;
+        let answer = told.recv_timeout(ARCHIVE_WAIT).map_err(|_| busy("it does not answer".to_owned()))?;
+        Ok(answer.map_err(busy)?.map(|with| Arc::new(with) as Arc<dyn Disk>))
     }
 
     /// How many bytes of log may be kept for snapshots from now on.

@@ -1,5 +1,8 @@
 //! What a partition lacks is brought to it from the log: changes of checkpoints that it was not there for.
 //!
+//! Where the log does not go back so far, what the archive has of it is read too: a partition that was put back from an older copy lacks more than
+//! the log was kept for. An archive that does not answer is waited for; the partition is behind meanwhile.
+//!
 //! The log behind what the partition holds is read up to the last checkpoint. Of it only messages are taken, and the numbers of mailboxes
 //! whose rows changed: every other row is in the database, in its newest state, and heads of indexes are made from that. A checkpoint
 //! does this before it writes what is new, so that a partition holds all or nothing of what came before.
@@ -44,6 +47,19 @@ struct Late<'a> {
     is_piece: bool,
 }
 
+/// A log, and what is in it from some moment on.
+struct Read {
+    log: Arc<dyn Disk>,
+    survey: Survey,
+}
+
+impl Read {
+    /// True if it leads from one moment to another.
+    fn leads(&self, from: Applied, upto: Applied) -> bool {
+        self.survey.reach(from.epoch, from.lsn).lsn >= upto.lsn
+    }
+}
+
 impl Store {
     /// Brings partitions that are there what they lack of the last checkpoint, whose database this is. One that fails is left as it is, and
     /// tried again later: it stops no other, and no checkpoint. What is not needed any more may go when it is noted that they lack nothing.
@@ -55,9 +71,9 @@ impl Store {
             }
             let Some(disk) = self.partitions.open(&name) else { continue };
             let done = self.lacks(&name, &*disk, upto).and_then(|lacks| match lacks {
-                Some((from, survey)) => {
+                Some((from, read)) => {
                     let late = Late { name: &name, disk: &*disk, from, upto, keep_from, is_piece: false };
-                    self.bring(&late, &survey, db)
+                    self.bring(&late, &read, db)
                 }
                 None => Ok(Written::default()),
             });
@@ -70,13 +86,17 @@ impl Store {
     }
 
     /// What a partition holds if that is less than everything up to `upto`, with the log behind it.
-    fn lacks(&self, name: &str, disk: &dyn Disk, upto: Applied) -> Result<Option<(Applied, Survey)>> {
+    fn lacks(&self, name: &str, disk: &dyn Disk, upto: Applied) -> Result<Option<(Applied, Read)>> {
         let (noted, own) = (self.partitions.is_behind(name), identity::applied(disk)?);
         let Some(from) = noted.into_iter().chain(own).max_by_key(|known| known.lsn) else { return Ok(None) };
         // Its own file says less than was noted where an older copy of it was put back.
+        let mut read = None;
         let from = match own.filter(|own| own.is_before(from)) {
-            Some(own) if self.leads(own, upto)? => own,
-            _ => from,
+            Some(own) => {
+                read = Some(self.log_behind(own, upto)?).filter(|read| read.leads(own, upto));
+                if read.is_some() { own } else { from }
+            }
+            None => from,
         };
         // What it holds of a history that was given up meanwhile is nothing that it has.
         let from = self.partitions.past().given_up().counts_up_to(from);
@@ -85,8 +105,14 @@ impl Store {
             self.partitions.caught_up(name);
             return Ok(None);
         }
-        let survey = wal::survey(&*self.disks.log, self.store_id, Proof::default(), Depth::From(from.lsn))?;
-        let leads = survey.reach(from.epoch, from.lsn).lsn >= upto.lsn;
+        let read = match read.filter(|read| read.leads(from, upto)) {
+            Some(read) => read,
+            None => self.log_behind(from, upto).inspect_err(|e| {
+                // Nothing is written to it that comes later.
+                self.partitions.fall_behind(name, from, &e.to_string());
+            })?,
+        };
+        let leads = read.leads(from, upto);
         match noted {
             None if leads => {
                 // Nobody noted it: it was away while nothing changed there, or is an older state of itself.
@@ -105,21 +131,31 @@ impl Store {
                 repair::add(&self.disks, self.env.now(), &why)?;
             }
         }
-        Ok(Some((from, survey)))
+        Ok(Some((from, read)))
     }
 
-    /// True if the log leads from one moment to another.
-    fn leads(&self, from: Applied, upto: Applied) -> Result<bool> {
-        let survey = wal::survey(&*self.disks.log, self.store_id, Proof::default(), Depth::From(from.lsn))?;
-        Ok(survey.reach(from.epoch, from.lsn).lsn >= upto.lsn)
+    /// The log behind a moment; with what the archive has of it if it does not lead from there to `upto`, and leads so then.
+    fn log_behind(&self, from: Applied, upto: Applied) -> Result<Read> {
+        let read = |log: Arc<dyn Disk>| -> Result<Read> {
+            let survey = wal::survey(&*log, self.store_id, Proof::default(), Depth::From(from.lsn))?;
+            Ok(Read { log, survey })
+        };
+        let alone = read(self.disks.log.clone())?;
+        if !alone.leads(from, upto)
+            && let Some(both) = self.log_with_archive()?.map(read).transpose()?.filter(|both| both.leads(from, upto))
+        {
+            tracing::info!(event = "partition_log_archived", from = from.lsn.0, upto = upto.lsn.0);
+            return Ok(both);
+        }
+        Ok(alone)
     }
 
-    fn bring(&self, late: &Late<'_>, survey: &Survey, db: &Arc<DbReader>) -> Result<Written> {
+    fn bring(&self, late: &Late<'_>, read: &Read, db: &Arc<DbReader>) -> Result<Written> {
         let (begun, mut from, mut written) = (self.env.uptime(), late.from, Written::default());
         while from.is_before(late.upto) {
-            let upto = self.piece_of(survey, from, late.upto);
+            let upto = self.piece_of(&read.survey, from, late.upto);
             let is_piece = upto.is_before(late.upto);
-            written.add(self.bring_piece(&Late { from, upto, is_piece, ..*late }, survey, db)?);
+            written.add(self.bring_piece(&Late { from, upto, is_piece, ..*late }, read, db)?);
             from = upto;
         }
         if written.bodiless > 0 {
@@ -158,8 +194,8 @@ impl Store {
         upto
     }
 
-    fn bring_piece(&self, late: &Late<'_>, survey: &Survey, db: &Arc<DbReader>) -> Result<Written> {
-        let (overlay, changed) = missed(&*self.disks.log, survey, late)?;
+    fn bring_piece(&self, late: &Late<'_>, read: &Read, db: &Arc<DbReader>) -> Result<Written> {
+        let (overlay, changed) = missed(&*read.log, &read.survey, late)?;
         let overlay = Arc::new(overlay);
         let base = Base { active: overlay.clone(), frozen: None, db: db.clone(), names: None };
         // Rows of messages up to the end of the piece, and of everything else those of the checkpoint.
@@ -179,7 +215,7 @@ impl Store {
             can_wait: false,
             seen_since: None,
         };
-        let disks = Disks { late: Some(late.name), ..self.mail_disks() };
+        let disks = Disks { log: &*read.log, late: Some(late.name), ..self.mail_disks() };
         let written = match write_partition(&view, &overlay, moment, &disks, (late.name, late.disk), homes, true) {
             Ok(written) => written,
             Err(Failed::Partition(e) | Failed::Store(e)) => return Err(e),

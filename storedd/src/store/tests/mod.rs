@@ -6,6 +6,7 @@ mod losses;
 mod mail;
 mod mend;
 mod mirror;
+mod older;
 mod partitions;
 mod recount;
 mod remnants;
