@@ -12,12 +12,15 @@
 
 use super::list::{Entry, Failed, Reader, expect, prove, sum};
 use super::tree::sync;
-use super::{DATA, FILES, MANIFEST, MARK, Manifest, PARTITIONS, TEXT_BYTES_MAX, Tally, create, link};
+use super::{
+    DATA, FILES, MANIFEST, MARK, Manifest, NOTE_BYTES_MAX, PARTITIONS, TEXT_BYTES_MAX, Tally, create, link, seeded,
+};
 use crate::disk::{self, Access, Disk, Kind};
 use crate::error::{Result, StoreError, exit};
 use crate::partition::identity::{self, Identity};
 use crate::partition::split::Split;
 use crate::partition::{RealRoots, Roots};
+use crate::planted::{self, Bug};
 use crate::site::Site;
 use crate::snapshot::Backup;
 use std::collections::BTreeMap;
@@ -69,6 +72,8 @@ impl Work {
 #[derive(Debug)]
 pub struct Found {
     disk: Arc<dyn Disk>,
+    /// How roots of partitions are opened.
+    roots: Arc<dyn Roots>,
     /// What it says of itself.
     pub manifest: Manifest,
 }
@@ -83,6 +88,14 @@ impl Found {
     /// # Errors
     /// [`StoreError::Refused`] (65) for one that is incomplete; what is wrong with its manifest.
     pub fn at(disk: Arc<dyn Disk>) -> Result<Option<Found>> {
+        Found::for_roots(disk, Arc::new(RealRoots))
+    }
+
+    /// The same, for partitions whose roots are opened so.
+    ///
+    /// # Errors
+    /// As [`Found::at`].
+    pub fn for_roots(disk: Arc<dyn Disk>, roots: Arc<dyn Roots>) -> Result<Option<Found>> {
         let there = |path: &str| match disk.stat(path) {
             Ok(found) => Ok(found.is_some()),
             Err(e) => Err(StoreError::io("stat", disk.display(path), e)),
@@ -97,7 +110,7 @@ impl Found {
         let bytes = disk::read_small(&*disk, MANIFEST, TEXT_BYTES_MAX);
         let bytes = bytes.map_err(|e| StoreError::io("read", disk.display(MANIFEST), e))?;
         let manifest = Manifest::decode(&bytes, &disk.display(MANIFEST))?;
-        Ok(Some(Found { disk, manifest }))
+        Ok(Some(Found { disk, roots, manifest }))
     }
 
     /// The backup of the database in it.
@@ -150,11 +163,7 @@ impl Found {
     }
 
     fn put_at(&self, path: &Path, id: identity::PartitionId) -> Result<Put> {
-        let root = match RealRoots.open(path) {
-            Ok(root) => root,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Put::New),
-            Err(e) => return Err(StoreError::io("open", path.display().to_string(), e)),
-        };
+        let Some(root) = self.root(path)? else { return Ok(Put::New) };
         match is_begun(&*root, &self.manifest)? {
             Some(true) => return Ok(Put::GoOn),
             Some(false) => {
@@ -171,6 +180,15 @@ impl Found {
                 Err(refused(message, "put it aside, or name another place in the configuration", exit::EXISTS))
             }
             None => Err(not_empty(path, &holds)),
+        }
+    }
+
+    /// A root that is there.
+    fn root(&self, path: &Path) -> Result<Option<Arc<dyn Disk>>> {
+        match self.roots.open(path) {
+            Ok(root) => Ok(Some(root)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("open", path.display().to_string(), e)),
         }
     }
 
@@ -200,10 +218,9 @@ impl Found {
 
     /// The second root of a partition is its own, or empty if it is to be put back.
     fn expect_messages(&self, site: &Site, path: &Path, put: Put, id: identity::PartitionId) -> Result<()> {
-        let holds = match RealRoots.open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(StoreError::io("open", path.display().to_string(), e)),
-            Ok(root) => {
+        let holds = match self.root(path)? {
+            None => None,
+            Some(root) => {
                 let is_its = |found: Identity| found.store_id == self.manifest.store_id && found.id == id;
                 let is_begun = put != Put::IsThere && is_begun(&*root, &self.manifest)? == Some(true);
                 if is_begun || Identity::read_messages(&*root)?.is_some_and(is_its) {
@@ -246,7 +263,7 @@ impl Found {
         let mut roots = BTreeMap::new();
         for one in work.iter().filter(|one| one.put != Put::IsThere) {
             let make = |path: &Path| {
-                let made = RealRoots.make(path);
+                let made = self.roots.make(path);
                 made.map_err(|e| StoreError::io("make directory", path.display().to_string(), e))
             };
             let (index, messages) = (make(&one.site.path)?, one.site.messages.as_deref().map(make).transpose()?);
@@ -271,31 +288,32 @@ impl Found {
         let (mut list, mut tally) = (self.list()?, Tally::default());
         while let Some(entry) = list.next()? {
             let Some((root, path, is_note)) = target(entry.path()) else { continue };
-            let io = |op| move |e| (op, e);
-            let done = match &entry {
+            match &entry {
                 Entry::File(..) if !is_note && path == identity::FILE => continue,
                 Entry::File(..) if is_note && there(&*root, &path)? => continue,
                 Entry::File(bytes, crc, from) => {
                     tally.bytes += bytes;
                     tally.messages += u64::from(path.ends_with(".msg"));
-                    self.copy(from, (*bytes, *crc), &*root, &path)?;
-                    // There are few of them, and nothing else syncs the data directory.
-                    if is_note { root.sync_dir(disk::parent(&path)).map_err(io("sync")) } else { Ok(()) }
+                    match is_note {
+                        true => self.note(from, (*bytes, *crc), &*root, &path)?,
+                        false => self.copy(from, (*bytes, *crc), &*root, &path)?,
+                    }
                 }
                 Entry::Link(first, _) => {
                     tally.copies += 1;
                     let first = target(first).map(|(_, first, _)| first).unwrap_or_default();
                     remove(&*root, &path)?;
-                    link(&*root, &first, &path).map_err(io("link"))
+                    link(&*root, &first, &path).map_err(|e| StoreError::io("link", root.display(&path), e))?;
                 }
-            };
-            done.map_err(|(op, e)| StoreError::io(op, root.display(&path), e))?;
+            }
             if (tally.messages + tally.copies) % 1000 == 0 && path.ends_with(".msg") {
                 each(&format!("{} messages", tally.messages + tally.copies));
             }
         }
         for (name, (root, messages)) in &roots {
-            sync(&**root)?;
+            if !planted::on(Bug::PutBackNotSynced) {
+                sync(&**root)?;
+            }
             self.name(name, &**root, messages.as_deref())?;
             each(&format!("partition {name} is there"));
         }
@@ -312,6 +330,17 @@ impl Found {
             root.sync_dir("").map_err(|e| StoreError::io("sync", root.display(""), e))?;
         }
         Ok(())
+    }
+
+    /// Copies a note of the data directory, durably: it is there as a whole, or not at all. Nothing else syncs that directory, and one that is there is
+    /// never looked at again.
+    fn note(&self, from: &str, expected: (u64, u32), data: &dyn Disk, path: &str) -> Result<()> {
+        let bytes = disk::read_small(&*self.disk, from, NOTE_BYTES_MAX);
+        let bytes = bytes.map_err(|e| StoreError::io("read", self.disk.display(from), e))?;
+        expect(&self.disk.display(from), (bytes.len() as u64, seeded().add(&bytes).value()), expected)?;
+        let wrote = |e| StoreError::io("write", data.display(path), e);
+        disk::create_all(data, disk::parent(path)).and_then(|()| data.sync_dir("")).map_err(wrote)?;
+        disk::replace(data, path, &bytes).map_err(wrote)
     }
 
     /// Copies a file that is as the list says; one that is there and is so already stays.

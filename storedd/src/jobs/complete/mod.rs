@@ -80,6 +80,8 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 const CONFIG_BYTES_MAX: u64 = 64 << 20;
 /// Notes of the data directory that belong to partitions.
 const NOTES: [&str; 1] = ["given-up"];
+/// Longest note.
+const NOTE_BYTES_MAX: u64 = 256 << 20;
 /// The directory of notes about what is to be taken away.
 const REMOVALS: &str = "removals";
 
@@ -293,7 +295,7 @@ fn notes(copying: &mut Copying<'_>, store: &Store) -> Result<()> {
         Err(e) => return Err(StoreError::io("list", data.display(REMOVALS), e)),
     }
     for path in paths {
-        match disk::read_small(data, &path, 256 << 20) {
+        match disk::read_small(data, &path, NOTE_BYTES_MAX) {
             Ok(bytes) => copying.bytes(&format!("{DATA}/{path}"), &bytes)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(StoreError::io("read", data.display(&path), e)),

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::disk::{Persist, SimDisk};
-use crate::env::SimEnv;
-use crate::jobs::restore;
+use crate::env::{Env, SimEnv};
+use crate::jobs::restore::{self, Plan, Spot, Target};
 use crate::mail::Intake;
-use crate::model::Command;
-use crate::model::command::{Delivery, Selection, Target};
-use crate::model::message::Flags;
+use crate::model::command::{Delivery, Selection, Target as Addressee};
+use crate::model::message::{Flags, State};
+use crate::model::rows::{MailboxRow, Row};
+use crate::model::{Command, MailboxName, Rows, Table};
 use crate::partition::Roots;
 use crate::store::decision::Policy;
 use crate::store::{self, Disks, OnProgress, Options};
@@ -29,12 +30,19 @@ impl Roots for SimRoots {
     }
 }
 
+/// Where the database and the log lie, below the data directory.
+fn target(machine: &SimDisk) -> Target {
+    let data: Arc<dyn Disk> = Arc::new(machine.disk("data"));
+    Target { db: Spot { parent: data.clone(), name: "mboxlist".to_owned() }, data, log: None }
+}
+
 fn open(machine: &SimDisk) -> Arc<Store> {
-    let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(machine.disk(name)) };
+    let target = target(machine);
+    target.data.create_dir("mboxlist").and_then(|()| target.data.sync_dir("")).unwrap();
     let disks = Disks {
-        data: disk("data"),
-        db: disk("db"),
-        log: disk("log"),
+        data: target.data.clone(),
+        db: target.db.disk(),
+        log: target.db.disk(),
         roots: Arc::new(SimRoots(machine.clone())),
         partitions: [(PRIMARY.to_owned(), PRIMARY.into())].into(),
         snapshots: Default::default(),
@@ -57,7 +65,7 @@ fn deliver(store: &Arc<Store>, bytes: usize, to: &[&str]) {
     let mut intake = Intake::new(store, PRIMARY);
     intake.add(&vec![b'x'; bytes]).unwrap();
     let message = intake.finish().unwrap();
-    let to = to.iter().map(|name| Target { name: (*name).to_owned(), or: None }).collect();
+    let to = to.iter().map(|name| Addressee { name: (*name).to_owned(), or: None }).collect();
     let delivery =
         Delivery { message, to, flags: Flags::NONE, keywords: BTreeSet::new(), internal_us: None, each: false };
     store.commit(Command::Deliver(delivery)).unwrap();
@@ -157,4 +165,93 @@ fn every_file_of_a_copy_is_looked_at() {
         let refused = found.verify().expect_err(&path).to_string();
         assert!(refused.contains(&path), "{path}: {refused}");
     }
+}
+
+/// A note of the data directory that only a complete copy has.
+const NOTE: &str = "removals/copy-joe";
+const NOTED: &[u8] = b"what lies there of joe is a copy\n";
+
+/// What can be seen: users, UIDs, states, bytes.
+type Seen = Vec<(String, u32, State, Vec<u8>)>;
+
+fn seen(store: &Store, what: &str) -> Seen {
+    let view = store.view();
+    let mut all = Seen::new();
+    for user in ["joe", "ann"] {
+        let name = MailboxName::inbox(user);
+        let row = view.get(Table::Mailboxes, name.key()).unwrap().unwrap_or_else(|| panic!("{what}: no {name}"));
+        let row = MailboxRow::decode(name.key(), &row).unwrap();
+        let of = store.folder(&view, name.key(), &row).unwrap();
+        for (uid, message) in store.messages(&view, &of, &row).unwrap_or_else(|e| panic!("{what}: {e}")).messages {
+            let bytes = store.message_bytes(&view, &of, &message).unwrap_or_else(|e| panic!("{what}: {uid}: {e}"));
+            all.push((user.to_owned(), uid, message.state, bytes));
+        }
+    }
+    all
+}
+
+/// What `restore-db` does.
+fn put_back(machine: &SimDisk) -> Result<()> {
+    let (roots, target) = (Arc::new(SimRoots(machine.clone())), target(machine));
+    restore::finish(&target)?;
+    let found = Found::for_roots(Arc::new(machine.disk(COPY)), roots)?.expect("a copy");
+    let work = found.work(&[(PRIMARY.to_owned(), PRIMARY.into())].into(), &[])?;
+    let env = SimEnv::new(Micros(1_800_000_200_000_000), 9);
+    let plan = Plan::make(found.backup(), &target, false, env.now())?;
+    found.put(&work, Some(&target.data), &mut |_| {})?;
+    plan.run(&target, &env, 64 << 10, &mut |_| {})
+}
+
+/// All of the copy is there.
+fn is_back(machine: &SimDisk, expected: &Seen, what: &str) {
+    assert_eq!(machine.disk("data").peek(NOTE).unwrap_or_default(), NOTED, "{what}");
+    restore::finish(&target(machine)).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let store = open(machine);
+    assert_eq!(seen(&store, what), *expected, "{what}");
+    store.checkpoint().unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert!(store.partitions().behind().is_empty(), "{what}");
+    assert_eq!(seen(&store, what), *expected, "{what}: after a checkpoint");
+}
+
+// rows 85, 146: the power goes at any operation of a restore-db, and comes back with whatever of it was on the disks: the same command goes on and ends with all
+// of the copy; and what was answered is there
+#[test]
+fn a_copy_that_is_put_back_is_whole_wherever_the_power_went() {
+    let machine = SimDisk::new();
+    let store = store_with_mail(&machine);
+    machine.disk("data").create_dir("removals").unwrap();
+    machine.disk("data").plant(NOTE, NOTED).unwrap();
+    copy(&store).unwrap();
+    let expected = seen(&store, "before");
+    assert_eq!(expected.len(), 4);
+    drop(store);
+    // A new machine, which has nothing but the copy.
+    let machine = machine.image(Persist::Everything);
+    for disk in ["data", PRIMARY] {
+        let disk = machine.disk(disk);
+        disk.list("").unwrap().iter().for_each(|entry| disk.erase(&entry.name).unwrap());
+    }
+    machine.set_recording(true);
+    put_back(&machine).unwrap();
+    let moments = machine.take_moments();
+    for persist in Persist::all(5) {
+        is_back(&machine.image(persist), &expected, &format!("answered, {persist:?}"));
+    }
+    let (mut states, step) = (0, (moments.len() / 120).max(1));
+    for moment in moments.iter().step_by(step) {
+        for persist in [
+            Persist::Nothing,
+            Persist::Everything,
+            Persist::NamesWithoutData,
+            Persist::DataWithoutNames,
+            Persist::RandomTorn(moment.n),
+        ] {
+            let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
+            let found = moment.torn(moment.write_bytes() / 2).image(persist);
+            put_back(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
+            is_back(&found.image(Persist::Nothing), &expected, &what);
+            states += 1;
+        }
+    }
+    assert!(moments.len() > 100 && states > 400, "{states} states of {} operations", moments.len());
 }
