@@ -183,3 +183,59 @@ fn a_stop_waits_for_no_client() {
     let _daemon = store.start();
     assert_eq!(store.json(&["jobs"]), json!([]), "it ended in good order");
 }
+
+#[test]
+fn a_backup_and_a_restore_are_left_to_another_process() {
+    let (store, _daemon) = house();
+    for n in 0..20 {
+        let message = [format!("Subject: {n}\r\n\r\n").into_bytes(), vec![b'x'; 50_000]].concat();
+        store.ctl_with(&["message", "deliver", INBOX], Some(&message)).expect(0);
+    }
+    let file = store.beside("all.sda");
+    let file = file.to_str().unwrap();
+    let followed = |words: &[&str], status: i32| -> (Value, Value) {
+        let begun = store.ctl(&[&["--json"], words, &["--detach"]].concat()).expect(0).json();
+        let told = store.ctl(&["--json", "jobs", "follow", &id(&begun)]).expect(status).out;
+        (begun, told.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap()))
+    };
+    let (job, saved) = followed(&["backup", "-f", file, "/"], 0);
+    assert_eq!((&job["verb"], &job["unit"], &saved["messages"]), (&json!("backup"), &json!("messages"), &json!(20)));
+    store.ctl(&["message", "expunge", INBOX, "1,2,3,4,5,6,7"]).expect(0);
+    // There is nobody who could be asked.
+    let asked = store.ctl(&["restore", "-f", file, "--detach"]).expect(64);
+    assert!(asked.err.contains("say --yes"), "{asked:?}");
+    let (job, back) = followed(&["restore", "-f", file, "--yes", INBOX], 0);
+    assert_eq!((&job["verb"], back["restored"].as_array().unwrap().len()), (&json!("restore"), 7), "{back}");
+    assert_eq!(count(&store), 20);
+    let shown = store.json(&["jobs", "show", &id(&job)]);
+    assert_eq!((&shown["state"], &shown["done"], &shown["total"]), (&json!("done"), &json!(20), &json!(20)), "{shown}");
+    let told = store.ctl(&["jobs", "follow", &id(&job)]).expect(0).out;
+    assert!(told.contains("restored 7 messages"), "{told}");
+    assert_eq!(store.json(&["jobs"]).as_array().unwrap().iter().filter(|job| job["verb"] == "restore").count(), 1);
+    let staged = store.beside("staged");
+    let (_, staged_files) = followed(&["backup", "--stage", staged.to_str().unwrap(), "/"], 0);
+    assert_eq!(staged_files["files"].as_array().unwrap().len(), 1, "{staged_files}");
+    // One that is cancelled leaves no archive; one that fails says so.
+    let slow = store.beside("slow.sda");
+    let begun = ["--json", "backup", "-f", slow.to_str().unwrap(), "--pace", "100KiB", "--detach", "/"];
+    let begun = store.ctl(&begun).expect(0).json();
+    until("it is under way", || (store.json(&["jobs", "show", &id(&begun)])["done"].as_u64() > Some(0)).then_some(()));
+    assert_eq!(store.json(&["jobs", "cancel", &id(&begun)])["state"], "cancelled");
+    assert!(!slow.exists());
+    followed(&["restore", "-f", "/nonexistent", "--yes"], 66);
+    // What ends with this program, or with another, cannot be left to a third.
+    let pipe = store.beside("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for words in [
+        &["backup", "-f", "-", "/"][..],
+        &["backup", "-f", "/dev/stdout", "/"],
+        &["backup", "-f", pipe.to_str().unwrap(), "/"],
+        &["backup", "-f", file, "-u", "-"],
+        &["restore", "-f", "-", "--yes"],
+        &["restore", "-f", pipe.to_str().unwrap(), "--yes"],
+        &["restore", "-f", file, "-t"],
+    ] {
+        let refused = store.ctl(&[words, &["--detach"]].concat()).expect(64);
+        assert!(refused.err.contains("--detach"), "{words:?}: {refused:?}");
+    }
+}

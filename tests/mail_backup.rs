@@ -2,6 +2,7 @@
 
 mod as_of;
 mod follow;
+mod heal;
 mod kills;
 mod narrow;
 mod work;

@@ -1,6 +1,7 @@
 //! Mailboxes and messages as a backup reads them: all of one moment, which belongs to the connection; and what changed
 //! behind a moment, from the log.
 
+use crate::ReturningBody;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +44,28 @@ pub enum BackupAsk {
     /// How far the client is with a backup or a restore: it is a job from the first of these on, until the last one, or the end of the
     /// connection. Answered with `Done`; with a failure, if the job was cancelled.
     AtWork(BackupWork),
+    /// The messages of a mailbox whose bytes are gone or damaged, as far as names and lengths of files tell, and what was found damaged
+    /// before: [`BackupPart::Sick`], streamed in order of UID. Needs no moment of the connection.
+    Sick {
+        /// Full name of the mailbox.
+        name: String,
+        /// Every byte is read.
+        deep: bool,
+    },
+    /// Bytes for some of them: each is put in its place if it is what the message lacks. Answered with [`BackupPart::Healed`], in the same
+    /// order, when all of it is on disk.
+    Heal(BackupHeal),
+}
+
+/// Bytes for messages that are there without theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupHeal {
+    /// Full name of the mailbox.
+    pub name: String,
+    /// Full name of the mailbox that messages of [`ReturningBody::Copy`] are in.
+    pub from: String,
+    /// UIDs, and the bytes for each.
+    pub messages: Vec<(u32, ReturningBody)>,
 }
 
 /// How far a client is.
@@ -120,6 +143,28 @@ pub enum BackupPart {
     Pieces(Vec<BackupPiece>),
     /// Changes.
     Changes(Vec<BackupChange>),
+    /// Messages whose bytes are gone or damaged.
+    Sick(Vec<BackupSick>),
+    /// What became of bytes that were brought.
+    Healed(Vec<BackupHealed>),
+}
+
+/// A message whose bytes are gone or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSick {
+    /// UID.
+    pub uid: u32,
+    /// What is wrong, in the words of `check`.
+    pub what: String,
+}
+
+/// What became of bytes that were brought for a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupHealed {
+    /// UID.
+    pub uid: u32,
+    /// Why its bytes are not in their place; absent: they are.
+    pub failed: Option<String>,
 }
 
 impl BackupPart {
@@ -133,6 +178,7 @@ impl BackupPart {
             (BackupPart::Messages(all), BackupPart::Messages(more)) => all.extend(more),
             (BackupPart::Pieces(all), BackupPart::Pieces(more)) => all.extend(more),
             (BackupPart::Changes(all), BackupPart::Changes(more)) => all.extend(more),
+            (BackupPart::Sick(all), BackupPart::Sick(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }
         Ok(())
@@ -275,16 +321,30 @@ mod tests {
                 item: "i".to_owned(),
                 is_last: false,
             }),
+            BackupAsk::Sick { name: "n".to_owned(), deep: true },
+            BackupAsk::Heal(BackupHeal {
+                name: "n".to_owned(),
+                from: "f".to_owned(),
+                messages: vec![
+                    (1, ReturningBody::Inline(vec![2])),
+                    (3, ReturningBody::Sent(4)),
+                    (5, ReturningBody::Copy(6)),
+                ],
+            }),
         ] {
             let (ask, mut bytes) = (Request::Backup(ask), Vec::new());
             codec::encode(&ask, &mut bytes).unwrap();
             assert_eq!(codec::decode::<Request>(&bytes).unwrap(), ask);
             note(bytes);
         }
-        let (part, mut bytes) = (Reply::Backup(BackupPart::Changes(changes)), Vec::new());
-        codec::encode(&part, &mut bytes).unwrap();
-        assert_eq!(codec::decode::<Reply>(&bytes).unwrap(), part);
-        note(bytes);
+        let sick = vec![BackupSick { uid: 1, what: "w".to_owned() }];
+        let healed = vec![BackupHealed { uid: 1, failed: Some("f".to_owned()) }, BackupHealed { uid: 2, failed: None }];
+        for part in [BackupPart::Changes(changes), BackupPart::Sick(sick), BackupPart::Healed(healed)] {
+            let (part, mut bytes) = (Reply::Backup(part), Vec::new());
+            codec::encode(&part, &mut bytes).unwrap();
+            assert_eq!(codec::decode::<Reply>(&bytes).unwrap(), part);
+            note(bytes);
+        }
         let golden = [
             (0, 25, 0xbff8799d),
             (1, 16, 0x8ae9a927),
@@ -292,7 +352,11 @@ mod tests {
             (3, 32, 0x87c41517),
             (4, 86, 0xabb84a4a),
             (5, 36, 0x39752d61),
+            (6, 18, 0xdda2ed40),
+            (7, 79, 0x13ab8b4b),
             (4, 267, 0x1ddfa5ec),
+            (5, 29, 0x50d14d77),
+            (6, 35, 0x45c3542a),
         ];
         assert_eq!(found, golden);
     }

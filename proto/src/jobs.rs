@@ -126,17 +126,23 @@ pub enum Errand {
     ExportMbox,
     /// `batch`.
     Batch,
+    /// `backup`, left to a process of its own.
+    Backup,
+    /// `restore`, left to a process of its own.
+    Restore,
 }
 
 impl Errand {
     /// All of them.
-    pub const ALL: [Errand; 6] = [
+    pub const ALL: [Errand; 8] = [
         Errand::ImportCyrusList,
         Errand::ImportMaildir,
         Errand::ImportMbox,
         Errand::ExportMaildir,
         Errand::ExportMbox,
         Errand::Batch,
+        Errand::Backup,
+        Errand::Restore,
     ];
 
     /// The verb as a person types it.
@@ -149,6 +155,8 @@ impl Errand {
             Errand::ExportMaildir => "export maildir",
             Errand::ExportMbox => "export mbox",
             Errand::Batch => "batch",
+            Errand::Backup => "backup",
+            Errand::Restore => "restore",
         }
     }
 

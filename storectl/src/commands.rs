@@ -191,7 +191,7 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
         Verb::Restore(args) => return Ok(Plan::Restore(args)),
         Verb::Backup(BackupArgs { complete: Some(dir), detach, .. }) => {
             let dir = absolute(&dir.to_string_lossy(), "storectl backup --complete /PATH")?;
-            return Ok(job(Work::BackupComplete { dir }, Detach { detach }, None, Form::Plain));
+            return Ok(job(Work::BackupComplete { dir }, detach, None, Form::Plain));
         }
         Verb::Backup(args) => return Ok(Plan::Backup(args)),
         Verb::Completions(args) => return Ok(Plan::Completions(args)),

@@ -19,7 +19,7 @@ use crate::cli::Global;
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use crate::render::{self, Style};
 use crate::socket::Environment;
-use proto::{Client, Code, Errand, Job, Reply, Request, Told};
+use proto::{BackupWork, Client, Code, Errand, Job, Reply, Request, Told};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +90,23 @@ pub fn check() -> Outcome<()> {
     }
 }
 
+/// True in the process to which the work was left.
+pub fn is_left() -> bool {
+    std::env::var_os(DETACHED).is_some()
+}
+
+/// How far work is that says so itself; true if this run has an errand, which is told then.
+///
+/// # Errors
+/// As [`check`].
+pub fn is_told(work: &BackupWork) -> Outcome<bool> {
+    let Some(state) = ERRAND.get() else { return Ok(false) };
+    state.done.store(work.done, Ordering::Relaxed);
+    state.total.store(work.total.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    at(&work.item);
+    check().map(|()| true)
+}
+
 /// What it came to, as this program prints it.
 pub fn told(json: &impl serde::Serialize, lines: &[String]) {
     if let Some(state) = ERRAND.get() {
@@ -103,9 +120,14 @@ impl State {
     fn cancelled(&self) -> Stop {
         let (id, done) = (self.job.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed));
         let (verb, unit) = (self.errand.verb(), self.errand.unit());
-        let text = format!("job {id} ({verb}) was cancelled behind {done} {unit}; what was done until then stays");
+        let stays = match self.errand {
+            Errand::Backup => "the archive was not whole, and is gone",
+            _ => "what was done until then stays",
+        };
+        let text = format!("job {id} ({verb}) was cancelled behind {done} {unit}; {stays}");
         let again = match self.errand {
             Errand::Batch => "run the lines that have no result",
+            Errand::Backup => "run the same command again",
             _ => "run the same command again: what is there already is left as it is",
         };
         Stop::hint(Code::Busy, text, again)
@@ -156,7 +178,7 @@ pub fn run(
     detach: bool,
     work: impl FnOnce() -> Outcome<u8>,
 ) -> Outcome<u8> {
-    let is_detached = detach && std::env::var_os(DETACHED).is_some();
+    let is_detached = detach && is_left();
     if detach && !is_detached {
         return leave(style);
     }
@@ -187,6 +209,7 @@ pub fn run(
         };
         let told = Told { partly, ..lock(&state.told).clone() };
         // As above.
+        let _ = client.call(&state.progress(id));
         let _ = client.call(&Request::JobEnd { id, told: told.cut(), failure });
     }
     end

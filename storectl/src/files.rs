@@ -6,6 +6,7 @@ use crate::exit::{Outcome, Stop};
 use proto::Code;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// True for `-`, which stands for standard input.
@@ -28,6 +29,15 @@ pub fn open(path: &Path) -> Outcome<Box<dyn Read + Send>> {
         return Err(failed(path, &io::Error::from(io::ErrorKind::IsADirectory)));
     }
     Ok(Box::new(file))
+}
+
+/// True of what ends with this program, or with the one at its other end: standard input and output under any name, and pipes.
+#[must_use]
+pub fn ends_with_program(path: &Path) -> bool {
+    let of_process = ["/dev/std", "/dev/fd/", "/proc/self/"];
+    is_stdin(path)
+        || path.to_str().is_some_and(|path| of_process.iter().any(|start| path.starts_with(start)))
+        || path.metadata().is_ok_and(|about| about.file_type().is_fifo())
 }
 
 /// Where nothing is read and everything written is gone.

@@ -152,8 +152,22 @@ fn act(cli: Cli) -> Outcome<u8> {
                 mail::transfer(&global, &environment, style, out, &transfer)
             })
         }
-        Plan::Restore(args) => restore::run(&global, &environment, style, out, &args),
-        Plan::Backup(args) => backup::run(&global, &environment, style, out, &args),
+        // As long as its program is there each of them is a job by what it says to the daemon.
+        Plan::Restore(args) => match args.detaches()? {
+            true => {
+                restore::ask_before(&args)?;
+                errand::run(&global, &environment, style, Errand::Restore, true, || {
+                    restore::run(&global, &environment, style, out, &args)
+                })
+            }
+            false => restore::run(&global, &environment, style, out, &args),
+        },
+        Plan::Backup(args) => match args.detaches()? {
+            true => errand::run(&global, &environment, style, Errand::Backup, true, || {
+                backup::run(&global, &environment, style, out, &args)
+            }),
+            false => backup::run(&global, &environment, style, out, &args),
+        },
         Plan::Import(args) => {
             let detach = args.detach.of(Some(&args.file))?;
             errand::run(&global, &environment, style, Errand::ImportCyrusList, detach, || {

@@ -11,7 +11,7 @@ use crate::model::command::{Delivery, Incoming, IncomingBytes};
 use crate::model::message::{HeaderEnd, header_size};
 use crate::model::rows::{MailboxView, Row, UserRow};
 use crate::model::{Command, MailboxName, Outcome, Rows, Table};
-use crate::partition::bodies::{self, Body, Hasher, Staging};
+use crate::partition::bodies::{self, Body, Hasher, Staging, Unsynced};
 use crate::store::{Answer, CommitError, Store, View};
 use crate::wal::payload::body_crc;
 use std::io;
@@ -131,13 +131,21 @@ impl Intake {
     /// # Errors
     /// Those of the disk.
     pub fn finish(self) -> Result<Arc<Incoming>> {
+        let (message, unsynced) = self.finish_later();
+        bodies::sync_staged(unsynced.into_iter().collect())?;
+        Ok(message)
+    }
+
+    /// The message, and what is to be made durable before it is submitted, if it was staged: with that of others, by [`bodies::sync_staged`].
+    #[must_use]
+    pub fn finish_later(self) -> (Arc<Incoming>, Option<Unsynced>) {
         match self.state {
-            State::Memory(bytes) => Ok(Arc::new(inline(bytes))),
+            State::Memory(bytes) => (Arc::new(inline(bytes)), None),
             State::File(file) => {
                 let File { staging, number, header } = *file;
-                let Body { size, digest } = staging.finish()?;
+                let (Body { size, digest }, unsynced) = staging.unsynced();
                 let staged = IncomingBytes::Staged { partition: self.partition, number };
-                Ok(Arc::new(Incoming { size, digest, header_size: header.size(), bytes: staged }))
+                (Arc::new(Incoming { size, digest, header_size: header.size(), bytes: staged }), Some(unsynced))
             }
         }
     }

@@ -25,6 +25,7 @@ const LOG: Rig = Rig::Library("wal::tests::crash::a_crash_at_every_operation_los
 const MAIL: Rig = Rig::Library("store::tests::mail::every_crash_keeps_every_acknowledged_message");
 const PARTITIONS: Rig =
     Rig::Library("store::tests::partitions::a_partition_that_comes_and_goes_loses_nothing_in_any_crash");
+const HEALED: Rig = Rig::Library("store::tests::given::bytes_that_were_brought_are_there_or_not_at_every_crash");
 const BACKUP: Rig = Rig::Library("jobs::restore::tests::a_backup_stopped_at_every_operation");
 
 macro_rules! bugs {
@@ -100,6 +101,10 @@ bugs! {
     StagedNotSynced caught by WORKLOADS;
     /// The commit does not wait until it is noted which partitions lack what it commits.
     BehindNotNoted caught by PARTITIONS;
+    /// A message's file takes the place of a bad one before its bytes are durable.
+    HealedBeforeSync caught by HEALED;
+    /// It is said that the bytes of a message were put back before that is durable.
+    HealedNotSynced caught by HEALED;
     /// A partition says that it caught up before what it took from the log is durable.
     LateMailNotSynced caught by PARTITIONS;
 

@@ -6,6 +6,7 @@
 
 use super::save::unexpected;
 use crate::cli::parse_size;
+use crate::errand;
 use crate::exit::{Outcome, Stop};
 use crate::keep::{self, Keeper, plain};
 use proto::client::{Answers, Pipeline};
@@ -110,6 +111,9 @@ impl House {
     /// # Errors
     /// It is to end; those of the connection.
     pub fn tell(&mut self, work: BackupWork) -> Outcome<()> {
+        if errand::is_told(&work)? {
+            return Ok(());
+        }
         let told = self.ask(BackupAsk::AtWork(work))?;
         self.whole(told).map(drop)
     }

@@ -20,10 +20,10 @@ use crate::archive::{Options, Writer};
 use crate::ask;
 use crate::cli::{BackupArgs, Global};
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
-use crate::files;
 use crate::render::words::{bytes, counted};
 use crate::render::{self, Style};
 use crate::socket::Environment;
+use crate::{errand, files};
 use house::House;
 use medium::Medium;
 use proto::{BackupBegun, BackupMailbox, BackupWork, Code};
@@ -94,6 +94,7 @@ pub fn run(
     let summary = run.save(&mut house, &begun, &mailboxes, objects, medium)?;
     house.tell(last(&summary))?;
     let line = summary.line();
+    errand::told(&summary, std::slice::from_ref(&line));
     if to_stdout {
         // The archive is there.
         render::notes::text(&format!("{line}\n"));

@@ -7,8 +7,8 @@ use super::house::House;
 use super::medium::Medium;
 use super::{Run, Summary, last};
 use crate::exit::{DONE, Outcome, PARTLY};
-use crate::files;
 use crate::render::{self, Style, notes};
+use crate::{errand, files};
 use proto::{BackupBegun, BackupMailbox};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +61,7 @@ pub(super) fn run(
     for path in &staged.stale {
         notes::note(&format!("{} is of an earlier run: nothing belongs to that group any more", path.display()));
     }
+    errand::told(&staged, &lines);
     render::summary(out, style, &staged, &lines)?;
     Ok(if staged.all.skipped.is_empty() { DONE } else { PARTLY })
 }

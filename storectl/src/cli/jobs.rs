@@ -1,5 +1,6 @@
 //! Verbs about long-running work.
 
+use crate::files;
 use clap::{Args, Subcommand};
 use proto::{Code, Failure};
 use std::path::Path;
@@ -16,11 +17,15 @@ impl Detach {
     /// Whether work on `file` is to go on without this program.
     ///
     /// # Errors
-    /// It is asked for, and the file is standard input or output, which ends with this program (64).
+    /// It is asked for, and the file is standard input or output, or a pipe, which ends with this program or with another (64).
     pub fn of(self, file: Option<&Path>) -> Result<bool, Failure> {
-        match file.filter(|file| self.detach && file.as_os_str() == "-") {
-            Some(_) => {
+        match file.filter(|file| self.detach && files::ends_with_program(file)) {
+            Some(file) if file.as_os_str() == "-" => {
                 Err(Failure::new(Code::Usage, "--detach needs a file: standard input and output end with this program"))
+            }
+            Some(file) => {
+                let text = format!("--detach needs a file: {} is a pipe, or belongs to this program", file.display());
+                Err(Failure::new(Code::Usage, text))
             }
             None => Ok(self.detach),
         }
@@ -34,7 +39,8 @@ A job goes on when the program that asked for it ends. Ctrl-C in a program that
 waits for a job ends the program, prints the number of the job, and leaves it to
 the daemon. What a program does itself, because it reads or writes files (import,
 export, backup, restore, batch), is a job once it has taken a second and ends with
-the program; import and export with --detach are left to a program of their own.
+the program; import, export, backup and restore with --detach are left to a program
+of their own.
 A job that was cancelled keeps what it has done; run again, it goes on from there.
 
 Examples:

@@ -1,6 +1,8 @@
 //! `backup`: mailboxes into an archive.
 
+use super::jobs::Detach;
 use clap::{ArgGroup, Args};
+use proto::Failure;
 use std::path::PathBuf;
 
 /// Bytes of a block, by which the blocking factor counts.
@@ -44,9 +46,9 @@ pub struct BackupArgs {
         "since", "since_archive", "ignore_links", "list", "jobs", "level", "blocking_factor", "pace", "objects",
     ])]
     pub complete: Option<PathBuf>,
-    /// With --complete: answer with the job at once, and leave
-    #[arg(long, requires = "complete")]
-    pub detach: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
     /// Only messages that came since then: YYYYMMDD[:HHMMSS] (local time), or RFC 3339
     #[arg(long, short = 'd', value_name = "TIME", value_parser = super::values::parse_backup_since)]
     pub since: Option<jiff::Timestamp>,
@@ -74,4 +76,14 @@ pub struct BackupArgs {
     /// What to take
     #[arg(value_name = "OBJECT")]
     pub objects: Vec<String>,
+}
+
+impl BackupArgs {
+    /// Whether it goes on without this program.
+    ///
+    /// # Errors
+    /// It is asked for, and the archive or the list is a pipe (64).
+    pub fn detaches(&self) -> Result<bool, Failure> {
+        self.detach.of(self.file.as_deref()).and(self.detach.of(self.list.as_deref()))
+    }
 }

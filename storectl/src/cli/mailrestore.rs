@@ -1,6 +1,8 @@
 //! `restore`: mailboxes out of an archive.
 
+use super::jobs::Detach;
 use clap::Args;
+use proto::{Code, Failure};
 use std::path::PathBuf;
 
 /// `restore`.
@@ -11,6 +13,9 @@ Objects as for backup; none is everything that the archive has. A mailbox that i
 there comes back with its UIDVALIDITY, its UIDs and rights, its owner too. In one that
 is there, messages that it has already (same bytes, same date) are left out, others
 get new UIDs, which are printed; deliveries to it wait meanwhile. Everybody else works.
+A message that is there, but whose file is gone or has another length, or is known to be
+damaged, gets its bytes back under its own UID, and keeps its flags; --deep reads all of
+them to find more, and with --heal nothing else is done.
 
 The archives of a row are restored in their order, the full one first. Hold the
 delivery to a mailbox that is missing, or create it before, until the last one is
@@ -45,6 +50,12 @@ pub struct RestoreArgs {
     /// Restore messages also if the mailbox has them
     #[arg(long, short)]
     pub ignore_duplicates: bool,
+    /// Only give bytes back to messages that are there without them; nothing else comes, and nobody waits
+    #[arg(long, conflicts_with_all = ["table", "header", "new_folder", "ignore_duplicates", "into", "as_of"])]
+    pub heal: bool,
+    /// Read the bytes of the messages that are there: those that are damaged get theirs back
+    #[arg(long)]
+    pub deep: bool,
     /// Names to change, lines OLD=NEW: user ids, or full names of mailboxes with all below them
     #[arg(long, short, value_name = "FILE")]
     pub map: Option<PathBuf>,
@@ -74,10 +85,27 @@ pub struct RestoreArgs {
     /// Say what would be restored, change no byte
     #[arg(long)]
     pub dry_run: bool,
+    /// `--detach`.
+    #[command(flatten)]
+    pub detach: Detach,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
     /// What to restore
     #[arg(value_name = "OBJECT")]
     pub objects: Vec<String>,
+}
+
+impl RestoreArgs {
+    /// Whether it goes on without this program.
+    ///
+    /// # Errors
+    /// It is asked for, and a file that it reads is a pipe, or the archive is only to be shown (64).
+    pub fn detaches(&self) -> Result<bool, Failure> {
+        if self.detach.detach && (self.table || self.header) {
+            return Err(Failure::new(Code::Usage, "--detach is for what is restored: -t and -h only show an archive"));
+        }
+        let files = [Some(&self.file), self.map.as_ref(), self.references.as_ref()];
+        files.into_iter().try_fold(self.detach.detach, |_, file| self.detach.of(file.map(PathBuf::as_path)))
+    }
 }

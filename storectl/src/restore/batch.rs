@@ -19,12 +19,18 @@ impl<R: Read + Seek> Restorer<'_, R> {
         let Some(open) = self.open.as_ref().filter(|_| !batch.is_empty()) else { return Ok(()) };
         let name = open.name.clone();
         self.renew()?;
+        let (heals, batch): (Vec<Waiting>, Vec<Waiting>) = batch.into_iter().partition(|one| one.heals.is_some());
+        let healed: Vec<Result<u32, String>> = match self.asked.args.dry_run {
+            true => heals.iter().map(|one| Ok(one.heals.unwrap_or(0))).collect(),
+            false => self.heal(&name, &heals)?,
+        };
         let uids: Vec<Result<u32, String>> = match self.asked.args.dry_run {
             true => batch.iter().map(|one| Ok(one.message.uid.unwrap_or(0))).collect(),
             false => self.send(&name, &batch)?,
         };
         self.added(&name);
-        for (Waiting { size, object, uid, frame, digest, .. }, new_uid) in batch.into_iter().zip(uids) {
+        for (one, new_uid) in heals.into_iter().chain(batch).zip(healed.into_iter().chain(uids)) {
+            let Waiting { size, object, uid, frame, digest, heals, .. } = one;
             let new_uid = match new_uid {
                 Ok(new_uid) => new_uid,
                 Err(why) => {
@@ -37,7 +43,11 @@ impl<R: Read + Seek> Restorer<'_, R> {
                 let digest = blake3::Hash::from_hex(digest).ok();
                 self.went.insert(frame, Went { mailbox: name.clone(), uid: new_uid, digest });
             }
-            self.summary.restored.push(Restored { object, uid, mailbox: name.clone(), new_uid });
+            let restored = Restored { object, uid, mailbox: name.clone(), new_uid };
+            match heals {
+                Some(_) => self.summary.healed.push(restored),
+                None => self.summary.restored.push(restored),
+            }
         }
         Ok(())
     }
@@ -95,7 +105,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
 }
 
 /// What goes in one transaction each: all that are copied come from one mailbox.
-fn groups(batch: &[Waiting]) -> Vec<(String, Range<usize>)> {
+pub(super) fn groups(batch: &[Waiting]) -> Vec<(String, Range<usize>)> {
     let mut groups: Vec<(String, Range<usize>)> = Vec::new();
     for (at, one) in batch.iter().enumerate() {
         match groups.last_mut() {

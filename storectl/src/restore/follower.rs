@@ -28,7 +28,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// Does with mailboxes of the archive before what was done with them since, before anything comes to those that may have their names now.
     pub(super) fn moved(&mut self, moves: Moves) -> Outcome<()> {
         let asked = self.asked;
-        let changes_nothing = asked.args.dry_run || asked.args.skip_deletes || asked.args.new_folder;
+        let changes_nothing = asked.args.dry_run || asked.args.skip_deletes || asked.args.new_folder || asked.args.heal;
         if changes_nothing || asked.references.is_some() || !asked.names.are_kept() || !asked.query.is_all() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     /// Of an archive that follows another: a message of that one has other flags. Decided when all of the mailbox is known.
     pub(super) fn changed(&mut self, message: &Message) -> Outcome<()> {
-        let is_taken = self.asked.query.takes(message, &[]);
+        let is_taken = self.asked.query.takes(message, &[]) && !self.asked.args.heal;
         let Some(open) = &mut self.open else { return Ok(()) };
         open.named.insert(message.uid, message.digest.clone());
         let is_here = open.there.contains_key(&message.uid) || open.has.contains(&key(message));
@@ -125,6 +125,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// The archive has nothing more of the mailbox.
     pub(super) fn close(&mut self, close: &Close) -> Outcome<()> {
         self.flush()?;
+        if self.asked.args.heal {
+            return Ok(());
+        }
         for uid in &close.unreadable {
             let object = self.object();
             self.summary.fail(object, Some(*uid), "it could not be read when the archive was made".to_owned());

@@ -2,11 +2,13 @@
 
 use crate::archive::content::Mailbox;
 use crate::backup::save::joined;
+use crate::errand;
 use crate::exit::{Outcome, Stop};
 use crate::keep::{self, Keeper, plain};
 use proto::{
-    BackupAsk, BackupBegun, BackupBygone, BackupChange, BackupPart, BackupWork, Client, Code, Command, Failure, Limit,
-    MailboxDetail, MailboxReturn, Message, MessageReturn, Reply, Request, ReturningMessage,
+    BackupAsk, BackupBegun, BackupBygone, BackupChange, BackupHeal, BackupPart, BackupSick, BackupWork, Client, Code,
+    Command, Failure, Limit, MailboxDetail, MailboxReturn, Message, MessageReturn, Reply, Request, ReturningBody,
+    ReturningMessage,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -109,6 +111,9 @@ impl House {
     /// # Errors
     /// It is to end; those of the connection.
     pub fn tell(&mut self, work: BackupWork) -> Outcome<()> {
+        if errand::is_told(&work)? {
+            return Ok(());
+        }
         self.ask(Request::Backup(BackupAsk::AtWork(work))).map(drop)
     }
 
@@ -181,8 +186,48 @@ impl House {
     /// # Errors
     /// Those of the connection.
     pub fn messages(&mut self, name: &str) -> Outcome<Vec<Message>> {
-        match self.ask(Request::MessageList { name: name.to_owned(), expunged: false })? {
+        self.list(name, false)
+    }
+
+    /// Those that were expunged from it, and can be brought back.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn expunged(&mut self, name: &str) -> Outcome<Vec<Message>> {
+        self.list(name, true)
+    }
+
+    fn list(&mut self, name: &str, expunged: bool) -> Outcome<Vec<Message>> {
+        match self.ask(Request::MessageList { name: name.to_owned(), expunged })? {
             Reply::Messages(messages) => Ok(messages),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The messages of a mailbox whose bytes are gone or damaged; `deep`: every byte is read for that.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn sick(&mut self, name: &str, deep: bool) -> Outcome<Vec<BackupSick>> {
+        match self.ask(Request::Backup(BackupAsk::Sick { name: name.to_owned(), deep }))? {
+            Reply::Backup(BackupPart::Sick(sick)) => Ok(sick),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Messages that are there get their bytes, in this order. Gives for each why it has not got them.
+    ///
+    /// # Errors
+    /// Those of the connection; what ends the whole run.
+    pub fn heal(
+        &mut self,
+        name: &str,
+        from: String,
+        messages: Vec<(u32, ReturningBody)>,
+    ) -> Outcome<Vec<Option<String>>> {
+        let heal = BackupHeal { name: name.to_owned(), from, messages };
+        match self.ask(Request::Backup(BackupAsk::Heal(heal)))? {
+            Reply::Backup(BackupPart::Healed(all)) => Ok(all.into_iter().map(|one| one.failed).collect()),
             other => Err(unexpected(&other)),
         }
     }

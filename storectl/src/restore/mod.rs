@@ -12,6 +12,7 @@
 mod as_of;
 mod batch;
 mod follower;
+mod heal;
 mod house;
 mod open;
 mod put;
@@ -26,7 +27,7 @@ use crate::cli::{Global, RestoreArgs};
 use crate::exit::{Outcome, Stop};
 use crate::render::{Style, notes};
 use crate::socket::Environment;
-use crate::{ask, confirm, files};
+use crate::{ask, confirm, errand, files};
 use as_of::Wind;
 use house::House;
 use proto::Code;
@@ -34,6 +35,18 @@ use put::Restorer;
 use select::{Names, Objects, Query};
 use std::fs::File;
 use std::io::{Read, Write};
+
+/// Asks whether it is to be done, while there is somebody to ask.
+///
+/// # Errors
+/// No consent.
+pub fn ask_before(args: &RestoreArgs) -> Outcome<()> {
+    if args.yes || args.dry_run || errand::is_left() {
+        return Ok(());
+    }
+    let what = if args.objects.is_empty() { "everything".to_owned() } else { args.objects.join(", ") };
+    confirm::consent(&format!("restore {what} from {}?", args.file.display()))
+}
 
 /// Restores; gives the exit code.
 ///
@@ -54,9 +67,8 @@ pub fn run(
     let names = Names::new(args.map.as_deref(), args.into.as_deref())?;
     let references = args.references.as_deref().map(references::read).transpose()?;
     let input = files::open(&args.file)?;
-    if !args.yes && !args.dry_run {
-        let what = if args.objects.is_empty() { "everything".to_owned() } else { args.objects.join(", ") };
-        confirm::consent(&format!("restore {what} from {}?", args.file.display()))?;
+    if !args.detach.detach {
+        ask_before(args)?;
     }
     let seeker = match files::open_seekable(&args.file)? {
         Some(file) => Some(Seeker::new(file).map_err(|e| files::failed(&args.file, &e))?),
@@ -75,6 +87,7 @@ pub fn run(
         notes::note(&format!("{} references are in {shown}; give the archive once more: {verb} {shown}", wanted.len()));
     }
     if summary.restored.is_empty()
+        && summary.healed.is_empty()
         && summary.unrestorable.is_empty()
         && summary.skipped.is_empty()
         && !summary.met

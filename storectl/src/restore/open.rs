@@ -26,6 +26,8 @@ pub struct Open {
     pub has: HashSet<(String, i64)>,
     /// Messages that were there, by UID: digest, flags.
     pub there: HashMap<u32, (String, Vec<String>)>,
+    /// Messages whose bytes are gone or damaged, by digest: also expunged ones, which can be brought back.
+    pub sick: HashMap<String, Vec<u32>>,
     /// Number of the lease, and since when.
     pub lease: Option<(u64, Timestamp)>,
     /// Messages and references of it that were met.
@@ -67,6 +69,11 @@ impl<R: Read + Seek> Restorer<'_, R> {
             here = Ok(None);
         }
         let Some(mut here) = here? else { return Ok(()) };
+        if self.asked.args.heal {
+            // Of one that is not there nothing is lost.
+            self.open = here.map(|_| self.look_into(begins, archived, name)).transpose()?;
+            return Ok(());
+        }
         // The mailbox that has its name here is another, which the archive before has brought.
         let is_occupied = archived.before.is_none() && self.occupied.contains(&name);
         if here.is_some() && (self.asked.args.new_folder || is_occupied) {
@@ -113,17 +120,19 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     /// A mailbox that is there.
     pub(super) fn look_into(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Open> {
-        let lease = if self.asked.args.dry_run { None } else { Some(self.house.lock(&name)?) };
+        let adds = !self.asked.args.dry_run && !self.asked.args.heal;
+        let lease = if adds { Some(self.house.lock(&name)?) } else { None };
         let here = self.house.mailbox(&name)?;
         let messages = self.house.messages(&name)?;
         let date = |message: &proto::Message| {
             message.internal_date.parse::<Timestamp>().map_or(0, |date| date.as_microsecond())
         };
         let has = messages.iter().map(|message| (message.digest.clone(), date(message))).collect();
+        let sick = self.sick_in(&name, &messages)?;
         let is_same = here.as_ref().is_some_and(|here| here.mailbox.uidvalidity == archived.uidvalidity);
         let keeps_uids = is_same && self.asked.names.are_kept();
         let was_made = keeps_uids && here.as_ref().is_some_and(|here| self.is_unfinished(here, &messages, &archived));
-        if was_made && !self.asked.args.dry_run {
+        if was_made && adds {
             self.resumed(&name);
         }
         Ok(Open {
@@ -132,6 +141,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             uidnext: here.map_or(1, |here| here.mailbox.uidnext),
             has,
             there: messages.into_iter().map(|message| (message.uid, (message.digest, message.flags))).collect(),
+            sick,
             lease: lease.map(|lease| (lease, Timestamp::now())),
             met: 0,
             is_damaged: false,
@@ -181,6 +191,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             uidnext: archived.uidnext,
             has: HashSet::new(),
             there: HashMap::new(),
+            sick: HashMap::new(),
             lease: None,
             met: 0,
             is_damaged: false,

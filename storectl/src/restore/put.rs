@@ -59,6 +59,8 @@ pub(super) struct Waiting {
     pub(super) from: String,
     /// Bytes that were sent ahead, should they be asked for once more.
     pub(super) again: Option<Vec<u8>>,
+    /// UID of the message that is there, which gets nothing but its bytes.
+    pub(super) heals: Option<u32>,
 }
 
 /// Where the message of a frame went, and what its bytes are.
@@ -184,7 +186,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             _ => 0,
         };
         let item = self.open.as_ref().map_or("", |open| &open.name);
-        let done = (self.summary.restored.len() + self.summary.skipped.len()) as u64;
+        let done = self.summary.done();
         let (house, work) =
             (&mut self.house, BackupWork { restores: true, done, total: None, item: item.to_owned(), is_last: false });
         self.pace.sleep(bytes, || house.tell(work.clone()))
@@ -223,7 +225,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
                 }
             }
         }
-        let done = (self.summary.restored.len() + self.summary.skipped.len()) as u64;
+        let done = self.summary.done();
         let work = BackupWork { restores: true, done, total: Some(done), item: String::new(), is_last: true };
         self.house.tell(work)?;
         Ok((self.summary, self.wanted))
@@ -236,7 +238,8 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// Whether the open mailbox is to get a message whose bytes are not here yet, as far as can be told without them.
     pub(super) fn lacks(&mut self, message: &Message) -> bool {
-        (self.asked.query.needs_header() || self.asked.query.takes(message, &[])) && !self.is_there(message)
+        let is_taken = self.asked.query.needs_header() || self.asked.query.takes(message, &[]);
+        is_taken && (self.is_sick(message) || !self.is_there(message, false))
     }
 
     /// Whether the bytes of a frame are in the store, so that a reference to it needs no others.
@@ -342,13 +345,21 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// Restores a message whose bytes are here into the open mailbox.
     fn restore(&mut self, message: &Message, bytes: &[u8], frame: Option<u64>) -> Outcome<()> {
-        if !self.asked.query.takes(message, bytes) || self.is_there(message) {
+        if !self.asked.query.takes(message, bytes) {
+            return Ok(());
+        }
+        let sick = self.take_sick(message);
+        for uid in &sick {
+            let body = self.body(bytes)?;
+            self.queue(message, (body, None), String::new(), frame, Some(*uid))?;
+        }
+        if self.is_there(message, !sick.is_empty()) {
             return Ok(());
         }
         let body = self.body(bytes)?;
         let again = matches!(body, ReturningBody::Sent(_)) && bytes.len() <= SENT_BYTES_MAX;
         let again = again.then(|| bytes.to_vec());
-        self.queue(message, (body, again), String::new(), frame)
+        self.queue(message, (body, again), String::new(), frame, None)
     }
 
     fn body(&mut self, bytes: &[u8]) -> Outcome<ReturningBody> {
@@ -365,16 +376,20 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         self.house.send(&name, bytes).map(ReturningBody::Sent)
     }
 
-    /// True if the mailbox has the message already; it is told.
-    fn is_there(&mut self, message: &Message) -> bool {
+    /// True if the mailbox has the message already; it is told, unless its bytes were put back just now.
+    fn is_there(&mut self, message: &Message, is_healed: bool) -> bool {
         let Some(open) = &self.open else { return true };
+        if self.asked.args.heal {
+            return true;
+        }
         // In one that was made, twins are two messages.
         let is_itself = || open.there.get(&message.uid).is_some_and(|(digest, _)| *digest == message.digest);
         let has = match open.was_made && open.keeps_uids {
             true => is_itself(),
-            false => !self.asked.args.ignore_duplicates && open.has.contains(&key(message)),
+            // What had no bytes was none that the mailbox has twice.
+            false => (is_healed || !self.asked.args.ignore_duplicates) && open.has.contains(&key(message)),
         };
-        if has {
+        if has && !is_healed {
             let reason = format!("{} has it", open.name);
             self.summary.skipped.push(Remark { object: open.archived.object.clone(), uid: Some(message.uid), reason });
         }
@@ -387,6 +402,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         (body, again): (ReturningBody, Option<Vec<u8>>),
         from: String,
         frame: Option<u64>,
+        heals: Option<u32>,
     ) -> Outcome<()> {
         let bytes = match &body {
             ReturningBody::Inline(bytes) => bytes.len(),
@@ -407,7 +423,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         let is_full = self.batch_sent >= SENT_MAX || (was_sent && again.is_none());
         let digest = message.digest.clone();
         let (size, uid) = (message.size, message.uid);
-        self.batch.push(Waiting { message: returning, size, object, uid, frame, digest, from, again });
+        self.batch.push(Waiting { message: returning, size, object, uid, frame, digest, from, again, heals });
         self.batch_bytes += bytes;
         if is_full || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
@@ -430,12 +446,16 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         if let Some(Went { mailbox, uid, .. }) = self.went.get(&frame).filter(|went| is_it(went)).cloned()
             && !self.asked.query.needs_header()
         {
-            if self.is_there(&message) {
+            let sick = self.take_sick(&message);
+            for of in &sick {
+                self.queue(&message, (ReturningBody::Copy(uid), None), mailbox.clone(), None, Some(*of))?;
+            }
+            if self.is_there(&message, !sick.is_empty()) {
                 return Ok(());
             }
-            return self.queue(&message, (ReturningBody::Copy(uid), None), mailbox, None);
+            return self.queue(&message, (ReturningBody::Copy(uid), None), mailbox, None, None);
         }
-        if self.is_there(&message) {
+        if !self.is_sick(&message) && self.is_there(&message, false) {
             return Ok(());
         }
         let Some(seeker) = &mut self.seeker else { return self.want(message, frame, of) };

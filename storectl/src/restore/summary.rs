@@ -1,5 +1,6 @@
 //! What a restore came to.
 
+use crate::errand;
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use crate::render::words::{bytes, counted};
 use crate::render::{self, Style, notes};
@@ -51,6 +52,8 @@ pub struct AsOf {
 pub struct Summary {
     /// Messages that are back.
     pub restored: Vec<Restored>,
+    /// Messages that were there without their bytes, and have them again: nothing else of them has changed.
+    pub healed: Vec<Restored>,
     /// Messages that were left out: the mailbox has them.
     pub skipped: Vec<Remark>,
     /// What could not be restored.
@@ -62,7 +65,7 @@ pub struct Summary {
     /// Mailboxes that were deleted, for the archive says that they are gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deleted_mailboxes: Vec<String>,
-    /// Bytes of the messages that are back.
+    /// Bytes of the messages that are back, and of those that were healed.
     pub bytes: u64,
     /// With --as-of: which moment it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +86,11 @@ impl Summary {
         self.as_of = Some(AsOf { asked, reached, lsn });
     }
 
+    /// Messages that are done with.
+    pub fn done(&self) -> u64 {
+        (self.restored.len() + self.healed.len() + self.skipped.len()) as u64
+    }
+
     /// Something could not be restored.
     pub fn fail(&mut self, object: String, uid: Option<u32>, reason: String) {
         if self.unrestorable.len() < TOLD_MAX {
@@ -99,18 +107,25 @@ impl Summary {
     pub fn end(self, out: &mut dyn Write, style: Style) -> Outcome<u8> {
         let would = if self.dry_run { "would have " } else { "" };
         let mut lines: Vec<String> = Vec::new();
+        lines.extend(
+            self.healed
+                .iter()
+                .map(|h| format!("{} {}: {would}put back the bytes of {} {}", h.object, h.uid, h.mailbox, h.new_uid)),
+        );
         let renumbered = self.restored.iter().filter(|r| r.new_uid != 0 && r.new_uid != r.uid);
         lines.extend(renumbered.map(|r| format!("{} {} is {} {}", r.object, r.uid, r.mailbox, r.new_uid)));
         lines.push(format!(
-            "{would}restored {} ({}), {} skipped, {} made, {} taken away, {} not restored",
+            "{would}restored {} ({}), {} healed, {} skipped, {} made, {} taken away, {} not restored",
             counted(self.restored.len() as u64, "message"),
             bytes(self.bytes),
+            self.healed.len(),
             self.skipped.len(),
             counted(self.mailboxes.len() as u64, "mailbox"),
             self.deleted,
             self.unrestorable.len(),
         ));
         let nothing = self.restored.is_empty()
+            && self.healed.is_empty()
             && self.skipped.is_empty()
             && self.mailboxes.is_empty()
             && self.deleted == 0
@@ -120,6 +135,14 @@ impl Summary {
             let text = format!("nothing could be restored: {}: {}", first.object, first.reason);
             return Err(Stop::hint(Code::BadInput, text, "see what it holds: storectl restore -t -f FILE"));
         }
+        // What counts most comes first: of much only the beginning is kept.
+        let failed = self.unrestorable.iter().map(|one| {
+            let uid = one.uid.map_or(String::new(), |uid| format!(" {uid}"));
+            format!("not restored: {}{uid}: {}", one.object, one.reason)
+        });
+        let kept: Vec<String> =
+            lines.last().cloned().into_iter().chain(failed).chain(lines.iter().rev().skip(1).rev().cloned()).collect();
+        errand::told(&self, &kept);
         render::summary(out, style, &self, &lines)?;
         Ok(if self.unrestorable.is_empty() { DONE } else { PARTLY })
     }

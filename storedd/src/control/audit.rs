@@ -57,6 +57,7 @@ impl Audit {
             Request::Reconstruct(wanted) if !wanted.dry_run && !wanted.list => {
                 vec![(request.verb(), cut(&wanted.mailboxes.join(" ")))]
             }
+            Request::Backup(proto::BackupAsk::Heal(heal)) => vec![("restore", cut(&heal.name))],
             Request::BackupDb { dir } | Request::BackupComplete { dir } => vec![(request.verb(), cut(dir))],
             Request::SnapshotDelete { id } => vec![(request.verb(), cut(id))],
             Request::LockTake { resource, .. } => vec![(request.verb(), cut(resource))],

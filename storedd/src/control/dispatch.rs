@@ -70,6 +70,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::MessageListAs { .. }
         | Request::MessageShow { .. }
         | Request::MessageBytes { .. } => (Lane::Slow, Needs::Reading),
+        Request::Backup(proto::BackupAsk::Heal(_)) => (Lane::Slow, Needs::Writing),
         Request::Backup(_) => (Lane::Slow, Needs::Reading),
         Request::MessageSend { .. } => (Lane::Slow, Needs::Writing),
         Request::SnapshotList | Request::SnapshotDelete { .. } | Request::AcceptLoss => (Lane::Slow, Needs::Reading),

@@ -162,11 +162,12 @@ pub trait Service: Send + Sync + 'static {
     /// nobody else. `done` is called when the change is on disk and visible, or refused; also from within this call.
     fn change(&self, peer: &Peer, command: Command, done: Completion);
 
-    /// Has a change know what it has to know before it is submitted. On a thread that may block.
+    /// Has a change know what it has to know before it is submitted, and makes what the connection has sent for it durable. On a thread that
+    /// may block.
     ///
     /// # Errors
-    /// If that cannot be read.
-    fn prepare(&self, command: Command) -> Result<Command, Failure> {
+    /// If that cannot be read, or written.
+    fn prepare(&self, _peer: &Peer, command: Command) -> Result<Command, Failure> {
         Ok(command)
     }
 

@@ -12,7 +12,7 @@ use super::session::{Blocked, Session};
 use crate::model;
 use proto::codec::{self, CodecError, Payload};
 use proto::frame::{self, CONNECTION_ID, Kind};
-use proto::{Code, Command, Failure, Reply, Request};
+use proto::{Body, Code, Command, Failure, Reply, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Session {
@@ -284,7 +284,7 @@ fn slow(door: &Shared, outbox: &Outbox, peer: &Peer, id: u64, request: Request) 
             let (audit, verb) = (Audit::of(&request), request.verb());
             let command = guarded(|| {
                 let command = change(request, &mut |name, site| service.partition(name, site, false))?;
-                service.prepare(command)
+                service.prepare(peer, command)
             });
             return outbox.push(Item::Prepared { id, verb, command, audit });
         }
@@ -353,6 +353,7 @@ fn needs_preparation(request: &Request) -> bool {
                 | Command::MessageCopy { .. }
                 | Command::MailboxUndelete { .. }
                 | Command::MessageReturn(_)
+                | Command::MessageDeliver { body: Body::Sent(_), .. }
         )
     };
     match request {

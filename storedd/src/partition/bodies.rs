@@ -347,21 +347,86 @@ impl Staging {
         Ok(())
     }
 
+    /// Leaves it to the next sync of the tree to make it durable: nothing may name it before.
+    #[must_use]
+    pub fn leave(mut self) -> Body {
+        self.done = true;
+        self.hasher.body()
+    }
+
     /// Makes it durable; only then may a record name it.
     ///
     /// # Errors
     /// Those of the disk; the file is then taken away.
-    pub fn finish(mut self) -> Result<Body> {
-        let path = tree::staged(self.number);
-        if !planted::on(Bug::StagedNotSynced) {
-            self.file.sync_data().map_err(failed("sync", &*self.disk, &path))?;
-        }
-        self.disk.sync_dir(tree::STAGING).map_err(failed("sync", &*self.disk, tree::STAGING))?;
-        // An attempt to make the directory may have ended before its name was durable.
-        self.disk.sync_dir("").map_err(failed("sync", &*self.disk, ""))?;
-        self.done = true;
-        Ok(self.hasher.body())
+    pub fn finish(self) -> Result<Body> {
+        let (body, unsynced) = self.unsynced();
+        sync_staged(vec![unsynced])?;
+        Ok(body)
     }
+
+    /// All of it is written, and [`sync_staged`] makes it durable with others.
+    #[must_use]
+    pub fn unsynced(mut self) -> (Body, Unsynced) {
+        self.done = true;
+        let (disk, number, file) = (self.disk.clone(), self.number, self.file.clone());
+        (self.hasher.body(), Unsynced { disk, number, file })
+    }
+}
+
+/// A staged message that is not durable yet: no record may name it.
+#[derive(Debug)]
+pub struct Unsynced {
+    disk: Arc<dyn Disk>,
+    number: u64,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Unsynced {
+    fn sync(&self) -> Result<()> {
+        match planted::on(Bug::StagedNotSynced) {
+            true => Ok(()),
+            false => self.file.sync_data().map_err(failed("sync", &*self.disk, &tree::staged(self.number))),
+        }
+    }
+}
+
+/// Makes staged messages durable, with one sync of their directory. Their bytes are synced at the same time: a file system writes its journal
+/// once for several.
+///
+/// # Errors
+/// Those of the disks; the files are then taken away, all of them.
+pub fn sync_staged(all: Vec<Unsynced>) -> Result<()> {
+    let done = sync_each(&all).and_then(|()| {
+        let mut disks: Vec<&Arc<dyn Disk>> = Vec::new();
+        for one in &all {
+            if !disks.iter().any(|disk| Arc::ptr_eq(disk, &one.disk)) {
+                disks.push(&one.disk);
+            }
+        }
+        disks.into_iter().try_for_each(|disk| {
+            disk.sync_dir(tree::STAGING).map_err(failed("sync", &**disk, tree::STAGING))?;
+            // An attempt to make the directory may have ended before its name was durable.
+            disk.sync_dir("").map_err(failed("sync", &**disk, ""))
+        })
+    });
+    if done.is_err() {
+        // What stays is taken away by the next start.
+        all.iter().for_each(|one| drop(one.disk.remove(&tree::staged(one.number))));
+    }
+    done
+}
+
+fn sync_each(all: &[Unsynced]) -> Result<()> {
+    let [first, others @ ..] = all else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|one| scope.spawn(|| one.sync())).collect();
+        let mut done = first.sync();
+        for other in others {
+            let synced = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done = done.and(synced);
+        }
+        done
+    })
 }
 
 impl Drop for Staging {

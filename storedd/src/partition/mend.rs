@@ -12,6 +12,7 @@ use super::manifest::Manifest;
 use super::tree::{self, Home, Place, QUARANTINE};
 use crate::disk::{Disk, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
+use crate::planted::{self, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -63,27 +64,47 @@ impl Target<'_> {
     }
 }
 
-/// Begins to write bytes that are to take the place of a bad message file, see [`replace`].
+/// Begins to write bytes that are to take the place of a bad message file, see [`replace`]: they need not be durable before.
 ///
 /// # Errors
 /// Those of the disk.
 pub fn write(disk: &Arc<dyn Disk>, number: u64, bytes: &[u8]) -> Result<Body> {
     let mut staging: Staging = bodies::stage(disk.clone(), number)?;
     staging.add(bytes)?;
-    staging.finish()
+    Ok(staging.leave())
 }
 
-/// Gives a message the file that was staged under `number`; what has its name now is kept aside.
+/// A staged file that is to be that of a message.
+#[derive(Debug, Clone)]
+pub struct Replacement {
+    /// The mailbox.
+    pub place: Place,
+    /// UID.
+    pub uid: u32,
+    /// Number of the staged file.
+    pub number: u64,
+}
+
+/// Gives messages the files that were staged for them; what has their names now is kept aside. `sync` makes the tree durable: it is called
+/// twice, however many they are.
 ///
 /// # Errors
-/// Those of the disk.
-pub fn replace(disk: &dyn Disk, place: &Place, uid: u32, number: u64) -> Result<()> {
-    let (path, staged) = (place.message(uid), tree::staged(number));
-    keep(disk, place, uid)?;
-    let io = |e| StoreError::io("put back", disk.display(&path), e);
-    create_all(disk, parent(&path)).map_err(io)?;
-    disk.rename(&staged, &path).map_err(io)?;
-    durable(disk, parent(&path)).and_then(|()| disk.sync_dir(tree::STAGING)).map_err(io)
+/// Those of the disk and of `sync`.
+pub fn replace(disk: &dyn Disk, all: &[Replacement], sync: &dyn Fn() -> Result<()>) -> Result<()> {
+    for Replacement { place, uid, .. } in all {
+        name_aside(disk, place, *uid)?;
+    }
+    // IMPORTANT: before a name is taken: the bytes that take it, and the name that those have which lose it.
+    if !planted::on(Bug::HealedBeforeSync) {
+        sync()?;
+    }
+    for Replacement { place, uid, number } in all {
+        let path = place.message(*uid);
+        let io = |e| StoreError::io("put back", disk.display(&path), e);
+        create_all(disk, parent(&path)).map_err(io)?;
+        disk.rename(&tree::staged(*number), &path).map_err(io)?;
+    }
+    if planted::on(Bug::HealedNotSynced) { Ok(()) } else { sync() }
 }
 
 /// Gives a file that lies under a wrong UID its right one, which has none; the wrong name goes.
@@ -225,9 +246,17 @@ fn set_path_aside(disk: &dyn Disk, path: &str) -> io::Result<String> {
 /// Names that are tried for one message in the quarantine.
 const KEPT_MAX: u32 = 10_000;
 
-/// Gives what has the name of a message a name in the quarantine, durably. A directory or a link moves there; a file keeps its own name,
-/// too.
+/// Gives what has the name of a message a name in the quarantine, durably; see [`name_aside`].
 fn keep(disk: &dyn Disk, place: &Place, uid: u32) -> Result<Option<String>> {
+    let kept = name_aside(disk, place, uid)?;
+    if kept.is_some() {
+        durable(disk, QUARANTINE).map_err(|e| StoreError::io("set aside", disk.display(&place.message(uid)), e))?;
+    }
+    Ok(kept)
+}
+
+/// Gives what has the name of a message a name in the quarantine. A directory or a link moves there; a file keeps its own name, too.
+fn name_aside(disk: &dyn Disk, place: &Place, uid: u32) -> Result<Option<String>> {
     let path = place.message(uid);
     let io = |e| StoreError::io("set aside", disk.display(&path), e);
     let Some(entry) = disk.stat(&path).map_err(io)? else { return Ok(None) };
@@ -242,10 +271,7 @@ fn keep(disk: &dyn Disk, place: &Place, uid: u32) -> Result<Option<String>> {
         match done {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(io(e)),
-            Ok(()) => {
-                durable(disk, QUARANTINE).map_err(io)?;
-                return Ok(Some(disk.display(&kept)));
-            }
+            Ok(()) => return Ok(Some(disk.display(&kept))),
         }
     }
     Err(StoreError::Busy { why: format!("{} holds {KEPT_MAX} files of one message", disk.display(QUARANTINE)) })

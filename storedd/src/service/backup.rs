@@ -114,15 +114,14 @@ impl Daemon {
             }
             BackupAsk::Bygone { messages } => return self.backup_bygone(messages, parts),
             BackupAsk::AtWork(work) => return self.client_at_work(peer, work),
+            BackupAsk::Sick { name, deep } => return self.backup_sick(name, *deep, parts),
+            BackupAsk::Heal(heal) => return self.backup_heal(peer, heal),
             _ => {}
         }
         let reading = self.readers.lock().get(&peer.connection).cloned();
         let reading = reading.ok_or_else(|| Failure::new(Code::BadInput, "this connection has begun no backup"))?;
         let store = self.store()?;
         match ask {
-            BackupAsk::Begin { .. } | BackupAsk::Changes { .. } | BackupAsk::Bygone { .. } | BackupAsk::AtWork(_) => {
-                Err(Failure::new(Code::Bug, "answered above"))
-            }
             BackupAsk::Messages { mailbox } => {
                 let listed = reading.list(store, *mailbox)?;
                 let wrap = |messages| Reply::Backup(BackupPart::Messages(messages));
@@ -133,6 +132,7 @@ impl Daemon {
                 Ok(listing.finish())
             }
             BackupAsk::Bytes { mailbox, uids } => reading.bytes(store, *mailbox, uids, parts),
+            _ => Err(Failure::new(Code::Bug, "answered above")),
         }
     }
 

@@ -95,9 +95,9 @@ impl Service for Handle {
         }
     }
 
-    fn dry_run(&self, _peer: &Peer, command: Command) -> Result<Committed, Failure> {
+    fn dry_run(&self, peer: &Peer, command: Command) -> Result<Committed, Failure> {
         let store = self.0.store()?;
-        let command = self.prepare(command)?;
+        let command = self.prepare(peer, command)?;
         let (policy, now) = (store.policy(), self.0.env.now());
         match plan::plan_with(&policy, &command, &store.view(), &mut plan::Unissued::default(), now) {
             Ok(planned) => Ok(Committed { lsn: Lsn::ZERO, outcome: planned.outcome }),
@@ -107,8 +107,9 @@ impl Service for Handle {
         }
     }
 
-    fn prepare(&self, command: Command) -> Result<Command, Failure> {
+    fn prepare(&self, peer: &Peer, command: Command) -> Result<Command, Failure> {
         self.0.adopt_named(&command)?;
+        self.0.settle_messages(peer, &command)?;
         match command.selects() {
             true => self.0.store()?.prepare(command).map_err(|e| failure(&e)),
             false => Ok(command),

@@ -4,11 +4,13 @@ use super::Daemon;
 use super::lists::broken;
 use crate::control::convert::{self, failure};
 use crate::control::{Listing, Parts, Peer};
+use crate::error::StoreError;
 use crate::lsn::Micros;
 use crate::mail::{self, Intake};
 use crate::model::Command;
 use crate::model::command::{Delivery, Incoming, IncomingBytes, ReturningBody};
 use crate::model::message::{Flags, Message, State};
+use crate::partition::bodies::{self, Unsynced};
 use crate::store::{Listed, Store, View, rfc3339};
 use proto::{Code, Failure, MessageSent, Reply};
 use std::collections::BTreeMap;
@@ -25,9 +27,16 @@ const HEADER_SHOWN: usize = 64 << 10;
 #[derive(Debug)]
 enum Sending {
     Begun(Intake),
-    Whole(Arc<Incoming>),
+    Whole(Sent),
     /// A piece of it is being taken.
     Busy,
+}
+
+/// A message that was sent. It is made durable when something names it, with the others that it names.
+#[derive(Debug)]
+struct Sent {
+    message: Arc<Incoming>,
+    unsynced: Option<Unsynced>,
 }
 
 /// The messages that connections have sent and not delivered yet.
@@ -75,7 +84,7 @@ impl Senders {
     }
 
     /// The message that a connection has sent; it is that of its delivery from now on.
-    fn whole(&self, connection: u64, number: u64) -> Option<Arc<Incoming>> {
+    fn whole(&self, connection: u64, number: u64) -> Option<Sent> {
         let mut all = self.lock();
         match all.remove(&(connection, number))? {
             Sending::Whole(message) => Some(message),
@@ -86,6 +95,24 @@ impl Senders {
         }
     }
 
+    /// Makes messages that a connection has sent durable, all of them together.
+    fn settle(&self, connection: u64, numbers: &[u64]) -> Result<(), StoreError> {
+        let mut all = self.lock();
+        let unsynced: Vec<Unsynced> = numbers
+            .iter()
+            .filter_map(|number| match all.get_mut(&(connection, *number)) {
+                Some(Sending::Whole(sent)) => sent.unsynced.take(),
+                _ => None,
+            })
+            .collect();
+        drop(all);
+        bodies::sync_staged(unsynced).inspect_err(|_| {
+            // Their files are gone.
+            let mut all = self.lock();
+            numbers.iter().for_each(|number| drop(all.remove(&(connection, *number))));
+        })
+    }
+
     /// The connection has ended: what it did not deliver goes.
     pub(super) fn gone(&self, connection: u64, store: Option<&Arc<Store>>) {
         let mut all = self.lock();
@@ -93,8 +120,8 @@ impl Senders {
         let left: Vec<_> = mine.iter().filter_map(|key| all.remove(key)).collect();
         drop(all);
         for sending in left {
-            if let (Sending::Whole(message), Some(store)) = (sending, store) {
-                mail::discard(store, &message);
+            if let (Sending::Whole(sent), Some(store)) = (sending, store) {
+                mail::discard(store, &sent.message);
             }
         }
     }
@@ -118,22 +145,40 @@ impl Daemon {
         let store = self.store()?;
         let partition = mail::partition_of(store, &store.view(), to).map_err(broken)?;
         let (number, mut intake) = self.senders.take(peer.connection, number, || Intake::new(store, &partition))?;
-        let taken = intake.add(bytes).and_then(|()| {
-            let size = intake.len();
-            Ok(match last {
-                false => (size, Sending::Begun(intake)),
-                true => (size, Sending::Whole(intake.finish()?)),
-            })
+        let taken = intake.add(bytes).map(|()| match last {
+            false => (intake.len(), Sending::Begun(intake)),
+            true => {
+                let (message, unsynced) = intake.finish_later();
+                (message.size, Sending::Whole(Sent { message, unsynced }))
+            }
         });
         let (size, sending) = taken.inspect_err(|_| self.senders.put(peer.connection, number, None)).map_err(broken)?;
         self.senders.put(peer.connection, number, Some(sending));
         Ok(Reply::MessageSent(MessageSent { number, size }))
     }
 
+    /// The message that this connection has sent before under a number; it is the caller's from now on, and need not be durable.
+    pub(super) fn sent_message(&self, peer: &Peer, number: u64) -> Result<Arc<Incoming>, Failure> {
+        Ok(self.senders.whole(peer.connection, number).ok_or_else(|| unknown(number))?.message)
+    }
+
+    /// Makes the messages durable that a command names, which were sent before it.
+    ///
+    /// # Errors
+    /// Those of the disks; the messages are gone then.
+    pub(super) fn settle_messages(&self, peer: &Peer, command: &Command) -> Result<(), Failure> {
+        let numbers = sent_for(command);
+        self.senders.settle(peer.connection, &numbers).map_err(|e| failure(&e))
+    }
+
     /// The message that a command brings or names.
-    fn whole_message(&self, peer: &Peer, message: Arc<Incoming>) -> Result<Arc<Incoming>, Failure> {
+    pub(super) fn whole_message(&self, peer: &Peer, message: Arc<Incoming>) -> Result<Arc<Incoming>, Failure> {
         let message = match convert::sent(&message) {
-            Some(number) => self.senders.whole(peer.connection, number).ok_or_else(|| unknown(number))?,
+            Some(number) => {
+                // IMPORTANT: no record may name what is not durable; see [`Daemon::settle_messages`], which has done it by now.
+                self.senders.settle(peer.connection, &[number]).map_err(|e| failure(&e))?;
+                self.sent_message(peer, number)?
+            }
             None => message,
         };
         let limit = self.store()?.inline_limit() as u64;
@@ -216,7 +261,7 @@ impl Daemon {
         Ok(listing.finish())
     }
 
-    fn one(&self, view: &View, name: &str, uid: u32) -> Result<(Open, Message), Failure> {
+    pub(super) fn one(&self, view: &View, name: &str, uid: u32) -> Result<(Open, Message), Failure> {
         let store = self.store()?;
         let (name, row) = self.mailbox_row(view, name)?;
         let of = store.folder(view, name.key(), &row).map_err(broken)?;
@@ -261,11 +306,27 @@ impl Daemon {
     }
 }
 
+/// The numbers of the messages that a command names.
+fn sent_for(command: &Command) -> Vec<u64> {
+    match command {
+        Command::Deliver(delivery) => convert::sent(&delivery.message).into_iter().collect(),
+        Command::MessagesReturn(back) => {
+            let bodies = back.messages.iter().filter_map(|returning| match &returning.body {
+                ReturningBody::Bytes(message) => convert::sent(message),
+                ReturningBody::Copy(_) => None,
+            });
+            bodies.collect()
+        }
+        Command::Atomic(commands) => commands.iter().flat_map(sent_for).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// A mailbox that is looked into.
-struct Open {
+pub(super) struct Open {
     name: String,
     uidvalidity: u32,
-    of: crate::model::Folder<'static>,
+    pub(super) of: crate::model::Folder<'static>,
 }
 
 fn line(message: &Message) -> proto::Message {

@@ -4,6 +4,7 @@ mod adoption;
 mod ageing;
 mod at_work;
 mod backup;
+mod backup_heal;
 mod backup_past;
 mod backups;
 mod check;

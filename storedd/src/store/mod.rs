@@ -78,8 +78,8 @@ pub use health::CheckpointHealth;
 pub use install::Behind;
 pub use look::{Found, OnProgress, Progress, look};
 pub use mail::{
-    Bygone, Examined, Fate, Healed, IndexesHeld, Leftover, Listed, MailFinding, Moving, Order, READERS, RECOVERED,
-    Repair, Sick, Traces, Track,
+    Bygone, Examined, Fate, Given, Healed, IndexesHeld, Leftover, Listed, MailFinding, Moving, Order, READERS,
+    RECOVERED, Repair, Sick, Traces, Track,
 };
 pub use manual::Plan;
 pub use marker::{LAYOUT_VERSION, Marker};

@@ -144,6 +144,7 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Purge { dry_run: true }, Role::Admin),
         (Request::Check(proto::Check::default()), Role::Reader),
         (Request::Backup(proto::BackupAsk::Messages { mailbox: 1 }), Role::Admin),
+        (Request::Backup(proto::BackupAsk::Sick { name: s("m"), deep: true }), Role::Admin),
         (Request::MessageListAs { user: s("u"), name: s("m") }, Role::Admin),
         (Request::Peruser, Role::Admin),
         (Request::UserMove { user: s("u"), to: s("p") }, Role::Admin),

@@ -141,3 +141,41 @@ fn a_full_disk_refuses_and_the_next_attempt_mends() {
         "the empty file is no index"
     );
 }
+
+// I2: staged messages that go together are durable together, with one sync of their directory; of those whose sync failed none is left to be named
+#[test]
+fn staged_messages_are_made_durable_together() {
+    use crate::disk::{Fault, OpKind, Persist};
+    let all = 1..9;
+    let staged = |disk: &SimDisk| -> Vec<bodies::Unsynced> {
+        let one = |number| {
+            let mut staging = bodies::stage(shared(disk), number).unwrap();
+            staging.add(&text(u32::try_from(number).unwrap())).unwrap();
+            staging.unsynced().1
+        };
+        all.clone().map(one).collect()
+    };
+    let is_there = |disk: &SimDisk, number: u64| {
+        let bytes = text(u32::try_from(number).unwrap());
+        bodies::read_staged(disk, number, Body::of(&bytes)).is_ok_and(|found| found == bytes)
+    };
+    let disk = SimDisk::new();
+    let unsynced = staged(&disk);
+    assert!(all.clone().all(|number| !is_there(&disk.image(Persist::Nothing), number)));
+    disk.set_trace(true);
+    // All of them share the disk that the first has.
+    bodies::sync_staged(unsynced).unwrap();
+    let kinds = disk.op_kinds();
+    assert_eq!(kinds.iter().filter(|(kind, _)| *kind == OpKind::SyncData).count(), 8);
+    for persist in Persist::all(3) {
+        let image = disk.image(persist);
+        assert!(all.clone().all(|number| is_there(&image, number)), "{persist:?}");
+    }
+    for nth in 1..=9 {
+        let disk = SimDisk::new();
+        let unsynced = staged(&disk);
+        disk.fail_at(disk.ops() + nth, Fault::Eio);
+        assert!(bodies::sync_staged(unsynced).is_err(), "operation {nth}");
+        assert_eq!(disk.list(crate::partition::tree::STAGING).unwrap().len(), 0, "operation {nth}");
+    }
+}

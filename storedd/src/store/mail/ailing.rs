@@ -26,6 +26,11 @@ impl Ailing {
         lock(&self.hopeless).contains(digest)
     }
 
+    /// They are there again.
+    pub(super) fn is_back(&self, digest: &Digest) {
+        lock(&self.hopeless).remove(digest);
+    }
+
     pub(super) fn give_up(&self, digest: Digest) {
         let mut hopeless = lock(&self.hopeless);
         if hopeless.len() >= HOPELESS_MAX {

@@ -7,6 +7,7 @@
 //! [`Standing::is_proven`]. What came after the checkpoint is in memory, which the log has made.
 
 use super::super::view::View;
+use super::mend::BODIES;
 use super::told::{Told, told};
 use super::trace::Traced;
 use crate::disk::Disk;
@@ -188,6 +189,13 @@ impl Case {
     /// The messages about which there is a finding of one of these kinds.
     pub(super) fn uids(&self, kinds: &[What]) -> BTreeSet<u32> {
         self.survey.uids(kinds)
+    }
+
+    /// The messages whose bytes are gone or damaged, as far as was looked, and what is wrong.
+    pub(super) fn bodiless(&self) -> BTreeMap<u32, What> {
+        let listed = self.survey.findings.iter().filter_map(|f| Some((f.uid?, f.what)));
+        let all = listed.chain(self.survey.unlisted.iter().copied());
+        all.filter(|(_, what)| BODIES.contains(what)).collect()
     }
 
     /// Which files that nothing knew hold what the log says, each with what it holds. Reads them; nothing needs to be held meanwhile, for

@@ -5,7 +5,8 @@
 //!    digest: the manifests name them. Further names of the same file are as bad as it is; so every copy is read and compared.
 //! 2. The log, as long as it is kept, and an archive of it.
 //!
-//! The bytes are staged, synced, and take the place of the bad ones, which go on under a name in the quarantine.
+//! The bytes are staged, synced, and take the place of the bad ones, which go on under a name in the quarantine. Many messages share the
+//! syncs. Bytes that somebody brings go the same way ([`super::given`]).
 
 use super::case::Case;
 use super::mend::{Fate, Finding};
@@ -45,6 +46,8 @@ pub struct Sick {
 pub enum Healed {
     /// The bytes are there again.
     Yes,
+    /// Nobody needs them any more: the message was purged meanwhile.
+    Gone,
     /// They could be: a copy was found, and nothing was to be changed.
     Could,
     /// No copy was found.
@@ -78,7 +81,7 @@ impl Healed {
     #[must_use]
     pub fn fate(self) -> Fate {
         match self {
-            Healed::Yes => Fate::Mended,
+            Healed::Yes | Healed::Gone => Fate::Mended,
             Healed::Could => Fate::Mendable,
             Healed::No => Fate::Lost,
         }
@@ -92,6 +95,9 @@ impl Sick {
         format!("message {}: its bytes were put back", self.uid)
     }
 }
+
+/// Messages whose bytes are put back with the same syncs.
+const TOGETHER: usize = 256;
 
 /// Digests and the sizes that belong to them.
 type Wanted = BTreeMap<Digest, u64>;
@@ -107,13 +113,15 @@ struct Healing<'a> {
     healed: Vec<Healed>,
     /// Those that were not found yet: which messages have them.
     left: BTreeMap<Digest, Vec<usize>>,
+    /// Those whose bytes are staged, by partition.
+    staged: BTreeMap<String, Vec<(usize, u64)>>,
 }
 
 impl Healing<'_> {
     fn of<'a>(store: &'a Store, all: &'a [Sick], change: bool) -> Healing<'a> {
         let mut left: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
         all.iter().enumerate().for_each(|(n, sick)| left.entry(sick.body.digest).or_default().push(n));
-        Healing { store, all, change, healed: vec![Healed::No; all.len()], left }
+        Healing { store, all, change, healed: vec![Healed::No; all.len()], left, staged: BTreeMap::new() }
     }
 
     fn wanted(&self) -> Wanted {
@@ -127,10 +135,46 @@ impl Healing<'_> {
     /// Good bytes were found.
     fn take(&mut self, digest: Digest, bytes: &[u8]) -> Result<()> {
         for n in self.left.remove(&digest).unwrap_or_default() {
-            let is_back = self.change && self.store.put_back(&self.all[n], bytes)?;
-            self.healed[n] = if is_back { Healed::Yes } else { Healed::Could };
+            let sick = &self.all[n];
+            self.healed[n] = Healed::Could;
+            if !self.change {
+                continue;
+            }
+            let number = self.store.stage_for(sick, bytes)?;
+            let of_partition = self.staged.entry(sick.of.partition.to_string()).or_default();
+            of_partition.push((n, number));
+            if of_partition.len() >= TOGETHER {
+                self.put()?;
+            }
         }
         Ok(())
+    }
+
+    /// Puts back what is staged.
+    fn put(&mut self) -> Result<()> {
+        let all = self.all;
+        while let Some((partition, staged)) = self.staged.pop_first() {
+            let files: Vec<(&Sick, u64)> = staged.iter().map(|(n, number)| (&all[*n], *number)).collect();
+            for ((n, _), is_back) in staged.iter().zip(self.store.put_staged(&partition, &files)?) {
+                self.healed[*n] = if is_back { Healed::Yes } else { Healed::Gone };
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Healed>> {
+        self.put()?;
+        Ok(std::mem::take(&mut self.healed))
+    }
+}
+
+impl Drop for Healing<'_> {
+    fn drop(&mut self) {
+        // The work was ended. What stays is taken away by the next start.
+        for (partition, staged) in &self.staged {
+            let Some(disk) = self.store.partitions.disk(partition) else { continue };
+            staged.iter().for_each(|(_, number)| drop(bodies::unstage(&*disk, *number)));
+        }
     }
 }
 
@@ -211,7 +255,7 @@ impl Store {
         {
             self.twins_in(&*disk, &home, &healing.wanted(), &mut |digest, bytes| healing.take(digest, &bytes))?;
         }
-        Ok(healing.healed)
+        healing.finish()
     }
 
     /// Looks for the bytes of messages in the whole store, in the log, and in `archive`; puts them back if `change` says so. `pace` is
@@ -248,7 +292,7 @@ impl Store {
                 done.or_else(|_| failed.map_or(Ok(()), Err))
             })?;
         }
-        Ok(healing.healed)
+        healing.finish()
     }
 
     /// Gives the bytes that a log still has, one message after the other, each compared with its digest.
@@ -273,27 +317,60 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub(super) fn put_back(&self, sick: &Sick, bytes: &[u8]) -> Result<bool> {
-        let place = super::source::place(&sick.of)?;
+        let number = self.stage_for(sick, bytes)?;
+        Ok(self.put_staged(&sick.of.partition, &[(sick, number)])? == [true])
+    }
+
+    /// Stages the bytes of a message on its partition, for [`Store::put_staged`]: they are not durable. Gives the number of the file.
+    ///
+    /// # Errors
+    /// A partition that is not there; those of the disk.
+    pub(super) fn stage_for(&self, sick: &Sick, bytes: &[u8]) -> Result<u64> {
         let disk = self.partitions.disk(&sick.of.partition).ok_or_else(|| super::source::away(&sick.of.partition))?;
         let number = self.staging_number();
         if mend::write(&disk, number, bytes)? != sick.body {
             bodies::unstage(&*disk, number)?;
             return Err(StoreError::Bug(format!("other bytes for {}", sick.file)));
         }
-        // Whoever writes to the partition waits meanwhile, for a rename.
+        Ok(number)
+    }
+
+    /// Gives messages of one partition the files that were staged for them, those that are still there and whose files are still bad, durably;
+    /// true of each whose file is good then. None is staged any more.
+    ///
+    /// # Errors
+    /// A partition that is not there; those of the disk. A partition whose sync failed is not there any more.
+    pub(super) fn put_staged(&self, partition: &str, all: &[(&Sick, u64)]) -> Result<Vec<bool>> {
+        let disk = self.partitions.disk(partition).ok_or_else(|| super::source::away(partition))?;
+        let (mut done, mut bad) = (Vec::with_capacity(all.len()), Vec::new());
+        // Whoever writes to the partition waits meanwhile, for some renames.
         let writer = lock(&self.db);
-        let is_good = || bodies::compare(&*disk, &place, sick.uid, sick.body).is_ok_and(|found| found == sick.body);
-        let is_gone = self.is_purged(sick)?;
-        let done = match is_gone || is_good() {
-            true => bodies::unstage(&*disk, number),
-            false => mend::replace(&*disk, &place, sick.uid, number),
+        for (sick, number) in all {
+            let place = super::source::place(&sick.of)?;
+            let is_good = || bodies::compare(&*disk, &place, sick.uid, sick.body).is_ok_and(|found| found == sick.body);
+            let is_gone = self.is_purged(sick)?;
+            done.push(!is_gone);
+            match is_gone || is_good() {
+                true => bodies::unstage(&*disk, *number)?,
+                false => bad.push(mend::Replacement { place, uid: sick.uid, number: *number }),
+            }
+        }
+        let sync = || {
+            disk.sync_tree().map_err(|e| {
+                // IMPORTANT: never tried again: after a failed sync the page cache may lie, and a checkpoint would not be told.
+                self.partitions.fail(partition, format!("a sync failed: {e}"));
+                StoreError::io("sync", disk.display(""), e)
+            })
         };
+        if !bad.is_empty() {
+            mend::replace(&*disk, &bad, &sync)?;
+        }
         drop(writer);
-        done?;
-        if !is_gone {
+        for (sick, _) in all.iter().zip(&done).filter(|(_, is_there)| **is_there).map(|(one, _)| one) {
+            self.ailing.is_back(&sick.body.digest);
             tracing::warn!(event = "message_healed", mailbox = sick.mailbox, uid = sick.uid, file = sick.file);
         }
-        Ok(!is_gone)
+        Ok(done)
     }
 
     /// True if nobody will ever ask for the message again.

@@ -224,7 +224,7 @@ impl Examined {
     }
 }
 
-const BODIES: [What; 4] = [What::FileMissing, What::FileUnreadable, What::FileLength, What::FileBytes];
+pub(super) const BODIES: [What; 4] = [What::FileMissing, What::FileUnreadable, What::FileLength, What::FileBytes];
 const JOURNALS: [What; 5] =
     [What::IndexMissing, What::IndexBad, What::MirrorBad, What::MirrorMissing, What::TwinsDiffer];
 pub(super) const COUNTS: &str = "counts of the mailbox";

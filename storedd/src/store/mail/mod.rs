@@ -10,7 +10,8 @@
 //!
 //! A partition that is not there, or fails, is left out by checkpoints; its changes wait in the log, and are brought to it when it is
 //! back (`late`).
-//! What is damaged or lost is judged and repaired mailbox by mailbox ([`mend`], with [`adopt`] for files and [`heal`] for bytes).
+//! What is damaged or lost is judged and repaired mailbox by mailbox ([`mend`], with [`adopt`] for files and [`heal`] for bytes); bytes that
+//! nobody in the store has any more may be brought ([`given`]).
 //!
 //! # Invariants
 //! * Whoever writes to partitions holds the database's lock: a checkpoint, or a repair. Neither a commit nor a reader does.
@@ -24,6 +25,7 @@ mod anew;
 mod bygone;
 mod cache;
 mod case;
+mod given;
 mod heal;
 mod late;
 mod mend;
@@ -43,6 +45,7 @@ pub(super) use ailing::Ailing;
 pub use bygone::Bygone;
 pub(super) use cache::Indexes;
 pub use cache::IndexesHeld;
+pub use given::Given;
 pub use heal::{Healed, Sick};
 pub use mend::{Examined, Fate, Finding as MailFinding, Leftover, Order, READERS, Repair, Track};
 pub(super) use mirror::{home_of, is_home, mailboxes_at, rows_at, user_home};

@@ -153,7 +153,13 @@ impl Store {
     }
 
     /// Some messages of a mailbox; those that are not there, or not any more, are not among them.
-    fn selected(&self, view: &View, of: &Folder<'_>, row: &MailboxRow, uids: &[u32]) -> Result<BTreeMap<u32, Message>> {
+    pub(super) fn selected(
+        &self,
+        view: &View,
+        of: &Folder<'_>,
+        row: &MailboxRow,
+        uids: &[u32],
+    ) -> Result<BTreeMap<u32, Message>> {
         let (mut found, mut below) = (BTreeMap::new(), Vec::new());
         for uid in uids {
             match view.get(Table::Messages, &message_key(of.mailbox, *uid))? {

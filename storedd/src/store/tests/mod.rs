@@ -2,6 +2,7 @@
 
 mod adopt;
 mod coming;
+mod given;
 mod losses;
 mod mail;
 mod mend;
