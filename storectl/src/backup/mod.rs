@@ -159,12 +159,13 @@ impl Run<'_> {
             objects,
             single_copy: !args.ignore_links,
         };
+        let pace = args.pace.unwrap_or_else(|| house.pace());
         let options = Options {
             level: args.level,
-            jobs: args.jobs.map_or_else(processors, usize::from),
+            // What is paced leaves the other processors to users.
+            jobs: args.jobs.map_or_else(|| if pace > 0 { 1 } else { processors() }, usize::from),
             block_bytes: if medium.has_blocks() { args.blocking_factor as usize * crate::cli::BLOCK_BYTES } else { 1 },
         };
-        let pace = args.pace.unwrap_or_else(|| house.pace());
         if pace > 0 {
             // Threads that pack come later, and are as modest. That it cannot be is no reason to make no backup.
             let _ = rustix::process::nice(MODEST);

@@ -9,20 +9,33 @@ use crate::exit::{Outcome, Stop};
 use crate::pace::Pace;
 use crate::render::notes::{self, Progress};
 use jiff::Timestamp;
-use proto::{BackupAsk, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, BackupWork, Code};
+use proto::{
+    BackupAsk, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, BackupWork, Code, READ_IN_TURN,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
 /// Mailboxes whose messages are asked for ahead. The daemon remembers as many lists.
 const LISTS_AHEAD: usize = 4;
-/// Bytes of messages asked for at once, about; a longer one goes alone.
-const ASK_BYTES: u64 = 1 << 20;
-/// Messages asked for at once.
-const ASK_MESSAGES: usize = 1024;
-/// Bytes of messages on their way, about.
-const AHEAD_BYTES: u64 = 8 << 20;
-/// Requests on their way: as many as fit into the buffers of a socket, for nobody reads them before their answers are read.
-const AHEAD_REQUESTS: usize = 16;
+/// How much is asked for at once, and ahead.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    /// Bytes of messages asked for at once, about; a longer one goes alone.
+    ask_bytes: u64,
+    /// Messages asked for at once.
+    ask_messages: usize,
+    /// Bytes of messages on their way, about.
+    bytes: u64,
+    /// Requests on their way: as many as fit into the buffers of a socket, for nobody reads them before their answers are read.
+    requests: usize,
+}
+
+impl Ahead {
+    /// As fast as it goes.
+    const FAST: Ahead = Ahead { ask_bytes: 1 << 20, ask_messages: 1024, bytes: 8 << 20, requests: 16 };
+    /// Beside users: what the daemon reads for it takes one of its threads, for moments.
+    const MODEST: Ahead = Ahead { ask_bytes: 128 << 10, ask_messages: READ_IN_TURN, bytes: 256 << 10, requests: 2 };
+}
 
 /// An answer of another kind.
 pub fn unexpected(answer: &impl std::fmt::Debug) -> Stop {
@@ -107,6 +120,7 @@ pub fn save(
         stands: HashMap::new(),
         bytes_ahead: 0,
         requests_ahead: 0,
+        ahead: if wanted.pace > 0 { Ahead::MODEST } else { Ahead::FAST },
         progress: Progress::new(total, "messages"),
         pace: Pace::new(wanted.pace),
         done: 0,
@@ -151,6 +165,7 @@ struct Saver<'a> {
     stands: HashMap<[u8; 32], Stands>,
     bytes_ahead: u64,
     requests_ahead: usize,
+    ahead: Ahead,
     progress: Progress,
     pace: Pace,
     done: u64,
@@ -160,7 +175,7 @@ struct Saver<'a> {
 
 impl<'a> Saver<'a> {
     fn has_room(&self) -> bool {
-        self.bytes_ahead < AHEAD_BYTES && self.requests_ahead < AHEAD_REQUESTS
+        self.bytes_ahead < self.ahead.bytes && self.requests_ahead < self.ahead.requests
     }
 
     /// Learns the messages of a mailbox and asks for the bytes of those that are not in the archive yet.
@@ -211,6 +226,7 @@ impl<'a> Saver<'a> {
 
     /// Decides whose bytes are wanted, in runs that are asked for when there is room for them.
     fn ask(&mut self, planned: &mut Planned<'_>) -> Outcome<()> {
+        let Ahead { ask_bytes, ask_messages, .. } = self.ahead;
         let mut run = Run { mailbox: planned.mailbox.id, ..Run::default() };
         for message in &planned.messages {
             let is_older = planned.known.is_some_and(|known| known.has(message.uid));
@@ -219,7 +235,7 @@ impl<'a> Saver<'a> {
             if !is_new || is_older {
                 continue;
             }
-            if !run.uids.is_empty() && (run.bytes + message.size > ASK_BYTES || run.uids.len() >= ASK_MESSAGES) {
+            if !run.uids.is_empty() && (run.bytes + message.size > ask_bytes || run.uids.len() >= ask_messages) {
                 planned.runs.push_back(std::mem::take(&mut run));
                 run.mailbox = planned.mailbox.id;
             }

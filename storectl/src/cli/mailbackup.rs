@@ -61,7 +61,7 @@ pub struct BackupArgs {
     /// More objects, one a line; - is standard input
     #[arg(long, short = 'u', value_name = "LIST")]
     pub list: Option<PathBuf>,
-    /// Threads that compress; the processors of this machine if not given
+    /// Threads that compress; if not given: one for a backup that is paced, else the processors of this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// How much zstd tries, 1 to 19; 0 compresses nothing

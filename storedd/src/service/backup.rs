@@ -17,7 +17,8 @@ use crate::model::rows::{MailboxRow, Row, quota_key};
 use crate::model::{Folder, Rows, Table};
 use crate::store::{Known, Listed, Moment, Store, View, rfc3339};
 use proto::{
-    BackupAsk, BackupBegun, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, Code, Failure, Reply,
+    BackupAsk, BackupBegun, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, Code, Failure,
+    READ_IN_TURN, Reply,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -324,7 +325,7 @@ fn read(store: &Store, folder: &Folder<'_>, listed: &Listed, uids: &[u32]) -> Ve
         Some(message) => (*uid, bytes_of(store, folder, message)),
         None => (*uid, Err(format!("no message {uid}"))),
     };
-    if uids.len() < READERS {
+    if uids.len() <= READ_IN_TURN {
         return uids.iter().map(one).collect();
     }
     std::thread::scope(|scope| {
