@@ -25,6 +25,16 @@ impl Depth {
     pub(super) const USUAL: Depth =
         Depth { share: 1_000_000, again: 10_000, go_on: 50_000, lives: 500, lives_if_cut: 20_000, cuts: 4 };
 
+    /// As deep as so many states are worth: the more, the more starts and lives are crashed again.
+    pub(super) fn of(states: u64) -> Depth {
+        Depth {
+            again: (states / 10).clamp(2_500, 100_000),
+            lives: (states / 400).clamp(Depth::USUAL.lives, 10_000),
+            lives_if_cut: (states / 10).clamp(Depth::USUAL.lives_if_cut, 200_000),
+            ..Depth::USUAL
+        }
+    }
+
     /// How much of a life is looked at, if it began after a crash at this depth. Nothing lives a third time.
     pub(super) fn later(self) -> Depth {
         Depth { share: self.share * 3 / 10, again: self.again / 4, go_on: 400_000, lives: 0, lives_if_cut: 0, cuts: 2 }

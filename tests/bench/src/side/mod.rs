@@ -69,6 +69,8 @@ fn losses(rig: &mut Rig, loss: Loss) -> Result<String, Failure> {
         |from: u32| (from..from + 10).filter_map(|n| by_number(&before, n)).map(|(uid, _)| uid).collect::<Vec<_>>();
     rig.mark(&user, &uids(0), &uids(10))?;
     rig.stop()?;
+    // A UIDVALIDITY that is made of the clock is another one a second later.
+    std::thread::sleep(Duration::from_secs(2));
     rig.lose(loss)?;
     rig.start()?;
     drop(rig.session()?);
