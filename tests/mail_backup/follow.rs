@@ -71,3 +71,47 @@ fn long_lists_stand_in_several_frames() {
     let subscriptions = |store: &TestStore| store.json(&["user", "show", "ann"])["subscriptions"].clone();
     assert_eq!(subscriptions(&to), subscriptions(&from));
 }
+
+// row 136: of the archive before only heads are read, whatever its size; all of it where its index is gone, and one of which less is known
+// than it holds is refused
+#[test]
+fn an_archive_follows_one_by_its_index_or_by_all_of_it() {
+    let from = TestStore::new();
+    let _one = from.start();
+    from.ctl(&["user", "add", "ann"]).expect(0);
+    let inbox = "user/ann/INBOX";
+    deliver(&from, &[inbox], &message("large", 200_000));
+    (0..3).for_each(|n| deliver(&from, &[inbox], &message(&format!("m{n}"), 500)));
+    let base = from.beside("base.sda");
+    backup(&from, &base, &["/"]);
+    let whole = std::fs::read(&base).unwrap();
+    from.ctl(&["message", "expunge", inbox, "2"]).expect(0);
+    from.ctl(&["message", "flags", inbox, "3", "--add", "\\Flagged"]).expect(0);
+    deliver(&from, &[inbox], &message("new", 500));
+    let next = from.beside("next.sda");
+    let follows = |flipped: &[usize], status: i32| {
+        let mut bytes = whole.clone();
+        flipped.iter().for_each(|at| bytes[*at] ^= 0x10);
+        std::fs::write(&base, bytes).unwrap();
+        let _ = std::fs::remove_file(&next);
+        let done =
+            from.ctl(&["--json", "backup", "-f", text(&next), "--since-archive", text(&base), "/"]).expect(status);
+        if status > 0 {
+            assert!(done.err.contains("is damaged") && done.err.contains("without --since-archive"), "{}", done.err);
+            return;
+        }
+        let done = done.json();
+        assert_eq!((count(&done, "messages"), count(&done, "copies")), (1, 1), "{flipped:?}: {done}");
+        std::fs::write(&base, &whole).unwrap();
+        let to = TestStore::new();
+        let _two = to.start();
+        restore(&to, &base, &[], 0);
+        restore(&to, &next, &[], 0);
+        assert_eq!(contents(&to), contents(&from), "{flipped:?}");
+    };
+    let (in_a_message, in_the_footer) = (whole.len() / 2, whole.len() - 17);
+    follows(&[], 0);
+    follows(&[in_a_message], 0);
+    follows(&[in_the_footer], 0);
+    follows(&[in_a_message, in_the_footer], 65);
+}

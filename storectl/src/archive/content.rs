@@ -166,9 +166,27 @@ pub struct Close {
     /// Only in an archive that follows another: UIDs of messages that are still there without change, as pairs of first and last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Vec<(u32, u32)>>,
+    /// UIDs of its messages and references in this archive, as pairs of first and last: what an archive that follows has to know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub has: Vec<(u32, u32)>,
     /// Messages whose bytes could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<u32>,
+}
+
+/// Numbers in order as pairs of first and last.
+pub fn runs(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut runs = Vec::new();
+    numbers.for_each(|number| add_to_runs(&mut runs, number));
+    runs
+}
+
+/// One number more behind those in order.
+pub fn add_to_runs(runs: &mut Vec<(u32, u32)>, number: u32) {
+    match runs.last_mut() {
+        Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+        _ => runs.push((number, number)),
+    }
 }
 
 /// Where frames begin.
@@ -180,6 +198,9 @@ pub struct Index {
     /// Object of each mailbox, and the offset of its frame.
     #[serde(default)]
     pub mailboxes: Vec<(String, u64)>,
+    /// Offsets of the first frame of kind close of each mailbox; in an archive of an older program none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closes: Vec<u64>,
     /// Numbers of the frames that are referred to, and their offsets.
     #[serde(default)]
     pub frames: Vec<(u64, u64)>,

@@ -1,6 +1,6 @@
 //! Finding one mailbox or one message in an archive that can be sought in.
 
-use super::content::Index;
+use super::content::{About, Close, Index, Mailbox};
 use super::frame::{ArchiveId, HEAD_BYTES, Head};
 use super::read::{self, Found};
 use super::{FOOTER_BYTES, Item, MESSAGE_BYTES_MAX, Reader};
@@ -9,6 +9,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 /// Zeros behind the footer that are looked through, at most.
 const PADDING_MAX: u64 = 16 << 20;
+
+/// The head of an archive, and its mailboxes without their messages.
+pub type Contents = (About, Vec<(Mailbox, Close)>);
 
 /// An archive with its index.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub struct Seeker<R> {
     frames: HashMap<u64, u64>,
     mailboxes: Vec<(String, u64)>,
     users: Vec<(String, u64)>,
+    closes: Vec<u64>,
     /// The index was read whole; without it frames are looked for from the beginning.
     has_index: bool,
     /// They were.
@@ -39,6 +43,7 @@ impl<R: Read + Seek> Seeker<R> {
             frames: HashMap::new(),
             mailboxes: Vec::new(),
             users: Vec::new(),
+            closes: Vec::new(),
             has_index: false,
             looked: false,
             is_shifted: false,
@@ -57,6 +62,51 @@ impl<R: Read + Seek> Seeker<R> {
     /// User ids and the offsets of their frames; `None` without an index.
     pub fn users(&self) -> Option<&[(String, u64)]> {
         self.has_index.then_some(&self.users)
+    }
+
+    /// What the archive says of its mailboxes, without reading their messages: the head of each, and all of its end. `None` where the index does
+    /// not lead to that, or one of these frames is not good.
+    ///
+    /// # Errors
+    /// Those of the input.
+    pub fn contents(&mut self) -> io::Result<Option<Contents>> {
+        if !self.has_index || (self.closes.is_empty() && !self.mailboxes.is_empty()) {
+            return Ok(None);
+        }
+        let Some((_, Found::Archive(about))) = self.frame(0)? else { return Ok(None) };
+        let mut heads = HashMap::new();
+        for (_, at) in self.mailboxes.clone() {
+            let Some((head, Found::Mailbox(mailbox))) = self.frame(at)? else { return Ok(None) };
+            heads.insert(head.number, mailbox);
+        }
+        let mut contents = Vec::with_capacity(self.closes.len());
+        for at in self.closes.clone() {
+            let Some(close) = self.close(at)? else { return Ok(None) };
+            let Some(mailbox) = heads.remove(&close.begins) else { return Ok(None) };
+            contents.push((mailbox, close));
+        }
+        Ok(Some((about, contents)))
+    }
+
+    /// All frames of the end of a mailbox as one.
+    fn close(&mut self, mut at: u64) -> io::Result<Option<Close>> {
+        let mut whole: Option<Close> = None;
+        loop {
+            let Some((head, Found::Close(part))) = self.frame(at)? else { return Ok(None) };
+            at = head.end();
+            let continues = part.continues;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => {
+                    whole.has.extend(part.has);
+                    whole.unreadable.extend(part.unreadable);
+                    whole.kept.get_or_insert_default().extend(part.kept.unwrap_or_default());
+                }
+            }
+            if !continues {
+                return Ok(whole);
+            }
+        }
     }
 
     /// The bytes of the message in the frame with this number; `None` if they are not there or not whole.
@@ -119,12 +169,13 @@ impl<R: Read + Seek> Seeker<R> {
     fn read_index(&mut self, first: u64, end: u64) -> io::Result<bool> {
         let mut at = first;
         while at < end {
-            let Some((head, Found::Index(Index { users, mailboxes, frames }))) = self.frame(at)? else {
+            let Some((head, Found::Index(Index { users, mailboxes, closes, frames }))) = self.frame(at)? else {
                 return Ok(false);
             };
             self.id = Some(head.archive);
             self.users.extend(users);
             self.mailboxes.extend(mailboxes);
+            self.closes.extend(closes);
             self.frames.extend(frames);
             // Its own head says where it ends: behind its beginning, which is this one.
             at = head.end();

@@ -174,6 +174,37 @@ fn one_message_is_found_by_seeking_and_without_an_index_too() {
     assert_eq!(seeker.message(9_999).expect("read"), None);
 }
 
+#[test]
+fn heads_and_ends_of_mailboxes_are_found_without_their_messages() {
+    let mut writer = Writer::new(Vec::new(), OPTIONS, &about()).expect("written");
+    // Every other UID: as many pairs as there are messages, more than one frame holds.
+    let uids = || (1..60_000).step_by(2);
+    let begins = writer.mailbox(&mailbox("ann", "INBOX")).expect("written");
+    for uid in uids() {
+        let reference = Reference { message: message(uid, b"there"), frame: None, of: None };
+        writer.reference(&reference).expect("written");
+    }
+    let kept: Vec<(u32, u32)> = (100_000..120_000).step_by(3).map(|uid| (uid, uid + 1)).collect();
+    let close = Close { begins, messages: 30_000, kept: Some(kept.clone()), ..Close::default() };
+    writer.close(&close).expect("written");
+    // One that could not be listed has no end.
+    writer.mailbox(&mailbox("bob", "INBOX")).expect("written");
+    let begins = writer.mailbox(&mailbox("cid", "INBOX")).expect("written");
+    writer.message(&message(7, b"seven"), b"seven").expect("written");
+    writer.close(&Close { begins, messages: 1, ..Close::default() }).expect("written");
+    let (_, bytes) = writer.finish().expect("written");
+    let (head, found) = Seeker::new(Cursor::new(&bytes)).expect("read").contents().expect("read").expect("all of it");
+    assert_eq!(head, about());
+    let names: Vec<&str> = found.iter().map(|(mailbox, _)| mailbox.name.as_str()).collect();
+    assert_eq!(names, [mailbox("ann", "INBOX").name, mailbox("cid", "INBOX").name]);
+    assert_eq!(found[0].1.has, uids().map(|uid| (uid, uid)).collect::<Vec<_>>());
+    assert_eq!((found[0].1.kept.as_ref(), &found[1].1.has), (Some(&kept), &vec![(7, 7)]));
+    // Where one of these frames is damaged, nothing is said.
+    let mut damaged = bytes.clone();
+    damaged[frame::HEAD_BYTES + 5] ^= 1;
+    assert!(Seeker::new(Cursor::new(&damaged)).expect("read").contents().expect("read").is_none());
+}
+
 /// The frames that are not damaged are found, each as it was written, and nothing else.
 fn check(good: &[(u64, Found)], damaged: &[u8], what: &str) -> (usize, Vec<Damage>) {
     let (frames, damages, complete) = read(damaged);

@@ -4,7 +4,7 @@
 //! Payloads are packed by worker threads; the caller's thread gives them their heads and writes them, in order. What is under
 //! way is bounded: a slow medium slows the caller.
 
-use super::content::{About, Close, End, Index, Mailbox, Message, Moves, Reference, User};
+use super::content::{About, Close, End, Index, Mailbox, Message, Moves, Reference, User, add_to_runs};
 use super::frame::{self, ArchiveId, Head, Kind, Packing};
 use super::{FOOTER, PART_BYTES, RAW_BYTES_MAX};
 use serde::Serialize;
@@ -22,7 +22,7 @@ const AHEAD_BYTES: usize = 64 << 20;
 const INDEX_BYTES: usize = 256 << 10;
 
 /// Entries of each list in one frame of kind close.
-const CLOSE_ENTRIES: usize = 20_000;
+const CLOSE_ENTRIES: usize = 14_000;
 
 /// How an archive is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub struct Writer<W: Write> {
     named: HashMap<u64, Name>,
     /// Frames of messages that were referred to.
     wanted: BTreeSet<u64>,
+    /// UIDs of the mailbox that is open.
+    has: Vec<(u32, u32)>,
     /// Offsets of the frames of messages.
     offsets: HashMap<u64, u64>,
     totals: End,
@@ -123,6 +125,7 @@ pub struct Writer<W: Write> {
 enum Name {
     User(String),
     Mailbox(String),
+    Close,
 }
 
 impl<W: Write> Writer<W> {
@@ -145,6 +148,7 @@ impl<W: Write> Writer<W> {
             digest: blake3::Hasher::new(),
             index: Index::default(),
             named: HashMap::new(),
+            has: Vec::new(),
             wanted: BTreeSet::new(),
             offsets: HashMap::new(),
             totals: End::default(),
@@ -190,6 +194,7 @@ impl<W: Write> Writer<W> {
     /// Those of the output.
     pub fn mailbox(&mut self, mailbox: &Mailbox) -> io::Result<u64> {
         self.totals.mailboxes += 1;
+        self.has.clear();
         self.named.insert(self.handed, Name::Mailbox(mailbox.object.clone()));
         self.json(Kind::Mailbox, mailbox)
     }
@@ -208,6 +213,7 @@ impl<W: Write> Writer<W> {
         payload.extend_from_slice(&json);
         payload.extend_from_slice(part);
         self.totals.messages += 1;
+        add_to_runs(&mut self.has, message.uid);
         self.totals.bytes += message.size;
         let number = self.hand(Kind::Message, payload)?;
         self.more(&first[part.len()..])?;
@@ -228,6 +234,7 @@ impl<W: Write> Writer<W> {
     /// Those of the output.
     pub fn reference(&mut self, reference: &Reference) -> io::Result<()> {
         self.totals.copies += 1;
+        add_to_runs(&mut self.has, reference.message.uid);
         self.wanted.extend(reference.frame);
         self.json(Kind::Reference, reference).map(drop)
     }
@@ -237,14 +244,19 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of the output.
     pub fn close(&mut self, close: &Close) -> io::Result<()> {
+        fn part<T: Clone>(all: &[T], n: usize) -> Vec<T> {
+            all.chunks(CLOSE_ENTRIES).nth(n).unwrap_or_default().to_vec()
+        }
+        let has = std::mem::take(&mut self.has);
         let kept = close.kept.as_ref().map_or(0, Vec::len);
-        let frames = kept.max(close.unreadable.len()).div_ceil(CLOSE_ENTRIES).max(1);
+        let frames = kept.max(has.len()).max(close.unreadable.len()).div_ceil(CLOSE_ENTRIES).max(1);
+        self.named.insert(self.handed, Name::Close);
         for n in 0..frames {
-            let (from, to) = (n * CLOSE_ENTRIES, (n + 1) * CLOSE_ENTRIES);
             let part = Close {
                 continues: n + 1 < frames,
-                kept: close.kept.as_ref().map(|all| all[from.min(all.len())..to.min(all.len())].to_vec()),
-                unreadable: close.unreadable[from.min(close.unreadable.len())..to.min(close.unreadable.len())].to_vec(),
+                kept: close.kept.as_ref().map(|all| part(all, n)),
+                has: part(&has, n),
+                unreadable: part(&close.unreadable, n),
                 ..*close
             };
             self.json(Kind::Close, &part)?;
@@ -288,6 +300,9 @@ impl<W: Write> Writer<W> {
         }
         for mailboxes in parts(all.mailboxes.into_iter(), |(name, _)| name.len()) {
             self.json(Kind::Index, &Index { mailboxes, ..Index::default() })?;
+        }
+        for closes in parts(all.closes.into_iter(), |_| 0) {
+            self.json(Kind::Index, &Index { closes, ..Index::default() })?;
         }
         for frames in parts(found, |_| 0) {
             self.json(Kind::Index, &Index { frames, ..Index::default() })?;
@@ -337,6 +352,7 @@ impl<W: Write> Writer<W> {
             (Kind::Message, _) => drop(self.offsets.insert(number, self.offset)),
             (_, Some(Name::User(user))) => self.index.users.push((user, self.offset)),
             (_, Some(Name::Mailbox(object))) => self.index.mailboxes.push((object, self.offset)),
+            (_, Some(Name::Close)) => self.index.closes.push(self.offset),
             _ => {}
         }
         let head = Head {

@@ -1,8 +1,8 @@
 //! The archive that an incremental one follows.
 
 use super::save::head;
-use crate::archive::content::{About, Before, Message, Moves, Reference, Since};
-use crate::archive::{Found, Item, Reader};
+use crate::archive::content::{About, Before, Mailbox, Message, Moves, Reference, Since, runs};
+use crate::archive::{Found, Item, Reader, Seeker};
 use crate::exit::{Outcome, Stop};
 use crate::files;
 use proto::{BackupBegun, BackupMailbox, Code};
@@ -36,11 +36,30 @@ pub struct Base {
 }
 
 impl Base {
-    /// Reads what an archive says of its mailboxes.
+    /// Reads what an archive says of its mailboxes: by its index, so that a nightly backup does not read last night's messages again; all of
+    /// it where there is none, or something of that is damaged. Whether its messages are good, `restore -t` tells.
     ///
     /// # Errors
-    /// It cannot be read, is damaged or not whole (65): what it lacks would be missing for ever.
+    /// It cannot be read, is not whole, or what it says of its mailboxes is damaged (65): what it lacks would be missing for ever.
     pub fn read(path: &Path) -> Outcome<Base> {
+        let found = match files::open_seekable(path)? {
+            Some(file) => {
+                Seeker::new(file).and_then(|mut archive| archive.contents()).map_err(|e| files::failed(path, &e))?
+            }
+            None => None,
+        };
+        let Some((about, contents)) = found else { return Base::read_all(path) };
+        let mut base =
+            Base { name: path.display().to_string(), about, mailboxes: HashMap::new(), names: HashMap::new() };
+        for (mailbox, close) in contents {
+            let (id, before) = known(mailbox);
+            base.names.insert(before.name.clone(), id);
+            base.mailboxes.insert(id, Known { before, has: joined(close.has, close.kept.unwrap_or_default()) });
+        }
+        Ok(base)
+    }
+
+    fn read_all(path: &Path) -> Outcome<Base> {
         let name = path.display().to_string();
         let mut reader = Reader::new(files::open(path)?);
         let (mut about, mut mailboxes, mut names) = (None, HashMap::new(), HashMap::new());
@@ -50,10 +69,7 @@ impl Base {
             match item {
                 Item::Frame { found: Found::Archive(found), .. } => about = Some(found),
                 Item::Frame { number, found: Found::Mailbox(mailbox), .. } => {
-                    let id = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
-                    let (uidnext, highest_modseq, uidvalidity) =
-                        (mailbox.uidnext, mailbox.highest_modseq, mailbox.uidvalidity);
-                    let before = Before { name: mailbox.name, uidnext, highest_modseq, uidvalidity };
+                    let (id, before) = known(mailbox);
                     open = Some((number, id, before, Vec::new()));
                 }
                 Item::Frame { found: Found::Message(Message { uid, .. }, _), .. }
@@ -69,7 +85,7 @@ impl Base {
                     let kept = std::mem::take(&mut kept);
                     if let Some((_, id, before, uids)) = open.take().filter(|(begins, ..)| *begins == close.begins) {
                         names.insert(before.name.clone(), id);
-                        mailboxes.insert(id, Known { before, has: joined(uids, kept) });
+                        mailboxes.insert(id, Known { before, has: joined(sorted_runs(uids), kept) });
                     }
                 }
                 Item::Frame { .. } => {}
@@ -126,10 +142,21 @@ impl Base {
     }
 }
 
-/// Both as pairs in order.
-fn joined(mut uids: Vec<u32>, mut runs: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+/// The number of a mailbox, and what an archive that follows says of it.
+fn known(mailbox: Mailbox) -> (u64, Before) {
+    let id = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
+    let Mailbox { name, uidnext, highest_modseq, uidvalidity, .. } = mailbox;
+    (id, Before { name, uidnext, highest_modseq, uidvalidity })
+}
+
+fn sorted_runs(mut uids: Vec<u32>) -> Vec<(u32, u32)> {
     uids.sort_unstable();
-    runs.extend(super::save::runs(uids.into_iter()));
-    runs.sort_unstable();
-    runs
+    runs(uids.into_iter())
+}
+
+/// Both in order.
+fn joined(mut these: Vec<(u32, u32)>, those: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+    these.extend(those);
+    these.sort_unstable();
+    these
 }

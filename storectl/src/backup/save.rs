@@ -4,7 +4,7 @@ use super::base::{Base, Known};
 use super::house::House;
 use super::{Medium, Skipped};
 use crate::archive::Writer;
-use crate::archive::content::{About, Before, Close, Mailbox, Message, Reference, Since, User};
+use crate::archive::content::{About, Before, Close, Mailbox, Message, Reference, Since, User, runs};
 use crate::exit::{Outcome, Stop};
 use crate::pace::Pace;
 use crate::render::notes::{self, Progress};
@@ -323,6 +323,7 @@ impl<'a> Saver<'a> {
             continues: false,
             kept: planned.kept,
             unreadable,
+            ..Close::default()
         };
         self.writer.close(&close).map_err(self.failed)
     }
@@ -439,16 +440,4 @@ pub fn line(message: &BackupMessage, of: (&str, u64)) -> Outcome<Message> {
 fn time(micros: u64) -> Outcome<Timestamp> {
     let found = i64::try_from(micros).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
     found.ok_or_else(|| Stop::new(Code::Protocol, format!("{micros} microseconds since 1970 are no time")))
-}
-
-/// Numbers in order as pairs of first and last.
-pub fn runs(uids: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for uid in uids {
-        match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
-            _ => runs.push((uid, uid)),
-        }
-    }
-    runs
 }

@@ -8,7 +8,10 @@ const ROWS: [(&str, &str); 6] = [
     ("database lost", "database, log and snapshots (storedd), `mailboxes.db` (Cyrus), the map of mdbox (Dovecot)"),
     ("both lost", "both at once"),
     ("one bit flipped in each of 20 message files", "then read by their user"),
-    ("power cut under delivery", "an ext4 shut down while 8 sessions deliver, mounted again, the server started; Dovecot with `mail_fsync = optimized`, its default"),
+    (
+        "power cut under delivery",
+        "an ext4 shut down while 8 sessions deliver, mounted again, the server started; Dovecot with `mail_fsync = optimized`, its default",
+    ),
     ("delivery, 16 sessions of 4 KiB", "LMTP, durable settings, one disk"),
 ];
 /// The row of the power cuts.
