@@ -49,6 +49,11 @@ impl Proxy {
         }
         self.came.recv().is_ok()
     }
+
+    /// Lets through the frame that waits, and all behind it.
+    fn pass_all(&self) {
+        while self.go.send(()).is_ok() && self.came.recv().is_ok() {}
+    }
 }
 
 fn forward(mut from: UnixStream, mut to: &UnixStream, tells: &Sender<()>, goes: &Receiver<()>) -> std::io::Result<()> {
@@ -224,6 +229,30 @@ fn a_backup_that_is_killed_leaves_the_archive_before() {
     }
     is_clean(&store);
     drop(daemon);
+}
+
+// Somebody makes a mailbox between the look for it and its making (the last request of a restore that was killed, for example): it is
+// taken as it is
+#[test]
+fn a_mailbox_that_comes_meanwhile_is_taken() {
+    let (from, _one) = sample();
+    let file = from.beside("all.sda");
+    backup(&from, &file, &["/"]);
+    let news = |store: &TestStore| store.json(&["message", "list", "shared/news"]).as_array().unwrap().len();
+    let mut is_made_by = [0, 0];
+    for n in 2..14 {
+        let to = TestStore::new();
+        let _two = to.start();
+        let proxy = Proxy::before(&to, n);
+        let client = ctl(&proxy.path, &to, &["--json", "restore", "-f", text(&file), "--yes"]);
+        assert!(proxy.pass(n), "{n} frames");
+        let made = to.ctl(&["mailbox", "create", "shared/news"]);
+        is_made_by[usize::from(made.status == 0)] += 1;
+        proxy.pass_all();
+        let done = Run::of(client).expect(0).json();
+        assert_eq!((count(&done, "unrestorable"), news(&to)), (0, news(&from)), "behind frame {n}: {done}");
+    }
+    assert!(is_made_by.iter().all(|n| *n > 0), "never before and behind it: {is_made_by:?}");
 }
 
 // At any time, not only between requests: the same. STOREDD_KILLS=300 for more.

@@ -220,6 +220,11 @@ impl<R: Read + Seek> Restorer<'_, R> {
         };
         let given = match made {
             Ok(given) => given,
+            // Somebody has made it since it was looked for: the last request of a restore that was killed, for example.
+            Err(Stop::Failed(failure)) if failure.code == Code::Exists && self.house.mailbox(&open.name)?.is_some() => {
+                self.summary.mailboxes.pop();
+                return self.look_into(begins, open.archived, open.name).map(Some);
+            }
             Err(Stop::Failed(failure)) if is_about_it(failure.code) => {
                 self.summary.fail(of.object.clone(), None, failure.message);
                 return Ok(None);
