@@ -68,6 +68,16 @@ impl Store {
         super::commit::lock(&self.repair).as_ref().map(|text| text.lines().next().unwrap_or_default().to_owned())
     }
 
+    /// Recommends a repair, from now on and over starts.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn recommend_repair(&self, why: &str) -> Result<()> {
+        add(&self.disks, self.env.now(), why)?;
+        *super::commit::lock(&self.repair) = read(&*self.disks.data);
+        Ok(())
+    }
+
     /// What was lost is known, or was put back: takes the mark away. False if there is none.
     ///
     /// # Errors

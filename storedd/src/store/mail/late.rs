@@ -26,7 +26,6 @@ use crate::store::Store;
 use crate::store::checkpoint::applied;
 use crate::store::overlay::Overlay;
 use crate::store::record::{Record, rows_of};
-use crate::store::repair;
 use crate::store::sorted::Sorter;
 use crate::store::view::{Base, View};
 use crate::wal::{self, Depth, Proof, RecordRef, Survey};
@@ -128,7 +127,7 @@ impl Store {
                     from.lsn, upto.lsn
                 );
                 tracing::error!(event = "partition_log_gap", partition = name, from = from.lsn.0, upto = upto.lsn.0);
-                repair::add(&self.disks, self.env.now(), &why)?;
+                self.recommend_repair(&why)?;
             }
         }
         Ok(Some((from, read)))
@@ -163,7 +162,7 @@ impl Store {
                 "partition {}: {} messages that came behind LSN {} are without their bytes: storectl check --partition {0}",
                 late.name, written.bodiless, late.from.lsn
             );
-            repair::add(&self.disks, self.env.now(), &why)?;
+            self.recommend_repair(&why)?;
         }
         self.partitions.caught_up(late.name);
         tracing::info!(

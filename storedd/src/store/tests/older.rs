@@ -160,9 +160,9 @@ fn what_was_noted_before_it_caught_up_is_not_asked_for_again() {
     let noted = store.partitions().is_behind(FAR).unwrap();
     mount(&machine, true, Some(&store));
     // Until the log behind the note is gone.
-    let first = |store: &Store| store.segments().first().unwrap().segment.number;
-    let (begun, mut next) = (first(&store), 6);
-    while first(&store) == begun {
+    let first = |store: &Store| store.segments().first().unwrap().segment.first_lsn;
+    let mut next = 6;
+    while first(&store).0 <= noted.lsn.0 + 1 {
         deliver(&store, next..next + 100);
         store.clean_log().unwrap();
         next += 100;
