@@ -1,6 +1,7 @@
 //! A host that is lost with everything on it, and what `backup --complete` brings back, through the built programs.
 
 use crate::docs;
+use crate::harness::mail::{deliver, message};
 use crate::harness::{Daemon, Run, TestStore, total, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,20 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn message(subject: &str, bytes: usize) -> Vec<u8> {
-    let mut all = format!("Subject: {subject}\r\n\r\n").into_bytes();
-    let mut n = 0u64;
-    while all.len() < bytes {
-        all.extend_from_slice(format!("{:x}\r\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).as_bytes());
-        n += 1;
-    }
-    all
-}
-
-fn deliver(store: &TestStore, to: &[&str], bytes: &[u8]) {
-    store.ctl_with(&[&["message", "deliver"], to].concat(), Some(bytes)).expect(0);
 }
 
 /// Everything that is to come back: mailboxes with their numbers, rights and messages, users with limits and subscriptions.

@@ -7,26 +7,12 @@ mod kills;
 mod narrow;
 mod work;
 
+use crate::harness::mail::{deliver, message};
 use crate::harness::{Daemon, Run, TestStore, total};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// A message of about so many bytes.
-fn message(subject: &str, bytes: usize) -> Vec<u8> {
-    let mut all = format!("From: {subject}@example.org\r\nSubject: {subject}\r\n\r\n").into_bytes();
-    let mut n = 0u64;
-    while all.len() < bytes {
-        all.extend_from_slice(format!("{:x}\r\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).as_bytes());
-        n += 1;
-    }
-    all
-}
-
-fn deliver(store: &TestStore, to: &[&str], bytes: &[u8]) {
-    store.ctl_with(&[&["message", "deliver"], to].concat(), Some(bytes)).expect(0);
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()

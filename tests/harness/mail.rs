@@ -3,9 +3,9 @@
 use super::{TestStore, until};
 use std::fmt::Display;
 
-/// A message of about so many bytes; no two of different subjects are equal.
+/// A message of about so many bytes, whose sender is named like its subject; no two of different subjects are equal.
 pub fn message(subject: impl Display, bytes: usize) -> Vec<u8> {
-    let mut all = format!("From: test@example.org\r\nSubject: {subject}\r\n\r\n").into_bytes();
+    let mut all = format!("From: {subject}@example.org\r\nSubject: {subject}\r\n\r\n").into_bytes();
     let mut n = 0u64;
     while all.len() < bytes {
         all.extend_from_slice(format!("{:x}\r\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).as_bytes());
