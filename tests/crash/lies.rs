@@ -166,10 +166,27 @@ fn look(image: &SimDisk, options: &Options, past: &Past, may_vanish: bool) -> Re
                 report.summary(),
                 rows(&shown, now),
                 rows(now, &shown),
-                if shown.mail == now.mail { "the same" } else { "differs" }
+                differences(&shown, now)
             ))
         }
     }
+}
+
+/// Where mail is not what it is to be, for people.
+fn differences(shown: &Dump, now: &Dump) -> String {
+    let mailboxes: BTreeSet<&u64> = shown.mail.keys().chain(now.mail.keys()).collect();
+    let mut all = Vec::new();
+    for id in mailboxes {
+        let (here, there) = (shown.mail.get(id), now.mail.get(id));
+        let uids: BTreeSet<&u32> = here.into_iter().chain(there).flat_map(|shelf| shelf.keys()).collect();
+        for uid in uids {
+            let (found, expected) = (here.and_then(|shelf| shelf.get(uid)), there.and_then(|shelf| shelf.get(uid)));
+            if found != expected {
+                all.push(format!("mailbox {id} UID {uid}: {found:?}, expected {expected:?}"));
+            }
+        }
+    }
+    if all.is_empty() { "the same".to_owned() } else { format!("differs: {}", all.join("; ")) }
 }
 
 /// A workload with one lie in it; what is found behind each cut.
