@@ -17,8 +17,6 @@ pub enum Rig {
 const WORKLOADS: Rig = Rig::Suite("crash::planted::workloads_show_something");
 /// Damage to each kind of file.
 const SWEEP: Rig = Rig::Suite("crash::sweep::damage_to_every_kind_of_file_is_judged");
-/// A disk that says that it did what it did not do.
-const LIES: Rig = Rig::Suite("crash::lies::a_disk_that_lies_is_found_out");
 /// What a person does to a stopped store, crashed.
 const BY_HAND: Rig = Rig::Suite("crash::manual::what_a_person_does_is_all_or_nothing");
 const LOG: Rig = Rig::Library("wal::tests::crash::a_crash_at_every_operation_loses_nothing");
