@@ -51,8 +51,8 @@ fn store() -> (TestStore, Daemon) {
     store.ctl(&["acl", "set", "user/joe/Work/Äpfel", "ann", "lrs"]).expect(0);
     deliver(&store, &["user/joe/INBOX", "user/joe/Work/Äpfel", "user/ann/INBOX"], &message("shared", 3000));
     for n in 0..5 {
-        deliver(&store, &["user/joe/INBOX"], &message(&format!("joe {n}"), 2000));
-        deliver(&store, &["user/ann/INBOX"], &message(&format!("ann {n}"), 200_000));
+        deliver(&store, &["user/joe/INBOX"], &message(format!("joe {n}"), 2000));
+        deliver(&store, &["user/ann/INBOX"], &message(format!("ann {n}"), 200_000));
     }
     deliver(&store, &["shared/news"], &message("news", 700));
     store.ctl(&["message", "flags", "user/joe/INBOX", "2", "--add", "\\Flagged", "--add", "$Work"]).expect(0);
@@ -134,14 +134,14 @@ fn a_complete_copy_of_a_busy_store_is_of_one_moment() {
     let (store, daemon) = store();
     for n in 0..40 {
         store.ctl(&["user", "add", &format!("u{n}")]).expect(0);
-        deliver(&store, &[&format!("user/u{n}/INBOX")], &message(&format!("u{n}"), 1000));
+        deliver(&store, &[&format!("user/u{n}/INBOX")], &message(format!("u{n}"), 1000));
     }
     let stop = AtomicBool::new(false);
     let (copy, added) = std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) && n < 2000 {
-                deliver(&store, &["user/joe/INBOX", "user/ann/INBOX"], &message(&format!("busy {n}"), 1500));
+                deliver(&store, &["user/joe/INBOX", "user/ann/INBOX"], &message(format!("busy {n}"), 1500));
                 if n < 40 {
                     store.ctl(&["user", "delete", &format!("u{n}"), "--yes"]).expect(0);
                 }
@@ -318,11 +318,7 @@ fn files_copied_by_hand_in_the_order_of_the_manual_are_accepted_and_repaired() {
     store.ctl(&["user", "add", "ann"]).expect(0);
     let work = |step: usize| {
         for n in 0..3 {
-            deliver(
-                &store,
-                &["user/joe/INBOX", "user/ann/INBOX"],
-                &message(&format!("{step} {n}"), 1000 + 100_000 * n),
-            );
+            deliver(&store, &["user/joe/INBOX", "user/ann/INBOX"], &message(format!("{step} {n}"), 1000 + 100_000 * n));
         }
         store.ctl(&["message", "flags", "user/joe/INBOX", &(1 + 3 * step).to_string(), "--add", "\\Flagged"]).expect(0);
         store.ctl(&["message", "expunge", "user/joe/INBOX", &(2 + 3 * step).to_string()]).expect(0);
@@ -330,7 +326,7 @@ fn files_copied_by_hand_in_the_order_of_the_manual_are_accepted_and_repaired() {
         deliver(&store, &[&format!("user/joe/made{step}")], &message("made", 500));
         store.ctl(&["checkpoint"]).expect(0);
         // Not in any database yet.
-        deliver(&store, &["user/ann/INBOX"], &message(&format!("late {step}"), 700));
+        deliver(&store, &["user/ann/INBOX"], &message(format!("late {step}"), 700));
     };
     work(0);
     store.ctl(&["snapshot", "take", "--verify"]).expect(0);
@@ -420,7 +416,7 @@ fn disasters_are_overcome_as_told() {
         store.ctl(&["user", "add", user, "--partition", partition]).expect(0);
         for n in 0..4 {
             // Two of them are longer than what travels in the log.
-            deliver(&store, &[&format!("user/{user}/INBOX")], &message(&format!("{user} {n}"), 1000 + n % 2 * 100_000));
+            deliver(&store, &[&format!("user/{user}/INBOX")], &message(format!("{user} {n}"), 1000 + n % 2 * 100_000));
         }
         store.ctl(&["message", "flags", &format!("user/{user}/INBOX"), "2", "--add", "\\Flagged"]).expect(0);
     }

@@ -413,7 +413,7 @@ fn twins_and_what_was_brought_back_are_not_left_out() {
     store.ctl(&["user", "add", "ann"]).expect(0);
     let inbox = "user/ann/INBOX";
     for n in [0, 0, 1] {
-        deliver(&store, &[inbox], &message(&format!("m{n}"), 900));
+        deliver(&store, &[inbox], &message(format!("m{n}"), 900));
     }
     store.ctl(&["message", "expunge", inbox, "3"]).expect(0);
     let to = TestStore::new();
@@ -477,7 +477,7 @@ fn uids_of_a_name_are_never_given_again() {
     let was = uidvalidity(folder);
     let mut given = next(folder);
     for round in 0..3 {
-        deliver(&store, &[folder], &message(&format!("later {round}"), 100));
+        deliver(&store, &[folder], &message(format!("later {round}"), 100));
         given = given.max(next(folder));
         let to = format!("{aside} {round}");
         match round {

@@ -106,7 +106,7 @@ fn the_log_leads_from_an_archive_to_a_moment() {
     store.ctl(&["mailbox", "create", "user/ann/Work"]).expect(0);
     store.ctl(&["mailbox", "create", "user/ann/Old"]).expect(0);
     for n in 0..4 {
-        deliver(&store, &[INBOX, "user/ann/Work"], &message(&format!("m{n}"), 400));
+        deliver(&store, &[INBOX, "user/ann/Work"], &message(format!("m{n}"), 400));
     }
     deliver(&store, &["user/ann/Old"], &message("old", 100));
     backup(&store, &file, &["ann"]);
@@ -169,10 +169,10 @@ fn what_the_log_and_the_archive_cannot_answer_is_refused() {
     // The log between the two is retired.
     let then = now();
     for n in 0..6 {
-        deliver(&store, &[INBOX], &message(&format!("more{n}"), 200_000));
+        deliver(&store, &[INBOX], &message(format!("more{n}"), 200_000));
     }
     for n in 0..40 {
-        deliver(&store, &[INBOX], &message(&format!("short{n}"), 60_000));
+        deliver(&store, &[INBOX], &message(format!("short{n}"), 60_000));
     }
     store.ctl(&["checkpoint"]).expect(0);
     assert!(store.json(&["log", "list", "--all"])[0]["first_lsn"].as_u64().unwrap() > 20, "it goes on elsewhere");

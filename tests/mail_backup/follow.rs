@@ -23,7 +23,7 @@ fn a_name_that_another_mailbox_has_since_is_not_taken_for_the_old_one() {
     let create = |name: &str| {
         let name = format!("user/ann/{name}");
         from.ctl(&["mailbox", "create", &name]).expect(0);
-        deliver(&from, &[&name], &message(&format!("new {name}"), 300));
+        deliver(&from, &[&name], &message(format!("new {name}"), 300));
     };
     rename("A", "A2");
     create("A");
@@ -82,7 +82,7 @@ fn an_archive_follows_one_by_its_index_or_by_all_of_it() {
     from.ctl(&["user", "add", "ann"]).expect(0);
     let inbox = "user/ann/INBOX";
     deliver(&from, &[inbox], &message("large", 200_000));
-    (0..3).for_each(|n| deliver(&from, &[inbox], &message(&format!("m{n}"), 500)));
+    (0..3).for_each(|n| deliver(&from, &[inbox], &message(format!("m{n}"), 500)));
     let base = from.beside("base.sda");
     backup(&from, &base, &["/"]);
     let whole = std::fs::read(&base).unwrap();

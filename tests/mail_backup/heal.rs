@@ -30,7 +30,7 @@ fn saved() -> (TestStore, Daemon, PathBuf) {
     store.ctl(&["user", "add", "bob"]).expect(0);
     for n in 0..6 {
         let to: &[&str] = if n < 2 { &[ANN, BOB] } else { &[ANN] };
-        deliver(&store, to, &message(&format!("m{n}"), 90_000 + 1000 * n));
+        deliver(&store, to, &message(format!("m{n}"), 90_000 + 1000 * n));
     }
     store.ctl(&["message", "flags", ANN, "2,3", "--add", "\\Flagged", "--add", "$Work"]).expect(0);
     store.ctl(&["checkpoint"]).expect(0);
@@ -193,7 +193,7 @@ fn a_directory_of_message_files_comes_back_from_a_pipe() {
     let (_one, _two) = (from.start(), to.start());
     from.ctl(&["user", "add", "ann"]).expect(0);
     for n in 0..40 {
-        deliver(&from, &[ANN], &message(&format!("m{n}"), if n % 4 == 0 { 80_000 } else { 700 + n }));
+        deliver(&from, &[ANN], &message(format!("m{n}"), if n % 4 == 0 { 80_000 } else { 700 + n }));
     }
     summary(pipe(&from, &["/"], &to, &[]), 0);
     to.ctl(&["checkpoint"]).expect(0);

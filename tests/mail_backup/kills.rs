@@ -165,7 +165,7 @@ fn a_restore_of_a_follower_that_is_killed_is_finished_by_the_next() {
     from.ctl(&["message", "flags", folder, "1,6", "--add", "\\Flagged"]).expect(0);
     from.ctl(&["message", "expunge", folder, "2,5"]).expect(0);
     for n in 0..3 {
-        super::deliver(&from, &[folder, "user/ann/INBOX"], &message(&format!("new{n}"), 90_000));
+        super::deliver(&from, &[folder, "user/ann/INBOX"], &message(format!("new{n}"), 90_000));
     }
     backup(&from, &next, &["--since-archive", text(&base), "/"]);
     for (victim, start) in [(Victim::Client, 3), (Victim::Daemon, 4)] {

@@ -37,7 +37,7 @@ fn references_that_nothing_meets_are_named_by_the_second_pass() {
         store.ctl(&["user", "add", user]).expect(0);
     }
     for n in 0..6 {
-        deliver(&store, &["user/ann/INBOX", "user/bob/INBOX"], &message(&format!("both {n}"), 3000));
+        deliver(&store, &["user/ann/INBOX", "user/bob/INBOX"], &message(format!("both {n}"), 3000));
     }
     let file = store.beside("all.sda");
     backup(&store, &file, &["/"]);
@@ -76,7 +76,7 @@ fn long_messages_and_copies_share_their_syncs() {
     for n in 0..24 {
         // Eve's messages stand first with Ann and with Bob, in turns.
         let first = ["user/ann/INBOX", "user/bob/INBOX"][n % 2];
-        deliver(&store, &[first, "user/eve/INBOX"], &message(&format!("long {n}"), 100_000));
+        deliver(&store, &[first, "user/eve/INBOX"], &message(format!("long {n}"), 100_000));
     }
     let file = store.beside("all.sda");
     backup(&store, &file, &["/"]);

@@ -62,7 +62,7 @@ fn a_consumer_that_pauses_ends_no_backup() {
     let _daemon = store.start_with(&["--config", text(&config)]);
     store.ctl(&["user", "add", "ann"]).expect(0);
     for n in 0..30 {
-        deliver(&store, &["user/ann/INBOX"], &message(&format!("m{n}"), 400_000));
+        deliver(&store, &["user/ann/INBOX"], &message(format!("m{n}"), 400_000));
     }
     let mut saves = Command::new(env!("CARGO_BIN_EXE_storectl"))
         .arg("--data-dir")
