@@ -2,6 +2,7 @@
 
 mod as_of;
 mod follow;
+mod gone;
 mod heal;
 mod kills;
 mod narrow;

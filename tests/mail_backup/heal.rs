@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const ANN: &str = "user/ann/INBOX";
-const BOB: &str = "user/bob/INBOX";
+pub(super) const ANN: &str = "user/ann/INBOX";
+pub(super) const BOB: &str = "user/bob/INBOX";
 
 /// The file of a message.
-fn file_of(store: &TestStore, mailbox: &str, uid: u32) -> PathBuf {
+pub(super) fn file_of(store: &TestStore, mailbox: &str, uid: u32) -> PathBuf {
     fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| match path.is_dir() {
             true => walk(&path, name),
@@ -23,7 +23,7 @@ fn file_of(store: &TestStore, mailbox: &str, uid: u32) -> PathBuf {
 }
 
 /// Ann has six messages that are too long for the log, two of them with Bob, in files; all of it is in an archive.
-fn saved() -> (TestStore, Daemon, PathBuf) {
+pub(super) fn saved() -> (TestStore, Daemon, PathBuf) {
     let store = TestStore::new();
     let daemon = store.start();
     store.ctl(&["user", "add", "ann"]).expect(0);

@@ -14,14 +14,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A socket before that of the daemon, which tells of every frame that a client sends, and sends it on only when it is told to.
-struct Proxy {
-    path: PathBuf,
+pub(super) struct Proxy {
+    pub(super) path: PathBuf,
     came: Receiver<()>,
     go: Sender<()>,
 }
 
 impl Proxy {
-    fn before(store: &TestStore, number: usize) -> Proxy {
+    pub(super) fn before(store: &TestStore, number: usize) -> Proxy {
         let path = store.beside(&format!("proxy{number}.sock"));
         let listener = UnixListener::bind(&path).unwrap();
         let daemon = store.data.join("control.sock");
@@ -41,7 +41,7 @@ impl Proxy {
     }
 
     /// Lets so many frames through; true if there was one more, which waits.
-    fn pass(&self, frames: usize) -> bool {
+    pub(super) fn pass(&self, frames: usize) -> bool {
         for _ in 0..frames {
             if self.came.recv().is_err() || self.go.send(()).is_err() {
                 return false;
@@ -51,7 +51,7 @@ impl Proxy {
     }
 
     /// Lets through the frame that waits, and all behind it.
-    fn pass_all(&self) {
+    pub(super) fn pass_all(&self) {
         while self.go.send(()).is_ok() && self.came.recv().is_ok() {}
     }
 }
@@ -71,7 +71,7 @@ fn forward(mut from: UnixStream, mut to: &UnixStream, tells: &Sender<()>, goes: 
     }
 }
 
-fn ctl(socket: &Path, store: &TestStore, args: &[&str]) -> Child {
+pub(super) fn ctl(socket: &Path, store: &TestStore, args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_storectl"));
     command.arg("--socket").arg(socket).args(args).current_dir(store.beside("."));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -33,7 +33,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
             return Ok(());
         }
         for gone in moves.gone {
-            self.gone(&gone)?;
+            let done = self.gone(&gone);
+            self.or_fail(&gone.name, None, done)?;
         }
         let mut left: Vec<Renaming> = Vec::new();
         for mailbox in moves.renamed.into_iter().filter(|mailbox| asked.objects.take(mailbox)) {
@@ -51,7 +52,10 @@ impl<R: Read + Seek> Restorer<'_, R> {
                     continue;
                 }
                 match self.house.mailbox(&new)? {
-                    None => self.house.rename(&old, &new)?,
+                    None => {
+                        let renamed = self.house.rename(&old, &new);
+                        self.or_fail(&mailbox.object, None, renamed)?;
+                    }
                     Some(_) => left.push((mailbox, old, new)),
                 }
             }
@@ -138,8 +142,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if close.continues {
             return Ok(());
         }
-        self.mark()?;
-        self.take_away(close)
+        let object = self.object();
+        let done = self.mark().and_then(|()| self.take_away(close));
+        self.or_fail(&object, None, done).map(drop)
     }
 
     /// Takes away what the store had lost since the archive before: only where the mailbox is as that archive left it.

@@ -58,17 +58,32 @@ impl Open {
 }
 
 impl<R: Read + Seek> Restorer<'_, R> {
-    /// Opens the mailbox of the store that a mailbox of the archive goes to.
+    /// Opens the mailbox of the store that a mailbox of the archive goes to. Where that cannot be, for its name is none or it is deleted or
+    /// renamed meanwhile, none is open, and it is told.
     pub(super) fn enter(&mut self, begins: u64, archived: Mailbox) -> Outcome<()> {
+        let object = archived.object.clone();
+        let entered = self.find(begins, archived);
+        self.or_fail(&object, None, entered).map(drop)
+    }
+
+    /// What was to be done with an object; `None` if that was refused for its own sake, which is told: the others go on.
+    pub(super) fn or_fail<T>(&mut self, object: &str, uid: Option<u32>, done: Outcome<T>) -> Outcome<Option<T>> {
+        let why = match done {
+            Ok(done) => return Ok(Some(done)),
+            Err(Stop::Failed(failure)) => match failure.code {
+                Code::NotFound | Code::NoUser => format!("{}: it has gone since it was looked for", failure.message),
+                Code::BadInput | Code::Exists => failure.message,
+                _ => return Err(Stop::Failed(failure)),
+            },
+            Err(stop) => return Err(stop),
+        };
+        self.summary.fail(object.to_owned(), uid, why);
+        Ok(None)
+    }
+
+    fn find(&mut self, begins: u64, archived: Mailbox) -> Outcome<()> {
         let mut name = self.asked.names.of(&archived.name);
-        let mut here = self.house.mailbox(&name).map(Some);
-        if let Err(Stop::Failed(failure)) = &here
-            && failure.code == Code::BadInput
-        {
-            self.summary.fail(archived.object.clone(), None, failure.message.clone());
-            here = Ok(None);
-        }
-        let Some(mut here) = here? else { return Ok(()) };
+        let mut here = self.house.mailbox(&name)?;
         if self.asked.args.heal {
             // Of one that is not there nothing is lost.
             self.open = here.map(|_| self.look_into(begins, archived, name)).transpose()?;
@@ -119,9 +134,22 @@ impl<R: Read + Seek> Restorer<'_, R> {
     }
 
     /// A mailbox that is there.
+    ///
+    /// # Errors
+    /// It is not there any more; those that end the whole run.
     pub(super) fn look_into(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Open> {
         let adds = !self.asked.args.dry_run && !self.asked.args.heal;
         let lease = if adds { Some(self.house.lock(&name)?) } else { None };
+        let looked = self.look(begins, archived, name, lease);
+        if let (Err(_), Some(lease)) = (&looked, lease) {
+            // Should the connection be gone, so is the lease.
+            let _ = self.house.release(lease);
+        }
+        looked
+    }
+
+    fn look(&mut self, begins: u64, archived: Mailbox, name: String, lease: Option<u64>) -> Outcome<Open> {
+        let adds = lease.is_some();
         let here = self.house.mailbox(&name)?;
         let messages = self.house.messages(&name)?;
         let date = |message: &proto::Message| {

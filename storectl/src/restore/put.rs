@@ -512,7 +512,9 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         self.leave()?;
         let archived =
             Mailbox { object: wanted.object.clone(), uidvalidity: here.mailbox.uidvalidity, ..lost(&wanted.message) };
-        let mut open = self.look_into(0, archived, wanted.to.clone())?;
+        let looked = self.look_into(0, archived, wanted.to.clone());
+        let looked = self.or_fail(&wanted.object, Some(wanted.message.uid), looked)?;
+        let Some(mut open) = looked else { return Ok(()) };
         let is_free = !open.there.contains_key(&wanted.message.uid);
         (open.keeps_uids, open.was_made) = (wanted.keeps_uid && is_free, wanted.keeps_uid && is_free);
         self.open = Some(open);

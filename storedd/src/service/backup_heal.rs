@@ -9,7 +9,7 @@ use crate::model::Command;
 use crate::model::command::{Incoming, Known, ReturningMessages, Selection};
 use crate::partition::survey::Depth;
 use crate::store::{Given, Store};
-use proto::{BackupHeal, BackupHealed, BackupPart, BackupSick, Failure, Reply, ReturningBody};
+use proto::{BackupHeal, BackupHealed, BackupPart, BackupSick, Code, Failure, Reply, ReturningBody};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -52,9 +52,12 @@ impl Daemon {
                 ReturningBody::Inline(bytes) => Ok(self.whole_message(peer, Arc::new(mail::inline(bytes.clone())))?),
                 ReturningBody::Sent(number) => Ok(self.sent_message(peer, *number)?),
                 ReturningBody::Copy(of) => {
-                    let (from, message) = self.one(&view, &heal.from, *of)?;
-                    let bytes = store.message_bytes(&view, &from.of, &message);
-                    bytes.map(|bytes| Arc::new(mail::inline(bytes))).map_err(|e| e.to_string())
+                    // That it is gone, or cannot be read, is no matter of the others.
+                    let found = self.one(&view, &heal.from, *of).map_err(|failure| failure.message);
+                    found.and_then(|(from, message)| {
+                        let bytes = store.message_bytes(&view, &from.of, &message).map_err(|e| e.to_string())?;
+                        Ok(Arc::new(mail::inline(bytes)))
+                    })
                 }
             };
             brought.push((*uid, message));
@@ -71,7 +74,15 @@ impl Daemon {
         let like = Command::MessagesReturn(Box::new(like));
         self.watch.get().map_or(Ok(()), |watch| watch.admit(peer, &like))?;
         let pass = self.pass_here(peer, "restore", &like)?;
-        let (_, row) = self.mailbox_row(&store.view(), name)?;
+        let row = match self.mailbox_row(&store.view(), name) {
+            Ok((_, row)) => row,
+            // Deleted or renamed since it was looked for: others are still there.
+            Err(gone) if matches!(gone.code, Code::NotFound | Code::NoUser) => {
+                let one = |(uid, _): &Brought| BackupHealed { uid: *uid, failed: Some(gone.message.clone()) };
+                return Ok(Reply::Backup(BackupPart::Healed(brought.iter().map(one).collect())));
+            }
+            Err(other) => return Err(other),
+        };
         let good = brought.iter().filter_map(|(uid, message)| Some((*uid, message.as_ref().ok()?.clone())));
         let all: Vec<(u32, Arc<Incoming>)> = good.collect();
         let mut given = store.give_back(row.id, &all).map_err(broken)?.into_iter();

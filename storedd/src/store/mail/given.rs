@@ -8,7 +8,7 @@ use super::case::Eye;
 use super::heal::Sick;
 use super::mend::READERS;
 use super::told::told;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::model::Folder;
 use crate::model::command::{Incoming, IncomingBytes};
 use crate::model::name::key_text;
@@ -36,7 +36,7 @@ impl Store {
     /// which a reader found others. Whether there is a copy elsewhere is not asked. Changes nothing (I7).
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if its partition is not there; a newer or foreign journal; those of the disk.
+    /// [`crate::error::StoreError::Busy`] if its partition is not there; a newer or foreign journal; those of the disk.
     pub fn sick(&self, mailbox: u64, depth: Depth, doubted: &BTreeSet<u32>) -> Result<BTreeMap<u32, What>> {
         let look = |depth, deep: &BTreeSet<u32>, readers| {
             self.case(mailbox, Eye { depth, deep, pace: &|_| Ok(()), readers, within: None }, None)
@@ -58,7 +58,7 @@ impl Store {
     /// staged any more. Answers in the same order.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if the mailbox or its partition is not there; those of the disk.
+    /// [`crate::error::StoreError::Busy`] if the partition of the mailbox is not there; those of the disk.
     pub fn give_back(&self, mailbox: u64, all: &[(u32, Arc<Incoming>)]) -> Result<Vec<Given>> {
         let mut files = Vec::new();
         let done = self.staged_for(mailbox, all, &mut files).and_then(|given| {
@@ -85,8 +85,7 @@ impl Store {
         files: &mut Vec<(Sick, u64)>,
     ) -> Result<Vec<Given>> {
         let view = self.view();
-        let gone = || StoreError::Busy { why: "the mailbox has just gone".to_owned() };
-        let told = told(&view, mailbox)?.ok_or_else(gone)?;
+        let Some(told) = told(&view, mailbox)? else { return Ok(vec![Given::Gone; all.len()]) };
         let home = told.row.home.clone().unwrap_or(told.owner);
         let of = Folder { partition: Cow::Owned(told.row.partition.clone()), home: Cow::Owned(home), mailbox };
         let (place, name) = (super::source::place(&of)?, key_text(&told.key));
