@@ -105,6 +105,9 @@ bugs! {
     HealedNotSynced caught by HEALED;
     /// A partition says that it caught up before what it took from the log is durable.
     LateMailNotSynced caught by PARTITIONS;
+    /// A partition says that it caught up before it is noted that messages are without their bytes.
+    LossToldAfterwards caught by
+        Rig::Library("store::tests::older::what_was_on_the_lost_disk_alone_is_told_wherever_the_machine_stops");
 
     // Copies, and what takes another's place.
 

@@ -20,10 +20,12 @@
 mod below;
 pub mod copy;
 pub mod outside;
+mod patient;
 mod real;
 mod sim;
 
 pub use below::Below;
+pub use patient::Patience;
 pub use real::RealDisk;
 pub use sim::{Fault, Moment, OpKind, Persist, SimDisk};
 

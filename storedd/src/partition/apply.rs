@@ -118,8 +118,8 @@ pub struct Applied {
     pub files: u64,
     /// Message files with other bytes than theirs, made again.
     pub replaced: u64,
-    /// Messages without bytes; see [`Target::is_piece`] and [`Target::distrusts`].
-    pub bodiless: u64,
+    /// Messages without bytes, by place and UID; see [`Target::is_piece`] and [`Target::distrusts`].
+    pub bodiless: Vec<(Place, u32)>,
     /// Frames written to indexes.
     pub frames: u64,
     /// Indexes and manifests that were lost or damaged and made anew.
@@ -154,7 +154,8 @@ pub struct Target<'d> {
     /// anew. The disk may also be another one, with an older copy: a message whose bytes were on the former one alone has none, and is
     /// told by who looks.
     pub distrusts: bool,
-    /// The log goes on behind it. A message whose bytes are gone has none: it is purged further on, and was before.
+    /// The log goes on behind it. A message whose bytes are gone has none: it is purged further on, and was before. With
+    /// [`Target::distrusts`] it may also have been on the former disk alone, and what is purged further on is for the caller to see.
     pub is_piece: bool,
 }
 
@@ -173,7 +174,9 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
             let newest = mailbox.run.messages.iter().rev().map(|m| &m.value).find(|m| m.uid == *uid);
             if let Some(message) = newest.filter(|m| m.state != State::Purged) {
                 match target.body(&mailbox.place, message, source, supply) {
-                    Err(e) if (target.is_piece || target.distrusts) && is_missing(&e) => applied.bodiless += 1,
+                    Err(e) if (target.is_piece || target.distrusts) && is_missing(&e) => {
+                        applied.bodiless.push((mailbox.place.clone(), *uid));
+                    }
                     made => applied.made(made?),
                 }
             }

@@ -12,21 +12,20 @@
 use super::archived::WithArchive;
 use super::commit::lock;
 use super::{Options, Store};
-use crate::disk::Disk;
+use crate::disk::{Disk, Patience};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
 use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long an archive may take to say what it has.
-const ARCHIVE_WAIT: Duration = Duration::from_secs(5);
+/// How long an archive may take for each thing that is asked of it.
+const ARCHIVE_WAIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 
 /// A snapshot that a rollback may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +88,8 @@ pub(super) struct Holds {
     archive: Mutex<Option<Archive>>,
     /// Where it is.
     archive_at: Mutex<Option<PathBuf>>,
+    /// How long it, and those before it, are waited for.
+    patience: Mutex<BTreeMap<PathBuf, Patience>>,
 }
 
 /// What an archive wants of the log.
@@ -122,7 +123,7 @@ impl Holds {
         let archive = Mutex::new(options.archive_log_bytes.map(|budget| Archive { upto: Lsn::ZERO, budget }));
         let (budget, of_partitions) = (options.snapshot_log_bytes.into(), options.partition_log_bytes.into());
         let archive_at = Mutex::new(options.archive.clone());
-        Holds { wanted, budget, of_partitions, at_work, next, archive, archive_at }
+        Holds { wanted, budget, of_partitions, at_work, next, archive, archive_at, patience: Mutex::default() }
     }
 
     /// For whom log is kept, the oldest log first.
@@ -322,26 +323,23 @@ impl Store {
     /// The log, with what the archive has of it that is not there any more; `None` without an archive.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] if it does not answer at once: it may hang, and nobody waits for it for long.
+    /// [`StoreError::Busy`] if it does not answer at once: it may hang, and nobody waits for it for long. The same holds for each call on
+    /// what is given: one that hangs fails.
     pub(super) fn log_with_archive(&self) -> Result<Option<Arc<dyn Disk>>> {
         let Some(path) = lock(&self.holds.archive_at).clone() else { return Ok(None) };
-        let busy = |e: String| StoreError::Busy { why: format!("the log archive {} is not read: {e}", path.display()) };
-        let (tell, told) = sync_channel(1);
-        let (roots, log, id, at) = (self.disks.roots.clone(), self.disks.log.clone(), self.store_id, path.clone());
-        let look = move || {
-            let with = match roots.open(&at) {
-                // Nothing was archived yet.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                root => root.map_err(|e| e.to_string()).and_then(|root| {
-                    WithArchive::new(log, root, id, &BTreeSet::new()).map(Some).map_err(|e| e.to_string())
-                }),
-            };
-            // Nobody listens any more if it took too long.
-            drop(tell.send(with));
+        let busy = |e: &dyn std::fmt::Display| StoreError::Busy {
+            why: format!("the log archive {} is not read: {e}", path.display()),
         };
-        std::thread::Builder::new().name("archive".to_owned()).spawn(look).map_err(|e| busy(e.to_string()))?;
-        let answer = told.recv_timeout(ARCHIVE_WAIT).map_err(|_| busy("it does not answer".to_owned()))?;
-        Ok(answer.map_err(busy)?.map(|with| Arc::new(with) as Arc<dyn Disk>))
+        let patience =
+            lock(&self.holds.patience).entry(path.clone()).or_insert_with(|| Patience::new(ARCHIVE_WAIT)).clone();
+        let (roots, at) = (self.disks.roots.clone(), path.clone());
+        let root = match patience.open("archive", move || roots.open(&at)) {
+            // Nothing was archived yet.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            root => root.map_err(|e| busy(&e))?,
+        };
+        let with = WithArchive::new(self.disks.log.clone(), root, self.store_id, &BTreeSet::new());
+        Ok(Some(Arc::new(with.map_err(|e| busy(&e))?)))
     }
 
     /// How many bytes of log may be kept for snapshots from now on.

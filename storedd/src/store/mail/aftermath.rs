@@ -5,7 +5,9 @@ use super::told::told;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::model::Rows;
+use crate::partition::tree::Place;
 use crate::partition::{Applied, Partitions};
+use std::collections::BTreeSet;
 
 /// What was written, and what is to be taken away after the commit.
 #[derive(Debug, Default)]
@@ -15,8 +17,8 @@ pub(in crate::store) struct Written {
     noted: bool,
     /// Message files made.
     pub(in crate::store) files: u64,
-    /// Messages whose bytes are nowhere any more.
-    pub(super) bodiless: u64,
+    /// Messages whose bytes are nowhere any more, by place and UID.
+    pub(super) bodiless: BTreeSet<(Place, u32)>,
 }
 
 impl Written {
@@ -24,7 +26,7 @@ impl Written {
     pub(in crate::store) fn add(&mut self, other: Written) {
         self.removals.add(other.removals);
         self.files += other.files;
-        self.bodiless += other.bodiless;
+        self.bodiless.extend(other.bodiless);
     }
 
     /// Where history goes on in another way than it did before, or is not told to its end yet: directories of mailboxes that are elsewhere by

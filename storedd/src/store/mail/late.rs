@@ -20,8 +20,9 @@ use crate::lsn::Lsn;
 use crate::model::mail::MessageRow;
 use crate::model::rows::{MailboxRow, PastRow, Row, id_of, split};
 use crate::model::{Change, Table};
-use crate::partition::tree::Home;
+use crate::partition::tree::{Home, Place};
 use crate::partition::{Applied, identity};
+use crate::planted::{self, Bug};
 use crate::store::Store;
 use crate::store::checkpoint::applied;
 use crate::store::overlay::Overlay;
@@ -151,18 +152,29 @@ impl Store {
 
     fn bring(&self, late: &Late<'_>, read: &Read, db: &Arc<DbReader>) -> Result<Written> {
         let (begun, mut from, mut written) = (self.env.uptime(), late.from, Written::default());
+        let mut lost = BTreeSet::new();
         while from.is_before(late.upto) {
             let upto = self.piece_of(&read.survey, from, late.upto);
             let is_piece = upto.is_before(late.upto);
-            written.add(self.bring_piece(&Late { from, upto, is_piece, ..*late }, read, db)?);
+            let mut of_piece = self.bring_piece(&Late { from, upto, is_piece, ..*late }, read, db)?;
+            let without = std::mem::take(&mut of_piece.bodiless);
+            lost.retain(|(place, uid)| !of_piece.removals.takes(late.name, place, *uid));
+            lost.extend(without);
+            written.add(of_piece);
+            // IMPORTANT: before the partition says that it has come behind them: nobody would look at them again.
+            let tells_afterwards = planted::on(Bug::LossToldAfterwards);
+            if !is_piece && !tells_afterwards {
+                self.tell_lost(late, &lost)?;
+            }
+            // Behind what may still be purged further on it says nothing: after a crash it is brought once more.
+            if !is_piece || lost.is_empty() {
+                // IMPORTANT: after the sync of what it says.
+                identity::note_applied(late.disk, upto)?;
+            }
+            if !is_piece && tells_afterwards {
+                self.tell_lost(late, &lost)?;
+            }
             from = upto;
-        }
-        if written.bodiless > 0 {
-            let why = format!(
-                "partition {}: {} messages that came behind LSN {} are without their bytes: storectl check --partition {0}",
-                late.name, written.bodiless, late.from.lsn
-            );
-            self.recommend_repair(&why)?;
         }
         self.partitions.caught_up(late.name);
         tracing::info!(
@@ -174,6 +186,19 @@ impl Store {
             seconds = (self.env.uptime() - begun).as_secs_f64()
         );
         Ok(written)
+    }
+
+    /// Recommends a repair if messages that a partition took are without their bytes.
+    fn tell_lost(&self, late: &Late<'_>, lost: &BTreeSet<(Place, u32)>) -> Result<()> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.recommend_repair(&format!(
+            "partition {}: {} messages that came behind LSN {} are without their bytes: storectl check --partition {0}",
+            late.name,
+            lost.len(),
+            late.from.lsn
+        ))
     }
 
     /// Up to where so much log lies behind `from` as may be held in memory: whole segments.
@@ -193,6 +218,7 @@ impl Store {
         upto
     }
 
+    /// What lies in one piece of the log, durably; the partition does not say yet that it has it.
     fn bring_piece(&self, late: &Late<'_>, read: &Read, db: &Arc<DbReader>) -> Result<Written> {
         let (overlay, changed) = missed(&*read.log, &read.survey, late)?;
         let overlay = Arc::new(overlay);
@@ -215,13 +241,10 @@ impl Store {
             seen_since: None,
         };
         let disks = Disks { log: &*read.log, late: Some(late.name), ..self.mail_disks() };
-        let written = match write_partition(&view, &overlay, moment, &disks, (late.name, late.disk), homes, true) {
-            Ok(written) => written,
-            Err(Failed::Partition(e) | Failed::Store(e)) => return Err(e),
-        };
-        // IMPORTANT: after the sync of what it says.
-        identity::note_applied(late.disk, late.upto)?;
-        Ok(written)
+        let done = write_partition(&view, &overlay, moment, &disks, (late.name, late.disk), homes, true);
+        done.map_err(|failed| match failed {
+            Failed::Partition(e) | Failed::Store(e) => e,
+        })
     }
 }
 

@@ -70,6 +70,11 @@ impl Removals {
         self.staged.extend(other.staged);
     }
 
+    /// True if the file of a message is among what is to go.
+    pub(super) fn takes(&self, partition: &str, place: &Place, uid: u32) -> bool {
+        self.messages.get(&(partition.to_owned(), place.clone())).is_some_and(|uids| uids.contains(&uid))
+    }
+
     fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.mailboxes.is_empty() && self.homes.is_empty() && self.staged.is_empty()
     }

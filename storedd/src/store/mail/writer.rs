@@ -100,14 +100,14 @@ impl Writer<'_> {
     fn apply(&mut self, run: &HomeRun) -> Result<()> {
         let applied = apply::apply(self.target, run, self)?;
         self.written.files += applied.files;
-        if applied.bodiless > 0 {
-            let (home, messages) = (run.home.path(), applied.bodiless);
+        if !applied.bodiless.is_empty() {
+            let (home, messages) = (run.home.path(), applied.bodiless.len());
             if self.target.is_piece {
-                tracing::warn!(event = "messages_without_bytes", home, messages, "they are purged further on");
+                tracing::warn!(event = "messages_without_bytes", home, messages, "unless they are purged further on");
             } else {
                 tracing::error!(event = "messages_without_bytes", home, messages, "nothing has their bytes");
-                self.written.bodiless += messages;
             }
+            self.written.bodiless.extend(applied.bodiless);
         }
         let gone = run.gone.iter().map(|gone| (self.partition.to_owned(), run.home.mailbox(gone.value)));
         self.written.removals.mailboxes.extend(gone);

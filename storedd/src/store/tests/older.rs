@@ -2,12 +2,14 @@
 
 use super::mail::{ANN, JOE, PRIMARY, Seen, Step, of, row, seen, take};
 use super::*;
-use crate::disk::{Kind, create_all};
+use crate::disk::{Access, DiskFile, Entry, Kind, Lock, create_all};
 use crate::model::command::Marks;
 use crate::model::message::Flags;
 use crate::partition::{Applied, PartitionId, identity};
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 const FAR: &str = "far";
 const ARCHIVE: &str = "archive";
@@ -17,6 +19,10 @@ const ARCHIVE: &str = "archive";
 struct Places {
     machine: SimDisk,
     is_archive_there: AtomicBool,
+    /// Bytes of files in the archive are not given as long as somebody holds it.
+    hangs: Arc<Mutex<()>>,
+    /// How often the archive was opened.
+    opened: AtomicUsize,
 }
 
 impl Roots for Places {
@@ -25,7 +31,12 @@ impl Roots for Places {
         if name == ARCHIVE && !self.is_archive_there.load(Ordering::Relaxed) {
             return Err(io::Error::other("stale file handle"));
         }
-        Ok(Arc::new(self.machine.disk(&name)))
+        let disk = self.machine.disk(&name);
+        if name == ARCHIVE {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            return Ok(Arc::new(Mount { disk, hangs: self.hangs.clone() }));
+        }
+        Ok(Arc::new(disk))
     }
 
     fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
@@ -33,15 +44,94 @@ impl Roots for Places {
     }
 }
 
+/// The archive, to be read.
+#[derive(Debug)]
+struct Mount {
+    disk: SimDisk,
+    hangs: Arc<Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct MountFile {
+    file: Arc<dyn DiskFile>,
+    hangs: Arc<Mutex<()>>,
+}
+
+impl Disk for Mount {
+    fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(MountFile { file: self.disk.open(path, access)?, hangs: self.hangs.clone() }))
+    }
+    fn stat(&self, path: &str) -> io::Result<Option<Entry>> {
+        self.disk.stat(path)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+    fn create_dir(&self, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn link(&self, _: &str, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn remove(&self, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn remove_dir(&self, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn sync_dir(&self, _: &str) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+    fn lock(&self, _: &str, _: &str) -> io::Result<Box<dyn Lock>> {
+        unreachable!("an archive is read")
+    }
+    fn display(&self, path: &str) -> String {
+        self.disk.display(path)
+    }
+}
+
+impl DiskFile for MountFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        drop(self.hangs.lock());
+        self.file.read_at(offset, buf)
+    }
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        unreachable!("an archive is read")
+    }
+}
+
+fn places(machine: &SimDisk, is_archive_there: bool) -> Arc<Places> {
+    let (hangs, opened) = Default::default();
+    Arc::new(Places { machine: machine.clone(), is_archive_there: AtomicBool::new(is_archive_there), hangs, opened })
+}
+
 fn open_at(machine: &SimDisk, archive: Option<bool>) -> Arc<Store> {
+    let archive_path = archive.map(|_| ARCHIVE.into());
+    let options = Options { archive: archive_path, ..options() };
+    open_in(machine, places(machine, archive == Some(true)), options)
+}
+
+fn open_in(machine: &SimDisk, roots: Arc<Places>, options: Options) -> Arc<Store> {
     let partitions = [PRIMARY, FAR].map(|name| (name.to_owned(), name.into()));
-    let is_archive_there = AtomicBool::new(archive == Some(true));
-    let roots = Arc::new(Places { machine: machine.clone(), is_archive_there });
     let disks = Disks { partitions: partitions.into(), roots, ..disks(machine) };
     let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7));
     let lock = take_lock(&disks).unwrap();
-    let archive = archive.map(|_| ARCHIVE.into());
-    let options = Options { inline_limit: 600, segment_size: 64 << 10, spares: 0, archive, ..options() };
+    let options = Options { inline_limit: 600, segment_size: 64 << 10, spares: 0, ..options };
     let progress: OnProgress = Arc::new(|_| {});
     open(disks, env, options, lock, START, &progress).unwrap().0
 }
@@ -177,9 +267,9 @@ fn what_was_noted_before_it_caught_up_is_not_asked_for_again() {
     is_whole(&store, &expected, "with an old note");
 }
 
-// rows 85, 146, B13: the log does not go back to the copy, and the archive does: what the copy lacks is read there; an archive that is away is waited for
-#[test]
-fn an_older_copy_is_brought_up_to_date_from_the_archive() {
+/// A machine whose far partition is an older copy of itself, to which the log does not go back and the archive does; the copy, and what is to
+/// be seen.
+fn archived() -> (SimDisk, SimDisk, Seen) {
     let (machine, store) = filled();
     let older = machine.image(Persist::Everything);
     flagged(&store);
@@ -203,6 +293,13 @@ fn an_older_copy_is_brought_up_to_date_from_the_archive() {
     let expected = seen(&store, "before");
     drop(store);
     put_back(&machine, &older);
+    (machine, older, expected)
+}
+
+// rows 85, 146, B13: the log does not go back to the copy, and the archive does: what the copy lacks is read there; an archive that is away is waited for
+#[test]
+fn an_older_copy_is_brought_up_to_date_from_the_archive() {
+    let (machine, older, expected) = archived();
     let ann = |store: &Store| {
         let view = store.view();
         let (name, row) = row(&view, ANN).unwrap();
@@ -233,4 +330,99 @@ fn an_older_copy_is_brought_up_to_date_from_the_archive() {
     let later = (crate::model::message::State::Live, Flags::NONE, mail::text(9000, 400));
     with_later.insert((ANN.to_owned(), uid), later);
     is_whole(&store, &with_later, "from the archive");
+}
+
+// rows 85, 146: an archive that hangs while a segment of it is read holds no checkpoint up for long; as long as it hangs nobody asks it again, and no
+// further thread waits for it
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+fn an_archive_that_hangs_holds_no_checkpoint() {
+    let (machine, older, expected) = archived();
+    let roots = places(&machine, true);
+    let hanging = roots.hangs.lock().unwrap();
+    let store = open_in(&machine, roots.clone(), Options { archive: Some(ARCHIVE.into()), ..options() });
+    let begun = Instant::now();
+    store.checkpoint().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let why = format!("{:?}", store.partitions().state(FAR));
+    assert!(why.contains("does not answer"), "{why}");
+    assert_eq!((store.partitions().is_behind(FAR), holds(&machine)), (Some(holds(&older)), holds(&older)));
+    assert_eq!(roots.opened.load(Ordering::Relaxed), 1);
+    let again = Instant::now();
+    for _ in 0..20 {
+        let failed = store.log_with_archive().unwrap_err();
+        assert!(failed.to_string().contains("does not answer"), "{failed}");
+    }
+    assert!(again.elapsed() < Duration::from_millis(900), "{:?}", again.elapsed());
+    assert_eq!(roots.opened.load(Ordering::Relaxed), 1, "nobody opened it again");
+    drop(hanging);
+    let back = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        store.log_with_archive().is_ok()
+    });
+    assert!(back, "it answers again");
+    drop(store);
+    is_whole(&open_at(&machine, Some(true)), &expected, "as soon as it answers");
+}
+
+// rows 85, 111, 146: a long message was on the lost disk alone: a repair is recommended before the partition counts as one that has caught up, also
+// where what it lacks comes in pieces of which that message is in the first; one that is purged further on is no loss
+#[test]
+fn what_was_on_the_lost_disk_alone_is_told_wherever_the_machine_stops() {
+    let (machine, store) = filled();
+    let older = machine.image(Persist::Everything);
+    let hold = store.hold_log("test", u64::MAX);
+    for n in [100, 101] {
+        assert!(take(&store, &Step::Deliver(n, 3000, vec![ANN])));
+    }
+    assert!(take(&store, &Step::Checkpoint));
+    let mut next = 200;
+    while store.segments().len() < 5 {
+        deliver(&store, next..next + 40);
+        next += 40;
+        assert!(next < 5000);
+    }
+    for command in
+        [Command::MessageExpunge { of: of(ANN, &[5]) }, Command::MessagePurge { of: of(ANN, &[5]) }].map(Step::Do)
+    {
+        assert!(take(&store, &command));
+    }
+    assert!(take(&store, &Step::Checkpoint));
+    drop(hold);
+    drop(store);
+    put_back(&machine, &older);
+    // A piece is a segment or two.
+    let open = |machine: &SimDisk| {
+        open_in(machine, places(machine, false), Options { overlay_bytes_max: 64 << 10, ..options() })
+    };
+    let check = |store: &Store, what: &str| {
+        store.checkpoint().unwrap();
+        assert!(store.partitions().behind().is_empty(), "{what}: {:?}", store.partitions().behind());
+        let why = store.repair_recommended().unwrap_or_else(|| panic!("{what}: nothing is recommended"));
+        assert!(why.contains(": 1 messages that came behind LSN"), "{what}: {why}");
+    };
+    machine.set_recording(true);
+    let store = open(&machine);
+    assert!(store.segments().len() >= 5);
+    check(&store, "at first");
+    let moments = machine.take_moments();
+    drop(store);
+    let tells = |n: usize| {
+        let path = &moments[n].path;
+        path.contains("PARTITION") || path.contains("repair-recommended")
+    };
+    let (every, mut states, mut told) = (moments.len() / 20, 0, 0);
+    for (n, moment) in moments.iter().enumerate() {
+        if n % every != 0 && !tells(n) && !(n > 0 && tells(n - 1)) {
+            continue;
+        }
+        for persist in [Persist::Nothing, Persist::RandomTorn(moment.n)] {
+            let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
+            let found = moment.torn(moment.write_bytes() / 2).image(persist);
+            told += usize::from(tells(n));
+            check(&open(&found), &what);
+            states += 1;
+        }
+    }
+    assert!(states > 50 && told > 8, "{states}, {told}");
 }
