@@ -23,11 +23,15 @@ pub mod outside;
 mod patient;
 mod real;
 mod sim;
+#[cfg(test)]
+mod stuck;
 
 pub use below::Below;
 pub use patient::Patience;
 pub use real::RealDisk;
 pub use sim::{Fault, Moment, OpKind, Persist, SimDisk};
+#[cfg(test)]
+pub(crate) use stuck::Stuck;
 
 use crate::planted::{self, Bug};
 use std::io;

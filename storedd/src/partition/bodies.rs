@@ -208,7 +208,8 @@ pub fn each_by_several<T: Sync, R: Send>(all: &[T], threads: usize, one: impl Fn
         }
     };
     let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let begin = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..threads).filter_map(begin).collect();
         let mut done = work();
         for other in others {
             match other.join() {
@@ -417,12 +418,20 @@ pub fn sync_staged(all: Vec<Unsynced>) -> Result<()> {
 }
 
 fn sync_each(all: &[Unsynced]) -> Result<()> {
+    sync_by(all, &std::thread::Builder::new)
+}
+
+/// Each by a thread of its own, as far as there are any; the others by this one.
+fn sync_by(all: &[Unsynced], thread: &dyn Fn() -> std::thread::Builder) -> Result<()> {
     let [first, others @ ..] = all else { return Ok(()) };
     std::thread::scope(|scope| {
-        let others: Vec<_> = others.iter().map(|one| scope.spawn(|| one.sync())).collect();
+        let begun: Vec<_> = others.iter().map(|one| thread().spawn_scoped(scope, || one.sync())).collect();
         let mut done = first.sync();
-        for other in others {
-            let synced = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for (one, thread) in others.iter().zip(begun) {
+            let synced = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => one.sync(),
+            };
             done = done.and(synced);
         }
         done
@@ -485,4 +494,32 @@ pub fn set_staging_aside(disk: &dyn Disk, wanted: &BTreeSet<u64>) -> Result<u64>
 /// Those of the disk.
 pub fn unstage(disk: &dyn Disk, number: u64) -> Result<()> {
     unlink(disk, &tree::staged(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Persist, SimDisk};
+
+    #[test]
+    fn without_a_thread_the_caller_syncs() {
+        let machine = SimDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(machine.disk("primary"));
+        let stage = |number: u64| {
+            let mut staging = stage(disk.clone(), number).unwrap();
+            staging.add(format!("message {number}").as_bytes()).unwrap();
+            staging.unsynced().1
+        };
+        let all: Vec<Unsynced> = (1..=4).map(stage).collect();
+        // No machine has room for such a stack.
+        let none = || std::thread::Builder::new().stack_size(1 << 47);
+        assert!(none().spawn(|| ()).is_err(), "a thread all the same");
+        sync_by(&all, &none).unwrap();
+        disk.sync_dir(tree::STAGING).unwrap();
+        disk.sync_dir("").unwrap();
+        let after = machine.image(Persist::Nothing).disk("primary");
+        for number in 1..=4 {
+            assert_eq!(after.peek(&tree::staged(number)).unwrap(), format!("message {number}").as_bytes());
+        }
+    }
 }

@@ -92,6 +92,9 @@ impl Daemon {
                 Err(why) => Some(why.clone()),
                 Ok(_) => match given.next() {
                     Some(Given::Back) => None,
+                    Some(Given::Moved) => {
+                        Some(format!("{name} has just moved to another partition: restore it once more"))
+                    }
                     Some(Given::Others) => Some(format!("message {uid} of {name} has other bytes")),
                     Some(Given::Gone) | None => Some(format!("{name} has no message {uid} any more")),
                 },

@@ -95,22 +95,29 @@ impl Senders {
         }
     }
 
-    /// Makes messages that a connection has sent durable, all of them together.
+    /// Makes messages that a connection has sent durable, all of them together. Until that is done none of them can be had; of those that
+    /// cannot be made so nothing is left.
     fn settle(&self, connection: u64, numbers: &[u64]) -> Result<(), StoreError> {
-        let mut all = self.lock();
-        let unsynced: Vec<Unsynced> = numbers
-            .iter()
-            .filter_map(|number| match all.get_mut(&(connection, *number)) {
-                Some(Sending::Whole(sent)) => sent.unsynced.take(),
-                _ => None,
-            })
-            .collect();
+        let (mut all, mut messages, mut unsynced) = (self.lock(), Vec::new(), Vec::new());
+        for number in numbers {
+            let Some(place) = all.get_mut(&(connection, *number)) else { continue };
+            *place = match std::mem::replace(place, Sending::Busy) {
+                Sending::Whole(Sent { message, unsynced: Some(file) }) => {
+                    messages.push((*number, message));
+                    unsynced.push(file);
+                    continue;
+                }
+                other => other,
+            };
+        }
         drop(all);
-        bodies::sync_staged(unsynced).inspect_err(|_| {
-            // Their files are gone.
-            let mut all = self.lock();
-            numbers.iter().for_each(|number| drop(all.remove(&(connection, *number))));
-        })
+        let done = bodies::sync_staged(unsynced);
+        // IMPORTANT: durable only now; who asks on the same connection meanwhile gets none of them.
+        for (number, message) in messages {
+            let sent = done.is_ok().then_some(Sending::Whole(Sent { message, unsynced: None }));
+            self.put(connection, number, sent);
+        }
+        done
     }
 
     /// The connection has ended: what it did not deliver goes.
@@ -337,5 +344,65 @@ fn line(message: &Message) -> proto::Message {
         flags: message.flag_names(),
         modseq: message.modseq,
         digest: message.digest.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, Fault, SimDisk, Stuck};
+    use crate::partition::tree;
+
+    /// A message that is staged on a disk and not durable.
+    fn sent(disk: &Arc<dyn Disk>, number: u64) -> Sending {
+        let mut staging = bodies::stage(disk.clone(), number).unwrap();
+        staging.add(b"Subject: long\r\n\r\n").unwrap();
+        let (body, unsynced) = staging.unsynced();
+        let bytes = IncomingBytes::Staged { partition: "primary".to_owned(), number };
+        let message = Arc::new(Incoming { size: body.size, digest: body.digest, header_size: 19, bytes });
+        Sending::Whole(Sent { message, unsynced: Some(unsynced) })
+    }
+
+    // A sync that fails takes those along that it was for, and none that was durable before: nobody would have taken its file away
+    #[test]
+    fn what_was_durable_outlives_a_sync_that_fails() {
+        let machine = SimDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(machine.disk("primary"));
+        let senders = Senders::default();
+        (1..=3).for_each(|number| senders.put(7, number, Some(sent(&disk, number))));
+        senders.settle(7, &[1]).unwrap();
+        machine.fail_at(machine.ops() + 1, Fault::Eio);
+        assert!(senders.settle(7, &[1, 2]).is_err());
+        assert!(senders.whole(7, 2).is_none() && disk.stat(&tree::staged(2)).unwrap().is_none());
+        let first = senders.whole(7, 1).unwrap();
+        assert!(first.unsynced.is_none() && disk.stat(&tree::staged(1)).unwrap().is_some());
+        assert!(senders.whole(7, 3).unwrap().unsynced.is_some(), "nobody asked for it");
+    }
+
+    // What is just being made durable is not taken for durable by another request of the same connection
+    #[test]
+    fn what_is_not_durable_yet_is_not_had() {
+        let machine = SimDisk::new();
+        let gate = Arc::new(Mutex::new(()));
+        let disk: Arc<dyn Disk> = Arc::new(Stuck::new(machine.disk("primary"), gate.clone()));
+        let senders = Senders::default();
+        senders.put(7, 1, Some(sent(&disk, 1)));
+        std::thread::scope(|scope| {
+            let shut = gate.lock().unwrap();
+            let settling = scope.spawn(|| senders.settle(7, &[1]));
+            // Until it is at it.
+            while senders
+                .lock()
+                .values()
+                .any(|sending| matches!(sending, Sending::Whole(Sent { unsynced: Some(_), .. })))
+            {
+                std::thread::yield_now();
+            }
+            senders.settle(7, &[1]).unwrap();
+            assert!(senders.whole(7, 1).is_none(), "it is not durable");
+            drop(shut);
+            settling.join().unwrap().unwrap();
+        });
+        assert!(senders.whole(7, 1).is_some());
     }
 }

@@ -5,7 +5,7 @@
 //! syncs. No row changes: the message is the one that it was, and its digest says which bytes are its own.
 
 use super::case::Eye;
-use super::heal::Sick;
+use super::heal::{Put, Sick};
 use super::mend::READERS;
 use super::told::told;
 use crate::error::Result;
@@ -27,6 +27,8 @@ pub enum Given {
     Back,
     /// There is no such message.
     Gone,
+    /// Its mailbox lies elsewhere since it was looked for.
+    Moved,
     /// They are not its bytes.
     Others,
 }
@@ -65,8 +67,12 @@ impl Store {
             let (Some((first, _)), true) = (files.first(), given.contains(&Given::Back)) else { return Ok(given) };
             let staged: Vec<(&Sick, u64)> = files.iter().map(|(sick, number)| (sick, *number)).collect();
             let mut put = self.put_staged(&first.of.partition, &staged)?.into_iter();
-            let mut is_there = || if put.next() == Some(true) { Given::Back } else { Given::Gone };
-            Ok(given.into_iter().map(|given| if given == Given::Back { is_there() } else { given }).collect())
+            let mut became = || match put.next() {
+                Some(Put::Good) => Given::Back,
+                Some(Put::Elsewhere) => Given::Moved,
+                Some(Put::Gone) | None => Given::Gone,
+            };
+            Ok(given.into_iter().map(|given| if given == Given::Back { became() } else { given }).collect())
         });
         for (partition, number) in files.iter().map(|(sick, number)| (&*sick.of.partition, *number)).chain(staged(all))
         {

@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
 use crate::model::Folder;
-use crate::model::message::{Digest, Message, State};
+use crate::model::message::{Digest, Message};
 use crate::partition::bodies::{self, Body};
 use crate::partition::manifest::Manifest;
 use crate::partition::mend;
@@ -96,6 +96,17 @@ impl Sick {
     }
 }
 
+/// What became of a file that was staged for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// The message has good bytes.
+    Good,
+    /// It was purged: nobody will ask for it again.
+    Gone,
+    /// It lies elsewhere since it was looked at, and is to be looked at there.
+    Elsewhere,
+}
+
 /// Messages whose bytes are put back with the same syncs.
 const TOGETHER: usize = 256;
 
@@ -155,8 +166,13 @@ impl Healing<'_> {
         let all = self.all;
         while let Some((partition, staged)) = self.staged.pop_first() {
             let files: Vec<(&Sick, u64)> = staged.iter().map(|(n, number)| (&all[*n], *number)).collect();
-            for ((n, _), is_back) in staged.iter().zip(self.store.put_staged(&partition, &files)?) {
-                self.healed[*n] = if is_back { Healed::Yes } else { Healed::Gone };
+            for ((n, _), put) in staged.iter().zip(self.store.put_staged(&partition, &files)?) {
+                self.healed[*n] = match put {
+                    Put::Good => Healed::Yes,
+                    Put::Gone => Healed::Gone,
+                    // Where it lies now, the next look puts it back.
+                    Put::Elsewhere => Healed::Could,
+                };
             }
         }
         Ok(())
@@ -318,7 +334,7 @@ impl Store {
     /// Those of the disk.
     pub(super) fn put_back(&self, sick: &Sick, bytes: &[u8]) -> Result<bool> {
         let number = self.stage_for(sick, bytes)?;
-        Ok(self.put_staged(&sick.of.partition, &[(sick, number)])? == [true])
+        Ok(self.put_staged(&sick.of.partition, &[(sick, number)])? == [Put::Good])
     }
 
     /// Stages the bytes of a message on its partition, for [`Store::put_staged`]: they are not durable. Gives the number of the file.
@@ -335,22 +351,21 @@ impl Store {
         Ok(number)
     }
 
-    /// Gives messages of one partition the files that were staged for them, those that are still there and whose files are still bad, durably;
-    /// true of each whose file is good then. None is staged any more.
+    /// Gives messages of one partition the files that were staged for them, those that are still there and whose files are still bad, durably.
+    /// None is staged any more.
     ///
     /// # Errors
     /// A partition that is not there; those of the disk. A partition whose sync failed is not there any more.
-    pub(super) fn put_staged(&self, partition: &str, all: &[(&Sick, u64)]) -> Result<Vec<bool>> {
+    pub(super) fn put_staged(&self, partition: &str, all: &[(&Sick, u64)]) -> Result<Vec<Put>> {
         let disk = self.partitions.disk(partition).ok_or_else(|| super::source::away(partition))?;
-        let (mut done, mut bad) = (Vec::with_capacity(all.len()), Vec::new());
+        let mut bad = Vec::new();
         // Whoever writes to the partition waits meanwhile, for some renames.
         let writer = lock(&self.db);
-        for (sick, number) in all {
+        let done = self.standing(all)?;
+        for ((sick, number), put) in all.iter().zip(&done) {
             let place = super::source::place(&sick.of)?;
             let is_good = || bodies::compare(&*disk, &place, sick.uid, sick.body).is_ok_and(|found| found == sick.body);
-            let is_gone = self.is_purged(sick)?;
-            done.push(!is_gone);
-            match is_gone || is_good() {
+            match *put != Put::Good || is_good() {
                 true => bodies::unstage(&*disk, *number)?,
                 false => bad.push(mend::Replacement { place, uid: sick.uid, number: *number }),
             }
@@ -366,20 +381,33 @@ impl Store {
             mend::replace(&*disk, &bad, &sync)?;
         }
         drop(writer);
-        for (sick, _) in all.iter().zip(&done).filter(|(_, is_there)| **is_there).map(|(one, _)| one) {
+        for (sick, _) in all.iter().zip(&done).filter(|(_, put)| **put == Put::Good).map(|(one, _)| one) {
             self.ailing.is_back(&sick.body.digest);
             tracing::warn!(event = "message_healed", mailbox = sick.mailbox, uid = sick.uid, file = sick.file);
         }
         Ok(done)
     }
 
-    /// True if nobody will ever ask for the message again.
-    fn is_purged(&self, sick: &Sick) -> Result<bool> {
-        let view = self.view();
-        if told(&view, sick.of.mailbox)?.is_none() {
-            return Ok(true);
+    /// What can become of files that are staged for these messages, as they stand now: those that are still where they were looked at can have
+    /// them. For who holds the database's lock, so that no checkpoint comes between.
+    fn standing(&self, all: &[(&Sick, u64)]) -> Result<Vec<Put>> {
+        let (view, mut uids) = (self.view(), BTreeMap::<u64, Vec<u32>>::new());
+        all.iter().for_each(|(sick, _)| uids.entry(sick.of.mailbox).or_default().push(sick.uid));
+        let mut known = BTreeMap::new();
+        for (mailbox, uids) in uids {
+            let Some(told) = told(&view, mailbox)? else { continue };
+            let home = told.row.home.clone().unwrap_or_else(|| told.owner.clone());
+            let of = Folder { partition: told.row.partition.clone().into(), home: home.into(), mailbox };
+            // Where nothing proves what is there, all of it is, as far as anybody knows.
+            let found = self.selected_as_is(&view, &of, &told.row, &uids).unwrap_or_default();
+            known.insert(mailbox, (of, found));
         }
-        let newest = super::read::changed(&view, sick.of.mailbox)?;
-        Ok(newest.get(&sick.uid).is_some_and(|message| message.state == State::Purged))
+        let stands = |(sick, _): &(&Sick, u64)| match known.get(&sick.of.mailbox) {
+            None => Put::Gone,
+            Some((of, _)) if *of != sick.of => Put::Elsewhere,
+            Some((_, Some(found))) if !found.contains_key(&sick.uid) => Put::Gone,
+            Some(_) => Put::Good,
+        };
+        Ok(all.iter().map(stands).collect())
     }
 }

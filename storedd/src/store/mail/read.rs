@@ -160,6 +160,38 @@ impl Store {
         row: &MailboxRow,
         uids: &[u32],
     ) -> Result<BTreeMap<u32, Message>> {
+        let (mut found, open) = self.near(view, of, row, uids)?;
+        if !open.is_empty() {
+            let mut all = self.messages(view, of, row)?.messages;
+            found.extend(open.iter().filter_map(|uid| all.remove_entry(uid)));
+        }
+        Ok(found)
+    }
+
+    /// As [`Store::selected`], and nothing is repaired for it, so that it waits for nobody who writes: `None` where nothing proves what there is.
+    pub(super) fn selected_as_is(
+        &self,
+        view: &View,
+        of: &Folder<'_>,
+        row: &MailboxRow,
+        uids: &[u32],
+    ) -> Result<Option<BTreeMap<u32, Message>>> {
+        let (mut found, open) = self.near(view, of, row, uids)?;
+        if !open.is_empty() {
+            let Some(mut all) = self.found(of, row, &Upto::of(view, of.mailbox)?)?.messages else { return Ok(None) };
+            found.extend(open.iter().filter_map(|uid| all.remove_entry(uid)));
+        }
+        Ok(Some(found))
+    }
+
+    /// What memory and an index that proves it say of some messages, purged ones not among them; and those of which neither does.
+    fn near(
+        &self,
+        view: &View,
+        of: &Folder<'_>,
+        row: &MailboxRow,
+        uids: &[u32],
+    ) -> Result<(BTreeMap<u32, Message>, Vec<u32>)> {
         let (mut found, mut below) = (BTreeMap::new(), Vec::new());
         for uid in uids {
             match view.get(Table::Messages, &message_key(of.mailbox, *uid))? {
@@ -167,17 +199,17 @@ impl Store {
                 None => below.push(*uid),
             }
         }
-        if !below.is_empty() && row.uidnext > 1 {
-            if let Some(index) = self.proven_index(view, of)? {
-                let upto = view.indexed_upto();
-                found.extend(below.iter().filter_map(|uid| Some((*uid, index.message(*uid, upto)?.clone()))));
-            } else {
-                let mut all = self.messages(view, of, row)?.messages;
-                found.extend(below.iter().filter_map(|uid| all.remove_entry(uid)));
-            }
+        if row.uidnext <= 1 {
+            below.clear();
+        }
+        if !below.is_empty()
+            && let Some(index) = self.proven_index(view, of)?
+        {
+            let upto = view.indexed_upto();
+            found.extend(below.drain(..).filter_map(|uid| Some((uid, index.message(uid, upto)?.clone()))));
         }
         found.retain(|_, message| message.state != State::Purged);
-        Ok(found)
+        Ok((found, below))
     }
 
     /// The index of a mailbox, if it alone proves what there was at the checkpoint below a view.

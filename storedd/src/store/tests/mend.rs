@@ -5,6 +5,7 @@ use super::*;
 use crate::model::command::Marks;
 use crate::model::message::{Flags, State};
 use crate::partition::PartitionId;
+use crate::partition::bodies::Body;
 use crate::partition::survey::{Depth, What};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
@@ -514,4 +515,28 @@ fn a_checkpoint_that_meets_a_loss_does_not_hide_it() {
     examine_as(&store, JOE, Repair::Provable);
     assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
     assert_eq!(seen(&store, "after"), before);
+}
+
+// row 128: a message that was purged since it was looked at, and that memory has forgotten by now, gets no file
+#[test]
+fn what_was_purged_since_it_was_looked_at_gets_no_file() {
+    let (machine, store) = filled();
+    let (disk, place, view) = (machine.disk(PRIMARY), place(&store, JOE), store.view());
+    let (name, row) = row(&view, JOE).unwrap();
+    let of_joe = store.folder(&view, name.key(), &row).unwrap();
+    let sick = |uid: u32, body: Vec<u8>| Sick {
+        mailbox: JOE.to_owned(),
+        of: of_joe.clone(),
+        uid,
+        file: place.message(uid),
+        body: Body::of(&body),
+    };
+    [1, 2].iter().for_each(|uid| disk.erase(&place.message(*uid)).unwrap());
+    let all = [sick(1, text(1, 100)), sick(2, text(2, 200))];
+    assert!(take(&store, &Step::Do(Command::MessagePurge { of: of(JOE, &[2]) })));
+    assert!(take(&store, &Step::Checkpoint) && take(&store, &Step::Checkpoint));
+    assert_eq!(store.heal(&all, true, None, &|_| Ok(())).unwrap(), [Healed::Yes, Healed::Gone]);
+    assert!(disk.stat(&place.message(2)).unwrap().is_none() && disk.stat(&place.message(1)).unwrap().is_some());
+    assert_eq!(disk.list(".staging").unwrap().len(), 0);
+    assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
 }

@@ -2,7 +2,7 @@
 
 use super::mail::{ANN, JOE, PRIMARY, Seen, Step, of, row, seen, take};
 use super::*;
-use crate::disk::{Access, DiskFile, Entry, Kind, Lock, create_all};
+use crate::disk::{Kind, Stuck, create_all};
 use crate::model::command::Marks;
 use crate::model::message::Flags;
 use crate::partition::{Applied, PartitionId, identity};
@@ -19,7 +19,7 @@ const ARCHIVE: &str = "archive";
 struct Places {
     machine: SimDisk,
     is_archive_there: AtomicBool,
-    /// Bytes of files in the archive are not given as long as somebody holds it.
+    /// No file of the archive can be read as long as somebody holds it.
     hangs: Arc<Mutex<()>>,
     /// How often the archive was opened.
     opened: AtomicUsize,
@@ -34,84 +34,13 @@ impl Roots for Places {
         let disk = self.machine.disk(&name);
         if name == ARCHIVE {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            return Ok(Arc::new(Mount { disk, hangs: self.hangs.clone() }));
+            return Ok(Arc::new(Stuck::new(disk, self.hangs.clone())));
         }
         Ok(Arc::new(disk))
     }
 
     fn make(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         self.open(path)
-    }
-}
-
-/// The archive, to be read.
-#[derive(Debug)]
-struct Mount {
-    disk: SimDisk,
-    hangs: Arc<Mutex<()>>,
-}
-
-#[derive(Debug)]
-struct MountFile {
-    file: Arc<dyn DiskFile>,
-    hangs: Arc<Mutex<()>>,
-}
-
-impl Disk for Mount {
-    fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(MountFile { file: self.disk.open(path, access)?, hangs: self.hangs.clone() }))
-    }
-    fn stat(&self, path: &str) -> io::Result<Option<Entry>> {
-        self.disk.stat(path)
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
-        self.disk.list(dir)
-    }
-    fn create_dir(&self, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn link(&self, _: &str, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn remove(&self, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn remove_dir(&self, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn sync_dir(&self, _: &str) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-    fn lock(&self, _: &str, _: &str) -> io::Result<Box<dyn Lock>> {
-        unreachable!("an archive is read")
-    }
-    fn display(&self, path: &str) -> String {
-        self.disk.display(path)
-    }
-}
-
-impl DiskFile for MountFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        drop(self.hangs.lock());
-        self.file.read_at(offset, buf)
-    }
-    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        unreachable!("an archive is read")
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        unreachable!("an archive is read")
     }
 }
 

@@ -6,6 +6,7 @@ use crate::model::command::Marks;
 use crate::model::message::{Flags, State};
 use crate::model::rows::{MailboxRow, Row, TombstoneRow, UserRow, split};
 use crate::partition::PartitionId;
+use crate::partition::bodies::Body;
 use crate::partition::tree::{self, Home};
 use crate::store::adopt::Wanted;
 use std::collections::BTreeSet;
@@ -345,6 +346,43 @@ fn a_user_moves_and_no_crash_loses_or_leaves_anything() {
         }
     }
     assert!(states > 100 && moved > 0 && moved < states, "{moved} of {states}");
+}
+
+// rows 115, 128: bytes that were found for a message whose user moved meanwhile are not put where he lay
+#[test]
+fn what_moved_since_it_was_looked_at_gets_no_file_where_it_lay() {
+    let machine = SimDisk::new();
+    let store = open_far(&machine).unwrap();
+    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
+        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
+        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
+    }
+    let (user, partition) = ("joe".to_owned(), Some(PRIMARY.to_owned()));
+    let add = Command::UserAdd { user, partition, quota_bytes: Some(1 << 20), quota_messages: None };
+    assert!(take(&store, &Step::Do(add)) && take(&store, &Step::Deliver(1, 100, vec![JOE])));
+    store.checkpoint().unwrap();
+    let sick = || {
+        let view = store.view();
+        let (name, row) = mail::row(&view, JOE).unwrap();
+        let of = store.folder(&view, name.key(), &row).unwrap();
+        let place = Home::parse(&of.home).unwrap().mailbox(of.mailbox);
+        let body = Body::of(&mail::text(1, 100));
+        let path = place.message(1);
+        (Sick { mailbox: JOE.to_owned(), of, uid: 1, file: path.clone(), body }, path)
+    };
+    let (before, path) = sick();
+    machine.disk(PRIMARY).damage(&path, 40, 1).unwrap();
+    let mut moving = store.begin_move("joe", FAR).unwrap().unwrap();
+    let command = moving.copy(&mut |_, _| true).unwrap();
+    store.commit(command).unwrap();
+    store.checkpoint().unwrap();
+    moving.done().unwrap();
+    assert!(machine.disk(PRIMARY).stat(&path).unwrap().is_none(), "nothing lies there any more");
+    let heal = |sick: Sick| store.heal(&[sick], true, None, &|_| Ok(())).unwrap();
+    assert_eq!(heal(before), [Healed::Could], "the log has it");
+    assert!(machine.disk(PRIMARY).stat(&path).unwrap().is_none(), "nothing is put there");
+    let (now, path) = sick();
+    assert_eq!((heal(now), machine.disk(FAR).peek(&path).unwrap()), (vec![Healed::Yes], mail::text(1, 100)));
 }
 
 // row 111: a partition that is away for very long costs log, which is counted and bounds what is taken for it, and no memory
