@@ -105,6 +105,8 @@ bugs! {
     HealedNotSynced caught by HEALED;
     /// A partition says that it caught up before what it took from the log is durable.
     LateMailNotSynced caught by PARTITIONS;
+    /// A partition that is older than the database is read until the first checkpoint.
+    OlderPartitionTrusted caught by Rig::Library("store::tests::older::an_older_copy_is_behind_from_the_start_on");
     /// A partition says that it caught up before it is noted that messages are without their bytes.
     LossToldAfterwards caught by
         Rig::Library("store::tests::older::what_was_on_the_lost_disk_alone_is_told_wherever_the_machine_stops");

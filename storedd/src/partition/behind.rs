@@ -45,6 +45,8 @@ pub struct Behind {
     pub upto: Applied,
     /// What was in the way when it was tried last.
     pub why: String,
+    /// Its own file alone says so: whether it lacks anything is looked for.
+    is_doubtful: bool,
     tries: u32,
     /// Not tried again before this uptime.
     next: Duration,
@@ -144,6 +146,25 @@ impl Partitions {
         self.register().now.get(name).map(|behind| behind.upto)
     }
 
+    /// [`Partitions::is_behind`] for one of which more than its own file says so.
+    #[must_use]
+    pub fn is_surely_behind(&self, name: &str) -> Option<Applied> {
+        self.register().now.get(name).filter(|behind| !behind.is_doubtful).map(|behind| behind.upto)
+    }
+
+    /// A partition of which nobody noted that it lacks changes says that it holds everything up to `upto` only: it counts as behind until
+    /// somebody has looked whether it lacks any.
+    pub fn doubt(&self, name: &str, upto: Applied) {
+        let why = "its own file says so; what it lacks is looked for".to_owned();
+        tracing::warn!(
+            event = "partition_older",
+            partition = name,
+            lsn = upto.lsn.0,
+            "it is not read before that is known"
+        );
+        self.register().now.entry(name.to_owned()).or_insert(Behind { is_doubtful: true, ..Behind::at(upto, why) });
+    }
+
     /// The oldest moment behind which a partition, or its line in the file, needs the log.
     #[must_use]
     pub fn needs_log(&self) -> Vec<(String, Applied)> {
@@ -172,6 +193,7 @@ impl Partitions {
             Behind::at(upto, String::new())
         });
         why.clone_into(&mut behind.why);
+        behind.is_doubtful = false;
         if upto.is_before(behind.upto) {
             behind.upto = upto;
         }
@@ -255,6 +277,6 @@ impl Partitions {
 
 impl Behind {
     fn at(upto: Applied, why: String) -> Behind {
-        Behind { upto, why, tries: 0, next: Duration::ZERO }
+        Behind { upto, why, is_doubtful: false, tries: 0, next: Duration::ZERO }
     }
 }

@@ -170,6 +170,10 @@ pub(super) fn act(
     tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
     expect_partitions(&store)?;
+    if decision.verdict != Verdict::Hold && !planted::on(Bug::OlderPartitionTrusted) {
+        // Before anybody reads.
+        store.doubt_older();
+    }
     store.clear_staging();
     if verb.is_none() && decision.verdict != Verdict::Hold {
         // Before anybody changes anything; what a person opens a store for changes no mailbox.

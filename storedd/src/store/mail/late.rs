@@ -85,9 +85,22 @@ impl Store {
         written
     }
 
+    /// At a start: a partition that is older than the database, as its own file says, is not read before a checkpoint has looked what it lacks.
+    /// What was away when something changed there is noted; so nothing changed there, or an older copy of it was put back.
+    pub(in crate::store) fn doubt_older(&self) {
+        let (upto, given_up) = (applied(&self.base.load().db), self.partitions.past().given_up());
+        for (name, _) in self.partitions.list() {
+            let own = self.partitions.disk(&name).and_then(|disk| identity::applied(&*disk).ok().flatten());
+            // What cannot be read is told by the checkpoint.
+            if let Some(own) = own.map(|own| given_up.counts_up_to(own)).filter(|own| own.is_before(upto)) {
+                self.partitions.doubt(&name, own);
+            }
+        }
+    }
+
     /// What a partition holds if that is less than everything up to `upto`, with the log behind it.
     fn lacks(&self, name: &str, disk: &dyn Disk, upto: Applied) -> Result<Option<(Applied, Read)>> {
-        let (noted, own) = (self.partitions.is_behind(name), identity::applied(disk)?);
+        let (noted, own) = (self.partitions.is_surely_behind(name), identity::applied(disk)?);
         let Some(from) = noted.into_iter().chain(own).max_by_key(|known| known.lsn) else { return Ok(None) };
         // Its own file says less than was noted where an older copy of it was put back.
         let mut read = None;
@@ -119,7 +132,10 @@ impl Store {
                 self.partitions.fall_behind(name, from, "its own file says so");
             }
             // No log was kept for it, because it lacked nothing when it went.
-            None => return Ok(None),
+            None => {
+                self.partitions.caught_up(name);
+                return Ok(None);
+            }
             Some(Applied::NOTHING) => {}
             Some(_) if leads => {}
             Some(_) => {

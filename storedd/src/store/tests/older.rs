@@ -110,6 +110,7 @@ fn put_back(machine: &SimDisk, older: &SimDisk) {
     let (root, from) = (machine.disk(FAR), older.disk(FAR));
     root.list("").unwrap().iter().for_each(|entry| root.erase(&entry.name).unwrap());
     copy_dir(&from, &root, "");
+    root.sync_tree().unwrap();
 }
 
 /// Takes the far partition away, or brings it back, and says so to a store that runs.
@@ -133,6 +134,14 @@ fn is_whole(store: &Store, expected: &Seen, what: &str) {
     assert_eq!(store.repair_recommended(), None, "{what}");
     let now = seen(store, what);
     assert!(now == *expected, "{what}: {:?} instead of {:?}", now.keys().count(), expected.keys().count());
+}
+
+/// How many messages Ann has.
+fn ann(store: &Store) -> Result<usize> {
+    let view = store.view();
+    let (name, row) = row(&view, ANN).unwrap();
+    let of = store.folder(&view, name.key(), &row)?;
+    store.messages(&view, &of, &row).map(|listed| listed.messages.len())
 }
 
 fn flagged(store: &Arc<Store>) {
@@ -229,12 +238,6 @@ fn archived() -> (SimDisk, SimDisk, Seen) {
 #[test]
 fn an_older_copy_is_brought_up_to_date_from_the_archive() {
     let (machine, older, expected) = archived();
-    let ann = |store: &Store| {
-        let view = store.view();
-        let (name, row) = row(&view, ANN).unwrap();
-        let of = store.folder(&view, name.key(), &row).unwrap();
-        store.messages(&view, &of, &row).map(|listed| listed.messages.len())
-    };
     // The control: without the archive something is missing.
     let alone = open_at(&machine.image(Persist::Everything), None);
     alone.checkpoint().unwrap();
@@ -354,4 +357,77 @@ fn what_was_on_the_lost_disk_alone_is_told_wherever_the_machine_stops() {
         }
     }
     assert!(states > 50 && told > 8, "{states}, {told}");
+}
+
+// rows 85, 111: an older copy that was put back while nobody ran is behind from the start on, wherever the machine stops: nothing of it is shown before it
+// took what it lacks, and that waits for no change
+#[test]
+fn an_older_copy_is_behind_from_the_start_on() {
+    let (machine, store) = filled();
+    let older = machine.image(Persist::Everything);
+    flagged(&store);
+    deliver(&store, 4..8);
+    deliver(&store, 8..9);
+    let expected = seen(&store, "before");
+    drop(store);
+    put_back(&machine, &older);
+    let check = |machine: &SimDisk, what: &str| {
+        let store = open_at(machine, None);
+        let is_older = holds(machine).lsn < store.checkpoint_lsn();
+        if is_older {
+            assert_eq!(store.partitions().is_behind(FAR), Some(holds(machine)), "{what}");
+            assert!(matches!(ann(&store), Err(StoreError::Busy { .. })), "{what}: {:?}", ann(&store));
+            assert!(store.checkpoint_is_due(store.env.uptime()), "{what}: it need not wait for a change");
+            let lagging = store.lagging();
+            assert!(lagging.len() == 1 && lagging[0].why.contains("its own file says so"), "{what}: {lagging:?}");
+        }
+        is_whole(&store, &expected, what);
+        is_older
+    };
+    machine.set_recording(true);
+    assert!(check(&machine, "at first"));
+    let moments = machine.take_moments();
+    let mut older = 0;
+    for moment in &moments {
+        for persist in [Persist::Nothing, Persist::RandomTorn(moment.n)] {
+            let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
+            older += usize::from(check(&moment.torn(moment.write_bytes() / 2).image(persist), &what));
+        }
+    }
+    assert!(moments.len() > 40 && older > 20 && older < moments.len() * 2, "{older} of {}", moments.len());
+}
+
+// rows 85, 111: a partition that was away while nothing changed there lacks nothing, though its file is older than the log goes back
+#[test]
+fn what_was_away_while_nothing_changed_lacks_nothing() {
+    let (machine, store) = filled();
+    let expected = seen(&store, "before").into_iter().filter(|((mailbox, _), _)| mailbox == ANN).count();
+    mount(&machine, false, Some(&store));
+    let first = |store: &Store| store.segments().first().unwrap().segment.first_lsn;
+    let mut next = 10;
+    while first(&store).0 <= holds_away(&machine).lsn.0 + 1 {
+        for n in next..next + 100 {
+            assert!(take(&store, &Step::Deliver(n, 400, vec![JOE])));
+        }
+        assert!(take(&store, &Step::Checkpoint));
+        store.clean_log().unwrap();
+        next += 100;
+        assert!(next < 3000);
+    }
+    assert!(store.partitions().behind().is_empty());
+    drop(store);
+    mount(&machine, true, None);
+    let store = open_at(&machine, None);
+    assert_eq!(store.partitions().is_behind(FAR), Some(holds(&machine)), "until somebody has looked");
+    store.checkpoint().unwrap();
+    assert_eq!((ann(&store).unwrap(), store.repair_recommended()), (expected, None));
+    assert!(store.partitions().behind().is_empty());
+    assert_eq!(holds(&machine).lsn, store.checkpoint_lsn());
+}
+
+/// [`holds`] of a partition that is away.
+fn holds_away(machine: &SimDisk) -> Applied {
+    let beside = machine.image(Persist::Everything);
+    mount(&beside, true, None);
+    holds(&beside)
 }
