@@ -8,7 +8,7 @@ use crate::exit::{Outcome, Stop};
 use crate::render::notes;
 use jiff::Timestamp;
 use proto::{Code, Limit, MailboxDetail};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek};
 
 /// A mailbox that messages go to.
@@ -139,8 +139,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// It is not there any more; those that end the whole run.
     pub(super) fn look_into(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Open> {
         let adds = !self.asked.args.dry_run && !self.asked.args.heal;
+        let sick = self.look_for_sick(&name)?;
         let lease = if adds { Some(self.house.lock(&name)?) } else { None };
-        let looked = self.look(begins, archived, name, lease);
+        let looked = self.look((begins, archived), name, lease, sick);
         if let (Err(_), Some(lease)) = (&looked, lease) {
             // Should the connection be gone, so is the lease.
             let _ = self.house.release(lease);
@@ -148,7 +149,13 @@ impl<R: Read + Seek> Restorer<'_, R> {
         looked
     }
 
-    fn look(&mut self, begins: u64, archived: Mailbox, name: String, lease: Option<u64>) -> Outcome<Open> {
+    fn look(
+        &mut self,
+        (begins, archived): (u64, Mailbox),
+        name: String,
+        lease: Option<u64>,
+        sick: BTreeSet<u32>,
+    ) -> Outcome<Open> {
         let adds = lease.is_some();
         let here = self.house.mailbox(&name)?;
         let messages = self.house.messages(&name)?;
@@ -156,7 +163,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             message.internal_date.parse::<Timestamp>().map_or(0, |date| date.as_microsecond())
         };
         let has = messages.iter().map(|message| (message.digest.clone(), date(message))).collect();
-        let sick = self.sick_in(&name, &messages)?;
+        let sick = self.sick_by_digest(&name, sick, &messages)?;
         let is_same = here.as_ref().is_some_and(|here| here.mailbox.uidvalidity == archived.uidvalidity);
         let keeps_uids = is_same && self.asked.names.are_kept();
         let was_made = keeps_uids && here.as_ref().is_some_and(|here| self.is_unfinished(here, &messages, &archived));

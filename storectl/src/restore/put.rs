@@ -13,7 +13,7 @@ use crate::exit::{Outcome, Stop};
 use crate::pace::Pace;
 use crate::render::notes;
 use proto::{BackupWork, Code, ReturningBody, ReturningMessage};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek};
 
 /// Messages of one transaction.
@@ -81,6 +81,8 @@ pub struct Restorer<'a, R> {
     /// Users that were looked for: true if they had to be made.
     pub(super) users: HashMap<String, bool>,
     pub(super) open: Option<Open>,
+    /// Of mailboxes to which references led: the messages that still lack their bytes.
+    pub(super) sick_left: HashMap<String, BTreeSet<u32>>,
     /// Number of the mailbox's frame that was met last, whether or not it was asked for.
     met: Option<u64>,
     coming: Option<Coming>,
@@ -122,6 +124,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             user: None,
             users: HashMap::new(),
             open: None,
+            sick_left: HashMap::new(),
             met: None,
             coming: None,
             batch: Vec::new(),
@@ -519,6 +522,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         (open.keeps_uids, open.was_made) = (wanted.keeps_uid && is_free, wanted.keeps_uid && is_free);
         self.open = Some(open);
         self.restore(&wanted.message, bytes, None)?;
+        self.keep_sick();
         self.leave()
     }
 
