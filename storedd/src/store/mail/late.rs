@@ -94,6 +94,7 @@ impl Store {
             // What cannot be read is told by the checkpoint.
             if let Some(own) = own.map(|own| given_up.counts_up_to(own)).filter(|own| own.is_before(upto)) {
                 self.partitions.doubt(&name, own);
+                self.checkpoint_soon();
             }
         }
     }
