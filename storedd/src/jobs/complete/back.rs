@@ -8,7 +8,8 @@
 //! # Invariants
 //! * A partition that is there is left as it is, and nothing is put over files of others.
 //! * What was broken off is gone on with by the same call: `.restoring` in a root says whose files lie there, in both of a partition that has two.
-//! * Of a partition with two roots both are put back, or none: one that is there without the other is refused.
+//! * Of a partition with two roots both are put back where both are gone, and the one with the indexes alone beside messages that are there. Messages
+//!   are never put beside indexes that are there, which may be newer than what the copy has of messages: that is refused.
 
 use super::list::{Entry, Failed, Reader, expect, prove, sum};
 use super::tree::sync;
