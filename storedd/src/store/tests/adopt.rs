@@ -408,14 +408,20 @@ fn a_home_is_that_of_the_whole_name() {
     deliver(&store, 1);
     drop(store);
     lose(&machine, &["db"]);
+    spoil_the_beginning_of_the_log(&machine);
+    let store = open_mail(&machine).unwrap();
+    assert!(store.due().is_due());
+    named(&store, "partition and log");
+}
+
+/// The first record that is left of the log is no good any more: what is behind it is set aside by the next start. Gives the number of segments.
+pub(super) fn spoil_the_beginning_of_the_log(machine: &SimDisk) -> usize {
     let log = machine.disk("log");
     let mut segments: Vec<String> = log.list("").unwrap().into_iter().map(|e| e.name).collect();
     segments.retain(|name| crate::wal::file_number(name).is_some());
     segments.sort();
     log.damage(&segments[0], crate::wal::SEGMENT_HEADER_BYTES + 45, 1).unwrap();
-    let store = open_mail(&machine).unwrap();
-    assert!(store.due().is_due());
-    named(&store, "partition and log");
+    segments.len()
 }
 
 /// The home of a user of these tests.

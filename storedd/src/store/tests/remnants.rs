@@ -1,7 +1,10 @@
 //! What comes back where a part of the evidence is gone as well: a manifest without rows, a mailbox without a name, a log that leads to a part, or
 //! that holds more than a transaction. // rows 46, 126, B3
 
-use super::adopt::{World, all, assert_same, begin, home_of, lose, lose_journals, reconcile_all, without_marks, world};
+use super::adopt::{
+    World, all, assert_same, begin, home_of, lose, lose_journals, reconcile_all, spoil_the_beginning_of_the_log,
+    without_marks, world,
+};
 use super::mail::{PRIMARY, Step, open_mail, take};
 use super::*;
 use crate::model::rows::{MailboxRow, Row};
@@ -167,14 +170,7 @@ fn much_that_only_the_log_knows_comes_in_pieces() {
     let before = world(&store);
     drop(store);
     lose(&machine, &["db"]);
-    // The beginning of the log is gone: what is left of it is set aside.
-    let log = machine.disk("log");
-    let mut segments: Vec<String> = log.list("").unwrap().into_iter().map(|e| e.name).collect();
-    segments.retain(|name| crate::wal::file_number(name).is_some());
-    segments.sort();
-    assert!(segments.len() > 3);
-    let first = &segments[0];
-    log.damage(first, crate::wal::SEGMENT_HEADER_BYTES + 45, 1).unwrap();
+    assert!(spoil_the_beginning_of_the_log(&machine) > 3);
     let store = open_mail(&machine).unwrap();
     let done = reconcile_all(&store, false);
     assert!(done.findings.is_empty(), "{:?}", done.findings);
