@@ -1,20 +1,26 @@
 //! Work that mends a store in which something is gone.
 
+use super::super::mail;
 use super::super::world::disk_of_messages;
-use super::stage::{Base, Stage, files, indexes, is_there};
+use super::stage::{self, Base, Stage, files, indexes, is_there};
 use super::{Deed, crashed_everywhere};
 use std::collections::BTreeSet;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use storedd::error::StoreError;
 use storedd::jobs::check::{self, Pace, Wish};
 use storedd::jobs::reconstruct::{self, Scope};
 use storedd::jobs::registry::Context;
-use storedd::model::Command;
+use storedd::mail::Intake;
 use storedd::model::pattern::Pattern;
+use storedd::model::rows::{MailboxRow, Row};
+use storedd::model::{Command, Rows, Table};
 use storedd::partition::survey::Depth;
-use storedd::store::Repair;
+use storedd::store::{Given, Repair};
 
 const INDEXES: Deed = Deed { name: "reconstruct -m", harm: Some(lose_indexes), act: mend_indexes, also: None };
 const SCRUB: Deed = Deed { name: "scrub", harm: Some(flip_bits), act: scrub, also: None };
+const GIVE: Deed = Deed { name: "restore of lost bytes", harm: Some(lose_bytes), act: give_back, also: None };
 const DATABASE: Deed = Deed { name: "reconstruct -r", harm: Some(lose_database), act: adopt, also: None };
 const BOTH: Deed =
     Deed { name: "reconstruct -r -m", harm: Some(lose_database_and_indexes), act: adopt_and_mend, also: None };
@@ -53,6 +59,59 @@ fn flip_bits(base: &Base) {
     second.damage(&index, second.peek(&index).unwrap().len() as u64 / 2, 1).unwrap();
     let manifest = files(&base.machine, "primary").into_iter().find(|path| path.ends_with("/manifest")).unwrap();
     primary.damage(&manifest, primary.peek(&manifest).unwrap().len() as u64 * 2 / 3, 1).unwrap();
+}
+
+/// Of the message files of the first partition, in turn: one is gone, one has another byte, one is short. Most had their bytes nowhere else.
+fn lose_bytes(base: &Base) {
+    let disk = disk_of_messages(&base.machine, "primary");
+    let messages = files(&base.machine, "primary").into_iter().filter(|path| path.ends_with(".msg"));
+    // Those of a mailbox that was deleted come from no backup.
+    let deleted = stage::text_of(8);
+    let all: Vec<String> = messages.filter(|path| disk.peek(path).unwrap() != deleted).collect();
+    for (nth, path) in all.iter().enumerate() {
+        match nth % 3 {
+            0 => disk.erase(path).unwrap(),
+            1 => disk.damage(path, 60 + nth as u64, 0x10).unwrap(),
+            _ => disk.truncate(path, 50).unwrap(),
+        }
+    }
+}
+
+/// What a restore does: whatever has no good bytes gets them from outside, long ones staged.
+fn give_back(stage: &Stage) -> Result<(), String> {
+    let (store, view, mut mailboxes) = (&stage.store, stage.store.view(), Vec::new());
+    view.scan(Table::Mailboxes, Bound::Unbounded, &mut |key, row| {
+        mailboxes.push((key.to_vec(), MailboxRow::decode(key, row).unwrap()));
+        ControlFlow::Continue(())
+    })
+    .map_err(|e| e.to_string())?;
+    let saved: Vec<_> =
+        stage::TEXTS.map(stage::text_of).into_iter().map(|text| (mail::incoming(text.clone()), text)).collect();
+    for (key, row) in mailboxes {
+        let given = (|| {
+            let of = store.folder(&view, &key, &row)?;
+            let listed = store.messages(&view, &of, &row)?.messages;
+            let mut brought = Vec::new();
+            for uid in store.sick(row.id, Depth::Bytes, &BTreeSet::new())?.into_keys() {
+                let (whole, text) = saved.iter().find(|(one, _)| one.digest == listed[&uid].digest).unwrap();
+                let incoming = match text.len() > 1000 {
+                    true => {
+                        let mut intake = Intake::new(store, &of.partition);
+                        intake.add(text)?;
+                        intake.finish()?
+                    }
+                    false => whole.clone(),
+                };
+                brought.push((uid, incoming));
+            }
+            store.give_back(row.id, &brought)
+        })();
+        let given = given.map_err(|e: StoreError| e.to_string())?;
+        if given.iter().any(|given| *given != Given::Back) {
+            return Err(format!("not given back: {given:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// The database, its snapshots and all of the log.
@@ -130,6 +189,12 @@ fn a_repair_of_indexes_is_stopped_anywhere() {
 #[test]
 fn a_scrub_is_stopped_anywhere() {
     crashed_everywhere(SCRUB);
+}
+
+// rows 131, B9, B19: and one that dies with it is done again
+#[test]
+fn bytes_that_are_given_back_are_stopped_anywhere() {
+    crashed_everywhere(GIVE);
 }
 
 #[test]

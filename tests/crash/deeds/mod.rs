@@ -4,7 +4,7 @@
 //!
 //! Of a store that was whole, a start behind the crash shows exactly one of the states through which the work went: not one before the
 //! last sync of the log, which is what was promised, and none that it had not come to. Of a store that was damaged before, it never shows
-//! anything else than what was there. Then the work is asked for again, and comes to the end to which it comes without a crash; and no
+//! anything else than what was there, and what was mended stays. Then the work is asked for again, and comes to the end to which it comes without a crash; and no
 //! file is left that nobody knows.
 
 mod acts;
@@ -179,6 +179,13 @@ impl Trial<'_> {
             }
             if let Some(also) = self.deed.also {
                 also(&image, self.base, &shown)?;
+            }
+        }
+        if self.deed.harm.is_some() && moment.kind.is_none() {
+            let shown = begin(&image, self.base, salt)?.dump().map_err(|e| format!("behind its end: {e}"))?;
+            let found = essence(&shown)?;
+            if found != self.end {
+                return Err(format!("it was done, and does not stay: {}", self.end.difference(&found)));
             }
         }
         if !mix_all(&[salt, 3]).is_multiple_of(AGAIN) {

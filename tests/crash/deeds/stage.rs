@@ -99,6 +99,23 @@ fn create(name: &str) -> Command {
     Command::MailboxCreate { name: name.to_owned(), partition: None }
 }
 
+/// The messages that were delivered before, by their numbers.
+pub(super) const TEXTS: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+fn size(nth: u64) -> usize {
+    match nth {
+        1..=4 => 100 + 300 * nth as usize,
+        8 => 200,
+        9 => 900,
+        _ => 2500,
+    }
+}
+
+/// The bytes of one of them.
+pub(super) fn text_of(nth: u64) -> Vec<u8> {
+    mail::text(nth, size(nth))
+}
+
 /// What was done before, in three parts.
 fn past() -> [Vec<Command>; 3] {
     let user = |user: &str, partition: &str| Command::UserAdd {
@@ -111,9 +128,9 @@ fn past() -> [Vec<Command>; 3] {
         vec![user("ann", "primary"), user("bob", "second"), create(FOLDER), create("user/ann/Alt"), create(NEWS)];
     first.push(Command::AclSet { name: NEWS.to_owned(), identifier: "anyone".to_owned(), rights: "lrs".to_owned() });
     first.push(Command::Subscribe { user: "bob".to_owned(), name: NEWS.to_owned() });
-    first.extend((1..=4).map(|n| deliver(n, 100 + 300 * n as usize, &[INBOX, "user/bob/INBOX"], n % 2 == 0)));
-    first.extend((5..=7).map(|n| deliver(n, 2500, &[FOLDER, NEWS], n == 5)));
-    first.push(deliver(8, 200, &["user/ann/Alt"], true));
+    first.extend((1..=4).map(|n| deliver(n, size(n), &[INBOX, "user/bob/INBOX"], n % 2 == 0)));
+    first.extend((5..=7).map(|n| deliver(n, size(n), &[FOLDER, NEWS], n == 5)));
+    first.push(deliver(8, size(8), &["user/ann/Alt"], true));
     let flags = Marks { flags: Flags::SEEN, ..Marks::default() };
     let second = vec![
         Command::MessageExpunge { of: of(INBOX, &[2]) },
@@ -128,9 +145,9 @@ fn past() -> [Vec<Command>; 3] {
         },
     ];
     let third = vec![
-        deliver(9, 900, &[INBOX, FOLDER], false),
+        deliver(9, size(9), &[INBOX, FOLDER], false),
         Command::MessageExpunge { of: of(FOLDER, &[3]) },
-        deliver(10, 2500, &["user/bob/INBOX", NEWS], true),
+        deliver(10, size(10), &["user/bob/INBOX", NEWS], true),
     ];
     [first, second, third]
 }
