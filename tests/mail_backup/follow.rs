@@ -2,7 +2,8 @@
 
 use super::{backup, contents, count, deliver, message, restore, text};
 use crate::harness::TestStore;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
 
 // A mailbox that was renamed or deleted, and a new one under its name: mail of the one never comes into the other
 #[test]
@@ -115,4 +116,80 @@ fn an_archive_follows_one_by_its_index_or_by_all_of_it() {
     follows(&[in_a_message], 0);
     follows(&[in_the_footer], 0);
     follows(&[in_a_message, in_the_footer], 65);
+}
+
+// row 136: a message that is damaged in the archive before counted as one that it has: it was in no archive, night after night
+#[test]
+fn what_is_damaged_in_the_archive_before_is_taken_again() {
+    let from = TestStore::new();
+    let _one = from.start();
+    from.ctl(&["user", "add", "ann"]).expect(0);
+    from.ctl(&["user", "add", "bob"]).expect(0);
+    let (inbox, other) = ("user/ann/INBOX", "user/bob/INBOX");
+    (0..6).for_each(|n| deliver(&from, &[inbox, other], &message(format!("both {n}"), 60_000)));
+    (0..3).for_each(|n| deliver(&from, &[inbox], &message(format!("short {n}"), 500)));
+    from.ctl(&["message", "flags", inbox, "2,3,4,8", "--add", "$Work"]).expect(0);
+    let (base, next, last) = (from.beside("base.sda"), from.beside("next.sda"), from.beside("last.sda"));
+    backup(&from, &base, &["/"]);
+    let whole = std::fs::read(&base).unwrap();
+    from.ctl(&["message", "expunge", inbox, "7"]).expect(0);
+    deliver(&from, &[inbox], &message("new", 500));
+    let follow = |file: &Path, args: &[&str], status: i32| {
+        let args = [&["--json", "backup", "-f", text(file), "--since-archive"], args, &["/"]].concat();
+        from.ctl(&args).expect(status)
+    };
+    let prove = |bytes: &[u8], status: i32| {
+        std::fs::write(&base, bytes).unwrap();
+        follow(&next, &[text(&base), "--verify-base"], status)
+    };
+    let clean = prove(&whole, 0).json();
+    assert_eq!((&clean["messages"], &clean["base_damage"]), (&json!(1), &Value::Null), "{clean}");
+    // Damage in a message, of the size of a few; the end, or half of it, is missing.
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let cases = [
+        flipped(whole.len() / 4),
+        flipped(whole.len() / 2),
+        whole[..whole.len() / 2].to_vec(),
+        whole[..whole.len() - 200].to_vec(),
+    ];
+    for (n, bytes) in cases.iter().enumerate() {
+        std::fs::write(&base, bytes).unwrap();
+        if n < 2 {
+            // Nobody looks at it.
+            assert_eq!(follow(&next, &[text(&base)], 0).json()["messages"], 1);
+        }
+        let run = prove(bytes, 1);
+        assert!(run.err.contains("of "), "{}", run.err);
+        let done = run.json();
+        let named: Vec<&Value> = done["base_damage"].as_array().unwrap().iter().collect();
+        assert!(named.iter().any(|one| one["object"].as_str().unwrap().starts_with("bytes ")), "{done}");
+        if n < 2 {
+            // Of two names of the same bytes both are lost.
+            let of = |object: &str| named.iter().filter(|one| one["object"] == object && one["uid"].is_u64()).count();
+            assert_eq!((of("/primary/user/ann/INBOX"), of("/primary/user/bob/INBOX")), (1, 1), "case {n}: {done}");
+            // And, in the second round, other flags.
+            assert_eq!((&done["messages"], &done["copies"]), (&json!(2), &json!(1 + n)), "case {n}: {done}");
+        }
+        let to = TestStore::new();
+        let _two = to.start();
+        restore(&to, &base, &[], 1);
+        restore(&to, &next, &[], 0);
+        // Each in the place that it had.
+        assert_eq!(contents(&to), contents(&from), "case {n}");
+        // And the next one in the row finds what it looks for.
+        let flags = from.ctl(&["message", "flags", inbox, "2", "--add", "\\Flagged"]);
+        flags.expect(0);
+        backup(&from, &last, &["--since-archive", text(&next), "/"]);
+        restore(&to, &last, &[], 0);
+        assert_eq!(contents(&to), contents(&from), "case {n}");
+        from.ctl(&["message", "flags", inbox, "2", "--remove", "\\Flagged"]).expect(0);
+    }
+    // Without its head nothing is known of it.
+    let refused = prove(&whole[whole.len() / 3..], 65);
+    assert!(refused.err.contains("without --since-archive"), "{}", refused.err);
+    from.ctl(&["backup", "-f", text(&next), "--verify-base", "/"]).expect(64);
 }

@@ -1,13 +1,19 @@
 //! The archive that an incremental one follows.
 
+use super::Skipped;
 use super::save::head;
-use crate::archive::content::{About, Before, Mailbox, Message, Moves, Reference, Since, runs};
-use crate::archive::{Found, Item, Reader, Seeker};
+use super::whole::Whole;
+use crate::archive::Seeker;
+use crate::archive::content::{About, Before, Mailbox, Moves, Since, runs};
 use crate::exit::{Outcome, Stop};
 use crate::files;
+use crate::render::notes;
 use proto::{BackupBegun, BackupMailbox, Code};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+
+/// Lines about damage that are told one by one; `--json` has all.
+const TOLD_MAX: usize = 1000;
 
 /// What an archive knew of a mailbox.
 #[derive(Debug)]
@@ -15,7 +21,7 @@ pub struct Known {
     /// Its head.
     pub before: Before,
     /// UIDs of the messages that it and those before it have, as pairs of first and last, in order.
-    has: Vec<(u32, u32)>,
+    pub(super) has: Vec<(u32, u32)>,
 }
 
 impl Known {
@@ -29,15 +35,17 @@ impl Known {
 /// See the page.
 #[derive(Debug)]
 pub struct Base {
-    name: String,
-    about: About,
-    mailboxes: HashMap<u64, Known>,
-    names: HashMap<String, u64>,
+    pub(super) name: String,
+    pub(super) about: About,
+    pub(super) mailboxes: HashMap<u64, Known>,
+    pub(super) names: HashMap<String, u64>,
+    /// What of it was found damaged: places, mailboxes, messages.
+    pub(super) damaged: Vec<Skipped>,
 }
 
 impl Base {
     /// Reads what an archive says of its mailboxes: by its index, so that a nightly backup does not read last night's messages again; all of
-    /// it where there is none, or something of that is damaged. Whether its messages are good, `restore -t` tells.
+    /// it where there is none, or something of that is damaged. Whether its messages are good, [`Base::proven`] tells, and `restore -t`.
     ///
     /// # Errors
     /// It cannot be read, is not whole, or what it says of its mailboxes is damaged (65): what it lacks would be missing for ever.
@@ -48,9 +56,14 @@ impl Base {
             }
             None => None,
         };
-        let Some((about, contents)) = found else { return Base::read_all(path) };
-        let mut base =
-            Base { name: path.display().to_string(), about, mailboxes: HashMap::new(), names: HashMap::new() };
+        let Some((about, contents)) = found else { return Whole::read(path, false) };
+        let mut base = Base {
+            name: path.display().to_string(),
+            about,
+            mailboxes: HashMap::new(),
+            names: HashMap::new(),
+            damaged: Vec::new(),
+        };
         for (mailbox, close) in contents {
             let (id, before) = known(mailbox);
             base.names.insert(before.name.clone(), id);
@@ -59,44 +72,18 @@ impl Base {
         Ok(base)
     }
 
-    fn read_all(path: &Path) -> Outcome<Base> {
-        let name = path.display().to_string();
-        let mut reader = Reader::new(files::open(path)?);
-        let (mut about, mut mailboxes, mut names) = (None, HashMap::new(), HashMap::new());
-        let mut open: Option<(u64, u64, Before, Vec<u32>)> = None;
-        let mut kept = Vec::new();
-        while let Some(item) = reader.next().map_err(|e| files::failed(path, &e))? {
-            match item {
-                Item::Frame { found: Found::Archive(found), .. } => about = Some(found),
-                Item::Frame { number, found: Found::Mailbox(mailbox), .. } => {
-                    let (id, before) = known(mailbox);
-                    open = Some((number, id, before, Vec::new()));
-                }
-                Item::Frame { found: Found::Message(Message { uid, .. }, _), .. }
-                | Item::Frame { found: Found::Reference(Reference { message: Message { uid, .. }, .. }), .. } => {
-                    open.iter_mut().for_each(|(.., uids)| uids.push(uid));
-                }
-                // One without its end could not be listed: it is as if it were not there.
-                Item::Frame { found: Found::Close(close), .. } if close.continues => {
-                    kept.extend(close.kept.unwrap_or_default());
-                }
-                Item::Frame { found: Found::Close(close), .. } => {
-                    kept.extend(close.kept.unwrap_or_default());
-                    let kept = std::mem::take(&mut kept);
-                    if let Some((_, id, before, uids)) = open.take().filter(|(begins, ..)| *begins == close.begins) {
-                        names.insert(before.name.clone(), id);
-                        mailboxes.insert(id, Known { before, has: joined(sorted_runs(uids), kept) });
-                    }
-                }
-                Item::Frame { .. } => {}
-                Item::Damage(damage) => {
-                    let text = format!("{name} is damaged, {damage}");
-                    return Err(Stop::hint(Code::BadInput, text, "make a full backup: without --since-archive"));
-                }
-            }
+    /// Reads all of an archive and compares the bytes of each message with its digest. What is damaged is not what it has, so that the new archive
+    /// takes it again from the store.
+    ///
+    /// # Errors
+    /// It cannot be read, is no archive, or is of other frames than it was closed with (65).
+    pub fn proven(path: &Path) -> Outcome<Base> {
+        let base = Whole::read(path, true)?;
+        for Skipped { object, uid, reason } in base.damaged.iter().take(TOLD_MAX) {
+            let uid = uid.map_or(String::new(), |uid| format!(" {uid}"));
+            notes::note(&format!("{object}{uid}: {reason}"));
         }
-        let about = about.ok_or_else(|| Stop::new(Code::BadInput, format!("{name} is no archive")))?;
-        Ok(Base { name, about, mailboxes, names })
+        Ok(base)
     }
 
     /// Where the new archive begins.
@@ -143,19 +130,19 @@ impl Base {
 }
 
 /// The number of a mailbox, and what an archive that follows says of it.
-fn known(mailbox: Mailbox) -> (u64, Before) {
+pub(super) fn known(mailbox: Mailbox) -> (u64, Before) {
     let id = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
     let Mailbox { name, uidnext, highest_modseq, uidvalidity, .. } = mailbox;
     (id, Before { name, uidnext, highest_modseq, uidvalidity })
 }
 
-fn sorted_runs(mut uids: Vec<u32>) -> Vec<(u32, u32)> {
+pub(super) fn sorted_runs(mut uids: Vec<u32>) -> Vec<(u32, u32)> {
     uids.sort_unstable();
     runs(uids.into_iter())
 }
 
 /// Both in order.
-fn joined(mut these: Vec<(u32, u32)>, those: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+pub(super) fn joined(mut these: Vec<(u32, u32)>, those: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     these.extend(those);
     these.sort_unstable();
     these

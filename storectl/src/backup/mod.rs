@@ -14,6 +14,7 @@ mod house;
 mod medium;
 pub(crate) mod save;
 mod stage;
+mod whole;
 
 use crate::archive::content::{About, Since};
 use crate::archive::{Options, Writer};
@@ -52,14 +53,17 @@ pub struct Summary {
     pub lsn: u64,
     /// Messages that could not be read.
     pub skipped: Vec<Skipped>,
+    /// With --verify-base: what of the archive before is damaged. What the store still has of it stands in this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub base_damage: Vec<Skipped>,
 }
 
-/// A message that could not be read.
+/// A message that could not be read, or something of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// `/partition/group/user/folder`.
+    /// `/partition/group/user/folder`, or the place of damage in an archive.
     pub object: String,
-    /// UID; null if the mailbox could not be listed.
+    /// UID; null if it is no single message.
     pub uid: Option<u32>,
     /// Why.
     pub reason: String,
@@ -80,7 +84,8 @@ pub fn run(
     if let Some(list) = &args.list {
         objects.extend(read_list(list)?);
     }
-    let base = args.since_archive.as_deref().map(base::Base::read).transpose()?;
+    let read = if args.verify_base { base::Base::proven } else { base::Base::read };
+    let base = args.since_archive.as_deref().map(read).transpose()?;
     let objects = if objects.is_empty() { vec!["/".to_owned()] } else { objects };
     let mut run = Run { args, base };
     if let Some(dir) = &args.stage {
@@ -101,7 +106,7 @@ pub fn run(
     } else {
         render::summary(out, style, &summary, &[line])?;
     }
-    Ok(if summary.skipped.is_empty() { DONE } else { PARTLY })
+    Ok(if summary.skipped.is_empty() && summary.base_damage.is_empty() { DONE } else { PARTLY })
 }
 
 /// The last word to the daemon.
@@ -112,8 +117,12 @@ fn last(summary: &Summary) -> BackupWork {
 
 impl Summary {
     fn line(&self) -> String {
+        let damaged = match self.base_damage.len() {
+            0 => String::new(),
+            n => format!("; {n} damaged in the archive before: what the store still has of that is in this one"),
+        };
         format!(
-            "backed up {}: {} ({}) and {}, {} in the archive, up to LSN {}, {} not readable",
+            "backed up {}: {} ({}) and {}, {} in the archive, up to LSN {}, {} not readable{damaged}",
             counted(self.objects, "mailbox"),
             counted(self.messages, "message"),
             bytes(self.bytes),
@@ -186,6 +195,7 @@ impl Run<'_> {
             archive_bytes: medium.put()?,
             lsn: about.lsn,
             skipped: saved.skipped,
+            base_damage: base.map_or(Vec::new(), |base| base.damaged.clone()),
         })
     }
 }

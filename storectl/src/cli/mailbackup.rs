@@ -23,6 +23,12 @@ have stands in the archive once. A file has its name only when it is whole; an a
 that was there before stays until then. Exit code 1: messages could not be read; they
 are named.
 
+Of the archive that --since-archive names only what its index leads to is read, so a
+message that is damaged in it counts as one that it has. With --verify-base every
+message in it is compared with its checksum; what is damaged is named, and what the
+store still has of that is taken again (exit code 1). It does not read archives that
+this one follows.
+
 With --complete the daemon writes the directory, so its user needs the right to; commits
 and reads go on. Until it is whole a file INCOMPLETE says that it is not, and nothing
 restores it. All of it is put back on an empty host by storectl restore-db DIR.
@@ -31,6 +37,7 @@ Examples:
   storectl backup -f /media/backup/monday.sda /
   storectl backup -f - /primary/user/joe@example.org | ssh other storectl restore -f - --yes
   storectl backup -f tuesday.sda --since-archive monday.sda /
+  storectl backup -f sunday.sda --since-archive saturday.sda --verify-base /
   storectl backup --stage /var/backups/mail && restic backup /var/backups/mail
   storectl backup --complete /media/backup/host
   storectl backup -f may.sda -d 20260501:131000 /primary/groupA")]
@@ -55,6 +62,9 @@ pub struct BackupArgs {
     /// Only what changed since that archive was made: new messages, flags, what is gone
     #[arg(long, value_name = "FILE")]
     pub since_archive: Option<PathBuf>,
+    /// With --since-archive: read all of that archive, and take again what is damaged in it
+    #[arg(long, requires = "since_archive")]
+    pub verify_base: bool,
     /// Each message as often as mailboxes have it
     #[arg(long, short)]
     pub ignore_links: bool,

@@ -4,7 +4,7 @@ use super::put::{Restorer, Waiting, Went, is_about_it};
 use super::summary::Restored;
 use crate::exit::{Outcome, Stop};
 use jiff::{SignedDuration, Timestamp};
-use proto::{Code, ReturningBody};
+use proto::{Code, Failure, ReturningBody, ReturningMessage};
 use std::io::{Read, Seek};
 use std::ops::Range;
 
@@ -65,7 +65,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
         for ((from, range), answer) in groups.into_iter().zip(answers) {
             match answer {
                 Ok(uids) => all.extend(uids.into_iter().map(Ok)),
-                Err(failure) if is_about_it(failure.code) && range.len() == 1 => all.push(Err(failure.message)),
+                Err(failure) if is_about_it(failure.code) && range.len() == 1 && !batch[range.start].fills => {
+                    all.push(Err(failure.message));
+                }
                 Err(failure) if is_about_it(failure.code) => {
                     for one in &batch[range] {
                         all.push(self.send_alone(name, &from, one)?);
@@ -78,14 +80,27 @@ impl<R: Read + Seek> Restorer<'_, R> {
     }
 
     fn send_alone(&mut self, name: &str, from: &str, one: &Waiting) -> Outcome<Result<u32, String>> {
-        let mut message = one.message.clone();
+        match self.try_alone(name, from, one, one.message.uid)? {
+            // A message that nobody can see any more had it.
+            Err(failure) if failure.code == Code::Exists && one.fills => {
+                Ok(self.try_alone(name, from, one, None)?.map_err(|failure| failure.message))
+            }
+            done => Ok(done.map_err(|failure| failure.message)),
+        }
+    }
+
+    fn try_alone(&mut self, name: &str, from: &str, one: &Waiting, uid: Option<u32>) -> Outcome<Result<u32, Failure>> {
+        let mut message = ReturningMessage { uid, ..one.message.clone() };
         if let Some(bytes) = &one.again {
             // What was sent ahead went with the refusal.
             message.body = ReturningBody::Sent(self.house.send(name, bytes)?);
         }
         match self.house.put(name, vec![(from.to_owned(), vec![message])])?.pop() {
-            Some(Ok(uids)) => Ok(uids.first().copied().ok_or_else(|| "the daemon gave it no UID".to_owned())),
-            Some(Err(failure)) if is_about_it(failure.code) => Ok(Err(failure.message)),
+            Some(Ok(uids)) => {
+                let uid = uids.first().copied();
+                uid.map(Ok).ok_or_else(|| Stop::new(Code::Protocol, "the daemon gave a message no UID"))
+            }
+            Some(Err(failure)) if is_about_it(failure.code) => Ok(Err(failure)),
             Some(Err(failure)) => Err(Stop::Failed(failure)),
             None => Err(Stop::new(Code::Bug, "no answer")),
         }

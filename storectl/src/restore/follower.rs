@@ -97,12 +97,26 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
     }
 
+    /// Whether a UID is one that the archive before had and could not bring back, for it was damaged there: the message takes its own place.
+    pub(super) fn fills_gap(&mut self, uid: u32) -> Outcome<bool> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let is_older = open.archived.before.as_ref().is_some_and(|before| uid < before.uidnext);
+        if !is_older || !open.keeps_uids || open.was_made || uid >= open.uidnext || open.there.contains_key(&uid) {
+            return Ok(false);
+        }
+        let expunged = match &mut open.expunged {
+            Some(known) => known,
+            none => none.insert(self.house.expunged(&open.name)?.into_iter().map(|message| message.uid).collect()),
+        };
+        Ok(!expunged.contains(&uid))
+    }
+
     /// Of an archive that follows another: a message of that one has other flags. Decided when all of the mailbox is known.
     pub(super) fn changed(&mut self, message: &Message) -> Outcome<()> {
         let is_taken = self.asked.query.takes(message, &[]) && !self.asked.args.heal;
         let Some(open) = &mut self.open else { return Ok(()) };
         open.named.insert(message.uid, message.digest.clone());
-        let is_here = open.there.contains_key(&message.uid) || open.has.contains(&key(message));
+        let is_here = open.there.contains_key(&message.uid) || open.has.contains_key(&key(message));
         if is_taken && !is_here {
             let object = self.object();
             self.summary.fail(object, Some(message.uid), "its bytes are in an earlier archive".to_owned());

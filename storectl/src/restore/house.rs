@@ -232,6 +232,19 @@ impl House {
         }
     }
 
+    /// Whether a message is there with all its bytes, which the daemon compares with their digest.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn is_whole(&mut self, name: &str, uid: u32) -> Outcome<bool> {
+        match self.ask(Request::MessageBytes { name: name.to_owned(), uid }) {
+            Ok(_) => Ok(true),
+            Err(Stop::Failed(failure)) if failure.code == Code::Unavailable => Err(Stop::Failed(failure)),
+            Err(Stop::Failed(_)) => Ok(false),
+            Err(stop) => Err(stop),
+        }
+    }
+
     /// Keeps deliveries to a mailbox waiting; gives the number of the lease.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 mod as_of;
 mod batch;
+mod elsewhere;
 mod follower;
 mod heal;
 mod house;

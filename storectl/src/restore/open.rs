@@ -22,10 +22,12 @@ pub struct Open {
     pub keeps_uids: bool,
     /// The first UID that it has never given; in one that was made, none is given that the archive has.
     pub uidnext: u32,
-    /// What it has: digest and date.
-    pub has: HashSet<(String, i64)>,
+    /// What it has, by digest and date: a UID.
+    pub has: HashMap<(String, i64), u32>,
     /// Messages that were there, by UID: digest, flags.
     pub there: HashMap<u32, (String, Vec<String>)>,
+    /// UIDs of those that were expunged and can be brought back, once they were asked for.
+    pub expunged: Option<HashSet<u32>>,
     /// Messages whose bytes are gone or damaged, by digest: also expunged ones, which can be brought back.
     pub sick: HashMap<String, Vec<u32>>,
     /// Number of the lease, and since when.
@@ -162,7 +164,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         let date = |message: &proto::Message| {
             message.internal_date.parse::<Timestamp>().map_or(0, |date| date.as_microsecond())
         };
-        let has = messages.iter().map(|message| (message.digest.clone(), date(message))).collect();
+        let has = messages.iter().map(|message| ((message.digest.clone(), date(message)), message.uid)).collect();
         let sick = self.sick_by_digest(&name, sick, &messages)?;
         let is_same = here.as_ref().is_some_and(|here| here.mailbox.uidvalidity == archived.uidvalidity);
         let keeps_uids = is_same && self.asked.names.are_kept();
@@ -176,6 +178,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             uidnext: here.map_or(1, |here| here.mailbox.uidnext),
             has,
             there: messages.into_iter().map(|message| (message.uid, (message.digest, message.flags))).collect(),
+            expunged: None,
             sick,
             lease: lease.map(|lease| (lease, Timestamp::now())),
             met: 0,
@@ -224,8 +227,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
             begins,
             keeps_uids: self.asked.names.are_kept() && archived.uidvalidity != 0,
             uidnext: archived.uidnext,
-            has: HashSet::new(),
+            has: HashMap::new(),
             there: HashMap::new(),
+            expunged: None,
             sick: HashMap::new(),
             lease: None,
             met: 0,

@@ -6,10 +6,10 @@ use super::place;
 use super::references::Wanted;
 use super::select::{Names, Objects, Query};
 use super::summary::{Remark, Summary};
-use crate::archive::content::{About, Mailbox, Message, Reference, User};
+use crate::archive::content::{About, Message, User};
 use crate::archive::{Damage, Found, MESSAGE_BYTES_MAX, Seeker};
 use crate::cli::RestoreArgs;
-use crate::exit::{Outcome, Stop};
+use crate::exit::Outcome;
 use crate::pace::Pace;
 use crate::render::notes;
 use proto::{BackupWork, Code, ReturningBody, ReturningMessage};
@@ -61,6 +61,8 @@ pub(super) struct Waiting {
     pub(super) again: Option<Vec<u8>>,
     /// UID of the message that is there, which gets nothing but its bytes.
     pub(super) heals: Option<u32>,
+    /// Its UID is one that may be taken all the same: another one will do.
+    pub(super) fills: bool,
 }
 
 /// Where the message of a frame went, and what its bytes are.
@@ -75,7 +77,7 @@ pub(super) struct Went {
 pub struct Restorer<'a, R> {
     pub(super) house: House,
     pub(super) asked: Asked<'a>,
-    seeker: Option<Seeker<R>>,
+    pub(super) seeker: Option<Seeker<R>>,
     pub(super) about: Option<About>,
     pub(super) user: Option<User>,
     /// Users that were looked for: true if they had to be made.
@@ -92,11 +94,13 @@ pub struct Restorer<'a, R> {
     pub(super) batch_sent: usize,
     /// Where the message of a frame went.
     pub(super) went: HashMap<u64, Went>,
+    /// From a pipe: where the message of a frame is that was left out, for its mailbox has it.
+    pub(super) passed: HashMap<u64, Went>,
     /// Frames that references of a first run were found in.
     found: HashSet<u64>,
     /// Names here that the mailbox of an earlier archive has, while another one has them in this.
     pub(super) occupied: HashSet<String>,
-    wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<Wanted>,
     /// Of users who were made.
     pub(super) subscriptions: HashMap<String, Vec<String>>,
     /// Users to whom something came.
@@ -131,6 +135,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             batch_bytes: 0,
             batch_sent: 0,
             went: HashMap::new(),
+            passed: HashMap::new(),
             found: HashSet::new(),
             occupied: HashSet::new(),
             wanted: Vec::new(),
@@ -245,17 +250,6 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         is_taken && (self.is_sick(message) || !self.is_there(message, false))
     }
 
-    /// Whether the bytes of a frame are in the store, so that a reference to it needs no others.
-    ///
-    /// # Errors
-    /// Those that end the whole run.
-    pub(super) fn has_put(&mut self, frame: u64) -> Outcome<bool> {
-        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
-            self.flush()?;
-        }
-        Ok(self.went.contains_key(&frame) && !self.asked.query.needs_header())
-    }
-
     /// A message of the open mailbox cannot be restored.
     pub(super) fn fail(&mut self, uid: u32, why: String) {
         let object = self.object();
@@ -302,7 +296,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     }
 
     /// Whether a message belongs to the mailbox that is open; one whose mailbox's frame is lost opens that by its name.
-    fn is_of(&mut self, message: &Message) -> Outcome<bool> {
+    pub(super) fn is_of(&mut self, message: &Message) -> Outcome<bool> {
         if let Some(open) = self.open.as_mut().filter(|open| open.begins == message.begins) {
             open.met += 1;
             if open.archived.before.is_some() {
@@ -347,7 +341,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     }
 
     /// Restores a message whose bytes are here into the open mailbox.
-    fn restore(&mut self, message: &Message, bytes: &[u8], frame: Option<u64>) -> Outcome<()> {
+    pub(super) fn restore(&mut self, message: &Message, bytes: &[u8], frame: Option<u64>) -> Outcome<()> {
         if !self.asked.query.takes(message, bytes) {
             return Ok(());
         }
@@ -357,6 +351,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             self.queue(message, (body, None), String::new(), frame, Some(*uid))?;
         }
         if self.is_there(message, !sick.is_empty()) {
+            self.pass(message, frame);
             return Ok(());
         }
         let body = self.body(bytes)?;
@@ -380,7 +375,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     }
 
     /// True if the mailbox has the message already; it is told, unless its bytes were put back just now.
-    fn is_there(&mut self, message: &Message, is_healed: bool) -> bool {
+    pub(super) fn is_there(&mut self, message: &Message, is_healed: bool) -> bool {
         let Some(open) = &self.open else { return true };
         if self.asked.args.heal {
             return true;
@@ -390,7 +385,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         let has = match open.was_made && open.keeps_uids {
             true => is_itself(),
             // What had no bytes was none that the mailbox has twice.
-            false => (is_healed || !self.asked.args.ignore_duplicates) && open.has.contains(&key(message)),
+            false => (is_healed || !self.asked.args.ignore_duplicates) && open.has.contains_key(&key(message)),
         };
         if has && !is_healed {
             let reason = format!("{} has it", open.name);
@@ -399,7 +394,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         has
     }
 
-    fn queue(
+    pub(super) fn queue(
         &mut self,
         message: &Message,
         (body, again): (ReturningBody, Option<Vec<u8>>),
@@ -411,8 +406,9 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             ReturningBody::Inline(bytes) => bytes.len(),
             ReturningBody::Sent(_) | ReturningBody::Copy(_) => 256,
         };
+        let fills = self.fills_gap(message.uid)?;
         let Some(open) = &self.open else { return Ok(()) };
-        let keeps = open.keeps_uids && (open.was_made || message.uid >= open.uidnext);
+        let keeps = open.keeps_uids && (open.was_made || message.uid >= open.uidnext || fills);
         let returning = ReturningMessage {
             uid: keeps.then_some(message.uid),
             flags: message.flags.clone(),
@@ -426,104 +422,13 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         let is_full = self.batch_sent >= SENT_MAX || (was_sent && again.is_none());
         let digest = message.digest.clone();
         let (size, uid) = (message.size, message.uid);
-        self.batch.push(Waiting { message: returning, size, object, uid, frame, digest, from, again, heals });
+        self.batch.push(Waiting { message: returning, size, object, uid, frame, digest, from, again, heals, fills });
         self.batch_bytes += bytes;
         if is_full || self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// A message whose bytes stand elsewhere.
-    fn reference(&mut self, reference: Reference) -> Outcome<()> {
-        let Reference { message, frame, of } = reference;
-        if !self.is_of(&message)? {
-            return Ok(());
-        }
-        let Some(frame) = frame else { return self.changed(&message) };
-        if !self.asked.query.needs_header() && !self.asked.query.takes(&message, &[]) {
-            return Ok(());
-        }
-        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
-            self.flush()?;
-        }
-        // A frame of other bytes than the reference states is none that it may stand for.
-        let is_it = |went: &Went| went.digest.is_some_and(|digest| *digest.to_hex() == *message.digest);
-        if let Some(Went { mailbox, uid, .. }) = self.went.get(&frame).filter(|went| is_it(went)).cloned()
-            && !self.asked.query.needs_header()
-        {
-            let sick = self.take_sick(&message);
-            for of in &sick {
-                self.queue(&message, (ReturningBody::Copy(uid), None), mailbox.clone(), None, Some(*of))?;
-            }
-            if self.is_there(&message, !sick.is_empty()) {
-                return Ok(());
-            }
-            return self.queue(&message, (ReturningBody::Copy(uid), None), mailbox, None, None);
-        }
-        if !self.is_sick(&message) && self.is_there(&message, false) {
-            return Ok(());
-        }
-        let Some(seeker) = &mut self.seeker else { return self.want(message, frame, of) };
-        let bytes = seeker.message(frame).map_err(|e| Stop::new(Code::Io, format!("the archive: {e}")))?;
-        match bytes.filter(|bytes| *blake3::hash(bytes).to_hex() == *message.digest) {
-            // Found again it is one message more that others may refer to.
-            Some(bytes) => self.restore(&message, &bytes, Some(frame)),
-            None => {
-                let object = self.object();
-                let of = of.map_or(String::new(), |(object, uid)| format!(": those of {object} {uid}"));
-                self.summary.fail(object, Some(message.uid), format!("its bytes are not in the archive any more{of}"));
-                Ok(())
-            }
-        }
-    }
-
     pub(super) fn object(&self) -> String {
         self.open.as_ref().map_or(String::new(), |open| open.archived.object.clone())
-    }
-
-    /// A reference that cannot be followed in a pipe.
-    fn want(&mut self, message: Message, frame: u64, of: Option<(String, u32)>) -> Outcome<()> {
-        let (Some(open), Some(about)) = (&self.open, &self.about) else { return Ok(()) };
-        let depends =
-            of.as_ref().map_or(String::new(), |(object, uid)| format!(": {object} {uid} is to be restored first"));
-        self.wanted.push(Wanted {
-            archive: about.id.clone(),
-            frame,
-            of,
-            object: open.archived.object.clone(),
-            to: open.name.clone(),
-            keeps_uid: open.keeps_uids && open.was_made,
-            message: message.clone(),
-        });
-        let object = self.object();
-        self.summary.fail(object, Some(message.uid), format!("its bytes stand elsewhere in the archive{depends}"));
-        Ok(())
-    }
-
-    /// The second run: the bytes that a reference wanted.
-    fn late(&mut self, wanted: &Wanted, bytes: &[u8]) -> Outcome<()> {
-        if self.about.as_ref().is_none_or(|about| about.id != wanted.archive) {
-            return Err(Stop::new(Code::BadInput, format!("the references are those of archive {}", wanted.archive)));
-        }
-        let here = self.house.mailbox(&wanted.to)?;
-        let Some(here) = here else {
-            self.summary.fail(
-                wanted.object.clone(),
-                Some(wanted.message.uid),
-                format!("{} is not there any more", wanted.to),
-            );
-            return Ok(());
-        };
-        self.leave()?;
-        let archived =
-            Mailbox { object: wanted.object.clone(), uidvalidity: here.mailbox.uidvalidity, ..lost(&wanted.message) };
-        let looked = self.look_into(0, archived, wanted.to.clone());
-        let looked = self.or_fail(&wanted.object, Some(wanted.message.uid), looked)?;
-        let Some(mut open) = looked else { return Ok(()) };
-        let is_free = !open.there.contains_key(&wanted.message.uid);
-        (open.keeps_uids, open.was_made) = (wanted.keeps_uid && is_free, wanted.keeps_uid && is_free);
-        self.open = Some(open);
-        self.restore(&wanted.message, bytes, None)?;
-        self.keep_sick();
-        self.leave()
     }
 
     /// Nothing more goes to the open mailbox.

@@ -1,0 +1,137 @@
+//! Messages whose bytes stand elsewhere in the archive: copied from where those went, looked up, or wanted for a second run.
+
+use super::open::lost;
+use super::put::{Restorer, Went, key};
+use super::references::Wanted;
+use crate::archive::content::{Mailbox, Message, Reference};
+use crate::exit::{Outcome, Stop};
+use proto::{Code, ReturningBody};
+use std::io::{Read, Seek};
+
+impl<R: Read + Seek> Restorer<'_, R> {
+    /// Whether the bytes of a frame are in the store, so that a reference to it needs no others.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub(super) fn has_put(&mut self, frame: u64) -> Outcome<bool> {
+        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
+            self.flush()?;
+        }
+        Ok(self.went.contains_key(&frame) && !self.asked.query.needs_header())
+    }
+
+    /// A message whose bytes stand elsewhere.
+    pub(super) fn reference(&mut self, reference: Reference) -> Outcome<()> {
+        let Reference { message, frame, of } = reference;
+        if !self.is_of(&message)? {
+            return Ok(());
+        }
+        let Some(frame) = frame else { return self.changed(&message) };
+        if !self.asked.query.needs_header() && !self.asked.query.takes(&message, &[]) {
+            return Ok(());
+        }
+        if self.batch.iter().any(|waiting| waiting.frame == Some(frame)) {
+            self.flush()?;
+        }
+        // A frame of other bytes than the reference states is none that it may stand for.
+        let is_it = |went: &Went| went.digest.is_some_and(|digest| *digest.to_hex() == *message.digest);
+        if let Some(went) = self.went.get(&frame).filter(|went| is_it(went)).cloned()
+            && !self.asked.query.needs_header()
+        {
+            return self.copy(&message, &went);
+        }
+        if !self.is_sick(&message) && self.is_there(&message, false) {
+            return Ok(());
+        }
+        if self.seeker.is_none()
+            && !self.asked.query.needs_header()
+            && let Some(went) = self.passed.remove(&frame).filter(is_it)
+            && self.house.is_whole(&went.mailbox, went.uid)?
+        {
+            self.went.insert(frame, went.clone());
+            return self.copy(&message, &went);
+        }
+        let Some(seeker) = &mut self.seeker else { return self.want(message, frame, of) };
+        let bytes = seeker.message(frame).map_err(|e| Stop::new(Code::Io, format!("the archive: {e}")))?;
+        match bytes.filter(|bytes| *blake3::hash(bytes).to_hex() == *message.digest) {
+            // Found again it is one message more that others may refer to.
+            Some(bytes) => self.restore(&message, &bytes, Some(frame)),
+            None => {
+                let object = self.object();
+                let of = of.map_or(String::new(), |(object, uid)| format!(": those of {object} {uid}"));
+                self.summary.fail(object, Some(message.uid), format!("its bytes are not in the archive any more{of}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// A message gets the bytes that another one of the store has.
+    fn copy(&mut self, message: &Message, went: &Went) -> Outcome<()> {
+        let sick = self.take_sick(message);
+        for of in &sick {
+            self.queue(message, (ReturningBody::Copy(went.uid), None), went.mailbox.clone(), None, Some(*of))?;
+        }
+        if self.is_there(message, !sick.is_empty()) {
+            return Ok(());
+        }
+        self.queue(message, (ReturningBody::Copy(went.uid), None), went.mailbox.clone(), None, None)
+    }
+
+    /// A message was left out, for the mailbox has it: from a pipe nobody gets its bytes once more, and others may refer to them.
+    pub(super) fn pass(&mut self, message: &Message, frame: Option<u64>) {
+        let (Some(open), Some(frame)) = (self.open.as_ref().filter(|_| self.seeker.is_none()), frame) else { return };
+        let is_itself = open.there.get(&message.uid).is_some_and(|(digest, _)| *digest == message.digest);
+        let twin = || open.has.get(&key(message)).copied();
+        if let Some(uid) = if is_itself { Some(message.uid) } else { twin() } {
+            let digest = blake3::Hash::from_hex(&message.digest).ok();
+            self.passed.insert(frame, Went { mailbox: open.name.clone(), uid, digest });
+        }
+    }
+
+    /// A reference that cannot be followed in a pipe.
+    fn want(&mut self, message: Message, frame: u64, of: Option<(String, u32)>) -> Outcome<()> {
+        let (Some(open), Some(about)) = (&self.open, &self.about) else { return Ok(()) };
+        let depends =
+            of.as_ref().map_or(String::new(), |(object, uid)| format!(": {object} {uid} is to be restored first"));
+        self.wanted.push(Wanted {
+            archive: about.id.clone(),
+            frame,
+            of,
+            object: open.archived.object.clone(),
+            to: open.name.clone(),
+            keeps_uid: open.keeps_uids && open.was_made,
+            message: message.clone(),
+        });
+        let object = self.object();
+        self.summary.fail(object, Some(message.uid), format!("its bytes stand elsewhere in the archive{depends}"));
+        Ok(())
+    }
+
+    /// The second run: the bytes that a reference wanted.
+    pub(super) fn late(&mut self, wanted: &Wanted, bytes: &[u8]) -> Outcome<()> {
+        if self.about.as_ref().is_none_or(|about| about.id != wanted.archive) {
+            return Err(Stop::new(Code::BadInput, format!("the references are those of archive {}", wanted.archive)));
+        }
+        let here = self.house.mailbox(&wanted.to)?;
+        let Some(here) = here else {
+            self.summary.fail(
+                wanted.object.clone(),
+                Some(wanted.message.uid),
+                format!("{} is not there any more", wanted.to),
+            );
+            return Ok(());
+        };
+        self.leave()?;
+        let archived =
+            Mailbox { object: wanted.object.clone(), uidvalidity: here.mailbox.uidvalidity, ..lost(&wanted.message) };
+        let looked = self.look_into(0, archived, wanted.to.clone());
+        let looked = self.or_fail(&wanted.object, Some(wanted.message.uid), looked)?;
+        let Some(mut open) = looked else { return Ok(()) };
+        let is_free = !open.there.contains_key(&wanted.message.uid);
+        (open.keeps_uids, open.was_made) = (wanted.keeps_uid && is_free, wanted.keeps_uid && is_free);
+        self.open = Some(open);
+        self.restore(&wanted.message, bytes, None)?;
+        self.keep_sick();
+        self.leave()
+    }
+}
