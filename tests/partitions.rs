@@ -264,3 +264,48 @@ fn a_user_who_moved_is_found_where_he_is() {
     assert_eq!(names, [("user/eve/Empty", "primary"), ("user/eve/INBOX", "primary")]);
     two.store.ctl(&["check", "--all", "--deep"]).expect(0);
 }
+
+// row 111: a partition that the configuration names no more is away like one whose disk is: what comes for it waits.
+#[test]
+fn a_partition_that_lost_its_section_loses_nothing() {
+    let far = "far = { path = \"FAR\" }\n";
+    let mut store = TestStore::new();
+    store.small_logs = false;
+    let (file, place) = (store.beside("two.toml"), store.beside("far"));
+    let configure = |sections: &str| {
+        let sections = sections.replace("FAR", place.to_str().unwrap());
+        std::fs::write(&file, format!("[log]\nsegment_size = \"1MiB\"\n[partition]\nprimary = {{}}\n{sections}"))
+            .unwrap();
+    };
+    configure(far);
+    let two = Two { far: place.clone(), store, sent: Vec::new() };
+    let mut two = two;
+    let daemon = two.start();
+    two.store.ctl(&["user", "add", "joe"]).expect(0);
+    two.store.ctl(&["user", "add", "eve", "--partition", "far"]).expect(0);
+    two.deliver(&[EVE, JOE], 4000);
+    two.checkpoint();
+    assert_eq!(daemon.stop(), 0);
+    configure("");
+    let daemon = two.start();
+    let state = two.show();
+    assert_eq!(
+        (&state["state"], &state["why"]),
+        (&json!("missing"), &json!("no path is configured for it")),
+        "{state}"
+    );
+    let alarms = || two.store.json(&["status"])["alarms"].to_string();
+    until("the alarm", || alarms().contains("partition far").then_some(()));
+    for n in 0..4 {
+        two.deliver(&[EVE, JOE], 500 + n);
+        two.deliver(&[EVE], 90_000);
+        two.checkpoint();
+    }
+    assert!(two.show()["behind_lsn"].is_u64(), "{}", two.show());
+    assert_eq!(daemon.stop(), 0);
+    configure(far);
+    let daemon = two.start();
+    two.wait_for("ok");
+    two.assert_all_there();
+    assert_eq!(daemon.stop(), 0);
+}

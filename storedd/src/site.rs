@@ -13,6 +13,18 @@ pub struct Site {
 }
 
 impl Site {
+    /// No directory: the database has the partition, and nothing says where it lies.
+    #[must_use]
+    pub fn nowhere() -> Site {
+        Site { path: PathBuf::new(), messages: None }
+    }
+
+    /// True for [`Site::nowhere`].
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// Both roots, or the one there is.
     pub fn roots(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(&self.path).chain(&self.messages).map(PathBuf::as_path)

@@ -432,11 +432,15 @@ impl Target<'_> {
     }
 
     /// Makes a manifest anew from itself, the indexes below it and what is being applied, one mailbox at a time. The indexes hold
-    /// that already; where one of them is not whole, what the manifest knew of it is added. What a manifest that is not whole
+    /// that already; where one of them is not whole, or older than the manifest, what the manifest knew of it is added. What a manifest that is not whole
     /// may have lost of rows and of mailboxes without an index, the database says; so does it where what came last was given up.
     pub(super) fn rebuild(self, home: &HomeRun, manifest: &Manifest<'_>, supply: &dyn Supply) -> Result<()> {
         let (mut rows, reading) = manifest.rows()?;
-        let mut known = manifest.mailboxes()?;
+        let (newest, _) = manifest.newest()?;
+        let gone = |(id, (stamp, gone)): (&u64, &(Stamped<()>, bool))| {
+            (*id, gone.then_some(Stamped { lsn: stamp.lsn, epoch: stamp.epoch, value: *id }))
+        };
+        let mut known: BTreeMap<u64, Option<Stamped<u64>>> = newest.iter().map(gone).collect();
         if reading.is_damaged(self.durable) {
             let name = format!("{}-{}-{}", home.home.number(), tree::MANIFEST, reading.last_lsn);
             self.set_aside(&home.home.manifest(), &name)?;
@@ -469,7 +473,8 @@ impl Target<'_> {
                     continue;
                 }
                 let history = Index::new(self.disk, self.store, &home.home.mailbox(*id)).read()?;
-                if history.reading.is_whole() { mirror.put(*id, &history)? } else { asked.push(*id) }
+                let has_all = newest.get(id).is_none_or(|(known, _)| known.lsn <= history.reading.last_lsn);
+                if history.reading.is_whole() && has_all { mirror.put(*id, &history)? } else { asked.push(*id) }
             }
             for mailbox in home.mailboxes.iter().filter(|mailbox| mailbox.is_bare) {
                 if let (Some(head), true) = (&mailbox.run.head, absent.remove(&mailbox.place.id)) {

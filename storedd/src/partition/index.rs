@@ -25,9 +25,11 @@
 //!
 //! # Invariants
 //! * Of two states of a message the one with the higher LSN counts.
+//! * A head stands behind the changes that its modseq counts: whoever reads it in a journal without a gap has them all. An index whose
+//!   heads tell less than the database's row is older than that, however whole it is.
 //! * [`Index::rewrite`] keeps what any moment from `keep_from` on shows, and what each moment shows to which somebody may go back
 //!   (`Past::moments`). A purged message is left out once its file is gone and none of those shows it; that its UID is never given
-//!   again is the head's matter (UIDNEXT).
+//!   again is the head's matter (UIDNEXT). The newest change of each such moment stays, purged or not.
 
 use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size, Writer};
 use super::past::Owner;
@@ -159,7 +161,7 @@ impl Run {
 
     fn frames(&self) -> Result<Vec<NewFrame>> {
         let head = self.head.as_ref().map(head_frame);
-        head.into_iter().chain(self.messages.iter().map(message_frame)).collect()
+        self.messages.iter().map(message_frame).chain(head).collect()
     }
 }
 
@@ -182,14 +184,33 @@ pub struct History {
     pub messages: Vec<Stamped<Message>>,
     /// How well it could be read.
     pub reading: Reading,
+    /// Highest modseq that each head told, with the head's LSN: all changes up to it stand before that head. Empty if something is missing.
+    pub reached: Vec<(Lsn, u64)>,
 }
 
 impl History {
     /// Takes a head, if it is newer than the one that is known.
     pub fn take_head(&mut self, head: Stamped<Head>) {
+        self.reached.push((head.lsn, head.value.row.highest_modseq));
         if self.head.as_ref().is_none_or(|known| known.lsn <= head.lsn) {
             self.head = Some(head);
         }
+    }
+
+    /// All of it was read, this well.
+    pub(super) fn finish(&mut self, reading: Reading) {
+        if !reading.is_whole() {
+            self.reached.clear();
+        }
+        self.reading = reading;
+        self.sort();
+    }
+
+    /// Forgets what was said up to `lsn`.
+    pub(super) fn forget(&mut self, lsn: Lsn) {
+        self.messages.retain(|m| m.lsn > lsn);
+        self.reached.retain(|(at, _)| *at > lsn);
+        self.head = self.head.take().filter(|head| head.lsn > lsn);
     }
 
     pub(super) fn sort(&mut self) {
@@ -207,6 +228,7 @@ impl History {
     /// Adds what another one knows; how this one was read stays.
     pub fn merge(&mut self, other: History) {
         other.head.into_iter().for_each(|head| self.take_head(head));
+        self.reached.extend(other.reached);
         self.messages.extend(other.messages);
         self.sort();
     }
@@ -225,9 +247,15 @@ impl History {
         states.last()
     }
 
-    /// Highest modseq of any message at or below `upto`; 0 if there is none. A mailbox whose row says more has lost changes.
+    /// Highest modseq of which everything up to it is there, at or below `upto`; 0 if there is nothing. The heads tell; of a moment of which
+    /// none is kept, the messages do. A mailbox whose row says more has lost changes.
     #[must_use]
     pub fn highest_modseq(&self, upto: Lsn) -> u64 {
+        let told = self.reached.iter().filter(|(lsn, _)| *lsn <= upto).map(|(_, modseq)| *modseq);
+        told.max().unwrap_or_else(|| self.newest_message(upto))
+    }
+
+    fn newest_message(&self, upto: Lsn) -> u64 {
         self.at(upto).map(|m| m.value.modseq).max().unwrap_or(0)
     }
 
@@ -236,7 +264,10 @@ impl History {
     #[must_use]
     pub fn is_sound(&self, durable: Lsn, modseq: u64) -> bool {
         let Reading { is_there, generation, .. } = self.reading;
-        let reaches = modseq == 0 || (generation.is_some() && self.highest_modseq(durable) >= modseq);
+        // The last frame of a checkpoint is the head.
+        let is_newest = |head: &Stamped<Head>| head.lsn > durable || head.value.row.highest_modseq >= modseq;
+        let has_all = self.newest_message(durable) >= modseq && self.head.as_ref().is_some_and(is_newest);
+        let reaches = modseq == 0 || (generation.is_some() && has_all);
         is_there && (self.reading.is_whole() || (reaches && !self.reading.is_damaged(durable)))
     }
 }
@@ -353,8 +384,7 @@ impl<'d> Index<'d> {
             }
             Ok(())
         })?;
-        history.reading = reading;
-        history.sort();
+        history.finish(reading);
         Ok(history)
     }
 
@@ -401,21 +431,22 @@ impl<'d> Index<'d> {
         has_file: &dyn Fn(u32) -> Result<bool>,
     ) -> Result<()> {
         let moments = self.journal.past().moments();
-        if let Some(head) = &history.head {
-            writer.put(&head_frame(head)?)?;
-        }
+        // By the newest change of a moment it is known later that none is missing.
+        let shown = moments.iter().flatten().copied().chain([keep_from]);
+        let newest: BTreeSet<u64> = shown.map(|moment| history.newest_message(moment)).collect();
         for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
             let kept = kept(states, keep_from, moments.as_deref());
             if let [only] = kept[..]
                 && only.value.state == State::Purged
                 && only.lsn <= keep_from
+                && !newest.contains(&only.value.modseq)
                 && !has_file(only.value.uid)?
             {
                 continue;
             }
             kept.into_iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
         }
-        Ok(())
+        history.head.iter().try_for_each(|head| writer.put(&head_frame(head)?))
     }
 }
 

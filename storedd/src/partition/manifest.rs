@@ -68,11 +68,11 @@ impl Entries {
     /// # Errors
     /// [`StoreError::Bug`] if something in it breaks a limit.
     pub fn run(&mut self, mailbox: u64, run: &Run) -> Result<()> {
-        self.0.extend(run.head.as_ref().map(|head| head_frame(mailbox, head)).transpose()?);
-        run.messages.iter().try_for_each(|message| {
+        for message in &run.messages {
             self.0.push(message_frame(mailbox, message)?);
-            Ok(())
-        })
+        }
+        self.0.extend(run.head.as_ref().map(|head| head_frame(mailbox, head)).transpose()?);
+        Ok(())
     }
 
     /// Adds a row of the database, or that it is gone.
@@ -211,17 +211,11 @@ impl<'d> Manifest<'d> {
             match kind {
                 KIND_HEAD => history.take_head(Stamped { lsn, epoch, value: Head::decode(bytes)? }),
                 KIND_MESSAGE => history.messages.push(Stamped { lsn, epoch, value: Message::decode(bytes)? }),
-                _ => {
-                    history.messages.retain(|m| m.lsn > lsn);
-                    history.head = history.head.take().filter(|head| head.lsn > lsn);
-                }
+                _ => history.forget(lsn),
             }
             Ok(())
         })?;
-        for history in found.values_mut() {
-            history.reading = reading.clone();
-            history.sort();
-        }
+        found.values_mut().for_each(|history| history.finish(reading.clone()));
         Ok(found)
     }
 
@@ -370,8 +364,8 @@ impl Mirror<'_, '_> {
     /// # Errors
     /// Those of the disk.
     pub fn put(&mut self, mailbox: u64, history: &History) -> Result<()> {
-        history.head.as_ref().map_or(Ok(()), |head| self.head(mailbox, head))?;
-        history.at(Lsn(u64::MAX)).try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))
+        history.at(Lsn(u64::MAX)).try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))?;
+        history.head.as_ref().map_or(Ok(()), |head| self.head(mailbox, head))
     }
 
     /// Writes what a mailbox is that never had a message.

@@ -330,6 +330,9 @@ impl Partitions {
         if let Some(why) = failed {
             return Err(missing(why));
         }
+        if site.is_nowhere() {
+            return Err(missing(NO_PATH.to_owned()));
+        }
         let root = self.roots.open(&site.path).map_err(unreadable)?;
         let found = match Identity::read(&*root) {
             Ok(Some(found)) => found,

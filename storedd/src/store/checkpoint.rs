@@ -214,7 +214,8 @@ impl Store {
     fn enrol_partitions(&self, frozen: &Frozen) {
         let view = View { base: self.base.load_full(), at: frozen.upto };
         let place = |(name, id): (String, PartitionId)| {
-            let site = self.partitions.site(&name).filter(|_| !self.disks.partitions.contains_key(&name));
+            let site = self.partitions.site(&name);
+            let site = site.filter(|site| !site.is_nowhere() && !self.disks.partitions.contains_key(&name));
             (name, Enrolled { id, site })
         };
         let mut kept = Roll::new();

@@ -40,6 +40,7 @@ use crate::model::{Rows, Table};
 use crate::partition::roll::{self, Roll};
 use crate::partition::{Applied, PartitionId, Partitions, places};
 use crate::planted::{self, Bug};
+use crate::site::Site;
 use crate::wal::{self, Control, Settings, Stop};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -191,9 +192,19 @@ fn numbers_behind(disks: &Disks, found: &Found, decision: &Decision) -> Option<N
     Some(Numbers::behind(&*disks.log, survey, decision.candidate.reach))
 }
 
-/// Tells the partitions which identity the database knows for each of them.
+/// Tells the partitions which identity the database knows for each of them. One that the configuration does not name any more is away:
+/// what comes for it waits in the log. A store beside the live one has no partitions, and what lies in them is not its business.
 fn expect_partitions(store: &Store) -> Result<()> {
+    let has_partitions = !store.disks.partitions.is_empty();
     for (name, id) in partitions_in(&store.view())? {
+        if has_partitions && store.partitions.site(&name).is_none() {
+            tracing::error!(
+                event = "partition_without_path",
+                partition = name,
+                "its mail waits until its section is in the configuration again and the daemon is started again"
+            );
+            store.partitions.add(&name, Site::nowhere());
+        }
         store.partitions.expect(&name, id);
     }
     Ok(())

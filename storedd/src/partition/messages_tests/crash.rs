@@ -353,3 +353,23 @@ fn every_fault_of_a_checkpoint_is_mended_by_the_next() {
         }
     }
 }
+
+// row B3: an index of an older time, whole as it is, does not take with it what the manifest alone knows
+#[test]
+fn a_manifest_that_is_made_anew_keeps_what_an_older_index_lacks() {
+    let disk = SimDisk::new();
+    let first = run(5, 3);
+    index(&disk, 5).write_new(&first).unwrap();
+    let older = disk.peek(&place(5).index()).unwrap();
+    let good = {
+        let fork = SimDisk::new();
+        settled(&fork)
+    };
+    let mut entries = Entries::default();
+    entries.run(5, &Run { head: good.head.clone(), messages: good.messages.clone() }).unwrap();
+    manifest(&disk).append_new(&entries).unwrap();
+    disk.plant(&place(5).index(), &older).unwrap();
+    apply::remirror(target(&disk), &home(), &Known::default()).unwrap();
+    assert_eq!(states(&manifest(&disk).mailbox(5).unwrap()), states(&good));
+    assert_eq!(manifest(&disk).mailbox(5).unwrap().head, good.head);
+}

@@ -82,6 +82,13 @@ fn head(id: u64, name: &str) -> Head {
     }
 }
 
+/// The head of mailbox 5 behind a change with this modseq.
+fn headed(lsn: u64, modseq: u64) -> Option<Stamped<Head>> {
+    let mut head = head(5, "user\u{1}crowe\u{1}INBOX");
+    head.row.highest_modseq = modseq;
+    Some(stamped(lsn, head))
+}
+
 fn index(disk: &SimDisk, id: u64) -> Index<'_> {
     Index::new(disk, STORE, &place(id))
 }
@@ -102,10 +109,10 @@ fn settled(disk: &SimDisk) -> History {
     let mut changed = message(2, 2, 8);
     changed.flags = Flags::SEEN.with(Flags::FLAGGED);
     changed.keywords = ["$Work".to_owned()].into();
-    let second = Run { head: None, messages: vec![stamped(20, changed.clone())] };
+    let second = Run { head: headed(20, 8), messages: vec![stamped(20, changed.clone())] };
     index(disk, 5).write(&second).unwrap();
     changed.state = State::Expunged;
-    let third = Run { head: None, messages: vec![stamped(30, changed), stamped(31, message(4, 4, 9))] };
+    let third = Run { head: headed(31, 9), messages: vec![stamped(30, changed), stamped(31, message(4, 4, 9))] };
     index(disk, 5).write(&third).unwrap();
     disk.sync_tree().unwrap();
     index(disk, 5).read().unwrap()

@@ -78,7 +78,7 @@ fn each_finding_is_found_at_its_depth() {
 #[test]
 fn twins_that_differ_are_told_up_to_what_is_durable() {
     let disk = whole();
-    let more = Run { head: None, messages: vec![stamped(40, message(1, 1, 50))] };
+    let more = Run { head: headed(40, 50), messages: vec![stamped(40, message(1, 1, 50))] };
     index(&disk, 5).write(&more).unwrap();
     disk.sync_tree().unwrap();
     assert_eq!(found(&disk, Depth::Names), [(What::TwinsDiffer, Some(1))]);

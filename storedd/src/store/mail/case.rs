@@ -3,7 +3,8 @@
 //! # Trust
 //! A state of a message counts if its frame's checksum is right; of two states the later one. What must be told is whether something
 //! is *missing*. It is not if the messages add up to what the row counts, one of the twins (index, mirror) is without a gap, and the newest
-//! change in it is the row's newest at the last checkpoint; or if the log holds everything since the mailbox was made. See
+//! change in it is the row's newest at the last checkpoint (a twin without a gap may be old); or if the log holds everything since the
+//! mailbox was made. See
 //! [`Standing::is_proven`]. What came after the checkpoint is in memory, which the log has made.
 
 use super::super::view::View;
@@ -84,9 +85,9 @@ impl Standing<'_> {
         // Behind what was durable a crash leaves gaps.
         let torn = |reading: &Reading| reading.is_there && !reading.is_damaged(self.durable);
         let together = match (index, mirror) {
-            // The newest change may be that of a purged message, which goes when a journal is made anew.
-            (true, true) => true,
-            // Here it may be in the gap of the other twin, and the log is asked first.
+            // Less than the newest: both are older than the database, as a disk leaves them that says of a sync what is not so.
+            (true, true) => newest,
+            // The newest change may be in the gap of the other twin, and the log is asked first.
             (true, false) | (false, true) => newest || self.is_traced,
             (false, false) => newest && torn(self.index) && torn(self.mirror),
         };
@@ -155,6 +156,13 @@ impl Case {
     /// True if all states of its messages are known.
     pub(super) fn is_proven(&self) -> bool {
         self.is_logged_whole || self.standing().is_proven()
+    }
+
+    /// Where index and manifest are whole and older than the last checkpoint: the newest change that they have.
+    pub(super) fn older(&self) -> Option<u64> {
+        let standing = self.standing();
+        let is_whole = standing.index.is_whole() && standing.mirror.is_whole();
+        (is_whole && !standing.is_newest()).then_some(standing.modseq)
     }
 
     /// True if all states of its messages are known, and the row counts something else.

@@ -274,7 +274,10 @@ impl Case {
                 uid: None,
                 what: STATES,
                 expected: format!("changes up to {}", row.highest_modseq),
-                found: format!("changes up to {}, with gaps in index and manifest", counted.modseq),
+                found: match self.older() {
+                    Some(modseq) => format!("index and manifest of an older time, with changes up to {modseq}"),
+                    None => format!("changes up to {}, with gaps in index and manifest", counted.modseq),
+                },
                 fate: Fate::Lost,
             });
         }

@@ -137,7 +137,10 @@ impl Store {
                 Err(StoreError::Busy { why: format!("{} was repaired just now", examined.mailbox) })
             }
             (None, Some(Examined { mailbox, .. })) => {
-                let (file, found, expected) = (first.file, first.usage.to_string(), row.usage().to_string());
+                let Found { file, usage, modseq, .. } = first;
+                let known = |usage: Usage, modseq: u64| format!("{usage}, changes up to {modseq}");
+                let settled = upto.settled.as_ref().map_or(0, |row| row.highest_modseq);
+                let (found, expected) = (known(usage, modseq), known(row.usage(), settled));
                 Err(damaged(&file, "messages of a mailbox", &found, &expected, format!("storectl check '{mailbox}'")))
             }
             (None, None) => Err(StoreError::Busy { why: "the mailbox has just gone".to_owned() }),
@@ -332,7 +335,7 @@ impl Store {
             }
             return Ok(Found { messages: Some(both), ..Found::default() });
         }
-        Ok(Found { messages: None, file: disk.display(&place.index()), usage: standing.usage })
+        Ok(Found { messages: None, file: disk.display(&place.index()), usage: standing.usage, modseq: standing.modseq })
     }
 }
 
@@ -368,6 +371,8 @@ struct Found {
     messages: Option<BTreeMap<u32, Message>>,
     file: String,
     usage: Usage,
+    /// Newest change of the last checkpoint that is known.
+    modseq: u64,
 }
 
 /// The messages that the rows of a view know.
