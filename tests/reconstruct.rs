@@ -1,5 +1,7 @@
 //! Partitions give back what the database has lost: the index-loss experiment, adoption, and `reconstruct`.
 
+mod changed;
+
 use crate::harness::{TestStore, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -18,20 +18,23 @@ use crate::store::report::Finding;
 impl Comparing<'_> {
     pub(super) fn mailbox(&mut self, proven: Proven, user: Option<&str>) -> Result<()> {
         let id = proven.place.id;
-        let now = known(&self.view, id)?;
+        let newest = known(&self.view, id)?;
         let key = match &proven.head {
             // A deleted one keeps the name that it had.
             Some(head) if head.deleted_us > 0 => Some(head.name.clone()),
             Some(head) => Some(self.key(&head.name, &head.owner, user)),
-            None => now.as_ref().map(|(key, _)| split(key).map_or(&key[..], |(name, _)| name).to_vec()),
+            None => newest.as_ref().map(|(key, _)| split(key).map_or(&key[..], |(name, _)| name).to_vec()),
         };
         if key.as_deref().is_some_and(|key| !(self.wanted.mailboxes)(key)) {
             return Ok(());
         }
         self.found.checked += 1;
-        if now != known(&*self.base.db, id)? {
-            // It changes, so the database knows it; the next checkpoint writes it down.
-            self.plan.again |= now.is_some() && !self.wanted.dry_run && proven.is_partial;
+        // What the partition holds is of one moment with the last checkpoint: what has changed since says nothing against it.
+        let now = known(&*self.base.db, id)?;
+        let changes = newest != now;
+        if changes && (newest.is_none() || now.is_none()) {
+            // It came or went since; the next checkpoint writes that down.
+            self.plan.again |= newest.is_some() && !self.wanted.dry_run && proven.is_partial;
             return Ok(());
         }
         if self.counts_elsewhere(&proven, now.as_ref())? {
@@ -75,7 +78,8 @@ impl Comparing<'_> {
             row.highest_modseq = row.highest_modseq.max(old.highest_modseq);
             row.home.clone_from(&old.home);
         }
-        if row.uidnext > 1 && !proven.is_partial && !removed && self.store.due.skips(id, self.wanted.dry_run) {
+        let may_skip = !changes && !proven.is_partial && !removed;
+        if row.uidnext > 1 && may_skip && self.store.due.skips(id, self.wanted.dry_run) {
             row.uidnext = row.uidnext.saturating_add(due::UID_MARGIN);
             row.highest_modseq = row.highest_modseq.saturating_add(due::MODSEQ_MARGIN);
         }
@@ -85,8 +89,19 @@ impl Comparing<'_> {
         if same && proven.adopt.is_empty() {
             return Ok(());
         }
+        if changes
+            && proven.adopt.is_empty()
+            && self.is_known_since(newest.as_ref(), (&name, &row, deleted_us), removed)?
+        {
+            return Ok(());
+        }
         if before.is_some() && !proven.is_whole {
             self.finding(&proven.place, "index and manifest", "one of them whole", "neither".to_owned());
+            return Ok(());
+        }
+        if changes && !self.wanted.dry_run {
+            // What is adopted counts from the row as it is; behind a checkpoint that is the one that was compared.
+            self.plan.again = true;
             return Ok(());
         }
         let what = key_text(&name);
@@ -111,6 +126,25 @@ impl Comparing<'_> {
         };
         self.plan.commands.push((Command::AdoptMailbox(Box::new(adopted)), Changed { what, action }));
         Ok(())
+    }
+
+    /// Whether the newest row of a mailbox, which no checkpoint has written yet, says already what was proven of it: it was adopted just now.
+    fn is_known_since(
+        &self,
+        newest: Option<&(Vec<u8>, Vec<u8>)>,
+        (name, row, deleted_us): (&[u8], &MailboxRow, u64),
+        removed: bool,
+    ) -> Result<bool> {
+        let Some((known, last, deleted)) = newest.map(|(key, row)| before(key, row)).transpose()? else {
+            return Ok(false);
+        };
+        let uidnext = row.uidnext.max(last.uidnext);
+        let highest_modseq = row.highest_modseq.max(last.highest_modseq);
+        let is_so = match removed {
+            true => deleted > 0,
+            false => deleted == deleted_us && MailboxRow { uidnext, highest_modseq, ..row.clone() } == last,
+        };
+        Ok(known == name && is_so)
     }
 
     /// The key of a mailbox: that of its head, with the name that its owner has now.
