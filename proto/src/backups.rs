@@ -50,7 +50,7 @@ pub struct Completed {
     pub backup: String,
     /// Files of the configuration in it.
     pub configuration: Vec<String>,
-    /// Files that could not be read, and are not in it.
+    /// Files that could not be read and are not in it, or are damaged in the store already; its file `UNREADABLE` names them, too.
     pub skipped: Vec<SkippedFile>,
     /// How long it took, in seconds.
     pub duration: f64,
@@ -58,7 +58,7 @@ pub struct Completed {
     pub held: f64,
 }
 
-/// A file that could not be read.
+/// A file that could not be read, or is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedFile {
     /// Its path.

@@ -8,6 +8,8 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// Done, and problems found or part not done.
     pub const FINDINGS: u8 = 1;
+    /// Done in part.
+    pub const PARTLY: u8 = 1;
     /// Data of the store damaged or lost, known or suspected.
     pub const DAMAGED: u8 = 2;
     /// Wrong usage.

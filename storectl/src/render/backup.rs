@@ -44,7 +44,7 @@ pub fn completed(out: &mut dyn Write, c: &Completed) -> io::Result<()> {
         ("partitions", c.partitions.join(", ")),
         ("database", c.backup.clone()),
         ("configuration", configuration),
-        ("not readable", c.skipped.len().to_string()),
+        ("not readable, or damaged", c.skipped.len().to_string()),
         ("duration", duration(c.duration)),
         ("checkpoints held for", duration(c.held)),
     ];

@@ -157,6 +157,7 @@ fn code(request: &Request, reply: &Reply) -> u8 {
         Reply::Checked(checked) if checked.lost > 0 => DAMAGED,
         Reply::Checked(checked) if checked.findings_total > 0 => PARTLY,
         Reply::Aged(aged) if aged.problems_total > 0 => PARTLY,
+        Reply::Completed(copy) if !copy.skipped.is_empty() => PARTLY,
         Reply::Told(told) if told.partly => PARTLY,
         Reply::Locks(found) if locks::is_overdue(found) => PARTLY,
         Reply::Recalculated(wrong) if !wrong.is_empty() && is_dry(request) => PARTLY,

@@ -16,6 +16,9 @@ use proto::naming::quoted;
 use serde_json::json;
 use verbs::RestoreDb;
 
+/// Lines that are told one by one; `--json` has all.
+const TOLD_MAX: usize = 1000;
+
 /// `storedd restore-db`; the exit status.
 #[must_use]
 pub fn restore_db(config: &Config, args: &RestoreDb) -> u8 {
@@ -29,21 +32,18 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     backup.expect_contents()?;
     let work = complete.as_ref().map(|found| partitions(config, found, &backup, &args.partition));
     let work = work.transpose()?.unwrap_or_default();
-    if let (Some(found), true) = (&complete, args.dry_run) {
-        let files = found.verify()?;
-        if !args.json {
-            println!("the copy is good: {files} files, and the backup of the database in it");
-            work.iter().for_each(|one| println!("would {}", one.step()));
-        }
-    }
+    let mut without = match &complete {
+        Some(found) => look(found, &work, args)?,
+        None => Without::default(),
+    };
     if !args.partition.is_empty() {
-        return put_partitions(config, args, complete.as_ref(), work);
+        return put_partitions(config, args, complete.as_ref(), work, without);
     }
     if args.dry_run && !outside::exists(&config.store.data_dir) {
         let manifest = restore::verify(&backup)?;
         println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
         println!("would make {} and put it there; nothing was changed", config.store.data_dir.display());
-        return Ok(exit::OK);
+        return Ok(without.exit());
     }
     if !args.dry_run {
         survive_file_limit()?;
@@ -59,13 +59,14 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
         let manifest = restore::verify(&backup)?;
         println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
         println!("a store runs here, which would have to be stopped before; nothing was changed");
-        return Ok(exit::OK);
+        return Ok(without.exit());
     }
     let lock = lock?;
     let env = place::env();
     let plan = Plan::make(backup, &target, args.other_store, env.now())?;
     if args.dry_run {
-        return Ok(describe(&plan, &target, args));
+        describe(&plan, &target, args, &without);
+        return Ok(without.exit());
     }
     if !args.json {
         tell_loss(&plan);
@@ -86,7 +87,8 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     };
     if let Some(found) = &complete {
         work.iter().for_each(|one| say(&one.step()));
-        found.put(&work, Some(&target.data), &mut |text| say(text))?;
+        without.unfit = found.put(&work, Some(&target.data), &mut |text| say(text))?.unfit;
+        without.tell(args);
     }
     plan.run(&target, &*env, config.log.segment_size, &mut |text| say(text))?;
     let Some(lock) = lock else { return Err(StoreError::Bug("a restore without the lock".to_owned()).into()) };
@@ -98,8 +100,69 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
             return Err(e.into());
         }
     };
-    tell(&plan, &target, &report, args);
-    Ok(store::exit_of(&report))
+    tell(&plan, &target, &report, args, &without);
+    Ok(store::exit_of(&report).max(without.exit()))
+}
+
+/// What a restore is without.
+#[derive(Default)]
+struct Without {
+    /// Messages that are not as the copy was written.
+    unfit: Vec<complete::Unfit>,
+    /// What the copy itself says that it has not, or has as it was: damaged.
+    unreadable: Vec<String>,
+}
+
+impl Without {
+    fn exit(&self) -> u8 {
+        if self.unfit.is_empty() && self.unreadable.is_empty() { exit::OK } else { exit::PARTLY }
+    }
+
+    fn json(&self) -> (Vec<serde_json::Value>, &[String]) {
+        (self.unfit.iter().map(|one| json!({"file": one.file, "reason": one.why})).collect(), &self.unreadable)
+    }
+
+    /// Says it to people.
+    fn tell(&self, args: &RestoreDb) {
+        let would = if args.dry_run { "would be " } else { "" };
+        for complete::Unfit { why, .. } in self.unfit.iter().take(TOLD_MAX) {
+            eprintln!("storedd: {would}left out: {why}");
+        }
+        for line in self.unreadable.iter().take(TOLD_MAX) {
+            eprintln!("storedd: was not readable, or damaged, when the copy was taken: {}", line.escape_debug());
+        }
+        if self.exit() != exit::OK {
+            let (left, had) = (self.unfit.len(), self.unreadable.len());
+            eprintln!(
+                "storedd: {left} messages {would}left out, {had} files were damaged before; what is lost: storectl check --all --deep"
+            );
+            eprintln!(
+                "storedd: bytes that an archive has come back with: storectl restore -f ARCHIVE --yes --heal --deep"
+            );
+        }
+    }
+}
+
+/// Looks at a complete copy before anything is changed: at all of it, or at what nothing can do without.
+fn look(found: &complete::Found, work: &[complete::Work], args: &RestoreDb) -> StoreResult<Without> {
+    let mut without = Without { unreadable: found.unreadable()?, ..Without::default() };
+    if !args.dry_run {
+        found.expect_indexes(work)?;
+        return Ok(without);
+    }
+    let (files, unfit) = found.verify()?;
+    without.unfit = unfit;
+    if !args.json {
+        match without.unfit.len() {
+            0 => println!("the copy is good: {files} files, and the backup of the database in it"),
+            bad => println!(
+                "{bad} messages of the copy are not as they were written; {files} files, and the backup of the database in it"
+            ),
+        }
+        work.iter().for_each(|one| println!("would {}", one.step()));
+    }
+    without.tell(args);
+    Ok(without)
 }
 
 /// Puts some partitions of a complete copy back, and leaves the rest of the store as it is.
@@ -108,6 +171,7 @@ fn put_partitions(
     args: &RestoreDb,
     found: Option<&complete::Found>,
     work: Vec<complete::Work>,
+    mut without: Without,
 ) -> Result<u8, Ended> {
     let refused =
         |message: String, hint: &str, exit| Ended::from(StoreError::Refused { message, hint: hint.to_owned(), exit });
@@ -117,7 +181,7 @@ fn put_partitions(
         return Err(refused(message, "storectl restore-db --dry-run DIR", exit::BAD_INPUT));
     };
     if args.dry_run {
-        return Ok(exit::OK);
+        return Ok(without.exit());
     }
     let disks = place::open_existing(config)?;
     let lock = store::take_lock_in(&*disks.data)?;
@@ -134,17 +198,21 @@ fn put_partitions(
             exit: exit::USAGE,
         });
     }
-    let tally = found.put(&work, None, &mut |text| {
+    let complete::PutBack { tally, unfit } = found.put(&work, None, &mut |text| {
         if args.verbose {
             eprintln!("{text}");
         }
     })?;
     drop(lock);
+    without.unfit = unfit;
+    without.tell(args);
+    let (left_out, unreadable) = without.json();
     let names: Vec<_> = work.iter().map(|one| one.name.clone()).collect();
     if args.json {
         println!(
             "{}",
-            json!({"restored": true, "partitions": names, "messages": tally.messages, "copies": tally.copies})
+            json!({"restored": true, "partitions": names, "messages": tally.messages, "copies": tally.copies,
+                "left_out": left_out, "unreadable": unreadable})
         );
     } else {
         println!(
@@ -154,7 +222,7 @@ fn put_partitions(
             tally.copies
         );
     }
-    Ok(exit::OK)
+    Ok(without.exit())
 }
 
 /// What becomes of the partitions of a complete copy: they lie where the configuration says, else where the store itself knew, here or when
@@ -218,20 +286,20 @@ fn tell_loss(plan: &Plan) {
     println!("{}", loss(plan));
 }
 
-fn describe(plan: &Plan, target: &Target, args: &RestoreDb) -> u8 {
+fn describe(plan: &Plan, target: &Target, args: &RestoreDb, without: &Without) {
     if args.json {
+        let (left_out, unreadable) = without.json();
         println!(
             "{}",
             json!({"dry_run": true, "lsn": plan.manifest.lsn.0, "reached_lsn": plan.manifest.reached.0,
             "until": rfc3339(plan.manifest.until), "aside": aside(plan, target), "later": later(plan),
-            "steps": plan.steps(target)})
+            "steps": plan.steps(target), "left_out": left_out, "unreadable": unreadable})
         );
     } else {
         plan.steps(target).iter().for_each(|step| println!("would {step}"));
         tell_loss(plan);
         println!("nothing was changed");
     }
-    exit::OK
 }
 
 fn aside(plan: &Plan, target: &Target) -> Vec<serde_json::Value> {
@@ -244,13 +312,15 @@ fn later(plan: &Plan) -> serde_json::Value {
     })
 }
 
-fn tell(plan: &Plan, target: &Target, report: &Report, args: &RestoreDb) {
+fn tell(plan: &Plan, target: &Target, report: &Report, args: &RestoreDb, without: &Without) {
     if args.json {
+        let (left_out, unreadable) = without.json();
         println!(
             "{}",
             json!({"restored": true, "store_id": plan.manifest.store_id.to_string(),
             "lsn": plan.manifest.lsn.0, "reached_lsn": plan.manifest.reached.0, "until": rfc3339(plan.manifest.until),
-            "aside": aside(plan, target), "later": later(plan), "report": report})
+            "aside": aside(plan, target), "later": later(plan), "report": report,
+            "left_out": left_out, "unreadable": unreadable})
         );
         return;
     }

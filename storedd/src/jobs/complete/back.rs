@@ -3,7 +3,8 @@
 //! # Operation
 //! What is to become of each partition is decided first, and nothing is changed ([`Found::work`]). [`Found::put`] then copies their files, each
 //! compared with its checksum on the way; `PARTITION`, without which a root counts as not mounted, comes last. The database follows as any backup
-//! does (`super::super::restore`).
+//! does (`super::super::restore`). Files without which a partition is none are read before anything is changed ([`Found::expect_indexes`]); a message that is
+//! not as the copy was written is left out, and named: its index says what is lost, and an archive may have it.
 //!
 //! # Invariants
 //! * A partition that is there is left as it is, and nothing is put over files of others.
@@ -14,7 +15,8 @@
 use super::list::{Entry, Failed, Reader, expect, prove, sum};
 use super::tree::sync;
 use super::{
-    DATA, FILES, MANIFEST, MARK, Manifest, NOTE_BYTES_MAX, PARTITIONS, TEXT_BYTES_MAX, Tally, create, link, seeded,
+    DATA, FILES, MANIFEST, MARK, Manifest, NOTE_BYTES_MAX, PARTITIONS, TEXT_BYTES_MAX, Tally, UNREADABLE, create, link,
+    seeded,
 };
 use crate::disk::{self, Access, Disk, Kind};
 use crate::error::{Result, StoreError, exit};
@@ -24,7 +26,7 @@ use crate::partition::{RealRoots, Roots};
 use crate::planted::{self, Bug};
 use crate::site::Site;
 use crate::snapshot::Backup;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +69,29 @@ impl Work {
             Put::IsThere => format!("leave partition {name} as it is: it is there, in {path}"),
         }
     }
+}
+
+/// A message that cannot be put back, for it is not as the copy was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Its file in the copy.
+    pub file: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What was put back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutBack {
+    /// How much.
+    pub tally: Tally,
+    /// What was left out.
+    pub unfit: Vec<Unfit>,
+}
+
+/// True for the file of a message: without it the rest is a store all the same, whose index says what is lost.
+fn is_message(path: &str) -> bool {
+    path.starts_with(PARTITIONS) && path.ends_with(".msg")
 }
 
 /// A complete copy that was found.
@@ -124,25 +149,78 @@ impl Found {
         Reader::open(&self.disk, FILES, self.manifest.list)
     }
 
-    /// Reads every file in it but those of the database's backup; changes nothing. Gives how many there are.
+    /// Reads every file in it but those of the database's backup; changes nothing. Gives how many there are, and which messages are damaged or
+    /// missing.
     ///
     /// # Errors
-    /// What is wrong with the first that is missing or otherwise.
-    pub fn verify(&self) -> Result<u64> {
-        let (mut list, mut files) = (self.list()?, 0);
+    /// What is wrong with the first of all other files that is missing or otherwise.
+    pub fn verify(&self) -> Result<(u64, Vec<Unfit>)> {
+        let (mut list, mut files, mut unfit) = (self.list()?, 0, Vec::new());
         while let Some(entry) = list.next()? {
-            match &entry {
-                Entry::File(bytes, crc, path) => prove(&*self.disk, path, *bytes, *crc)?,
-                Entry::Link(_, path) => {
-                    let found = self.disk.stat(path).map_err(|e| StoreError::io("stat", self.disk.display(path), e))?;
-                    if found.is_none_or(|found| found.kind != Kind::File) {
-                        return Err(StoreError::Missing { files: vec![self.disk.display(path)] });
-                    }
-                }
+            let path = entry.path();
+            let proven = match &entry {
+                Entry::File(bytes, crc, _) => prove(&*self.disk, path, *bytes, *crc),
+                Entry::Link(..) => match self.disk.stat(path) {
+                    Ok(Some(found)) if found.kind == Kind::File => Ok(()),
+                    Ok(_) => Err(StoreError::Missing { files: vec![self.disk.display(path)] }),
+                    Err(e) => Err(StoreError::io("stat", self.disk.display(path), e)),
+                },
+            };
+            match proven {
+                Err(e) if is_message(path) => unfit.push(self.unfit(path, &e)),
+                proven => proven?,
             }
             files += 1;
         }
-        Ok(files)
+        Ok((files, unfit))
+    }
+
+    /// Reads what partitions cannot do without, of those that are to be put back: indexes, manifests, identities, notes. Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the first.
+    pub fn expect_indexes(&self, work: &[Work]) -> Result<()> {
+        let mut list = self.list()?;
+        let is_put = |path: &str| {
+            let of =
+                path.split_once('/').filter(|(area, _)| *area == PARTITIONS).and_then(|(_, rest)| rest.split_once('/'));
+            of.is_none_or(|(name, _)| work.iter().any(|one| one.name == name && one.put != Put::IsThere))
+        };
+        while let Some(entry) = list.next()? {
+            if let Entry::File(bytes, crc, path) = &entry
+                && !is_message(path)
+                && is_put(path)
+            {
+                prove(&*self.disk, path, *bytes, *crc)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy whose disk goes away is not one that has lost its messages: then `why` ends it all.
+    fn expect_there(&self, why: &StoreError) -> Result<()> {
+        let read = disk::read_small(&*self.disk, MANIFEST, TEXT_BYTES_MAX);
+        if read.is_ok_and(|bytes| bytes == self.manifest.encode()) {
+            return Ok(());
+        }
+        let message = format!("{} does not answer as it did when this began: {why}", self.disk.display(""));
+        Err(refused(message, "mount it again, and give the same command", exit::IO))
+    }
+
+    fn unfit(&self, path: &str, why: &StoreError) -> Unfit {
+        Unfit { file: self.disk.display(path), why: why.to_string() }
+    }
+
+    /// What could not be read when it was taken, or was damaged then already: a line for each file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn unreadable(&self) -> Result<Vec<String>> {
+        match disk::read_small(&*self.disk, UNREADABLE, NOTE_BYTES_MAX) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(StoreError::io("read", self.disk.display(UNREADABLE), e)),
+        }
     }
 
     /// What is to be done about each partition, or about those that are `wanted`; `places` says where they are to lie. Changes nothing.
@@ -256,11 +334,12 @@ impl Found {
         Ok((bytes, identity))
     }
 
-    /// Does it, durably; `data` is the data directory, to which the notes go that it has not, if they are to go there.
+    /// Does it, durably; `data` is the data directory, to which the notes go that it has not, if they are to go there. A message that is not as the
+    /// copy was written is left out.
     ///
     /// # Errors
-    /// Those of the disks; what is wrong with a file of the copy. The same call goes on.
-    pub fn put(&self, work: &[Work], data: Option<&Arc<dyn Disk>>, each: &mut dyn FnMut(&str)) -> Result<Tally> {
+    /// Those of the disks; what is wrong with any other file of the copy. The same call goes on.
+    pub fn put(&self, work: &[Work], data: Option<&Arc<dyn Disk>>, each: &mut dyn FnMut(&str)) -> Result<PutBack> {
         let mut roots = BTreeMap::new();
         for one in work.iter().filter(|one| one.put != Put::IsThere) {
             let make = |path: &Path| {
@@ -286,29 +365,63 @@ impl Found {
             let (name, rest) = rest.split_once('/').filter(|_| area == PARTITIONS)?;
             Some((roots.get(name)?.0.clone(), rest.to_owned(), false))
         };
-        let (mut list, mut tally) = (self.list()?, Tally::default());
+        let (mut list, mut done) = (self.list()?, PutBack::default());
+        // What each further name of a message that was left out is measured by, and the name that stands for it now.
+        let mut lost: HashMap<String, (u64, u32)> = HashMap::new();
+        let mut instead: HashMap<String, String> = HashMap::new();
         while let Some(entry) = list.next()? {
             let Some((root, path, is_note)) = target(entry.path()) else { continue };
+            let mut file = |from: &str, expected: (u64, u32), done: &mut PutBack| -> Result<bool> {
+                let copied = match is_note {
+                    true => self.note(from, expected, &*root, &path),
+                    false => self.copy(from, expected, &*root, &path),
+                };
+                match copied {
+                    Ok(()) => {
+                        done.tally.bytes += expected.0;
+                        done.tally.messages += u64::from(path.ends_with(".msg"));
+                        Ok(true)
+                    }
+                    Err(Copied::Source(e)) if is_message(from) => {
+                        self.expect_there(&e)?;
+                        remove(&*root, &path)?;
+                        let unfit = self.unfit(from, &e);
+                        each(&format!("left out: {}", unfit.why));
+                        done.unfit.push(unfit);
+                        Ok(false)
+                    }
+                    Err(Copied::Source(e) | Copied::Target(e)) => Err(e),
+                }
+            };
             match &entry {
                 Entry::File(..) if !is_note && path == identity::FILE => continue,
                 Entry::File(..) if is_note && there(&*root, &path)? => continue,
                 Entry::File(bytes, crc, from) => {
-                    tally.bytes += bytes;
-                    tally.messages += u64::from(path.ends_with(".msg"));
-                    match is_note {
-                        true => self.note(from, (*bytes, *crc), &*root, &path)?,
-                        false => self.copy(from, (*bytes, *crc), &*root, &path)?,
+                    if !file(from, (*bytes, *crc), &mut done)? {
+                        lost.insert(from.clone(), (*bytes, *crc));
                     }
                 }
-                Entry::Link(first, _) => {
-                    tally.copies += 1;
+                Entry::Link(first, from) => {
+                    let first = match (lost.get(first), instead.get(first)) {
+                        // Where names are files of their own by now, another one may be whole.
+                        (Some(expected), None) => {
+                            if file(from, *expected, &mut done)? {
+                                instead.insert(first.clone(), from.clone());
+                            }
+                            continue;
+                        }
+                        (_, Some(other)) => other,
+                        (None, None) => first,
+                    };
+                    done.tally.copies += 1;
                     let first = target(first).map(|(_, first, _)| first).unwrap_or_default();
                     remove(&*root, &path)?;
                     link(&*root, &first, &path).map_err(|e| StoreError::io("link", root.display(&path), e))?;
                 }
             }
-            if (tally.messages + tally.copies) % 1000 == 0 && path.ends_with(".msg") {
-                each(&format!("{} messages", tally.messages + tally.copies));
+            let count = done.tally.messages + done.tally.copies;
+            if count % 1000 == 0 && path.ends_with(".msg") {
+                each(&format!("{count} messages"));
             }
         }
         for (name, (root, messages)) in &roots {
@@ -318,7 +431,7 @@ impl Found {
             self.name(name, &**root, messages.as_deref())?;
             each(&format!("partition {name} is there"));
         }
-        Ok(tally)
+        Ok(done)
     }
 
     /// From now on it is a partition. The first root says last that nothing is to be gone on with.
@@ -335,38 +448,49 @@ impl Found {
 
     /// Copies a note of the data directory, durably: it is there as a whole, or not at all. Nothing else syncs that directory, and one that is there is
     /// never looked at again.
-    fn note(&self, from: &str, expected: (u64, u32), data: &dyn Disk, path: &str) -> Result<()> {
+    fn note(&self, from: &str, expected: (u64, u32), data: &dyn Disk, path: &str) -> CopyResult {
         let bytes = disk::read_small(&*self.disk, from, NOTE_BYTES_MAX);
-        let bytes = bytes.map_err(|e| StoreError::io("read", self.disk.display(from), e))?;
-        expect(&self.disk.display(from), (bytes.len() as u64, seeded().add(&bytes).value()), expected)?;
-        let wrote = |e| StoreError::io("write", data.display(path), e);
+        let bytes = bytes.map_err(|e| Copied::Source(StoreError::io("read", self.disk.display(from), e)))?;
+        let found = (bytes.len() as u64, seeded().add(&bytes).value());
+        expect(&self.disk.display(from), found, expected).map_err(Copied::Source)?;
+        let wrote = |e| Copied::Target(StoreError::io("write", data.display(path), e));
         disk::create_all(data, disk::parent(path)).and_then(|()| data.sync_dir("")).map_err(wrote)?;
         disk::replace(data, path, &bytes).map_err(wrote)
     }
 
     /// Copies a file that is as the list says; one that is there and is so already stays.
-    fn copy(&self, from: &str, expected: (u64, u32), root: &dyn Disk, path: &str) -> Result<()> {
+    fn copy(&self, from: &str, expected: (u64, u32), root: &dyn Disk, path: &str) -> CopyResult {
         let wrote = |e| StoreError::io("write", root.display(path), e);
         let (bytes, crc) = expected;
-        if there(root, path)? {
+        if there(root, path).map_err(Copied::Target)? {
             if prove(root, path, bytes, crc).is_ok() {
                 return Ok(());
             }
-            remove(root, path)?;
+            remove(root, path).map_err(Copied::Target)?;
         }
         let shown = self.disk.display(from);
         let source = self.disk.open(from, Access::Read).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => StoreError::Missing { files: vec![shown.clone()] },
-            _ => StoreError::io("open", shown.clone(), e),
+            io::ErrorKind::NotFound => Copied::Source(StoreError::Missing { files: vec![shown.clone()] }),
+            _ => Copied::Source(StoreError::io("open", shown.clone(), e)),
         })?;
-        let file = create(root, path).map_err(wrote)?;
+        let file = create(root, path).map_err(|e| Copied::Target(wrote(e)))?;
         let found = sum(&*source, &mut |at, bytes| file.write_at(at, bytes).map_err(wrote)).map_err(|e| match e {
-            Failed::Read(e) => StoreError::io("read", shown.clone(), e),
-            Failed::Told(e) => e,
+            Failed::Read(e) => Copied::Source(StoreError::io("read", shown.clone(), e)),
+            Failed::Told(e) => Copied::Target(e),
         })?;
-        expect(&shown, found, expected)
+        expect(&shown, found, expected).map_err(Copied::Source)
     }
 }
+
+/// Why a file was not copied.
+enum Copied {
+    /// It is not as the copy was written.
+    Source(StoreError),
+    /// Where it was to go.
+    Target(StoreError),
+}
+
+type CopyResult = std::result::Result<(), Copied>;
 
 fn not_empty(path: &Path, holds: &str) -> StoreError {
     let message = format!("{} is not empty: it holds {holds}", path.display());

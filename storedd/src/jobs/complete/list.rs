@@ -7,11 +7,11 @@
 //! ```
 //! Length in bytes, CRC-32 seeded with `storedd-complete`, path; or a further name of a file that stands before. No path has a blank.
 
-use super::{FILES, seeded};
+use super::{FILES, Tally, seeded};
 use crate::checksum::Crc;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Result, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The list while it is made: copies as they were begun, not yet read again.
@@ -100,59 +100,79 @@ impl Text {
 pub(super) struct List {
     disk: Arc<dyn Disk>,
     draft: Text,
-    gone: HashSet<String>,
+    /// How often each was.
+    gone: HashMap<String, u32>,
 }
 
 impl List {
     pub(super) fn begin(disk: &Arc<dyn Disk>) -> Result<List> {
-        Ok(List { disk: disk.clone(), draft: Text::create(&**disk, DRAFT)?, gone: HashSet::new() })
+        Ok(List { disk: disk.clone(), draft: Text::create(&**disk, DRAFT)?, gone: HashMap::new() })
     }
 
     pub(super) fn add(&mut self, entry: &Entry) -> Result<()> {
         self.draft.add(entry)
     }
 
-    /// It was taken out of the copy again.
+    /// It was taken out of the copy again; what is added under this name from now on is another file.
     pub(super) fn gone(&mut self, path: String) {
-        self.gone.insert(path);
+        *self.gone.entry(path).or_default() += 1;
     }
 
-    /// Reads every file of the copy again and writes the list of those that are as they were read first; gives its length and checksum.
+    /// True if something with this name was taken out.
+    pub(super) fn is_gone(&self, path: &str) -> bool {
+        self.gone.contains_key(path)
+    }
+
+    /// Reads every file of the copy again and writes the list of those that are as they were read first; gives its length and checksum, and
+    /// what is in it, but for the number of mailboxes.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] for a copy that reads otherwise, or those of the disk.
-    pub(super) fn finish(self, go_on: &dyn Fn() -> Result<()>) -> Result<(u64, u32)> {
-        let List { disk, draft, gone } = self;
+    pub(super) fn finish(self, go_on: &dyn Fn() -> Result<()>) -> Result<((u64, u32), Tally)> {
+        let List { disk, draft, mut gone } = self;
         let (bytes, crc) = draft.finish()?;
         let mut text = Text::create(&*disk, FILES)?;
         let mut draft = Reader::open(&disk, DRAFT, (bytes, crc))?;
         // Where a file went whose other names stayed: the name that it has in the list.
         let mut moved: HashMap<String, String> = HashMap::new();
         let mut sums: HashMap<String, (u64, u32)> = HashMap::new();
+        let mut tally = Tally::default();
+        let mut keep = |entry: Entry| {
+            tally.take(&entry);
+            text.add(&entry)
+        };
+        // The first of several entries of one name are those that were taken out.
+        let mut was_taken_out = |path: &str| match gone.get_mut(path) {
+            Some(times) if *times > 0 => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        };
         while let Some(entry) = draft.next()? {
             go_on()?;
             match entry {
-                Entry::File(bytes, crc, path) if gone.contains(&path) => drop(sums.insert(path, (bytes, crc))),
+                Entry::File(bytes, crc, path) if was_taken_out(&path) => drop(sums.insert(path, (bytes, crc))),
                 Entry::File(bytes, crc, path) => {
                     prove(&*disk, &path, bytes, crc)?;
-                    text.add(&Entry::File(bytes, crc, path))?;
+                    keep(Entry::File(bytes, crc, path))?;
                 }
-                Entry::Link(_, path) if gone.contains(&path) => {}
+                Entry::Link(_, path) if was_taken_out(&path) => {}
                 Entry::Link(from, path) => match (sums.get(&from), moved.get(&from)) {
                     (Some((bytes, crc)), None) => {
                         prove(&*disk, &path, *bytes, *crc)?;
-                        text.add(&Entry::File(*bytes, *crc, path.clone()))?;
+                        keep(Entry::File(*bytes, *crc, path.clone()))?;
                         moved.insert(from, path);
                     }
-                    (_, Some(other)) => text.add(&Entry::Link(other.clone(), path))?,
-                    (None, None) => text.add(&Entry::Link(from, path))?,
+                    (_, Some(other)) => keep(Entry::Link(other.clone(), path))?,
+                    (None, None) => keep(Entry::Link(from, path))?,
                 },
             }
         }
         let sum = text.finish()?;
         let removed = disk.remove(DRAFT).and_then(|()| disk.sync_dir(""));
         removed.map_err(|e| StoreError::io("remove", disk.display(DRAFT), e))?;
-        Ok(sum)
+        Ok((sum, tally))
     }
 }
 

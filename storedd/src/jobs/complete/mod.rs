@@ -8,6 +8,7 @@
 //! | `partition/<name>/` | each partition as it lies on its disk; a message with several names is one file with several names here, too |
 //! | `data/` | notes of the data directory: what is to be taken away from partitions, and which history was given up |
 //! | `configuration/` | the configuration file, and the file of groups |
+//! | `UNREADABLE` | there if something could not be read, or was damaged in the store already: a line for each file, and why |
 //! | `FILES` | a line for every file but those of the backup: length, checksum, path |
 //! | `COMPLETE` | the text below; written last |
 //!
@@ -28,12 +29,13 @@
 //! `list` is length and checksum of `FILES`; `lsn` the last change in it.
 //!
 //! # Operation
-//! Message files are copied first, while everything goes on. Then, holding checkpoints, what has come or gone since, indexes, manifests,
-//! and what is staged. The database as of that checkpoint, and the log behind it, follow when checkpoints go on; then the configuration.
+//! Message files are copied first, while everything goes on. Then, holding checkpoints, what has come or gone since, what is not as its index
+//! has it, indexes, manifests, and what is staged. The database as of that checkpoint, and the log behind it, follow when checkpoints go on; then the configuration.
 //! So all of it is of one moment, and what is put back is a store that was stopped by a power cut in that moment.
 //!
 //! # Invariants
 //! * What has no `INCOMPLETE` and a `COMPLETE` was durable as a whole and was read again.
+//! * Each message in it has the digest that the index in it states, or is named in `UNREADABLE`.
 //! * Nothing but the directory that was named is written; commits and reads wait for nothing.
 
 mod back;
@@ -42,7 +44,7 @@ mod list;
 mod tests;
 mod tree;
 
-pub use back::{Found, Put, Work};
+pub use back::{Found, Put, PutBack, Unfit, Work};
 pub use list::{Entry, Reader};
 
 use super::backups::{Backups, Settings};
@@ -52,6 +54,7 @@ use crate::checksum::Crc;
 use crate::disk::{self, Access, Below, Disk, outside};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::{Lsn, Micros, StoreId};
+use crate::model::Rows;
 use crate::partition::identity::{Identity, PartitionId};
 use crate::sealed::{Lines, seal};
 use crate::store::Store;
@@ -61,7 +64,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tree::Copying;
+use tree::{Copying, Truth};
 
 /// The mark of one that is not complete.
 pub const MARK: &str = "INCOMPLETE";
@@ -69,6 +72,8 @@ pub const MARK: &str = "INCOMPLETE";
 pub const MANIFEST: &str = "COMPLETE";
 /// The list of files.
 pub const FILES: &str = "FILES";
+/// The list of what is not in it, or damaged.
+pub const UNREADABLE: &str = "UNREADABLE";
 /// Directory of the partitions in it.
 pub(super) const PARTITIONS: &str = "partition";
 /// Directory of notes of the data directory.
@@ -117,6 +122,17 @@ pub struct Tally {
     pub bytes: u64,
 }
 
+impl Tally {
+    /// One file more.
+    fn take(&mut self, entry: &Entry) {
+        let is_message = u64::from(entry.path().ends_with(".msg"));
+        match entry {
+            Entry::File(bytes, ..) => (self.bytes, self.messages) = (self.bytes + bytes, self.messages + is_message),
+            Entry::Link(..) => self.copies += is_message,
+        }
+    }
+}
+
 /// One that was taken.
 #[derive(Debug, Clone)]
 pub struct Done {
@@ -124,7 +140,7 @@ pub struct Done {
     pub path: String,
     /// What it says of itself.
     pub manifest: Manifest,
-    /// Files that could not be read, and why; they are not in it.
+    /// Files that could not be read and are not in it, or are damaged in the store already; and why.
     pub skipped: Vec<(String, String)>,
     /// How long it took.
     pub duration: Duration,
@@ -212,10 +228,11 @@ pub fn take(store: &Arc<Store>, backups: &Backups, dir: &Path, wanted: &Wanted<'
     copying.hurry();
     let held_from = clock.uptime();
     let view = store.at_rest(|view| {
+        let truth = Truth { owner: store.partitions().owner(), upto: view.indexed_upto(), rows: &*view };
         for (nth, (name, disk)) in names.iter().enumerate() {
             // It may have been left out by the checkpoint.
             expect_there(store, name)?;
-            copying.rest(nth, name, disk)?;
+            copying.rest(nth, name, disk, &truth)?;
         }
         notes(&mut copying, store)?;
         Ok(view)
@@ -228,6 +245,7 @@ pub fn take(store: &Arc<Store>, backups: &Backups, dir: &Path, wanted: &Wanted<'
         let bytes = bytes.map_err(|e| StoreError::io("read", path.display().to_string(), e))?;
         copying.bytes(&format!("{CONFIGURATION}/{name}"), &bytes)?;
     }
+    copying.name_skipped()?;
     tree::sync(&*out)?;
     let (list, tally, skipped) = copying.finish()?;
     let ids = names.iter().map(|(name, _)| identity(&out, name)).collect::<Result<Vec<_>>>()?;
