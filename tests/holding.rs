@@ -284,6 +284,15 @@ fn a_freeze_ends_with_its_time_or_its_client() {
     store.ctl(&["freeze", "--for", "100ms", "--", "sleep", "1"]).expect(75);
     store.ctl(&["freeze", "--for", "2m", "--", "true"]).expect(65);
     store.ctl(&["freeze", "--for", "5s", "--", "sh", "-c", "exit 3"]).expect(3);
+    // Without a command it was refused (64).
+    let begun = Instant::now();
+    let alone = store.ctl(&["freeze", "--for", "700ms"]).expect(0);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(700) && alone.err.contains("nothing is written for"),
+        "{}",
+        alone.err
+    );
+    store.ctl(&["acl", "set", "user/joe/A", "anyone", "lr"]).expect(0);
     let mut holder = store.begin(&["freeze", "--for", "50s", "--", "sleep", "50"]);
     until(&store, "frozen", |l| l["held"][0]["left"].is_number());
     let change = store.begin(&["acl", "set", "user/joe/A", "anyone", "l"]);

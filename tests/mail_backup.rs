@@ -1,6 +1,7 @@
 //! Mailboxes into archives and back, through the built programs.
 
 mod as_of;
+mod asked;
 mod follow;
 mod gone;
 mod heal;

@@ -142,6 +142,13 @@ pub fn is_special(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir())
 }
 
+/// True for a disk: what was on it before an archive was written is still there behind that.
+#[must_use]
+pub fn is_block_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    path.metadata().is_ok_and(|about| about.file_type().is_block_device())
+}
+
 /// Makes a directory that only its owner may look into, if it is not there.
 ///
 /// # Errors

@@ -6,8 +6,8 @@
 
 use crate::ask::connect;
 use crate::cli::{FreezeArgs, Global, HeldRun, LockHoldArgs};
-use crate::exit::{Outcome, Stop};
-use crate::render::notes;
+use crate::exit::{DONE, Outcome, Stop};
+use crate::render::{notes, words};
 use crate::socket::{self, Environment};
 use proto::{Client, ClientError, Code, Lock, Reply, Request};
 use std::ffi::OsString;
@@ -39,12 +39,44 @@ pub fn hold(global: &Global, environment: &Environment, args: LockHoldArgs) -> O
 /// # Errors
 /// As [`hold`].
 pub fn freeze(global: &Global, environment: &Environment, args: &FreezeArgs) -> Outcome<u8> {
-    let request = Request::Freeze { for_ms: millis(args.length), reason: args.run.reason.clone() };
-    run(global, environment, &request, &args.run.command, |_, _| ())
+    let request = Request::Freeze { for_ms: millis(args.length), reason: args.reason.clone() };
+    if args.command.is_empty() {
+        return stand_still(global, environment, &request, args.length);
+    }
+    run(global, environment, &request, &args.command, |_, _| ())
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Holds it for a time, for whoever does something elsewhere meanwhile.
+fn stand_still(global: &Global, environment: &Environment, request: &Request, length: Duration) -> Outcome<u8> {
+    let mut client = connect(global, environment, true)?;
+    let lock = take(&mut client, request)?;
+    notes::note(&format!(
+        "nothing is written for {}, or until this is interrupted",
+        words::duration(length.as_secs_f64())
+    ));
+    let mut left = length;
+    while !left.is_zero() {
+        let piece = left.min(LOOK * LOOKS);
+        std::thread::sleep(piece);
+        left -= piece;
+        if let Err(e) = client.ping() {
+            return Err(ended(request, &e));
+        }
+    }
+    // It may have ended by itself just now.
+    let _ = client.call(&Request::LockRelease { id: lock.id });
+    Ok(DONE)
+}
+
+fn take(client: &mut Client, request: &Request) -> Outcome<Lock> {
+    match client.call(request).map_err(|e| Stop::Failed(e.failure()))? {
+        Reply::Lock(lock) => Ok(lock),
+        other => Err(Stop::new(Code::Protocol, format!("the daemon answered {} with {other:?}", request.verb()))),
+    }
 }
 
 fn run(
@@ -55,12 +87,7 @@ fn run(
     prepare: impl FnOnce(&mut Command, &Lock),
 ) -> Outcome<u8> {
     let mut client = connect(global, environment, true)?;
-    let lock = match client.call(request).map_err(|e| Stop::Failed(e.failure()))? {
-        Reply::Lock(lock) => lock,
-        other => {
-            return Err(Stop::new(Code::Protocol, format!("the daemon answered {} with {other:?}", request.verb())));
-        }
-    };
+    let lock = take(&mut client, request)?;
     let Some((program, arguments)) = words.split_first() else {
         return Err(Stop::new(Code::Usage, "no command to run"));
     };

@@ -32,9 +32,9 @@ impl Pace {
         let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
         self.bytes = self.bytes.saturating_add(bytes);
         let now = Timestamp::now();
-        let due = Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        let due = Duration::try_from_secs_f64(self.bytes as f64 / rate as f64).unwrap_or(Duration::MAX);
         let gone = Duration::try_from(now.duration_since(self.since)).unwrap_or_default();
-        if gone > due + LONGEST {
+        if gone > due.saturating_add(LONGEST) {
             // What was not used is not saved up.
             (self.since, self.bytes) = (now, 0);
         }
@@ -83,6 +83,7 @@ mod tests {
         let first = slow.step(100);
         assert!(first > Duration::from_millis(50) && first <= Duration::from_millis(100), "{first:?}");
         assert!(slow.step(10_000) > Duration::from_secs(9));
+        assert!(Pace::new(1).step(u64::MAX) > Duration::from_secs(1 << 60));
     }
 
     #[test]

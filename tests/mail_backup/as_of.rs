@@ -32,7 +32,7 @@ fn many(daemon: &Daemon, to: &str, subjects: impl Iterator<Item = String>) {
 }
 
 /// Now, a moment behind everything that was answered and before everything that comes.
-fn now() -> String {
+pub(super) fn now() -> String {
     let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
     pause();
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -48,6 +48,9 @@ pub use write::{Options, Totals, Writer};
 pub const PART_BYTES: usize = 1 << 20;
 /// Longest message in bytes: what a reader has to set aside for one.
 pub const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+/// Most entries of a list that goes on over several frames: subscriptions of a user, runs of UIDs of a mailbox. Packed they take next to no room, so
+/// that a small archive could fill the memory of whoever reads it.
+pub const LISTED_MAX: usize = 4_000_000;
 /// Bytes of the JSON of one frame, at most.
 pub const JSON_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a payload before it was packed, at most: what a reader has to set aside.

@@ -109,6 +109,8 @@ pub struct Reader<R> {
     digest: blake3::Hasher,
     /// Nothing was damaged so far: the digest in the last frame holds.
     is_whole: bool,
+    /// What is behind the last frame is somebody else's.
+    ends_at_its_end: bool,
 }
 
 impl<R: Read> Reader<R> {
@@ -126,7 +128,14 @@ impl<R: Read> Reader<R> {
             closed: false,
             digest: blake3::Hasher::new(),
             is_whole: true,
+            ends_at_its_end: false,
         }
+    }
+
+    /// From a device, which still has what was on it before behind the archive: nobody looks at that.
+    pub fn of_device(mut self, is_device: bool) -> Reader<R> {
+        self.ends_at_its_end = is_device;
+        self
     }
 
     /// True once the last frame was found: what was not there until then is not in the archive.
@@ -150,7 +159,7 @@ impl<R: Read> Reader<R> {
         }
         if self.closed {
             self.ended = true;
-            return self.rest();
+            return if self.ends_at_its_end { Ok(None) } else { self.rest() };
         }
         let (from, expected) = (self.offset, self.number);
         match self.head()? {

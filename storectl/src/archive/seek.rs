@@ -3,7 +3,7 @@
 use super::content::{About, Close, Index, Mailbox};
 use super::frame::{ArchiveId, HEAD_BYTES, Head};
 use super::read::{self, Found};
-use super::{FOOTER_BYTES, Item, MESSAGE_BYTES_MAX, Reader};
+use super::{FOOTER_BYTES, Item, LISTED_MAX, MESSAGE_BYTES_MAX, Reader};
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -29,6 +29,10 @@ pub struct Seeker<R> {
     looked: bool,
     /// Bytes were put in or taken out: frames are not where their heads say.
     is_shifted: bool,
+}
+
+fn too_many(what: &str, most: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it lists more than {most} {what}, and cannot have so many"))
 }
 
 impl<R: Read + Seek> Seeker<R> {
@@ -98,6 +102,12 @@ impl<R: Read + Seek> Seeker<R> {
             match &mut whole {
                 None => whole = Some(part),
                 Some(whole) => {
+                    let lists = |close: &Close| {
+                        close.has.len() + close.unreadable.len() + close.kept.as_ref().map_or(0, Vec::len)
+                    };
+                    if lists(whole) + lists(&part) > LISTED_MAX {
+                        return Err(too_many("runs of messages of a mailbox", LISTED_MAX as u64));
+                    }
                     whole.has.extend(part.has);
                     whole.unreadable.extend(part.unreadable);
                     whole.kept.get_or_insert_default().extend(part.kept.unwrap_or_default());
@@ -173,6 +183,12 @@ impl<R: Read + Seek> Seeker<R> {
                 return Ok(false);
             };
             self.id = Some(head.archive);
+            // Each of them has a head of its own.
+            let listed = self.users.len() + self.mailboxes.len() + self.closes.len() + self.frames.len();
+            let more = users.len() + mailboxes.len() + closes.len() + frames.len();
+            if (listed + more) as u64 > end / HEAD_BYTES as u64 {
+                return Err(too_many("frames in its index", end / HEAD_BYTES as u64));
+            }
             self.users.extend(users);
             self.mailboxes.extend(mailboxes);
             self.closes.extend(closes);

@@ -471,3 +471,33 @@ fn a_bomb_is_no_bigger_than_it_says() {
     let honest = frame::Head { raw: u32::MAX, ..head(&bomb, 100) };
     assert_eq!(frame::Head::decode(&honest.encode()), Err(frame::HeadError::Wrong("a length over the limit")));
 }
+
+// A disk that had an archive before ended every restore from the next one with 1: "bytes behind its end"
+#[test]
+fn what_a_device_had_before_is_not_looked_at() {
+    let (long, ..) = sample(OPTIONS);
+    let (mut device, ..) = short_sample();
+    let end = device.len();
+    device.extend_from_slice(&long[end..]);
+    let damages = |is_device: bool| {
+        let (mut reader, mut damages) = (Reader::new(Drip(&device)).of_device(is_device), 0);
+        while let Some(item) = reader.next().expect("no error of the input") {
+            damages += usize::from(matches!(item, Item::Damage(_)));
+        }
+        assert!(reader.is_complete());
+        damages
+    };
+    assert_eq!((damages(false), damages(true)), (1, 0));
+}
+
+// Frames of next to no bytes, packed, listed more than the memory of a machine has
+#[test]
+fn a_mailbox_lists_no_more_than_it_can_have() {
+    let mut writer = Writer::new(Vec::new(), OPTIONS, &about()).expect("written");
+    writer.mailbox(&mailbox("ann", "INBOX")).expect("written");
+    let kept = Some(vec![(0, 0); LISTED_MAX + 1]);
+    writer.close(&Close { kept, ..Close::default() }).expect("written");
+    let (_, bytes) = writer.finish().expect("written");
+    let wrong = Seeker::new(Cursor::new(bytes)).and_then(|mut seeker| seeker.contents()).expect_err("too many");
+    assert!(wrong.to_string().contains("more than 4000000"), "{wrong}");
+}

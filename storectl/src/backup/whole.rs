@@ -71,7 +71,8 @@ impl Whole {
             bad: Vec::new(),
             damaged: Vec::new(),
         };
-        let (mut reader, mut has_end) = (Reader::new(files::open(path)?), false);
+        let (mut reader, mut has_end) =
+            (Reader::new(files::open(path)?).of_device(files::is_block_device(path)), false);
         while let Some(item) = reader.next().map_err(|e| files::failed(path, &e))? {
             match item {
                 Item::Frame { number, found, .. } => {

@@ -78,14 +78,20 @@ While the command runs everything is on disk and nothing is written; reads go
 on, changes wait. Ends with the command's status, or with 75 if the time was up
 before it ended: what it copied then is no good.
 
+Without a command everything stands still for that time, or until it is
+interrupted; a line says when that begins.
+
 Example: storectl freeze --for 10s -- lvcreate -s -n mail-snap -L 1G vg/mail")]
 pub struct FreezeArgs {
     /// The freeze ends after so long, whatever the command does; at most 60s
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub length: Duration,
-    /// What runs meanwhile, and why.
-    #[command(flatten)]
-    pub run: HeldRun,
+    /// Why; for `locks` and the journal
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// What to run
+    #[arg(value_name = "COMMAND", last = true, num_args = 1..)]
+    pub command: Vec<OsString>,
 }
 
 /// `drain`.

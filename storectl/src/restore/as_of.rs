@@ -135,14 +135,15 @@ impl Wind {
     /// Those of the restore.
     pub fn finish<R: Read + Seek>(&mut self, to: &mut Restorer<'_, R>) -> Outcome<()> {
         self.end_mailbox(to)?;
-        // One that is older, and not in the archive, was left out when that was made.
-        let is_new = |(_, mailbox): (u64, Option<(BackupMailbox, bool)>)| mailbox.filter(|(_, is_new)| *is_new);
-        let mut new: Vec<BackupMailbox> =
-            self.mailboxes.drain().filter_map(is_new).map(|(mailbox, _)| mailbox).collect();
-        new.sort_by(|a, b| a.name.cmp(&b.name));
-        for mailbox in new {
+        let mut left: Vec<(BackupMailbox, bool)> = self.mailboxes.drain().filter_map(|(_, mailbox)| mailbox).collect();
+        left.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        for (mailbox, is_new) in left {
             let (begins, told) = (self.number(), head(&mailbox, None));
             if !self.objects.take(&told) {
+                continue;
+            }
+            if !is_new {
+                self.is_not_there(&told, to);
                 continue;
             }
             to.frame(begins, Found::Mailbox(told))?;
@@ -150,6 +151,17 @@ impl Wind {
             self.end_mailbox(to)?;
         }
         Ok(())
+    }
+
+    /// A mailbox that is older than the archive, and not in it: nothing says what it had.
+    fn is_not_there<R: Read + Seek>(&mut self, told: &Mailbox, to: &mut Restorer<'_, R>) {
+        if !to.asked.objects.take(told) || to.house.is_left_out(&told.name) {
+            return;
+        }
+        to.meet(told);
+        let why =
+            "the archive does not have it: it was deleted then, or had another name or place; give one that has it";
+        to.summary.fail(told.object.clone(), None, why.to_owned());
     }
 
     fn number(&mut self) -> u64 {

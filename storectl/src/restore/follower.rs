@@ -6,10 +6,11 @@
 
 use super::open::named;
 use super::put::{Restorer, key};
+use crate::archive::LISTED_MAX;
 use crate::archive::content::{Before, Close, Mailbox, Message, Moves};
-use crate::exit::Outcome;
+use crate::exit::{Outcome, Stop};
 use crate::render::notes;
-use proto::MailboxDetail;
+use proto::{Code, MailboxDetail};
 use std::io::{Read, Seek};
 
 /// Messages that are taken away in one transaction.
@@ -22,6 +23,18 @@ type Renaming = (Mailbox, String, String);
 fn is_as_archived(here: &MailboxDetail, renamed: &Mailbox) -> bool {
     let known = renamed.before.as_ref().is_some_and(|before| before.uidnext <= here.mailbox.uidnext);
     known && here.mailbox.uidvalidity == renamed.uidvalidity
+}
+
+/// Refuses a list that goes on over so many frames that it fills the memory.
+///
+/// # Errors
+/// [`Code::BadInput`].
+pub(super) fn expect_listed(entries: usize, what: &str) -> Outcome<()> {
+    if entries <= LISTED_MAX {
+        return Ok(());
+    }
+    let text = format!("the archive lists {entries} {what}, and no store gives more than {LISTED_MAX}");
+    Err(Stop::hint(Code::BadInput, text, "see what it holds: storectl restore -t -f FILE"))
 }
 
 impl<R: Read + Seek> Restorer<'_, R> {
@@ -72,6 +85,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if !self.asked.objects.take(&named(&before.name)) {
             return Ok(());
         }
+        self.meet(&named(&before.name));
         let here = self.house.mailbox(&name)?.filter(|here| here.mailbox.uidvalidity == before.uidvalidity);
         let Some(here) = here else { return Ok(()) };
         let is_inbox = name.ends_with("/INBOX") && name.matches('/').count() == 2;
@@ -146,12 +160,15 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if self.asked.args.heal {
             return Ok(());
         }
+        expect_listed(self.summary.unrestorable.len() + close.unreadable.len(), "messages that could not be read")?;
         for uid in &close.unreadable {
             let object = self.object();
             self.summary.fail(object, Some(*uid), "it could not be read when the archive was made".to_owned());
         }
         if let (Some(open), Some(more)) = (&mut self.open, &close.kept) {
-            open.kept.get_or_insert_default().extend(more);
+            let kept = open.kept.get_or_insert_default();
+            expect_listed(kept.len() + more.len(), "runs of messages of a mailbox")?;
+            kept.extend(more);
         }
         if close.continues {
             return Ok(());

@@ -26,6 +26,8 @@ const LEASE_MS: u64 = 3_600_000;
 
 /// Transactions of one mailbox that are under way at once.
 const AT_ONCE: usize = 8;
+/// Folders that backups leave out.
+const EXCLUDE_OPTION: &str = "backup.exclude";
 /// How long a connection may be idle.
 const IDLE_OPTION: &str = "control.idle_timeout";
 
@@ -35,6 +37,8 @@ pub struct House {
     client: Arc<Mutex<Client>>,
     inline: usize,
     store: String,
+    /// Folders of users that backups leave out, in lower case.
+    excluded: Vec<String>,
     /// While an archive is read from a slow medium.
     _keeper: Keeper,
 }
@@ -75,17 +79,30 @@ impl House {
         let Reply::Status(status) = ask(Request::Status)? else {
             return Err(Stop::new(Code::Protocol, "the daemon does not say which store it has"));
         };
-        let (mut inline, mut idle) = (INLINE_LEAST, None);
+        let (mut inline, mut idle, mut excluded) = (INLINE_LEAST, None, Vec::new());
         if let Reply::Config(values) = ask(Request::ConfigShow { defaults: false })? {
             let limit = values.get(INLINE_OPTION).and_then(|value| value.parse().ok());
             inline = limit.map_or(INLINE_LEAST, |limit: usize| limit.max(INLINE_LEAST));
             idle = values.get(IDLE_OPTION).and_then(|value| parse_duration(plain(value)).ok());
+            let names = values.get(EXCLUDE_OPTION).map_or("", |value| plain(value)).split('%');
+            excluded =
+                names.map(|name| name.trim_matches('/').to_lowercase()).filter(|name| !name.is_empty()).collect();
         }
         let client = Arc::new(Mutex::new(client));
         let kept = client.clone();
         let ping = move || lock(&kept).ping().is_ok();
         let _keeper = Keeper::start(keep::every(idle), ping);
-        Ok(House { client, inline, store: status.store_id, _keeper })
+        Ok(House { client, inline, store: status.store_id, excluded, _keeper })
+    }
+
+    /// Whether a backup leaves a mailbox out that it is not asked for by name, as the daemon is configured now.
+    pub fn is_left_out(&self, name: &str) -> bool {
+        let folder =
+            name.strip_prefix("user/").and_then(|rest| rest.split_once('/')).map(|(_, folder)| folder.to_lowercase());
+        let is_below = |folder: &str, top: &str| {
+            folder.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        folder.is_some_and(|folder| self.excluded.iter().any(|top| is_below(&folder, top)))
     }
 
     /// Longest message that goes within a request.

@@ -78,10 +78,10 @@ pub fn run(
     let house = House::new(ask::connect_bulk(global, environment)?)?;
     let asked = put::Asked { objects: &objects, names: &names, query: &query, references: references.as_ref(), args };
     let mut restorer = Restorer::new(house, asked, seeker);
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(input).of_device(files::is_block_device(&args.file));
     let wind = args.as_of.map(|until| Wind::new(until, args.skip_deletes));
     read(&mut reader, &mut restorer, wind, &args.file)?;
-    let (summary, wanted) = restorer.finish()?;
+    let (mut summary, wanted) = restorer.finish()?;
     if let Some(first) = wanted.first().filter(|_| !args.dry_run) {
         let path = references::write(&first.archive, &wanted)?;
         let (verb, shown) = ("storectl restore -f - --yes -r", proto::naming::quoted(&path.display().to_string()));
@@ -91,11 +91,17 @@ pub fn run(
         && summary.healed.is_empty()
         && summary.unrestorable.is_empty()
         && summary.skipped.is_empty()
-        && !summary.met
+        && summary.met.is_empty()
         && !args.objects.is_empty()
     {
         let text = format!("{} has nothing of {}", args.file.display(), args.objects.join(", "));
         return Err(Stop::hint(Code::NotFound, text, "see what it holds: storectl restore -t -f FILE"));
+    }
+    if args.references.is_none() {
+        // With others that are there, one that was mistyped would be taken for restored.
+        for object in objects.but(&summary.met) {
+            summary.fail(object, None, "nothing of it is in the archive".to_owned());
+        }
     }
     summary.end(out, style)
 }

@@ -265,6 +265,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
                 return self.look_into(begins, open.archived, open.name).map(Some);
             }
             Err(Stop::Failed(failure)) if is_about_it(failure.code) => {
+                self.summary.mailboxes.pop();
                 self.summary.fail(of.object.clone(), None, failure.message);
                 return Ok(None);
             }

@@ -1,12 +1,13 @@
 //! From the frames of an archive into the store, mailbox by mailbox.
 
+use super::follower::expect_listed;
 use super::house::House;
 use super::open::{Open, lost};
 use super::place;
 use super::references::Wanted;
 use super::select::{Names, Objects, Query};
 use super::summary::{Remark, Summary};
-use crate::archive::content::{About, Message, User};
+use crate::archive::content::{About, Mailbox, Message, User};
 use crate::archive::{Damage, Found, MESSAGE_BYTES_MAX, Seeker};
 use crate::cli::RestoreArgs;
 use crate::exit::Outcome;
@@ -152,22 +153,27 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     /// Those that end the whole run.
     pub fn frame(&mut self, number: u64, found: Found) -> Outcome<()> {
         if let Found::More(more) = found {
+            self.tell(more.len())?;
             return self.more(&more);
         }
         self.cut_off()?;
-        self.tell(&found)?;
+        // What is there counts, and not what a message says of its length.
+        self.tell(if let Found::Message(_, first) = &found { first.len() } else { 0 })?;
         match found {
             Found::Archive(about) => self.about = Some(about),
             Found::User(user) => match &mut self.user {
                 // More of his subscriptions.
-                Some(known) if known.user == user.user => known.subscriptions.extend(user.subscriptions),
+                Some(known) if known.user == user.user => {
+                    expect_listed(known.subscriptions.len() + user.subscriptions.len(), "subscriptions of a user")?;
+                    known.subscriptions.extend(user.subscriptions);
+                }
                 _ => self.user = Some(user),
             },
             Found::Moves(moves) => self.moved(moves)?,
             Found::Mailbox(mailbox) => {
                 self.leave()?;
                 self.met = Some(number);
-                self.summary.met |= self.asked.objects.take(&mailbox);
+                self.meet(&mailbox);
                 if self.asked.references.is_none() && self.asked.objects.take(&mailbox) {
                     self.enter(number, mailbox)?;
                 }
@@ -187,12 +193,14 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         Ok(())
     }
 
+    /// There is something of what was asked for.
+    pub(super) fn meet(&mut self, mailbox: &Mailbox) {
+        self.summary.met.extend(self.asked.objects.taking(mailbox));
+    }
+
     /// Waits where it goes too fast, and says how far it is from time to time.
-    fn tell(&mut self, found: &Found) -> Outcome<()> {
-        let bytes = match found {
-            Found::Message(message, _) if self.open.is_some() => message.size,
-            _ => 0,
-        };
+    fn tell(&mut self, bytes: usize) -> Outcome<()> {
+        let bytes = if self.open.is_some() { bytes as u64 } else { 0 };
         let item = self.open.as_ref().map_or("", |open| &open.name);
         let done = self.summary.done();
         let (house, work) =
@@ -312,6 +320,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         self.leave()?;
         self.met = Some(message.begins);
         let by_name = lost(message);
+        self.meet(&by_name);
         if self.asked.objects.take(&by_name) {
             self.enter(message.begins, by_name)?;
         } else if self.asked.objects.may_take() {

@@ -7,6 +7,8 @@ use crate::files;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use proto::Code;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Longest file of names in bytes.
@@ -31,16 +33,40 @@ impl Objects {
     pub fn take(&self, mailbox: &Mailbox) -> bool {
         self.0.is_empty() || self.0.iter().any(|word| takes(word, mailbox))
     }
+
+    /// Which of them take it, from 0 on.
+    pub fn taking(&self, mailbox: &Mailbox) -> impl Iterator<Item = usize> {
+        (0..).zip(&self.0).filter(|(_, word)| takes(word, mailbox)).map(|(n, _)| n)
+    }
+
+    /// Those that are not among `met`.
+    pub fn but(&self, met: &BTreeSet<usize>) -> Vec<String> {
+        (0..).zip(&self.0).filter(|(n, _)| !met.contains(n)).map(|(_, word)| word.clone()).collect()
+    }
 }
 
 fn at_or_below(name: &str, top: &str) -> bool {
     name.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// A user id and a folder of his, maybe with others before them: the INBOX in the spelling that names have.
+fn inbox_in_capitals(path: &str, before: usize) -> Cow<'_, str> {
+    const INBOX: &str = "INBOX";
+    let mut words: Vec<&str> = path.split('/').collect();
+    match words.get_mut(before + 1) {
+        Some(word) if *word != INBOX && word.eq_ignore_ascii_case(INBOX) => {
+            *word = INBOX;
+            words.join("/").into()
+        }
+        _ => path.into(),
+    }
+}
+
 fn takes(word: &str, mailbox: &Mailbox) -> bool {
     let user = owner(&mailbox.name);
     let Some(path) = word.strip_prefix('/') else {
         return match word.contains('/') || word == "shared" {
+            true if word.starts_with("user/") => at_or_below(&mailbox.name, &inbox_in_capitals(word, 1)),
             true => at_or_below(&mailbox.name, word),
             false => word.is_empty() || user == Some(word),
         };
@@ -49,11 +75,13 @@ fn takes(word: &str, mailbox: &Mailbox) -> bool {
     if mailbox.partition.is_empty() {
         let below = path.splitn(3, '/').nth(2);
         return below
-            .is_some_and(|below| at_or_below(mailbox.name.strip_prefix("user/").unwrap_or(&mailbox.name), below));
+            .map(|below| inbox_in_capitals(below, 0))
+            .is_some_and(|below| at_or_below(mailbox.name.strip_prefix("user/").unwrap_or(&mailbox.name), &below));
     }
     // `/partition/group/user/folder`; a group may be left out, and `user` is everybody's.
     let object = mailbox.object.trim_start_matches('/');
-    if at_or_below(object, path) {
+    let whole = if user.is_some() { inbox_in_capitals(path, 2) } else { path.into() };
+    if at_or_below(object, &whole) {
         return true;
     }
     let mut stored = object.splitn(3, '/');
@@ -62,8 +90,8 @@ fn takes(word: &str, mailbox: &Mailbox) -> bool {
     partition == Some(wanted)
         && user.is_some()
         && (below == "user"
-            || below.strip_prefix("user/").is_some_and(|below| at_or_below(rest, below))
-            || at_or_below(rest, below))
+            || below.strip_prefix("user/").is_some_and(|below| at_or_below(rest, &inbox_in_capitals(below, 0)))
+            || at_or_below(rest, &inbox_in_capitals(below, 0)))
 }
 
 /// The owner of a mailbox.
@@ -280,6 +308,12 @@ mod tests {
             ("/primary/user", true, false),
             ("/primary/user/ann", true, false),
             ("/primary/user/ann/INBOX", true, false),
+            ("/primary/user/ann/inbox", true, false),
+            ("/primary/groupA/ann/Inbox", true, false),
+            ("/primary/ann/inbox", true, false),
+            ("user/ann/inbox", true, false),
+            ("user/ann/inboxes", false, false),
+            ("user/ANN/INBOX", false, false),
             ("/primary/groupA/ann", true, false),
             ("/primary/ann/INBOX", true, false),
             ("/primary/groupB/ann", false, false),

@@ -18,7 +18,7 @@ use std::io::Write;
 /// It is no archive (65); those of the file and of `out`.
 pub fn show(style: Style, out: &mut dyn Write, args: &RestoreArgs, objects: &Objects) -> Outcome<u8> {
     let failed = |e: std::io::Error| files::failed(&args.file, &e);
-    let mut reader = Reader::new(files::open(&args.file)?);
+    let mut reader = Reader::new(files::open(&args.file)?).of_device(files::is_block_device(&args.file));
     let (mut is_taken, mut code, mut is_archive) = (false, DONE, false);
     while let Some(item) = reader.next().map_err(failed)? {
         let line = match item {

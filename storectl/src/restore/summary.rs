@@ -7,6 +7,7 @@ use crate::render::{self, Style, notes};
 use jiff::Timestamp;
 use proto::Code;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Lines that are told one by one; `--json` has all.
@@ -72,9 +73,9 @@ pub struct Summary {
     pub as_of: Option<AsOf>,
     /// Nothing was changed.
     pub dry_run: bool,
-    /// Something of what was asked for was met.
+    /// Objects that were asked for of which something was met, by their number on the command line.
     #[serde(skip)]
-    pub met: bool,
+    pub met: BTreeSet<usize>,
     /// Messages that are there, which the archive has with other flags.
     #[serde(skip)]
     pub changed: u64,

@@ -191,6 +191,22 @@ impl Object {
         matches!(self, Object::Mailbox(_) | Object::Part { folder: Some(_), .. })
     }
 
+    /// A user or a folder is asked for by name: somebody expects that there is something.
+    #[must_use]
+    pub fn is_particular(&self) -> bool {
+        !matches!(self, Object::All | Object::Part { user: None, folder: None, .. })
+    }
+
+    /// What the key of every mailbox begins with that it may take.
+    #[must_use]
+    pub fn key_prefix(&self) -> Vec<u8> {
+        match self {
+            Object::User(user) | Object::Part { user: Some(user), .. } => crate::model::name::user_prefix(user),
+            Object::Mailbox(name) => name.key().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     fn takes(&self, at: &Lies<'_>, groups: &Groups) -> bool {
         match self {
             Object::All => true,
@@ -273,9 +289,15 @@ impl Objects {
     /// Whether it takes the mailbox with this key, on this partition.
     #[must_use]
     pub fn take(&self, key: &[u8], partition: &str) -> bool {
+        self.wanted.iter().any(|object| self.take_by(object, key, partition))
+    }
+
+    /// Whether this one of them takes it.
+    #[must_use]
+    pub fn take_by(&self, object: &Object, key: &[u8], partition: &str) -> bool {
         let at = Lies::new(key, partition);
         let is_left_out = at.user.is_some() && self.excluded.has(&at.folder);
-        self.wanted.iter().any(|object| (!is_left_out || object.names_folder()) && object.takes(&at, &self.groups))
+        (!is_left_out || object.names_folder()) && object.takes(&at, &self.groups)
     }
 
     /// The object that a mailbox is: `/partition/group/user/folder`.
@@ -293,11 +315,7 @@ impl Objects {
     #[must_use]
     pub fn key_prefix(&self) -> Vec<u8> {
         let [only] = self.wanted.as_slice() else { return Vec::new() };
-        match only {
-            Object::User(user) | Object::Part { user: Some(user), .. } => crate::model::name::user_prefix(user),
-            Object::Mailbox(name) => name.key().to_vec(),
-            _ => Vec::new(),
-        }
+        only.key_prefix()
     }
 }
 

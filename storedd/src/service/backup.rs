@@ -147,6 +147,10 @@ impl Daemon {
             Failure::new(Code::BadInput, e.to_string()).with_hint("/partition/group/user/folder, or a user id")
         })?;
         objects.wanted().iter().try_for_each(|object| is_there(view, object))?;
+        let named = objects.wanted().iter().zip(words);
+        named
+            .filter(|(object, _)| object.is_particular())
+            .try_for_each(|(object, word)| takes_something(view, &objects, object, word))?;
         Ok(objects)
     }
 
@@ -222,6 +226,24 @@ fn is_there(view: &View, object: &Object) -> Result<(), Failure> {
         Some(user) => user_row(view, &user_id(user)?).map(drop),
         None => Ok(()),
     }
+}
+
+/// Refuses an object that is somebody's, and takes no mailbox: a name that was typed wrong, or a user who lies on another partition by now. An
+/// archive of nothing would take the place of one that has his mail.
+fn takes_something(view: &View, objects: &Objects, object: &Object, word: &str) -> Result<(), Failure> {
+    let mut found = false;
+    each_row(view, Table::Mailboxes, &object.key_prefix(), &mut |key, row| {
+        found = found || objects.take_by(object, key, &MailboxRow::decode(key, row).map_err(broken)?.partition);
+        Ok(())
+    })?;
+    if found {
+        return Ok(());
+    }
+    let hint = match object {
+        Object::User(user) | Object::Part { user: Some(user), .. } => format!("storectl mailbox list 'user/{user}/*'"),
+        _ => "storectl mailbox list".to_owned(),
+    };
+    Err(Failure::new(Code::NotFound, format!("no such mailbox: {word} has none that is backed up")).with_hint(hint))
 }
 
 fn owner_row(view: &View, user: &str) -> Result<BackupUser, Failure> {

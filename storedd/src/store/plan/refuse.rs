@@ -49,6 +49,14 @@ pub(super) fn bad_rights(name: &MailboxName, why: &RightsError) -> PlanError {
     refusal(RefusalKind::BadInput, format!("rights of {name}: {why}"), hint)
 }
 
+pub(super) fn bad_modseq(name: &MailboxName, found: u64, most: u64) -> PlanError {
+    refusal(
+        RefusalKind::BadInput,
+        format!("{name}: found modification sequence {found}, expected at most {most}"),
+        None,
+    )
+}
+
 pub(super) fn bad_partition(text: &str, why: PartitionNameError) -> PlanError {
     refusal(RefusalKind::BadInput, format!("bad partition name {}: {why}", typed(text)), None)
 }

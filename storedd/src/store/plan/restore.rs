@@ -18,12 +18,18 @@ use crate::model::{BodySource, MailboxName, Outcome, Table};
 /// How far UIDNEXT jumps past that of the backup where nothing tells what the mailbox has given since.
 const UIDS_UNTOLD: u32 = 1_000_000;
 
+/// Highest modification sequence that a mailbox comes back with: clients count up to 2^63 (RFC 7162, 3.1), and it goes on from there.
+const MODSEQ_MAX: u64 = 1 << 62;
+
 impl Planner<'_> {
     /// Makes a mailbox anew as a backup knew it, and its owner. UIDVALIDITY is another one if I6 asks for it.
     pub(super) fn mailbox_returns(&mut self, of: &ReturningMailbox) -> Plan<Outcome> {
         let name = self.name(&of.name)?;
         if self.draft.contains(Table::Mailboxes, name.key())? {
             return Err(refuse::mailbox_exists(&name));
+        }
+        if of.highest_modseq > MODSEQ_MAX {
+            return Err(refuse::bad_modseq(&name, of.highest_modseq, MODSEQ_MAX));
         }
         let acl = rights::imported(&of.acl).map_err(|why| refuse::bad_rights(&name, &why))?;
         let partition =
