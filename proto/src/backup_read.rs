@@ -59,6 +59,9 @@ pub enum BackupAsk {
     /// Bytes for some of them: each is put in its place if it is what the message lacks. Answered with [`BackupPart::Healed`], in the same
     /// order, when all of it is on disk.
     Heal(BackupHeal),
+    /// The mailboxes of the moment that are there and not among the objects asked for, or left out by the configuration:
+    /// [`BackupPart::LeftOut`], streamed.
+    LeftOut,
 }
 
 /// Bytes for messages that are there without theirs.
@@ -151,6 +154,8 @@ pub enum BackupPart {
     Sick(Vec<BackupSick>),
     /// What became of bytes that were brought.
     Healed(Vec<BackupHealed>),
+    /// Mailboxes that are left out: number and full name.
+    LeftOut(Vec<(u64, String)>),
 }
 
 /// A message whose bytes are gone or damaged.
@@ -183,6 +188,7 @@ impl BackupPart {
             (BackupPart::Pieces(all), BackupPart::Pieces(more)) => all.extend(more),
             (BackupPart::Changes(all), BackupPart::Changes(more)) => all.extend(more),
             (BackupPart::Sick(all), BackupPart::Sick(more)) => all.extend(more),
+            (BackupPart::LeftOut(all), BackupPart::LeftOut(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }
         Ok(())
@@ -335,6 +341,7 @@ mod tests {
                     (5, ReturningBody::Copy(6)),
                 ],
             }),
+            BackupAsk::LeftOut,
         ] {
             let (ask, mut bytes) = (Request::Backup(ask), Vec::new());
             codec::encode(&ask, &mut bytes).unwrap();
@@ -343,7 +350,8 @@ mod tests {
         }
         let sick = vec![BackupSick { uid: 1, what: "w".to_owned() }];
         let healed = vec![BackupHealed { uid: 1, failed: Some("f".to_owned()) }, BackupHealed { uid: 2, failed: None }];
-        for part in [BackupPart::Changes(changes), BackupPart::Sick(sick), BackupPart::Healed(healed)] {
+        let left_out = BackupPart::LeftOut(vec![(1, "n".to_owned())]);
+        for part in [BackupPart::Changes(changes), BackupPart::Sick(sick), BackupPart::Healed(healed), left_out] {
             let (part, mut bytes) = (Reply::Backup(part), Vec::new());
             codec::encode(&part, &mut bytes).unwrap();
             assert_eq!(codec::decode::<Reply>(&bytes).unwrap(), part);
@@ -358,9 +366,11 @@ mod tests {
             (5, 36, 0x39752d61),
             (6, 18, 0xdda2ed40),
             (7, 79, 0x13ab8b4b),
+            (8, 8, 0xae56ead7),
             (4, 267, 0x1ddfa5ec),
             (5, 29, 0x50d14d77),
             (6, 35, 0x45c3542a),
+            (7, 33, 0xb1bcf30e),
         ];
         assert_eq!(found, golden);
     }

@@ -165,7 +165,8 @@ pub enum Command {
         /// UIDs of expunged messages; empty: the mailbox itself if it was deleted, else all that were expunged.
         uids: Vec<u32>,
     },
-    /// `restore`: a mailbox that is not there, as a backup knew it.
+    /// `restore`: a mailbox that is not there, as a backup knew it. Of one that is there, named by the id of this store, its number and UIDVALIDITY
+    /// and without a partition, only UIDNEXT is raised.
     MailboxReturn(MailboxReturn),
     /// `restore`: messages for a mailbox, all of them or none.
     MessageReturn(MessageReturn),

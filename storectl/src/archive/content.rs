@@ -67,6 +67,48 @@ pub struct Before {
     pub highest_modseq: u64,
     /// UIDVALIDITY.
     pub uidvalidity: u32,
+    /// Its id in its store, in hexadecimal digits; empty in an archive of an older program.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// What messages it had: [`Close::state`] of the archive before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+}
+
+/// What messages a mailbox has, in whatever order: the sum of the first sixteen bytes (little endian) of the BLAKE3 of each: of its UID (four
+/// bytes, big endian), its digest, and for each of its flags, sorted, a zero and its name. Written as 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct State(u128);
+
+impl State {
+    /// One message more.
+    pub fn add(&mut self, uid: u32, digest: &[u8; 32], flags: &[String]) {
+        let mut sorted: Vec<&str> = flags.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&uid.to_be_bytes()).update(digest);
+        for flag in sorted {
+            hasher.update(&[0]).update(flag.as_bytes());
+        }
+        let mut first = [0; 16];
+        hasher.finalize_xof().fill(&mut first);
+        self.0 = self.0.wrapping_add(u128::from_le_bytes(first));
+    }
+}
+
+impl From<State> for String {
+    fn from(state: State) -> String {
+        format!("{:032x}", state.0)
+    }
+}
+
+impl TryFrom<String> for State {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<State, Self::Error> {
+        u128::from_str_radix(&text, 16).map(State)
+    }
 }
 
 /// The owner of the mailboxes that follow.
@@ -111,7 +153,7 @@ pub struct Mailbox {
     pub quota: Option<(Option<u64>, Option<u64>)>,
     /// Only in an archive that follows another: what that one knew of it, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Before>,
+    pub before: Option<Box<Before>>,
 }
 
 /// A message.
@@ -172,6 +214,9 @@ pub struct Close {
     /// Messages whose bytes could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<u32>,
+    /// What messages the mailbox has when this archive and those before it are restored: what an archive that follows has to find there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
 }
 
 /// Numbers in order as pairs of first and last.

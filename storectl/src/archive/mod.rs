@@ -17,7 +17,7 @@
 //! | 4 | message | 4 bytes (little-endian): length of the JSON; [`content::Message`]; the first [`PART_BYTES`] of its bytes |
 //! | 5 | more | the next [`PART_BYTES`] of the message before |
 //! | 6 | reference | [`content::Reference`]: a message whose bytes stand in an earlier frame |
-//! | 7 | close | [`content::Close`]: how many messages the mailbox had; what went since an earlier archive |
+//! | 7 | close | [`content::Close`]: how many messages the mailbox had; what went since an earlier archive; what it comes to. A mailbox without it could not be listed |
 //! | 8 | index | [`content::Index`]: where frames begin |
 //! | 10 | moves | [`content::Moves`]: only in an archive that follows another, before its mailboxes: names that changed, mailboxes that are gone |
 //! | 9 | end | [`content::End`]: totals. Behind it nothing but the footer, and zeros up to a whole block |

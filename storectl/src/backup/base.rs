@@ -4,7 +4,7 @@ use super::Skipped;
 use super::save::head;
 use super::whole::Whole;
 use crate::archive::Seeker;
-use crate::archive::content::{About, Before, Mailbox, Moves, Since, runs};
+use crate::archive::content::{About, Before, Mailbox, Moves, Since, State, runs};
 use crate::exit::{Outcome, Stop};
 use crate::files;
 use crate::render::notes;
@@ -65,7 +65,7 @@ impl Base {
             damaged: Vec::new(),
         };
         for (mailbox, close) in contents {
-            let (id, before) = known(mailbox);
+            let (id, before) = known(mailbox, close.state);
             base.names.insert(before.name.clone(), id);
             base.mailboxes.insert(id, Known { before, has: joined(close.has, close.kept.unwrap_or_default()) });
         }
@@ -115,25 +115,32 @@ impl Base {
         self.mailboxes.get(&mailbox.id).filter(is_same).or_else(|| by_name().filter(is_same))
     }
 
-    /// What became of the mailboxes that it had: those among these that have another name now, and, if these are all that there are, those
-    /// that are gone.
-    pub fn moves(&self, mailboxes: &[BackupMailbox], are_all: bool) -> Moves {
+    /// What became of the mailboxes that it had: those among these that have another name now, and those that are gone. `left_out`: the others
+    /// that are there, number and name; `None`: these are a part of the store, and what is not among them may be there all the same.
+    pub fn moves(&self, mailboxes: &[BackupMailbox], left_out: Option<&[(u64, String)]>) -> Moves {
         let known = || mailboxes.iter().filter_map(|m| Some((m, self.known(m)?)));
         let renamed = known().filter(|(m, known)| known.before.name != m.name);
         let renamed = renamed.map(|(m, known)| head(m, Some(known.before.clone()))).collect();
         let there: HashSet<&str> = known().map(|(_, known)| known.before.name.as_str()).collect();
-        let is_gone = |known: &&Known| are_all && !there.contains(known.before.name.as_str());
-        let mut gone: Vec<Before> = self.mailboxes.values().filter(is_gone).map(|known| known.before.clone()).collect();
+        // One that only was not asked for is not gone, nor is one whose name another has that was not asked for.
+        let aside: HashSet<u64> = left_out.into_iter().flatten().map(|(id, _)| *id).collect();
+        let names: HashSet<&str> = left_out.into_iter().flatten().map(|(_, name)| name.as_str()).collect();
+        let is_gone = |(id, known): &(&u64, &Known)| {
+            let name = known.before.name.as_str();
+            left_out.is_some() && !there.contains(name) && !aside.contains(*id) && !names.contains(name)
+        };
+        let mut gone: Vec<Before> =
+            self.mailboxes.iter().filter(is_gone).map(|(_, known)| known.before.clone()).collect();
         gone.sort_by(|a, b| a.name.cmp(&b.name));
         Moves { renamed, gone }
     }
 }
 
 /// The number of a mailbox, and what an archive that follows says of it.
-pub(super) fn known(mailbox: Mailbox) -> (u64, Before) {
-    let id = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
-    let Mailbox { name, uidnext, highest_modseq, uidvalidity, .. } = mailbox;
-    (id, Before { name, uidnext, highest_modseq, uidvalidity })
+pub(super) fn known(mailbox: Mailbox, state: Option<State>) -> (u64, Before) {
+    let number = u64::from_str_radix(&mailbox.id, 16).unwrap_or_default();
+    let Mailbox { name, uidnext, highest_modseq, uidvalidity, id, .. } = mailbox;
+    (number, Before { name, uidnext, highest_modseq, uidvalidity, id, state })
 }
 
 pub(super) fn sorted_runs(mut uids: Vec<u32>) -> Vec<(u32, u32)> {

@@ -101,6 +101,18 @@ impl House {
         self.came.iter().find_map(|came| came.err()).map(|e| Stop::Failed(e.failure()))
     }
 
+    /// Mailboxes of the moment that are not among those of the backup: number and name.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn left_out(&mut self) -> Outcome<Vec<(u64, String)>> {
+        let asked = self.ask(BackupAsk::LeftOut)?;
+        match self.answer(asked)? {
+            BackupPart::LeftOut(all) => Ok(all),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Bytes in a second, as the configuration has it.
     pub fn pace(&self) -> u64 {
         self.pace

@@ -182,8 +182,8 @@ impl Run<'_> {
         let failed = medium.failure();
         let mut writer = Writer::new(medium, options, &about).map_err(&failed)?;
         if let Some(base) = base {
-            // A part of the store: what is not in it may be there all the same.
-            writer.moves(base.moves(mailboxes, is_everything)).map_err(&failed)?;
+            let left_out = if is_everything { Some(house.left_out()?) } else { None };
+            writer.moves(base.moves(mailboxes, left_out.as_deref())).map_err(&failed)?;
         }
         let saved = save::save(house, writer, mailboxes, &save::Wanted { about: &about, base, pace }, &failed)?;
         let (totals, medium) = saved.writer.finish().map_err(&failed)?;

@@ -4,7 +4,7 @@ use super::base::{Base, Known};
 use super::house::House;
 use super::{Medium, Skipped};
 use crate::archive::Writer;
-use crate::archive::content::{About, Before, Close, Mailbox, Message, Reference, Since, User, runs};
+use crate::archive::content::{About, Before, Close, Mailbox, Message, Reference, Since, State, User, runs};
 use crate::exit::{Outcome, Stop};
 use crate::pace::Pace;
 use crate::render::notes::{self, Progress};
@@ -82,6 +82,8 @@ struct Planned<'a> {
     messages: Vec<BackupMessage>,
     /// Of an archive that follows another: those that did not change.
     kept: Option<Vec<(u32, u32)>>,
+    /// What messages the mailbox has by this archive and those before it; `None` if it says not all of them.
+    state: Option<State>,
     /// Below it, messages are in the archive before.
     known: Option<&'a Known>,
     /// What is to be asked for, in order.
@@ -199,6 +201,10 @@ impl<'a> Saver<'a> {
             message.modseq <= known.before.highest_modseq && known.has(message.uid)
         };
         let kept = known.map(|known| runs(all.iter().filter(|m| is_kept(m, known)).map(|m| m.uid)));
+        let mut state = (!matches!(self.wanted.about.since, Some(Since::Time(_)))).then(State::default);
+        if let (Some(state), Some(known)) = (&mut state, known) {
+            all.iter().filter(|m| is_kept(m, known)).for_each(|m| state.add(m.uid, &m.digest, &m.flags));
+        }
         let is_wanted = |message: &BackupMessage| match (&self.wanted.about.since, known) {
             (Some(Since::Time(since)), _) => {
                 i64::try_from(message.saved_us).is_ok_and(|saved| saved >= since.as_microsecond())
@@ -217,6 +223,7 @@ impl<'a> Saver<'a> {
             wanted: Vec::with_capacity(messages.len()),
             messages,
             kept,
+            state,
             known,
             runs: VecDeque::new(),
         };
@@ -289,14 +296,19 @@ impl<'a> Saver<'a> {
         let (messages, wanted) = (std::mem::take(&mut planned.messages), std::mem::take(&mut planned.wanted));
         for (message, is_asked) in messages.iter().zip(wanted) {
             self.advance(mailbox, if is_asked { message.size } else { 0 })?;
+            let mut has = |message: &BackupMessage| {
+                planned.state.iter_mut().for_each(|state| state.add(message.uid, &message.digest, &message.flags));
+            };
             let is_older = planned.known.is_some_and(|known| known.has(message.uid));
             if is_older {
+                has(message);
                 let reference = Reference { message: line(message, of)?, frame: None, of: None };
                 self.writer.reference(&reference).map_err(self.failed)?;
                 continue;
             }
             if !is_asked && let Some(stands) = self.stands.get(&message.digest) {
                 let object = self.mailboxes.get(stands.mailbox as usize).map_or("", |mailbox| &mailbox.object);
+                has(message);
                 let stands_at = Some((object.to_owned(), stands.uid));
                 let reference = Reference { message: line(message, of)?, frame: Some(stands.frame), of: stands_at };
                 self.writer.reference(&reference).map_err(self.failed)?;
@@ -308,7 +320,10 @@ impl<'a> Saver<'a> {
                 false => self.alone(mailbox.id, message.uid)?,
             };
             match whole(message, bytes) {
-                Ok(bytes) => self.put_message(planned.at, message, &line(message, of)?, &bytes)?,
+                Ok(bytes) => {
+                    has(message);
+                    self.put_message(planned.at, message, &line(message, of)?, &bytes)?;
+                }
                 Err(reason) => {
                     notes::note(&format!("{} {}: {reason}", mailbox.object, message.uid));
                     unreadable.push(message.uid);
@@ -322,6 +337,7 @@ impl<'a> Saver<'a> {
             messages: (messages.len() - unreadable.len()) as u64,
             continues: false,
             kept: planned.kept,
+            state: planned.state,
             unreadable,
             ..Close::default()
         };
@@ -415,7 +431,7 @@ pub fn head(mailbox: &BackupMailbox, before: Option<Before>) -> Mailbox {
         highest_modseq: mailbox.highest_modseq,
         acl: mailbox.acl.clone(),
         quota: mailbox.quota,
-        before,
+        before: before.map(Box::new),
     }
 }
 

@@ -111,7 +111,7 @@ impl Whole {
     fn begin(&mut self, begins: u64, mailbox: Mailbox) {
         self.unclosed();
         let object = mailbox.object.clone();
-        let (id, before) = known(mailbox);
+        let (id, before) = known(mailbox, None);
         self.open = Some(Open { begins, id, object, before, good: Vec::new(), kept: Vec::new(), has: Vec::new() });
     }
 
@@ -155,6 +155,8 @@ impl Whole {
         let are_good: BTreeSet<u32> = good.iter().copied().collect();
         let why = || format!("damaged in {}", self.name);
         let damaged = all.difference(&are_good);
+        // Without what is damaged nobody can tell what a restore leaves.
+        let before = Before { state: close.state.filter(|_| all == are_good), ..before };
         self.damaged.extend(damaged.map(|uid| Skipped { object: object.clone(), uid: Some(*uid), reason: why() }));
         if all.is_empty() && (good.len() as u64) < close.messages {
             // One of an older program does not say which.

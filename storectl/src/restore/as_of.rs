@@ -17,7 +17,7 @@
 use super::put::Restorer;
 use super::select::Objects;
 use crate::archive::Found;
-use crate::archive::content::{About, Mailbox, Message, Reference};
+use crate::archive::content::{About, Close, Mailbox, Message, Reference};
 use crate::backup::save::{head, line};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
@@ -149,6 +149,7 @@ impl Wind {
             to.frame(begins, Found::Mailbox(told))?;
             self.passing = Some(Passing { begins, id: mailbox.id, name: Some(mailbox.name) });
             self.end_mailbox(to)?;
+            to.frame(begins, Found::Close(Close { begins, ..Close::default() }))?;
         }
         Ok(())
     }
@@ -273,7 +274,7 @@ impl Wind {
             return Ok(());
         };
         to.cut_off()?;
-        if !to.is_open(begins) {
+        if !to.is_open(begins)? {
             return Ok(());
         }
         let mut run: Vec<(BackupBygone, Message)> = Vec::new();

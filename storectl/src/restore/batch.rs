@@ -43,6 +43,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
                 let digest = blake3::Hash::from_hex(digest).ok();
                 self.went.insert(frame, Went { mailbox: name.clone(), uid: new_uid, digest });
             }
+            self.open.iter_mut().for_each(|open| open.reached = open.reached.max(new_uid.saturating_add(1)));
             let restored = Restored { object, uid, mailbox: name.clone(), new_uid };
             match heals {
                 Some(_) => self.summary.healed.push(restored),
@@ -83,6 +84,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         match self.try_alone(name, from, one, one.message.uid)? {
             // A message that nobody can see any more had it.
             Err(failure) if failure.code == Code::Exists && one.fills => {
+                self.go_behind()?;
                 Ok(self.try_alone(name, from, one, None)?.map_err(|failure| failure.message))
             }
             done => Ok(done.map_err(|failure| failure.message)),
@@ -104,6 +106,18 @@ impl<R: Read + Seek> Restorer<'_, R> {
             Some(Err(failure)) => Err(Stop::Failed(failure)),
             None => Err(Stop::new(Code::Bug, "no answer")),
         }
+    }
+
+    /// Lets the open mailbox give no UID more that the archive may have given: a message that comes with another takes none of another message
+    /// of the archive, and none that users of it have seen there.
+    pub(super) fn go_behind(&mut self) -> Outcome<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let uidnext = open.archived.uidnext;
+        if open.keeps_uids && !self.asked.args.dry_run && open.reached < uidnext {
+            self.house.go_behind(&open.name, open.id, open.archived.uidvalidity, uidnext)?;
+            open.reached = uidnext;
+        }
+        Ok(())
     }
 
     /// Takes the lease on the open mailbox again before it ends.

@@ -90,7 +90,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     /// A reference that cannot be followed in a pipe.
     fn want(&mut self, message: Message, frame: u64, of: Option<(String, u32)>) -> Outcome<()> {
-        let (Some(open), Some(about)) = (&self.open, &self.about) else { return Ok(()) };
+        let (Some(open), Some(about)) = (&mut self.open, &self.about) else { return Ok(()) };
+        let keeps_uid = open.keeps_uids && (open.was_made || open.fills(message.uid));
         let depends =
             of.as_ref().map_or(String::new(), |(object, uid)| format!(": {object} {uid} is to be restored first"));
         self.wanted.push(Wanted {
@@ -99,7 +100,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             of,
             object: open.archived.object.clone(),
             to: open.name.clone(),
-            keeps_uid: open.keeps_uids && open.was_made,
+            keeps_uid,
             message: message.clone(),
         });
         let object = self.object();

@@ -4,17 +4,20 @@
 //! * Nothing of it is done to a mailbox that somebody has used since the archive before was restored into it: he knows better.
 //! * What damage may hide is never taken for gone.
 
-use super::open::named;
+use super::house::Mark;
+use super::open::{Named, Open, There, is_same, named, state};
 use super::put::{Restorer, key};
+use super::summary::Renamed;
 use crate::archive::LISTED_MAX;
 use crate::archive::content::{Before, Close, Mailbox, Message, Moves};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
 use proto::{Code, MailboxDetail};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek};
 
-/// Messages that are taken away in one transaction.
-const EXPUNGED_AT_ONCE: usize = 500;
+/// Runs of UIDs that are told.
+const RUNS_TOLD: usize = 20;
 
 /// A renaming that is still to be done: the mailbox, its name here and its new one.
 type Renaming = (Mailbox, String, String);
@@ -41,7 +44,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// Does with mailboxes of the archive before what was done with them since, before anything comes to those that may have their names now.
     pub(super) fn moved(&mut self, moves: Moves) -> Outcome<()> {
         let asked = self.asked;
-        let changes_nothing = asked.args.dry_run || asked.args.skip_deletes || asked.args.new_folder || asked.args.heal;
+        let changes_nothing = asked.args.skip_deletes || asked.args.new_folder || asked.args.heal;
         if changes_nothing || asked.references.is_some() || !asked.names.are_kept() || !asked.query.is_all() {
             return Ok(());
         }
@@ -60,13 +63,14 @@ impl<R: Read + Seek> Restorer<'_, R> {
         loop {
             let before = left.len();
             for (mailbox, old, new) in std::mem::take(&mut left) {
-                let here = self.house.mailbox(&old)?.filter(|here| is_as_archived(here, &mailbox));
-                if here.is_none() {
+                let here = self.here(&old)?.filter(|here| is_as_archived(here, &mailbox));
+                // Whoever has given the mailbox that was saved a name knows better.
+                if here.is_none_or(|here| self.is_origin(here.mailbox.id, &mailbox.id)) {
                     continue;
                 }
-                match self.house.mailbox(&new)? {
+                match self.here(&new)? {
                     None => {
-                        let renamed = self.house.rename(&old, &new);
+                        let renamed = self.rename(&old, &new);
                         self.or_fail(&mailbox.object, None, renamed)?;
                     }
                     Some(_) => left.push((mailbox, old, new)),
@@ -89,13 +93,55 @@ impl<R: Read + Seek> Restorer<'_, R> {
         let here = self.house.mailbox(&name)?.filter(|here| here.mailbox.uidvalidity == before.uidvalidity);
         let Some(here) = here else { return Ok(()) };
         let is_inbox = name.ends_with("/INBOX") && name.matches('/').count() == 2;
-        if is_inbox || here.mailbox.uidnext != before.uidnext {
-            notes::note(&format!("{name} is gone in the archive, and is kept here: it has newer mail, or is an INBOX"));
+        let is_kept = is_inbox || self.is_origin(here.mailbox.id, &before.id) || !self.is_left(&name, &here, before)?;
+        if is_kept {
+            notes::note(&format!(
+                "{name} is gone in the archive, and is kept here: it was used since, is the one that was saved, or is an INBOX"
+            ));
             self.occupied.insert(name);
             return Ok(());
         }
-        self.house.delete(&name)?;
+        if self.asked.args.dry_run {
+            self.planned.insert(name.clone(), None);
+        } else {
+            self.house.delete(&name)?;
+        }
         self.summary.deleted_mailboxes.push(name);
+        Ok(())
+    }
+
+    /// Whether a mailbox is as the archive before left it.
+    fn is_left(&mut self, name: &str, here: &MailboxDetail, before: &Before) -> Outcome<bool> {
+        let Some(left) = before.state.filter(|_| here.mailbox.uidnext == before.uidnext) else {
+            return Ok(here.mailbox.uidnext == before.uidnext);
+        };
+        let all: HashMap<u32, There> = self
+            .house
+            .messages(name)?
+            .into_iter()
+            .map(|message| (message.uid, (message.digest, message.flags)))
+            .collect();
+        Ok(state(all.iter()) == left)
+    }
+
+    /// The mailbox that has this name, or would have it by now with --dry-run.
+    pub(super) fn here(&mut self, name: &str) -> Outcome<Option<MailboxDetail>> {
+        match self.planned.get(name).cloned() {
+            Some(None) => Ok(None),
+            Some(Some(live)) => self.house.mailbox(&live),
+            None => self.house.mailbox(name),
+        }
+    }
+
+    /// Gives a mailbox another name, or plans to.
+    pub(super) fn rename(&mut self, old: &str, new: &str) -> Outcome<()> {
+        if self.asked.args.dry_run {
+            let live = self.planned.insert(old.to_owned(), None).flatten();
+            self.planned.insert(new.to_owned(), Some(live.unwrap_or_else(|| old.to_owned())));
+        } else {
+            self.house.rename(old, new)?;
+        }
+        self.summary.renamed_mailboxes.push(Renamed { from: old.to_owned(), to: new.to_owned() });
         Ok(())
     }
 
@@ -129,7 +175,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
     pub(super) fn changed(&mut self, message: &Message) -> Outcome<()> {
         let is_taken = self.asked.query.takes(message, &[]) && !self.asked.args.heal;
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.named.insert(message.uid, message.digest.clone());
+        let (digest, flags) = (message.digest.clone(), message.flags.clone());
+        open.named.insert(message.uid, Named { digest, flags, is_new: false });
         let is_here = open.there.contains_key(&message.uid) || open.has.contains_key(&key(message));
         if is_taken && !is_here {
             let object = self.object();
@@ -137,19 +184,6 @@ impl<R: Read + Seek> Restorer<'_, R> {
         } else if is_taken {
             self.summary.changed += 1;
             open.touched.push(message.clone());
-        }
-        Ok(())
-    }
-
-    /// Gives messages of the archive before the flags that this one has for them. Whoever has used the mailbox since knows better.
-    fn mark(&mut self) -> Outcome<()> {
-        let Some(open) = self.open.as_mut().filter(|open| open.is_as_left()) else { return Ok(()) };
-        let name = open.name.clone();
-        for message in std::mem::take(&mut open.touched) {
-            let here = open.there.get(&message.uid).filter(|(digest, _)| *digest == message.digest);
-            if let Some((_, flags)) = here.filter(|_| !self.asked.args.dry_run) {
-                self.house.flags(&name, message.uid, flags, &message.flags)?;
-            }
         }
         Ok(())
     }
@@ -174,31 +208,122 @@ impl<R: Read + Seek> Restorer<'_, R> {
             return Ok(());
         }
         let object = self.object();
-        let done = self.mark().and_then(|()| self.take_away(close));
+        let done = match self.open.as_ref().is_some_and(Open::is_as_left) {
+            true => self.follow(close),
+            false => self.used(close),
+        };
+        let done = done.and_then(|()| self.go_behind());
         self.or_fail(&object, None, done).map(drop)
     }
 
-    /// Takes away what the store had lost since the archive before: only where the mailbox is as that archive left it.
-    fn take_away(&mut self, close: &Close) -> Outcome<()> {
-        let (Some(open), Some(before)) = (&self.open, self.open.as_ref().and_then(|o| o.archived.before.as_ref()))
-        else {
-            return Ok(());
-        };
-        let Some(kept) = open.kept.as_ref().filter(|_| open.is_as_left()) else { return Ok(()) };
+    /// Gives messages of the archive before the flags that this one has for them, and takes away what the store had lost since: both at once.
+    fn follow(&mut self, close: &Close) -> Outcome<()> {
+        let gone = self.lost_since(close);
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let (name, mut marks) = (open.name.clone(), BTreeMap::<Mark, Vec<u32>>::new());
+        for message in std::mem::take(&mut open.touched) {
+            let here = open.there.get(&message.uid).filter(|(digest, _)| *digest == message.digest);
+            if let Some((_, flags)) = here.filter(|(_, flags)| !is_same(flags, &message.flags)) {
+                let mark = (without(&message.flags, flags), without(flags, &message.flags));
+                marks.entry(mark).or_default().push(message.uid);
+            }
+        }
+        let is_nothing = marks.is_empty() && gone.is_empty();
+        if !self.asked.args.dry_run && !is_nothing {
+            self.house.follow(&name, marks, &gone)?;
+        }
+        self.summary.deleted += gone.len() as u64;
+        Ok(())
+    }
+
+    /// What the store had lost since the archive before.
+    fn lost_since(&self, close: &Close) -> Vec<u32> {
+        let Some(open) = &self.open else { return Vec::new() };
+        let (Some(before), Some(kept)) = (&open.archived.before, &open.kept) else { return Vec::new() };
         // What a lost frame named would be taken for gone.
         let is_told = !open.is_damaged && open.met == close.messages;
         if !is_told || self.asked.args.skip_deletes || !self.asked.query.is_all() {
-            return Ok(());
+            return Vec::new();
         }
         let is_kept = |uid: u32| kept.iter().any(|(first, last)| (*first..=*last).contains(&uid));
         let is_gone = |uid: &u32| *uid < before.uidnext && !is_kept(*uid) && !open.named.contains_key(uid);
         let mut gone: Vec<u32> = open.there.keys().copied().filter(is_gone).collect();
         gone.sort_unstable();
-        self.summary.deleted += gone.len() as u64;
-        let name = open.name.clone();
-        if self.asked.args.dry_run {
+        gone
+    }
+
+    /// The mailbox is not as the archive before left it: what this one says of messages of that one is not done. Told is what that costs.
+    fn used(&mut self, close: &Close) -> Outcome<()> {
+        let lost = self.lost_since(close);
+        let Some(open) = self.open.as_ref().filter(|open| open.keeps_uids && open.archived.before.is_some()) else {
+            return Ok(());
+        };
+        let is_done = close.state.is_some_and(|done| state(open.there.iter()) == done);
+        if is_done || self.asked.args.alone || open.was_made || !self.asked.query.is_all() {
             return Ok(());
         }
-        gone.chunks(EXPUNGED_AT_ONCE).try_for_each(|uids| self.house.expunge(&name, uids.to_vec()))
+        let is_other = |message: &Message| {
+            let here = open.there.get(&message.uid).filter(|(digest, _)| *digest == message.digest);
+            here.is_some_and(|(_, flags)| !is_same(flags, &message.flags))
+        };
+        let differs = !lost.is_empty() || open.touched.iter().any(is_other);
+        let (name, is_origin) = (open.name.clone(), open.is_origin);
+        if differs && is_origin {
+            notes::note(&format!(
+                "{name} is the mailbox that was saved: it keeps its flags, and what this archive has no more"
+            ));
+        } else if differs {
+            notes::note(&format!(
+                "{name} is not as the archive before this one left it, which is not restored, or it was used since: it keeps its flags, and what \
+                 this archive has no more"
+            ));
+        }
+        if is_origin { Ok(()) } else { self.lacking(&name) }
     }
+
+    /// Names messages of earlier archives that are not there, and have not been expunged here.
+    fn lacking(&mut self, name: &str) -> Outcome<()> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let kept = open.kept.clone().unwrap_or_default();
+        let mut there: BTreeSet<u32> = open.there.keys().copied().collect();
+        if gaps(&kept, &there).is_empty() {
+            return Ok(());
+        }
+        there.extend(self.house.expunged(name)?.into_iter().map(|message| message.uid));
+        let lacking = gaps(&kept, &there);
+        if !lacking.is_empty() {
+            let uids: Vec<String> = lacking.iter().take(RUNS_TOLD).map(run).collect();
+            let more = if lacking.len() > RUNS_TOLD { " and more" } else { "" };
+            let why = format!(
+                "UID {}{more} of it: in an archive before this one, which is not restored here",
+                uids.join(", ")
+            );
+            let object = self.object();
+            self.summary.fail(object, None, why);
+        }
+        Ok(())
+    }
+}
+
+/// Those flags of the first that are not among the second.
+fn without(these: &[String], those: &[String]) -> Vec<String> {
+    these.iter().filter(|flag| !those.contains(flag)).cloned().collect()
+}
+
+/// What is missing of runs.
+fn gaps(runs: &[(u32, u32)], there: &BTreeSet<u32>) -> Vec<(u32, u32)> {
+    let mut gaps = Vec::new();
+    for (first, last) in runs.iter().filter(|(first, last)| first <= last) {
+        let mut next = Some(*first);
+        for uid in there.range(*first..=*last) {
+            gaps.extend(next.filter(|next| next < uid).map(|next| (next, uid - 1)));
+            next = uid.checked_add(1);
+        }
+        gaps.extend(next.filter(|next| next <= last).map(|next| (next, *last)));
+    }
+    gaps
+}
+
+fn run((first, last): &(u32, u32)) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }

@@ -24,6 +24,14 @@ const INLINE_OPTION: &str = "mail.inline_limit";
 /// Longest lease on a mailbox in milliseconds.
 const LEASE_MS: u64 = 3_600_000;
 
+/// Messages of one command.
+const UIDS_AT_ONCE: usize = 500;
+/// Commands of one transaction.
+const COMMANDS_AT_ONCE: usize = 64;
+
+/// Flags to add, and flags to take away.
+pub type Mark = (Vec<String>, Vec<String>);
+
 /// Transactions of one mailbox that are under way at once.
 const AT_ONCE: usize = 8;
 /// Folders that backups leave out.
@@ -318,6 +326,24 @@ impl House {
         }
     }
 
+    /// A mailbox that is there, under this number and UIDVALIDITY, gives no UID more below this one.
+    ///
+    /// # Errors
+    /// It is another by now; those of the connection.
+    pub fn go_behind(&mut self, name: &str, id: u64, uidvalidity: u32, uidnext: u32) -> Outcome<()> {
+        let back = MailboxReturn {
+            name: name.to_owned(),
+            partition: None,
+            store: self.store.clone(),
+            id,
+            uidvalidity,
+            uidnext,
+            highest_modseq: 0,
+            acl: BTreeMap::new(),
+        };
+        self.change(Command::MailboxReturn(back)).map(drop)
+    }
+
     /// Makes an empty mailbox, and its owner if one is named.
     ///
     /// # Errors
@@ -413,26 +439,23 @@ impl House {
         ids.into_iter().map(one).collect()
     }
 
-    /// Messages get exactly these flags.
+    /// Messages get exactly their flags, and others are taken away, which can be brought back: all of it or nothing, as far as it is not very much.
     ///
     /// # Errors
     /// Those of the connection.
-    pub fn flags(&mut self, name: &str, uid: u32, have: &[String], want: &[String]) -> Outcome<bool> {
-        let without = |these: &[String], those: &[String]| -> Vec<String> {
-            these.iter().filter(|flag| !those.contains(flag)).cloned().collect()
-        };
-        let (add, remove) = (without(want, have), without(have, want));
-        if add.is_empty() && remove.is_empty() {
-            return Ok(false);
+    pub fn follow(&mut self, name: &str, marks: BTreeMap<Mark, Vec<u32>>, gone: &[u32]) -> Outcome<()> {
+        let parts = |uids: &[u32]| uids.chunks(UIDS_AT_ONCE).map(<[u32]>::to_vec).collect::<Vec<_>>();
+        let mut commands = Vec::new();
+        for ((add, remove), uids) in marks {
+            for uids in parts(&uids) {
+                let (name, add, remove) = (name.to_owned(), add.clone(), remove.clone());
+                commands.push(Command::MessageFlags { name, uids, add, remove });
+            }
         }
-        self.change(Command::MessageFlags { name: name.to_owned(), uids: vec![uid], add, remove }).map(|_| true)
-    }
-
-    /// Takes messages away; they can be brought back.
-    ///
-    /// # Errors
-    /// Those of the connection.
-    pub fn expunge(&mut self, name: &str, uids: Vec<u32>) -> Outcome<()> {
-        self.change(Command::MessageExpunge { name: name.to_owned(), uids }).map(drop)
+        commands.extend(parts(gone).into_iter().map(|uids| Command::MessageExpunge { name: name.to_owned(), uids }));
+        commands.chunks(COMMANDS_AT_ONCE).try_for_each(|some| {
+            let commands = some.to_vec();
+            self.ask(Request::Atomic { commands }).map(drop)
+        })
     }
 }

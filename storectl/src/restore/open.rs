@@ -3,7 +3,7 @@
 use super::house::Beside;
 use super::put::{Restorer, is_about_it};
 use super::select::owner;
-use crate::archive::content::{Mailbox, Message};
+use crate::archive::content::{Mailbox, Message, State};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
 use jiff::Timestamp;
@@ -16,16 +16,24 @@ use std::io::{Read, Seek};
 pub struct Open {
     /// Number of its frame.
     pub begins: u64,
+    /// Number of the mailbox here.
+    pub id: u64,
     pub archived: Mailbox,
     pub name: String,
     /// Messages keep their UIDs.
     pub keeps_uids: bool,
     /// The first UID that it has never given; in one that was made, none is given that the archive has.
     pub uidnext: u32,
+    /// The same by now, as far as this run has raised it.
+    pub reached: u32,
+    /// It is the mailbox that was saved, in the store that it was saved from.
+    pub is_origin: bool,
+    /// See [`Open::fills`].
+    fills: Option<bool>,
     /// What it has, by digest and date: a UID.
     pub has: HashMap<(String, i64), u32>,
-    /// Messages that were there, by UID: digest, flags.
-    pub there: HashMap<u32, (String, Vec<String>)>,
+    /// Messages that were there, by UID.
+    pub there: HashMap<u32, There>,
     /// UIDs of those that were expunged and can be brought back, once they were asked for.
     pub expunged: Option<HashSet<u32>>,
     /// Messages whose bytes are gone or damaged, by digest: also expunged ones, which can be brought back.
@@ -40,23 +48,71 @@ pub struct Open {
     pub was_made: bool,
     /// Messages of an earlier archive that this one has with other flags.
     pub touched: Vec<Message>,
-    /// Digests of the messages that this archive has, by UID, if it follows another.
-    pub named: HashMap<u32, String>,
+    /// The messages that this archive has, by UID, if it follows another.
+    pub named: HashMap<u32, Named>,
     /// UIDs of those that are there without change, of an archive that follows another.
     pub kept: Option<Vec<(u32, u32)>>,
 }
 
 impl Open {
-    /// Whether the mailbox is as the archive before this one left it, but for what an earlier run of this one has done: nobody knows better
-    /// than the archive what is there.
+    /// Whether the mailbox is as the archive before this one left it, but for what an earlier run of this one has put into it: nobody knows
+    /// better than the archive what is there. Never of the mailbox that was saved itself: what its user has done since counts.
     pub fn is_as_left(&self) -> bool {
-        let Some(before) = self.archived.before.as_ref().filter(|_| self.keeps_uids && !self.was_made) else {
-            return false;
+        let is_other = self.keeps_uids && !self.was_made && !self.is_origin;
+        let Some(before) = self.archived.before.as_ref().filter(|_| is_other) else { return false };
+        let Some(left) = before.state else {
+            // An archive of an older program.
+            let is_named =
+                |uid: &u32, digest: &String| self.named.get(uid).is_some_and(|named| named.digest == *digest);
+            let is_ours = |(uid, (digest, _)): (&u32, &There)| *uid < before.uidnext || is_named(uid, digest);
+            return (before.uidnext..=self.archived.uidnext).contains(&self.uidnext) && self.there.iter().all(is_ours);
         };
-        let is_ours =
-            |(uid, (digest, _)): (&u32, &(String, _))| *uid < before.uidnext || self.named.get(uid) == Some(digest);
-        (before.uidnext..=self.archived.uidnext).contains(&self.uidnext) && self.there.iter().all(is_ours)
+        let is_put = |uid: &u32, here: &There| self.named.get(uid).is_some_and(|named| named.is_new && named.is(here));
+        state(self.there.iter().filter(|(uid, here)| !is_put(uid, here))) == left
     }
+
+    /// Whether a message that has no place behind UIDNEXT may take its own UID all the same: nobody else has had it.
+    pub fn fills(&mut self, uid: u32) -> bool {
+        if self.there.contains_key(&uid) {
+            return false;
+        }
+        // By now all is known that an earlier run has put before it.
+        let fills = self.fills.unwrap_or_else(|| self.is_as_left());
+        *self.fills.insert(fills)
+    }
+}
+
+/// Digest and flags of a message that is there.
+pub type There = (String, Vec<String>);
+
+/// A message that the archive names.
+#[derive(Debug)]
+pub struct Named {
+    pub digest: String,
+    pub flags: Vec<String>,
+    /// The archive before does not have it.
+    pub is_new: bool,
+}
+
+impl Named {
+    /// Whether the message that is there is as the archive has it.
+    fn is(&self, (digest, flags): &There) -> bool {
+        self.digest == *digest && is_same(&self.flags, flags)
+    }
+}
+
+/// Whether these are the same flags.
+pub fn is_same(these: &[String], those: &[String]) -> bool {
+    these.len() == those.len() && these.iter().all(|flag| those.contains(flag))
+}
+
+/// What messages these are.
+pub fn state<'a>(all: impl Iterator<Item = (&'a u32, &'a There)>) -> State {
+    let mut state = State::default();
+    for (uid, (digest, flags)) in all {
+        state.add(*uid, blake3::Hash::from_hex(digest).unwrap_or_else(|_| [0; 32].into()).as_bytes(), flags);
+    }
+    state
 }
 
 impl<R: Read + Seek> Restorer<'_, R> {
@@ -85,7 +141,10 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     fn find(&mut self, begins: u64, archived: Mailbox) -> Outcome<()> {
         let mut name = self.asked.names.of(&archived.name);
-        let mut here = self.house.mailbox(&name)?;
+        let mut here = self.here(&name)?;
+        if let Some(live) = self.planned.get(&name).cloned().flatten() {
+            name = live;
+        }
         if self.asked.args.heal {
             // Of one that is not there nothing is lost.
             self.open = here.map(|_| self.look_into(begins, archived, name)).transpose()?;
@@ -105,7 +164,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         {
             // It had another name in the archive before, and has it still here.
             let old = self.asked.names.of(&before.name);
-            here = self.house.mailbox(&old)?.filter(|found| found.mailbox.uidvalidity == archived.uidvalidity);
+            here = self.here(&old)?.filter(|found| found.mailbox.uidvalidity == archived.uidvalidity);
             renamed = here.as_ref().map(|_| old);
         }
         if let Some(before) = &archived.before
@@ -119,10 +178,12 @@ impl<R: Read + Seek> Restorer<'_, R> {
             return Ok(());
         }
         if let Some(old) = renamed {
-            if self.asked.args.dry_run {
+            let is_origin = here.as_ref().is_some_and(|here| self.is_origin(here.mailbox.id, &archived.id));
+            if !is_origin {
+                self.rename(&old, &name)?;
+            }
+            if is_origin || self.asked.args.dry_run {
                 name = old;
-            } else {
-                self.house.rename(&old, &name)?;
             }
         }
         self.open = Some(match here {
@@ -172,10 +233,15 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if was_made && adds {
             self.resumed(&name);
         }
+        let (id, uidnext) = here.map_or((0, 1), |here| (here.mailbox.id, here.mailbox.uidnext));
         Ok(Open {
             begins,
+            id,
             keeps_uids,
-            uidnext: here.map_or(1, |here| here.mailbox.uidnext),
+            uidnext,
+            reached: uidnext,
+            is_origin: self.is_origin(id, &archived.id),
+            fills: None,
             has,
             there: messages.into_iter().map(|message| (message.uid, (message.digest, message.flags))).collect(),
             expunged: None,
@@ -192,12 +258,17 @@ impl<R: Read + Seek> Restorer<'_, R> {
         })
     }
 
+    /// Whether a mailbox here is the one that was saved: the number that it had, in hexadecimal digits, is that of one here.
+    pub(super) fn is_origin(&self, id: u64, archived: &str) -> bool {
+        let is_here = self.about.as_ref().is_some_and(|about| about.store == self.house.store());
+        is_here && format!("{id:x}") == archived
+    }
+
     /// Whether a mailbox is one that a restore of this archive has made, and that nobody has used since: all that was ever done to it is that
     /// messages of the archive were put into it. Then those that are missing get their own UIDs, too.
     fn is_unfinished(&self, here: &MailboxDetail, messages: &[proto::Message], archived: &Mailbox) -> bool {
-        let store = self.about.as_ref().map_or("", |about| about.store.as_str());
         // The mailbox that was archived has another number.
-        let is_other = store != self.house.store() || format!("{:x}", here.mailbox.id) != archived.id;
+        let is_other = !self.is_origin(here.mailbox.id, &archived.id);
         // Every message that comes raises the modseq by one, and so does everything else that is done.
         let is_untouched = here.highest_modseq == archived.highest_modseq.saturating_add(messages.len() as u64);
         let are_archived = messages.iter().all(|message| message.uid < archived.uidnext);
@@ -225,6 +296,10 @@ impl<R: Read + Seek> Restorer<'_, R> {
         self.summary.mailboxes.push(name.clone());
         let mut open = Open {
             begins,
+            id: 0,
+            reached: archived.uidnext,
+            is_origin: false,
+            fills: None,
             keeps_uids: self.asked.names.are_kept() && archived.uidvalidity != 0,
             uidnext: archived.uidnext,
             has: HashMap::new(),
@@ -251,7 +326,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
                 let new = Mailbox { uidvalidity: 0, uidnext: 1, id: String::new(), ..of.clone() };
                 let beside = self.beside(&open.name, is_new_user, of.quota);
                 let acl = of.acl.iter().map(|(who, rights)| (self.asked.names.user(who), rights.clone())).collect();
-                let made = if self.asked.args.new_folder { &new } else { &of };
+                let is_other = self.asked.args.new_folder && open.name != of.name;
+                let made = if is_other { &new } else { &of };
                 self.house.make(&open.name, made, store, acl, beside)
             }
             // What many folders come together in has the rights and limits of none of them.

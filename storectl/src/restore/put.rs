@@ -2,7 +2,7 @@
 
 use super::follower::expect_listed;
 use super::house::House;
-use super::open::{Open, lost};
+use super::open::{Named, Open, lost};
 use super::place;
 use super::references::Wanted;
 use super::select::{Names, Objects, Query};
@@ -47,7 +47,7 @@ struct Coming {
 }
 
 /// A message that goes with the next transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Waiting {
     pub(super) message: ReturningMessage,
     pub(super) size: u64,
@@ -86,6 +86,8 @@ pub struct Restorer<'a, R> {
     pub(super) open: Option<Open>,
     /// Of mailboxes to which references led: the messages that still lack their bytes.
     pub(super) sick_left: HashMap<String, BTreeSet<u32>>,
+    /// The mailbox whose frame was met last, and of which nothing else was told yet.
+    next: Option<(u64, Mailbox)>,
     /// Number of the mailbox's frame that was met last, whether or not it was asked for.
     met: Option<u64>,
     coming: Option<Coming>,
@@ -101,6 +103,8 @@ pub struct Restorer<'a, R> {
     found: HashSet<u64>,
     /// Names here that the mailbox of an earlier archive has, while another one has them in this.
     pub(super) occupied: HashSet<String>,
+    /// With --dry-run: names that would have been given away, and the mailbox that would have each now.
+    pub(super) planned: HashMap<String, Option<String>>,
     pub(super) wanted: Vec<Wanted>,
     /// Of users who were made.
     pub(super) subscriptions: HashMap<String, Vec<String>>,
@@ -130,6 +134,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             users: HashMap::new(),
             open: None,
             sick_left: HashMap::new(),
+            next: None,
             met: None,
             coming: None,
             batch: Vec::new(),
@@ -139,6 +144,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             passed: HashMap::new(),
             found: HashSet::new(),
             occupied: HashSet::new(),
+            planned: HashMap::new(),
             wanted: Vec::new(),
             subscriptions: HashMap::new(),
             enriched: HashSet::new(),
@@ -175,13 +181,13 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
                 self.met = Some(number);
                 self.meet(&mailbox);
                 if self.asked.references.is_none() && self.asked.objects.take(&mailbox) {
-                    self.enter(number, mailbox)?;
+                    self.next = Some((number, mailbox));
                 }
             }
             Found::Message(message, first) => self.message(number, message, first)?,
             Found::Reference(reference) if self.asked.references.is_none() => self.reference(reference)?,
             Found::Close(close) => {
-                if self.open.as_ref().is_some_and(|open| open.begins == close.begins) {
+                if self.is_open(close.begins)? {
                     self.close(&close)?;
                 }
                 if !close.continues {
@@ -247,9 +253,15 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         Ok((self.summary, self.wanted))
     }
 
-    /// Whether the mailbox whose frame has this number takes messages now.
-    pub(super) fn is_open(&self, begins: u64) -> bool {
-        self.open.as_ref().is_some_and(|open| open.begins == begins)
+    /// Whether the mailbox whose frame has this number takes messages now: it is opened with the first thing that is told of it.
+    ///
+    /// # Errors
+    /// Those that end the whole run.
+    pub(super) fn is_open(&mut self, begins: u64) -> Outcome<bool> {
+        if let Some((_, mailbox)) = self.next.take_if(|(number, _)| *number == begins) {
+            self.enter(begins, mailbox)?;
+        }
+        Ok(self.open.as_ref().is_some_and(|open| open.begins == begins))
     }
 
     /// Whether the open mailbox is to get a message whose bytes are not here yet, as far as can be told without them.
@@ -305,10 +317,13 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// Whether a message belongs to the mailbox that is open; one whose mailbox's frame is lost opens that by its name.
     pub(super) fn is_of(&mut self, message: &Message) -> Outcome<bool> {
-        if let Some(open) = self.open.as_mut().filter(|open| open.begins == message.begins) {
+        if self.is_open(message.begins)?
+            && let Some(open) = &mut self.open
+        {
             open.met += 1;
             if open.archived.before.is_some() {
-                open.named.insert(message.uid, message.digest.clone());
+                let (digest, flags) = (message.digest.clone(), message.flags.clone());
+                open.named.insert(message.uid, Named { digest, flags, is_new: true });
             }
             return Ok(true);
         }
@@ -385,13 +400,14 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// True if the mailbox has the message already; it is told, unless its bytes were put back just now.
     pub(super) fn is_there(&mut self, message: &Message, is_healed: bool) -> bool {
-        let Some(open) = &self.open else { return true };
+        let Some(open) = &mut self.open else { return true };
         if self.asked.args.heal {
             return true;
         }
+        let keeps_its_own = open.keeps_uids && !self.asked.args.ignore_duplicates && open.fills(message.uid);
         // In one that was made, twins are two messages.
         let is_itself = || open.there.get(&message.uid).is_some_and(|(digest, _)| *digest == message.digest);
-        let has = match open.was_made && open.keeps_uids {
+        let has = match (open.was_made && open.keeps_uids) || keeps_its_own {
             true => is_itself(),
             // What had no bytes was none that the mailbox has twice.
             false => (is_healed || !self.asked.args.ignore_duplicates) && open.has.contains_key(&key(message)),
@@ -415,9 +431,14 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             ReturningBody::Inline(bytes) => bytes.len(),
             ReturningBody::Sent(_) | ReturningBody::Copy(_) => 256,
         };
-        let fills = self.fills_gap(message.uid)?;
-        let Some(open) = &self.open else { return Ok(()) };
+        let fills_gap = self.fills_gap(message.uid)?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let fills = fills_gap || (open.keeps_uids && open.fills(message.uid));
         let keeps = open.keeps_uids && (open.was_made || message.uid >= open.uidnext || fills);
+        if !keeps && heals.is_none() {
+            self.go_behind()?;
+        }
+        let Some(open) = &self.open else { return Ok(()) };
         let returning = ReturningMessage {
             uid: keeps.then_some(message.uid),
             flags: message.flags.clone(),
@@ -442,6 +463,10 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// Nothing more goes to the open mailbox.
     pub(super) fn leave(&mut self) -> Outcome<()> {
+        if let Some((_, mailbox)) = self.next.take() {
+            let why = "the archive has nothing of it but its name: it could not be listed when that was made, or the rest is lost";
+            self.summary.fail(mailbox.object, None, why.to_owned());
+        }
         self.flush()?;
         match self.open.take().and_then(|open| open.lease) {
             Some((lease, _)) => self.house.release(lease),

@@ -20,6 +20,7 @@ pub fn show(style: Style, out: &mut dyn Write, args: &RestoreArgs, objects: &Obj
     let failed = |e: std::io::Error| files::failed(&args.file, &e);
     let mut reader = Reader::new(files::open(&args.file)?).of_device(files::is_block_device(&args.file));
     let (mut is_taken, mut code, mut is_archive) = (false, DONE, false);
+    let mut open: Option<(u64, String)> = None;
     while let Some(item) = reader.next().map_err(failed)? {
         let line = match item {
             Item::Damage(damage) => {
@@ -34,8 +35,10 @@ pub fn show(style: Style, out: &mut dyn Write, args: &RestoreArgs, objects: &Obj
             Item::Frame { .. } if args.header => {
                 return if is_archive { Ok(code) } else { Err(no_archive(args)) };
             }
-            Item::Frame { found: Found::Mailbox(mailbox), .. } => {
+            Item::Frame { number, found: Found::Mailbox(mailbox), .. } => {
+                unlisted(style, out, open.take(), &mut code)?;
                 is_taken = objects.take(&mailbox);
+                open = is_taken.then(|| (number, mailbox.object.clone()));
                 let text = format!("{}\t{}\tUIDVALIDITY {}", mailbox.object, mailbox.name, mailbox.uidvalidity);
                 if !is_taken {
                     continue;
@@ -53,12 +56,40 @@ pub fn show(style: Style, out: &mut dyn Write, args: &RestoreArgs, objects: &Obj
                 let text = format!("  {}\t{}\t{}\t{}\t= {of}", m.uid, m.size, m.date, m.flags.join(" "));
                 (json!({ "reference": r }), text)
             }
+            Item::Frame { found: Found::Close(close), .. } => {
+                let Some((_, object)) = open.as_ref().filter(|(begins, _)| is_taken && *begins == close.begins) else {
+                    continue;
+                };
+                for uid in &close.unreadable {
+                    code = PARTLY;
+                    let text = format!("  {uid}\tnot in the archive: it could not be read when that was made");
+                    print(style, out, (json!({ "unreadable": { "object": object, "uid": uid } }), text))?;
+                }
+                if !close.continues {
+                    open = None;
+                }
+                continue;
+            }
             Item::Frame { found: Found::End(end), .. } => (json!({ "end": end }), end_text(&end)),
             Item::Frame { .. } => continue,
         };
+        if matches!(line.0, Value::Object(ref keys) if keys.contains_key("end")) {
+            unlisted(style, out, open.take(), &mut code)?;
+        }
         print(style, out, line)?;
     }
+    unlisted(style, out, open.take(), &mut code)?;
     if is_archive { Ok(code) } else { Err(no_archive(args)) }
+}
+
+/// A mailbox whose end the archive does not have.
+fn unlisted(style: Style, out: &mut dyn Write, of: Option<(u64, String)>, code: &mut u8) -> Outcome<()> {
+    let Some((_, object)) = of else { return Ok(()) };
+    *code = PARTLY;
+    let text = format!(
+        "  {object}\tnot in the archive to its end: it could not be listed when that was made, or the rest is lost"
+    );
+    print(style, out, (json!({ "unreadable": { "object": object, "uid": null } }), text))
 }
 
 fn no_archive(args: &RestoreArgs) -> Stop {

@@ -26,6 +26,15 @@ pub struct Restored {
     pub new_uid: u32,
 }
 
+/// A mailbox that has another name now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Renamed {
+    /// Full name that it had here.
+    pub from: String,
+    /// Full name.
+    pub to: String,
+}
+
 /// A message that was left out, or something that could not be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remark {
@@ -66,6 +75,9 @@ pub struct Summary {
     /// Mailboxes that were deleted, for the archive says that they are gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deleted_mailboxes: Vec<String>,
+    /// Mailboxes that were given another name, for the archive says that they have it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub renamed_mailboxes: Vec<Renamed>,
     /// Bytes of the messages that are back, and of those that were healed.
     pub bytes: u64,
     /// With --as-of: which moment it is.
@@ -108,6 +120,11 @@ impl Summary {
     pub fn end(self, out: &mut dyn Write, style: Style) -> Outcome<u8> {
         let would = if self.dry_run { "would have " } else { "" };
         let mut lines: Vec<String> = Vec::new();
+        let is_gone = |name: &String| format!("{would}deleted {name}: the archive says that it is gone");
+        lines.extend(self.deleted_mailboxes.iter().map(is_gone));
+        let is_renamed =
+            |Renamed { from, to }: &Renamed| format!("{would}renamed {from} to {to}, as the archive has it");
+        lines.extend(self.renamed_mailboxes.iter().map(is_renamed));
         lines.extend(
             self.healed
                 .iter()
@@ -131,6 +148,7 @@ impl Summary {
             && self.mailboxes.is_empty()
             && self.deleted == 0
             && self.deleted_mailboxes.is_empty()
+            && self.renamed_mailboxes.is_empty()
             && self.changed == 0;
         if let Some(first) = self.unrestorable.first().filter(|_| nothing) {
             let text = format!("nothing could be restored: {}: {}", first.object, first.reason);

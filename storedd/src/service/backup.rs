@@ -48,6 +48,8 @@ struct Target {
 struct Reading {
     moment: Moment,
     targets: HashMap<u64, Target>,
+    /// Mailboxes that are not among them: number and name.
+    left_out: Vec<(u64, String)>,
     /// The newest last.
     lists: Mutex<Vec<(u64, Arc<Listed>)>>,
 }
@@ -133,6 +135,11 @@ impl Daemon {
                 Ok(listing.finish())
             }
             BackupAsk::Bytes { mailbox, uids } => reading.bytes(store, *mailbox, uids, parts),
+            BackupAsk::LeftOut => {
+                let mut listing = Listing::new(|all| Reply::Backup(BackupPart::LeftOut(all)), parts);
+                reading.left_out.iter().try_for_each(|one| listing.push(one.clone()))?;
+                Ok(listing.finish())
+            }
             _ => Err(Failure::new(Code::Bug, "answered above")),
         }
     }
@@ -168,10 +175,11 @@ impl Daemon {
         })))?;
         let wrap = |mailboxes| Reply::Backup(BackupPart::Mailboxes(mailboxes));
         let mut listing = Listing::new(wrap, parts);
-        let (mut targets, mut owner) = (HashMap::new(), None);
+        let (mut targets, mut left_out, mut owner) = (HashMap::new(), Vec::new(), None);
         each_row(&view, Table::Mailboxes, &objects.key_prefix(), &mut |key, row| {
             let row = MailboxRow::decode(key, row).map_err(broken)?;
             if !objects.take(key, &row.partition) {
+                left_out.push((row.id, key_text(key)));
                 return Ok(());
             }
             let folder = store.folder(&view, key, &row).map_err(broken)?;
@@ -185,7 +193,7 @@ impl Daemon {
             Ok(())
         })?;
         let last = listing.finish();
-        let reading = Arc::new(Reading { moment, targets, lists: Mutex::default() });
+        let reading = Arc::new(Reading { moment, targets, left_out, lists: Mutex::default() });
         self.readers.lock().insert(peer.connection, reading);
         // Nobody tells twice that a connection has ended: it may have been while the mailboxes were listed.
         parts(last).inspect_err(|_| self.readers.gone(peer.connection))?;

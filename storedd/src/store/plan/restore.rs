@@ -26,7 +26,7 @@ impl Planner<'_> {
     pub(super) fn mailbox_returns(&mut self, of: &ReturningMailbox) -> Plan<Outcome> {
         let name = self.name(&of.name)?;
         if self.draft.contains(Table::Mailboxes, name.key())? {
-            return Err(refuse::mailbox_exists(&name));
+            return self.goes_behind(&name, of);
         }
         if of.highest_modseq > MODSEQ_MAX {
             return Err(refuse::bad_modseq(&name, of.highest_modseq, MODSEQ_MAX));
@@ -56,6 +56,21 @@ impl Planner<'_> {
         }
         name.owner().map_or(Ok(()), |user| self.check_mailboxes_of(user))?;
         Ok(created)
+    }
+
+    /// A mailbox that is there, named by its number here and without a partition, gives no UID more that the backup may have given: what
+    /// comes back has those, and whoever knows the mailbox that was saved has seen them (I6).
+    fn goes_behind(&mut self, name: &MailboxName, of: &ReturningMailbox) -> Plan<Outcome> {
+        let MailboxRow { id, uidvalidity, uidnext, .. } = self.mailbox(name)?;
+        let is_here = self.policy.store.is_some_and(|store| store.to_string() == of.store);
+        if of.partition.is_some() || !is_here || (id, uidvalidity) != (of.id, of.uidvalidity) {
+            return Err(refuse::mailbox_exists(name));
+        }
+        let row = self.open_mailbox(&of.name)?.row;
+        if uidnext < of.uidnext {
+            self.draft.put(name.key().to_vec(), &MailboxRow { uidnext: of.uidnext, ..row })?;
+        }
+        Ok(Outcome::Created { name: name.to_string(), id, uidvalidity })
     }
 
     /// The mailbox that had this name and UIDVALIDITY before comes back under another number: its old directory keeps what it holds.
