@@ -95,6 +95,20 @@ bugs! {
     MailRemovedBeforeSync caught by MAIL;
     /// Nothing remembers over a crash what is to be taken away after a commit.
     RemovalsNotNoted caught by MAIL;
+    /// A checkpoint takes away a file that has the name of a message, and other bytes.
+    StrangerReplaced caught by Rig::Library("store::tests::mend::a_stray_file_in_the_way_of_a_message_is_kept");
+    /// A repair moves a file that was nobody's when it looked.
+    StrayNotLookedAtAgain caught by Rig::Library("store::tests::mend::a_stray_that_became_a_message_is_left_alone");
+    /// A partition is taken out of the store although others need what was staged there.
+    NeededPartitionRemoved caught by
+        Rig::Library("store::tests::partitions::a_partition_whose_staged_mail_is_needed_stays");
+    /// What is to go from a partition that was brought what it lacks is noted with the next checkpoint.
+    LateRemovalsNotNoted caught by
+        Rig::Library("store::tests::partitions::what_a_late_partition_is_to_lose_outlives_a_failed_checkpoint");
+    /// A note of what is to go replaces what was noted for the same moment.
+    RemovalsNoteReplaced caught by Rig::Library("store::mail::removals::tests::a_note_adds_to_what_was_noted");
+    /// The copy of a user goes although nobody knows yet whether he lies there.
+    UndecidedMoveGivenUp caught by Rig::Library("store::tests::partitions::a_move_that_is_undecided_loses_nothing");
     /// A long message is named by a record before it is durable.
     StagedNotSynced caught by WORKLOADS;
     /// The commit does not wait until it is noted which partitions lack what it commits.

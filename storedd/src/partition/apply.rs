@@ -276,12 +276,13 @@ impl Target<'_> {
         let linked = match source {
             Source::Log if self.distrusts => {
                 let bytes = supply.body(place, message)?;
-                bodies::remove(self.disk, place, message.uid)?;
+                bodies::displace(self.disk, place, message.uid, body, &bytes)?;
                 return bodies::put(self.disk, place, message.uid, &bytes, body);
             }
             Source::Log => return self.copied(place, message, supply),
             Source::Twin(from, uid) if self.distrusts && bodies::is_there(self.disk, from, *uid)? => {
-                bodies::remove(self.disk, place, message.uid)?;
+                let own = bodies::read(self.disk, from, *uid, body).unwrap_or_default();
+                bodies::displace(self.disk, place, message.uid, body, &own)?;
                 bodies::twin(self.disk, (from, *uid), (place, message.uid), body)
             }
             Source::Staged(number) => bodies::settle(self.disk, *number, place, message.uid, body),

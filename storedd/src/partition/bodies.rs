@@ -10,12 +10,14 @@
 //!
 //! # Invariants
 //! * Nothing is given out whose digest was not compared.
-//! * A file is made under its name, never changed, and removed only by [`remove`] or where its bytes are wrong.
+//! * A file is made under its name, never changed, and removed only by [`remove`]; one with other bytes than belong there goes into the
+//!   quarantine, unless it is an attempt at them that was broken off.
 
+use super::mend;
 use super::tree::{self, Place};
 use crate::disk::{Access, Disk, DiskFile, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
-use crate::model::message::{Digest, Message};
+use crate::model::message::{Digest, HeaderEnd, Message};
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -89,9 +91,15 @@ fn is(e: &io::Error, kind: io::ErrorKind) -> bool {
     e.kind() == kind
 }
 
-/// Makes a name by `make`, and the directories above it if they are not there; a name that holds `body` already stays, one
-/// that holds anything else is taken away first.
-fn make(disk: &dyn Disk, path: &str, body: Body, make: &dyn Fn() -> io::Result<()>) -> Result<Made> {
+/// Makes the name of a message by `make`, and the directories above it if they are not there; one that holds `body` already stays, of
+/// any other the way is cleared first ([`mend::clear_name`]). `own`: what an attempt that was broken off wrote.
+fn make(
+    disk: &dyn Disk,
+    (place, uid): (&Place, u32),
+    (body, own): (Body, &dyn Fn() -> Vec<u8>),
+    make: &dyn Fn() -> io::Result<()>,
+) -> Result<Made> {
+    let path = &place.message(uid);
     let mut done = make();
     if done.as_ref().is_err_and(|e| is(e, io::ErrorKind::NotFound)) {
         create_all(disk, parent(path)).map_err(failed("make the directory of", disk, path))?;
@@ -103,7 +111,7 @@ fn make(disk: &dyn Disk, path: &str, body: Body, make: &dyn Fn() -> io::Result<(
             if holds(disk, path, body)? {
                 return Ok(Made::Found);
             }
-            disk.remove(path).map_err(failed("remove", disk, path))?;
+            mend::clear_name(disk, place, uid, &own())?;
             make().map_err(failed("write", disk, path))?;
             Ok(Made::Replaced)
         }
@@ -117,7 +125,7 @@ fn make(disk: &dyn Disk, path: &str, body: Body, make: &dyn Fn() -> io::Result<(
 /// Those of the disk. A file that was begun stays, and is replaced by the next attempt.
 pub fn put(disk: &dyn Disk, place: &Place, uid: u32, bytes: &[u8], body: Body) -> Result<Made> {
     let path = place.message(uid);
-    make(disk, &path, body, &|| disk.open(&path, Access::CreateNew)?.write_at(0, bytes))
+    make(disk, (place, uid), (body, &|| bytes.to_vec()), &|| disk.open(&path, Access::CreateNew)?.write_at(0, bytes))
 }
 
 /// Gives a message that is there a name in another mailbox of the same partition. Where the file system allows no more names of
@@ -128,7 +136,9 @@ pub fn put(disk: &dyn Disk, place: &Place, uid: u32, bytes: &[u8], body: Body) -
 pub fn twin(disk: &dyn Disk, from: (&Place, u32), to: (&Place, u32), body: Body) -> Result<Made> {
     let (source, path) = (from.0.message(from.1), to.0.message(to.1));
     let link = || disk.link(&source, &path);
-    match make(disk, &path, body, &link) {
+    // Another name of a file that a crash tore.
+    let own = || read(disk, from.0, from.1, body).unwrap_or_default();
+    match make(disk, to, (body, &own), &link) {
         // The source may be gone since a former attempt: it was purged after that one was done.
         Err(StoreError::Io { source: e, .. }) if is(&e, io::ErrorKind::NotFound) && holds(disk, &path, body)? => {
             Ok(Made::Found)
@@ -147,11 +157,25 @@ pub fn twin(disk: &dyn Disk, from: (&Place, u32), to: (&Place, u32), body: Body)
 /// Those of the disk; `NotFound` if it is neither staged nor there.
 pub fn settle(disk: &dyn Disk, number: u64, place: &Place, uid: u32, body: Body) -> Result<Made> {
     let (staged, path) = (tree::staged(number), place.message(uid));
-    match make(disk, &path, body, &|| disk.link(&staged, &path)) {
+    match make(disk, (place, uid), (body, &|| read_path(disk, &staged, body).unwrap_or_default()), &|| {
+        disk.link(&staged, &path)
+    }) {
         Err(StoreError::Io { source: e, .. }) if is(&e, io::ErrorKind::NotFound) && holds(disk, &path, body)? => {
             Ok(Made::Found)
         }
         done => done,
+    }
+}
+
+/// Takes the name of a message away, whose file is to be made anew whatever it holds: of its own bytes, which come back, nothing stays, and of
+/// others what [`mend::clear_name`] leaves.
+///
+/// # Errors
+/// Those of the disk.
+pub fn displace(disk: &dyn Disk, place: &Place, uid: u32, body: Body, own: &[u8]) -> Result<()> {
+    match holds(disk, &place.message(uid), body)? {
+        true => remove(disk, place, uid),
+        false => mend::clear_name(disk, place, uid, own),
     }
 }
 
@@ -223,6 +247,24 @@ pub fn each_by_several<T: Sync, R: Send>(all: &[T], threads: usize, one: impl Fn
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// What the file of a message holds of which nothing is known, and how long its header is; read piece by piece.
+///
+/// # Errors
+/// Those of the disk; `FileTooLarge` if it is longer than `most` bytes.
+pub fn look(disk: &dyn Disk, place: &Place, uid: u32, most: u64) -> io::Result<(Body, u32)> {
+    let file = disk.open(&place.message(uid), Access::Read)?;
+    let len = file.len()?;
+    if len > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes, a message has at most {most}")));
+    }
+    let (mut hasher, mut header) = (Hasher::default(), HeaderEnd::default());
+    each_piece(&*file, len, &mut |piece| {
+        hasher.add(piece);
+        header.add(piece);
+    })?;
+    Ok((hasher.body(), header.size()))
+}
+
 /// What a file of `size` bytes holds; if it is shorter or longer, its size and no digest.
 fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Body> {
     let len = file.len()?;
@@ -230,13 +272,21 @@ fn digest(file: &dyn DiskFile, size: u64) -> io::Result<Body> {
         return Ok(Body { size: len, digest: Digest::default() });
     }
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
-    while hasher.1 < size {
-        let part = buffer.len().min(usize::try_from(size - hasher.1).unwrap_or(CHUNK));
-        file.read_at(hasher.1, &mut buffer[..part])?;
-        hasher.add(&buffer[..part]);
-    }
+    each_piece(file, size, &mut |piece| hasher.add(piece))?;
     Ok(hasher.body())
+}
+
+/// Reads the first `size` bytes of a file.
+fn each_piece(file: &dyn DiskFile, size: u64, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+    let mut at = 0;
+    while at < size {
+        let part = buffer.len().min(usize::try_from(size - at).unwrap_or(CHUNK));
+        file.read_at(at, &mut buffer[..part])?;
+        each(&buffer[..part]);
+        at += part as u64;
+    }
+    Ok(())
 }
 
 /// The bytes of a message. Needs memory for all of them; what a message may have at most is decided when it comes in.

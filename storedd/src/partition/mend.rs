@@ -10,7 +10,7 @@ use super::bodies::{self, Body, Staging};
 use super::index::{History, Index};
 use super::manifest::Manifest;
 use super::tree::{self, Home, Place, QUARANTINE};
-use crate::disk::{Disk, Kind, create_all, parent};
+use crate::disk::{Access, Disk, Kind, create_all, parent};
 use crate::error::{Result, StoreError};
 use crate::planted::{self, Bug};
 use std::io;
@@ -121,6 +121,30 @@ pub fn rename(disk: &dyn Disk, place: &Place, from: u32, to: u32) -> Result<()> 
     }
     durable(disk, parent(&to)).map_err(io)?;
     disk.remove(&from).and_then(|()| disk.sync_dir(parent(&from))).map_err(io)
+}
+
+/// Clears the way for the file of a message whose name something else has: a part of its bytes (`own`) that a crash left goes, for they are all
+/// about to be written; whatever else it is moves into the quarantine.
+///
+/// # Errors
+/// Those of the disk.
+pub fn clear_name(disk: &dyn Disk, place: &Place, uid: u32, own: &[u8]) -> Result<()> {
+    if planted::on(Bug::StrangerReplaced) || is_broken_off(disk, &place.message(uid), own)? {
+        return bodies::remove(disk, place, uid);
+    }
+    let kept = set_aside(disk, place, uid)?;
+    tracing::warn!(event = "stray_file_set_aside", uid, mailbox = place.id, kept, "another message has its name");
+    Ok(())
+}
+
+/// True of a file in which there is nothing but bytes of these, each in its place, and where a crash kept none of them zeros.
+fn is_broken_off(disk: &dyn Disk, path: &str, own: &[u8]) -> Result<bool> {
+    let io = |e| StoreError::io("look at", disk.display(path), e);
+    let Some(entry) = disk.stat(path).map_err(io)?.filter(|entry| entry.kind == Kind::File) else { return Ok(false) };
+    let Some(own) = usize::try_from(entry.len).ok().and_then(|len| own.get(..len)) else { return Ok(false) };
+    let mut found = vec![0; own.len()];
+    disk.open(path, Access::Read).and_then(|file| file.read_at(0, &mut found)).map_err(io)?;
+    Ok(found.iter().zip(own).all(|(found, own)| found == own || *found == 0))
 }
 
 /// Moves what has the name of a message into the quarantine; nothing there is fine. Gives the name it has from then on.

@@ -179,3 +179,45 @@ fn staged_messages_are_made_durable_together() {
         assert_eq!(disk.list(crate::partition::tree::STAGING).unwrap().len(), 0, "operation {nth}");
     }
 }
+
+// A sparse file of 100 GiB was read into memory, and the daemon with it.
+#[test]
+fn a_file_of_which_nothing_is_known_is_read_in_pieces_and_not_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new(dir.path()).unwrap();
+    let text: Vec<u8> = b"Subject: x\r\n\r\n".iter().copied().chain((0..700_000u32).map(|n| n as u8)).collect();
+    bodies::put(&disk, &place(5), 3, &text, Body::of(&text)).unwrap();
+    assert_eq!(bodies::look(&disk, &place(5), 3, 1 << 30).unwrap(), (Body::of(&text), 14));
+    disk.open(&place(5).message(3), crate::disk::Access::Write).unwrap().set_len(100 << 30).unwrap();
+    let refused = bodies::look(&disk, &place(5), 3, 1 << 30).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::FileTooLarge, "{refused}");
+}
+
+// A checkpoint that a crash broke off leaves a part of a message under its name: it leaves no quarantine behind. What is anything else does.
+#[test]
+fn what_has_the_name_of_a_message_is_kept_unless_it_is_a_part_of_it() {
+    let body = Body::of(&text(3));
+    let whole = text(3);
+    let mut torn = whole.clone();
+    torn[4..20].fill(0);
+    let mut other = whole.clone();
+    other[5] ^= 1;
+    let longer: Vec<u8> = whole.iter().copied().chain([0]).collect();
+    for (found, is_kept) in
+        [(&whole[..7], false), (&[], false), (&torn, false), (&other, true), (&longer, true), (b"else", true)]
+    {
+        for again in [false, true] {
+            let disk = SimDisk::new();
+            crate::disk::create_all(&disk, crate::disk::parent(&place(5).message(3))).unwrap();
+            disk.plant(&place(5).message(3), found).unwrap();
+            if again {
+                bodies::displace(&disk, &place(5), 3, body, &whole).unwrap();
+                assert!(!bodies::is_there(&disk, &place(5), 3).unwrap());
+            }
+            bodies::put(&disk, &place(5), 3, &whole, body).unwrap();
+            assert_eq!(bodies::read(&disk, &place(5), 3, body).unwrap(), whole);
+            let kept = disk.list(tree::QUARANTINE).unwrap_or_default();
+            assert_eq!(kept.len(), usize::from(is_kept), "{found:?}");
+        }
+    }
+}

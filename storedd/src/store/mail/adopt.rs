@@ -2,10 +2,11 @@
 
 use super::case::{Case, Counted, Eye};
 use super::mend::{COUNTS, Examined, Fate, Leftover, Repair, is_body};
+use super::told::told;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::model::command::{Mend, Salvage};
-use crate::model::message::{Digest, Flags, Message, State, header_size};
+use crate::model::message::{Digest, Flags, Message, State};
 use crate::model::name::owner_of;
 use crate::model::rows::{MailboxRow, Row};
 use crate::model::{Command, Folder, MailboxName, Rows, Table};
@@ -13,6 +14,7 @@ use crate::partition::bodies::{self, Body};
 use crate::partition::mend;
 use crate::partition::survey::{Depth, What};
 use crate::partition::tree::Place;
+use crate::planted::{self, Bug};
 use crate::store::Store;
 use crate::store::commit::{CommitError, lock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,8 @@ pub const RECOVERED: &str = "Recovered";
 const AT_ONCE: usize = 5000;
 /// What one of them takes in a record: its state, where it lies, where its bytes are.
 const MESSAGE_BYTES: usize = 512;
+/// No door takes a longer message (`lmtp.max_message`): a longer file stays a finding.
+const STRAY_BYTES_MAX: u64 = 1 << 30;
 /// A file with a UID so far above all others does not move them.
 const UID_JUMP_MAX: u32 = 1 << 20;
 
@@ -47,17 +51,11 @@ impl Store {
     /// A file that nothing knows, as a message; `None` if it cannot be read: it stays a finding.
     fn stray(&self, disk: &dyn Disk, place: &Place, uid: u32) -> Option<Message> {
         let path = place.message(uid);
-        let read = || -> std::io::Result<_> {
-            let file = disk.open(&path, crate::disk::Access::Read)?;
-            let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
-            file.read_at(0, &mut bytes)?;
-            Ok((bytes, disk.stamp(&path)?))
-        };
+        let read = || Ok((bodies::look(disk, place, uid, STRAY_BYTES_MAX)?, disk.stamp(&path)?));
         let fail = |e: &std::io::Error| {
             tracing::warn!(event = "stray_file_unreadable", file = disk.display(&path), error = %e);
         };
-        let (bytes, stamp) = read().inspect_err(fail).ok()?;
-        let Body { size, digest } = Body::of(&bytes);
+        let ((Body { size, digest }, header_size), stamp) = read().inspect_err(fail).ok()?;
         let modified = stamp.and_then(|stamp| u64::try_from(stamp.modified / 1000).ok());
         let internal_us = modified.unwrap_or_else(|| self.env.now().0);
         Some(Message {
@@ -67,7 +65,7 @@ impl Store {
             keywords: BTreeSet::new(),
             modseq: 0,
             size,
-            header_size: header_size(&bytes),
+            header_size,
             internal_us,
             saved_us: internal_us,
             expunged_us: 0,
@@ -114,8 +112,7 @@ impl Store {
                 continue;
             };
             let writer = lock(&self.db);
-            let is_there = bodies::is_there(&*case.disk, &case.place, stranger.uid)?;
-            if is_there && !bodies::is_there(&*case.disk, &case.place, uid)? {
+            if self.is_stray(case, stranger.uid)? && !bodies::is_there(&*case.disk, &case.place, uid)? {
                 mend::rename(&*case.disk, &case.place, stranger.uid, uid)?;
                 examined.changes.push(format!("message {uid}: its file had the name of {}", stranger.uid));
                 examined.fate(|of, what| of == Some(uid) && is_body(what), Fate::Mended);
@@ -127,6 +124,25 @@ impl Store {
         Ok(())
     }
 
+    /// True if a file that was looked at is still there, and still nobody's: the mailbox may have given its UID to a message since. To be asked
+    /// as the one who writes to the partition.
+    fn is_stray(&self, case: &Case, uid: u32) -> Result<bool> {
+        if !bodies::is_there(&*case.disk, &case.place, uid)? {
+            return Ok(false);
+        }
+        if planted::on(Bug::StrayNotLookedAtAgain) {
+            return Ok(true);
+        }
+        let now = told(&self.view(), case.row.id)?;
+        if now.as_ref().is_some_and(|now| now.row == case.row) {
+            return Ok(true);
+        }
+        let none = BTreeSet::new();
+        let eye = Eye { depth: Depth::Names, deep: &none, pace: &|_| Ok(()), readers: 1, within: None };
+        let now = self.case(case.row.id, eye, None)?;
+        Ok(now.is_some_and(|now| now.place == case.place && now.message(uid).is_none()))
+    }
+
     /// Moves a file into the quarantine that has the bytes of a message which has a good file, where all messages are known: as a repair
     /// leaves it that was broken off while it gave a file another name. True if it did.
     fn is_spare(&self, case: &Case, stranger: &Message, examined: &mut Examined) -> Result<bool> {
@@ -135,6 +151,9 @@ impl Store {
         let same = case.survey.known.iter().map(|m| &m.value).filter(|m| m.digest == stranger.digest);
         let Some(twin) = same.map(|m| m.uid).find(|uid| case.is_proven() && is_good(*uid)) else { return Ok(false) };
         let writer = lock(&self.db);
+        if !self.is_stray(case, stranger.uid)? {
+            return Ok(true);
+        }
         mend::set_aside(&*case.disk, &case.place, stranger.uid)?;
         drop(writer);
         examined.changes.push(format!("file {}: the same as message {twin}, moved to the quarantine", stranger.uid));
@@ -278,6 +297,21 @@ impl Store {
             drop(writer);
         }
         Ok(kept)
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// A repair that has looked at a mailbox, and goes on after something has happened. What it changed.
+    pub(in crate::store) fn put_in_place_after(&self, mailbox: u64, happens: impl FnOnce()) -> Vec<String> {
+        let (none, mut examined) = (BTreeSet::new(), Examined::default());
+        let eye = Eye { depth: Depth::Names, deep: &none, pace: &|_| Ok(()), readers: 1, within: None };
+        let case = self.case(mailbox, eye, None).unwrap().unwrap();
+        let mut unknown = self.strangers(&case, 1);
+        assert!(!unknown.is_empty());
+        happens();
+        self.put_in_place(&case, &mut unknown, &mut examined).unwrap();
+        examined.changes
     }
 }
 

@@ -540,3 +540,61 @@ fn what_was_purged_since_it_was_looked_at_gets_no_file() {
     assert_eq!(disk.list(".staging").unwrap().len(), 0);
     assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
 }
+
+// row 163: a file that nothing knows has the UID that the mailbox gives next: the checkpoint that writes that message took it away.
+#[test]
+fn a_stray_file_in_the_way_of_a_message_is_kept() {
+    for size in [100, 5000] {
+        let (machine, store) = filled();
+        let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
+        let next = row(&store.view(), JOE).unwrap().1.uidnext;
+        disk.plant(&place.message(next), b"Subject: whose?\r\n\r\n").unwrap();
+        machine.set_recording(true);
+        assert!(take(&store, &Step::Deliver(8, size, vec![JOE])));
+        let acknowledged = machine.ops();
+        assert!(take(&store, &Step::Checkpoint));
+        let moments = machine.take_moments();
+        assert_eq!(seen(&store, "after")[&(JOE.to_owned(), next)].2, text(8, size));
+        let kept = disk.list(".quarantine").unwrap();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!(disk.peek(&format!(".quarantine/{}", kept[0].name)).unwrap(), b"Subject: whose?\r\n\r\n");
+        assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
+        drop(store);
+        for moment in moments.iter().filter(|moment| moment.n > acknowledged) {
+            for persist in [Persist::Nothing, Persist::RandomTorn(moment.n), Persist::NamesWithoutData] {
+                let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
+                let found = moment.torn(moment.write_bytes() / 2).image(persist);
+                let store = open_mail(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert!(take(&store, &Step::Checkpoint), "{what}");
+                assert_eq!(seen(&store, &what)[&(JOE.to_owned(), next)].2, text(8, size), "{what}");
+                let disk = found.disk(PRIMARY);
+                let kept = disk.list(".quarantine").unwrap();
+                let is_it = |name: &str| disk.peek(name).unwrap() == b"Subject: whose?\r\n\r\n";
+                assert!(kept.iter().any(|entry| is_it(&format!(".quarantine/{}", entry.name))), "{what}");
+            }
+        }
+    }
+}
+
+// row 163: a repair finds a file that nothing knows, and before it moves it the mailbox gives that UID to a message, which a checkpoint writes:
+// the repair took the message for the file, and moved it away.
+#[test]
+fn a_stray_that_became_a_message_is_left_alone() {
+    for lacks in [true, false] {
+        let (machine, store) = filled();
+        let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
+        let next = row(&store.view(), JOE).unwrap().1.uidnext;
+        let of_third = disk.peek(&place.message(3)).unwrap();
+        disk.plant(&place.message(next), &of_third).unwrap();
+        if lacks {
+            disk.erase(&place.message(3)).unwrap();
+        }
+        let arrives = || assert!(take(&store, &Step::Deliver(8, 400, vec![JOE])) && take(&store, &Step::Checkpoint));
+        let changes = store.put_in_place_after(place.id, arrives);
+        assert_eq!(changes, Vec::<String>::new(), "without its file: {lacks}");
+        assert_eq!(disk.peek(&place.message(next)).unwrap(), text(8, 400), "without its file: {lacks}");
+        let kept = disk.list(".quarantine").unwrap();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!(disk.peek(&format!(".quarantine/{}", kept[0].name)).unwrap(), of_third);
+    }
+}
