@@ -12,6 +12,7 @@ use crate::exit::{Outcome, Stop};
 use crate::files;
 use crate::render::Style;
 use crate::render::notes::Progress;
+use crate::render::words::counted;
 use crate::socket::Environment;
 use proto::{Mailbox, Message, Reply, Request};
 use std::io::{self, BufWriter, Write};
@@ -62,7 +63,17 @@ pub fn maildir(
     errand::size(total);
     for mailbox in &mailboxes {
         errand::at(&mailbox.name);
-        let mut folder = export.folder(&folder_of(&mailbox.name, &prefix)).map_err(wrong)?;
+        let mut folder = match export.folder(&folder_of(&mailbox.name, &prefix)) {
+            Ok(folder) => folder,
+            // It keeps the others from nothing.
+            Err(e) if e.kind() == io::ErrorKind::InvalidFilename => {
+                let left = counted(mailbox.messages, "message");
+                let text = format!("{left} of it: its name is too long for a Maildir; storectl export mbox takes it");
+                summary.refuse(mailbox.name.clone(), text);
+                continue;
+            }
+            Err(e) => return Err(wrong(e)),
+        };
         for message in house.messages(&mailbox.name)?.into_iter().flatten() {
             errand::check()?;
             errand::advance();

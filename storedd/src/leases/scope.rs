@@ -1,6 +1,7 @@
 //! What a lease holds and what a change touches.
 
 use crate::model::Command;
+use crate::model::command::Target;
 use crate::model::name::{MailboxName, key_text, owner_of, subtree_end};
 use crate::model::quota::QuotaRoot;
 use crate::model::user::UserId;
@@ -46,6 +47,11 @@ impl Scope {
         MailboxName::parse(name).map_or(Scope::Apart, |name| Scope::Mailbox(name.key().to_vec()))
     }
 
+    /// Where a message for one addressee may go.
+    pub fn of_target(target: &Target) -> impl Iterator<Item = Scope> {
+        std::iter::once(&target.name).chain(&target.or).map(|name| Scope::of_mailbox(name))
+    }
+
     /// What a change touches. A name that is none touches nothing: the planner refuses it.
     #[must_use]
     pub fn of(command: &Command) -> Vec<Scope> {
@@ -82,7 +88,7 @@ impl Scope {
             | Command::Undelete { of }
             | Command::MessagePurge { of } => vec![mailbox(&of.name)],
             Command::MessageCopy { of, to, .. } => vec![mailbox(&of.name), mailbox(to)],
-            Command::Deliver(delivery) => delivery.to.iter().map(|target| mailbox(&target.name)).collect(),
+            Command::Deliver(delivery) => delivery.to.iter().flat_map(Scope::of_target).collect(),
             Command::Mend(mend) => vec![mailbox(&mend.name)],
             Command::Salvage(salvage) => vec![mailbox(&salvage.to)],
             Command::MailboxReturns(of) => vec![mailbox(&of.name)],
@@ -156,6 +162,16 @@ mod tests {
         assert_eq!(scope("user/joe/inbox"), scope("user/joe/INBOX"), "names are normalised");
         for wrong in ["", "user/joe", "a b\n", "user//x"] {
             assert!(Scope::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    // A message goes to the INBOX if the folder is gone: who held the INBOX found mail in it.
+    #[test]
+    fn a_message_touches_the_mailbox_that_it_falls_back_to() {
+        let to = Target { name: "user/joe/Work".to_owned(), or: Some("user/joe/INBOX".to_owned()) };
+        let touched: Vec<Scope> = Scope::of_target(&to).collect();
+        for (held, expected) in [("user/joe/Work", true), ("user/joe/INBOX", true), ("user/joe/Other", false)] {
+            assert_eq!(Scope::any_overlap(&touched, &[Scope::parse(held).unwrap()]), expected, "{held}");
         }
     }
 

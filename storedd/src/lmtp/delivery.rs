@@ -45,11 +45,15 @@ pub trait Delivery: Send + Sync + 'static {
     /// A session has ended, after all its calls.
     fn ended(&self, session: u64);
 
-    /// The mailbox to which mail for an address goes. Called on a worker of the runtime: it reads a few rows.
+    /// The mailbox to which mail for an address goes. It reads a few rows, and is called on a worker of the runtime, unless
+    /// [`Delivery::resolves_slowly`].
     ///
     /// # Errors
     /// Why it goes nowhere, now or ever.
     fn resolve(&self, to: &Address) -> Result<MailboxName, Refused>;
+
+    /// True while [`Delivery::resolve`] may have to wait for disks: then it is called on a thread that may block.
+    fn resolves_slowly(&self) -> bool;
 
     /// A message that will be given as [`Message::Inline`] is on its way; what is given back is dropped when it was given, or
     /// will not be. `None`: nobody asks.

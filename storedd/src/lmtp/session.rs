@@ -1,5 +1,6 @@
 //! One session, as one task.
 
+use super::address::Address;
 use super::counters::count;
 use super::delivery::{Message, Stored};
 use super::door::{Ending, Seat};
@@ -59,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     }
                 }
                 Step::Resolve(to) => {
-                    let found = self.seat.door.delivery.resolve(&to);
+                    let found = resolve(&self.seat, &to).await;
                     self.to = found.as_ref().ok().or(self.to.as_ref()).cloned();
                     let found = found.map_err(|refused| self.refusal(&refused, to.as_str()));
                     self.machine.resolved(found);
@@ -205,6 +206,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         tracing::info!(event = "lmtp.refused", session, client, recipient, why = refused.word(), code = reply.code);
         reply
     }
+}
+
+/// Finds the mailbox for an address. The workers of the runtime are few, and all sessions are theirs.
+async fn resolve(seat: &Seat, to: &Address) -> Result<MailboxName, Refused> {
+    let delivery = seat.door.delivery.clone();
+    if !delivery.resolves_slowly() {
+        return delivery.resolve(to);
+    }
+    let to = to.clone();
+    tokio::task::spawn_blocking(move || delivery.resolve(&to)).await.unwrap_or(Err(Refused::Failed))
 }
 
 /// Gives a message to the store and waits until it is on disk, or refused.

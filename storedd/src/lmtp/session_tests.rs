@@ -23,6 +23,10 @@ struct Map {
     open: AtomicUsize,
     expected: Arc<AtomicUsize>,
     ever_expected: AtomicUsize,
+    resolves_slowly: AtomicBool,
+    /// Who looks for `far`, and whether it is found.
+    looking: AtomicUsize,
+    found: AtomicBool,
 }
 
 use std::sync::atomic::AtomicUsize;
@@ -72,8 +76,20 @@ impl Delivery for Map {
     fn resolve(&self, to: &Address) -> Result<MailboxName, Refused> {
         match to.as_str().split('+').next().unwrap() {
             user @ ("joe" | "ann" | "full" | "slow") => Ok(MailboxName::inbox(user)),
+            "far" => {
+                assert!(self.resolves_slowly.load(Ordering::Relaxed));
+                self.looking.fetch_add(1, Ordering::Relaxed);
+                while !self.found.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(MailboxName::inbox("joe"))
+            }
             _ => Err(Refused::Unknown),
         }
+    }
+
+    fn resolves_slowly(&self) -> bool {
+        self.resolves_slowly.load(Ordering::Relaxed)
     }
 
     fn expect(&self) -> Option<Box<dyn Send>> {
@@ -321,4 +337,42 @@ fn a_client_is_waited_for_as_long_as_it_goes_on() {
     let script = [b"LHLO c\r\n", &many[..], b"QUIT\r\n"].concat();
     house.talk(&script);
     house.until(|| expected() == 0);
+}
+
+// While mailboxes are brought back, somebody is looked for in partitions for every recipient: as many sessions as there are workers kept all
+// others, and the numbers, from being served.
+#[test]
+fn recipients_that_are_looked_for_keep_nobody_waiting() {
+    let house = house(limits());
+    house.map.resolves_slowly.store(true, Ordering::Relaxed);
+    let script = |to: &str| format!("LHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<{to}>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n");
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let (address, script) = (house.address, script("far"));
+            house.runtime.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(script.as_bytes()).await.unwrap();
+                let mut said = Vec::new();
+                stream.read_to_end(&mut said).await.unwrap();
+                String::from_utf8(said).unwrap()
+            })
+        })
+        .collect();
+    let looked_for = |n| move |map: &Map| map.looking.load(Ordering::Relaxed) == n;
+    // With workers that wait, the third is never heard.
+    for _ in 0..4000 {
+        if looked_for(3)(&house.map) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let all = looked_for(3)(&house.map);
+    if all {
+        assert_eq!(codes(&house.talk(script("ann").as_bytes())), [220, 250, 250, 250, 354, 250, 221]);
+    }
+    house.map.found.store(true, Ordering::Relaxed);
+    assert!(all, "{} of 3 are looked for", house.map.looking.load(Ordering::Relaxed));
+    for one in waiting {
+        assert_eq!(codes(&house.runtime.block_on(one).unwrap()), [220, 250, 250, 250, 354, 250, 221]);
+    }
 }

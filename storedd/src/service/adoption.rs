@@ -251,7 +251,8 @@ impl Daemon {
         self.adopt_first(&named)
     }
 
-    fn is_adopting(&self) -> bool {
+    /// True while an adoption is due: whoever is asked for may have to be looked for in the partitions first.
+    pub(super) fn is_adopting(&self) -> bool {
         self.store().is_ok_and(|store| store.due().is_due() && !store.is_held())
     }
 

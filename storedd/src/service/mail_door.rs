@@ -159,6 +159,10 @@ impl Delivery for Handle {
         }
     }
 
+    fn resolves_slowly(&self) -> bool {
+        self.0.is_adopting()
+    }
+
     fn expect(&self) -> Option<Box<dyn Send>> {
         self.0.store().ok().map(|store| Box::new(store.expect()) as Box<dyn Send>)
     }
@@ -240,7 +244,9 @@ fn peer(session: u64) -> Peer {
 /// Why one recipient is refused.
 fn refused_for(refusal: &Refusal) -> Refused {
     match refusal.kind {
-        RefusalKind::NoUser | RefusalKind::NotFound => Refused::Unknown,
+        RefusalKind::NoUser => Refused::Unknown,
+        // The user is there, and neither the folder nor the INBOX, as it may be when he is named.
+        RefusalKind::NotFound => Refused::NoInbox,
         RefusalKind::OverQuota => Refused::OverQuota,
         RefusalKind::TooLarge => Refused::TooLarge,
         RefusalKind::Busy => Refused::Busy,
@@ -273,5 +279,19 @@ fn failed(error: &StoreError) -> Refused {
             tracing::error!(event = "lmtp.not_stored", %error);
             Refused::Failed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A mailbox and the INBOX that were gone by the time of the message were refused for good, and before it for now.
+    #[test]
+    fn a_user_without_inbox_is_told_the_same_at_every_step() {
+        let refused = |kind| refused_for(&Refusal { kind, message: String::new(), hint: None }).reply(false).code;
+        assert_eq!(refused(RefusalKind::NotFound), Refused::NoInbox.reply(false).code);
+        assert_eq!(refused(RefusalKind::NotFound) / 100, 4);
+        assert_eq!(refused(RefusalKind::NoUser), 550);
     }
 }

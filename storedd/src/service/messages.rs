@@ -32,6 +32,15 @@ enum Sending {
     Busy,
 }
 
+impl Sending {
+    /// Nobody delivers it: what was staged of it goes.
+    fn discard(self, store: Option<&Arc<Store>>) {
+        if let (Sending::Whole(sent), Some(store)) = (self, store) {
+            mail::discard(store, &sent.message);
+        }
+    }
+}
+
 /// A message that was sent. It is made durable when something names it, with the others that it names.
 #[derive(Debug)]
 struct Sent {
@@ -75,12 +84,20 @@ impl Senders {
         Ok((last + 1, begin()))
     }
 
-    fn put(&self, connection: u64, number: u64, sending: Option<Sending>) {
-        let mut all = self.lock();
-        match sending {
-            Some(sending) => drop(all.insert((connection, number), sending)),
-            None => drop(all.remove(&(connection, number))),
+    /// Gives a message that was taken its place back. Gives it to the caller, whose it is, if the place is gone, and the connection with it.
+    fn put(&self, connection: u64, number: u64, sending: Sending) -> Option<Sending> {
+        match self.lock().get_mut(&(connection, number)) {
+            Some(place @ Sending::Busy) => {
+                *place = sending;
+                None
+            }
+            _ => Some(sending),
         }
+    }
+
+    /// A message that was taken is no more.
+    fn lose(&self, connection: u64, number: u64) {
+        self.lock().remove(&(connection, number));
     }
 
     /// The message that a connection has sent; it is that of its delivery from now on.
@@ -97,7 +114,7 @@ impl Senders {
 
     /// Makes messages that a connection has sent durable, all of them together. Until that is done none of them can be had; of those that
     /// cannot be made so nothing is left.
-    fn settle(&self, connection: u64, numbers: &[u64]) -> Result<(), StoreError> {
+    fn settle(&self, connection: u64, numbers: &[u64], store: Option<&Arc<Store>>) -> Result<(), StoreError> {
         let (mut all, mut messages, mut unsynced) = (self.lock(), Vec::new(), Vec::new());
         for number in numbers {
             let Some(place) = all.get_mut(&(connection, *number)) else { continue };
@@ -114,8 +131,11 @@ impl Senders {
         let done = bodies::sync_staged(unsynced);
         // IMPORTANT: durable only now; who asks on the same connection meanwhile gets none of them.
         for (number, message) in messages {
-            let sent = done.is_ok().then_some(Sending::Whole(Sent { message, unsynced: None }));
-            self.put(connection, number, sent);
+            let sent = Sending::Whole(Sent { message, unsynced: None });
+            match done {
+                Ok(()) => self.put(connection, number, sent).into_iter().for_each(|orphan| orphan.discard(store)),
+                Err(_) => self.lose(connection, number),
+            }
         }
         done
     }
@@ -126,11 +146,7 @@ impl Senders {
         let mine: Vec<_> = all.range((connection, 0)..=(connection, u64::MAX)).map(|(key, _)| *key).collect();
         let left: Vec<_> = mine.iter().filter_map(|key| all.remove(key)).collect();
         drop(all);
-        for sending in left {
-            if let (Sending::Whole(sent), Some(store)) = (sending, store) {
-                mail::discard(store, &sent.message);
-            }
-        }
+        left.into_iter().for_each(|sending| sending.discard(store));
     }
 }
 
@@ -159,8 +175,12 @@ impl Daemon {
                 (message.size, Sending::Whole(Sent { message, unsynced }))
             }
         });
-        let (size, sending) = taken.inspect_err(|_| self.senders.put(peer.connection, number, None)).map_err(broken)?;
-        self.senders.put(peer.connection, number, Some(sending));
+        let (size, sending) = taken.inspect_err(|_| self.senders.lose(peer.connection, number)).map_err(broken)?;
+        if let Some(orphan) = self.senders.put(peer.connection, number, sending) {
+            // Nobody hears that any more.
+            orphan.discard(Some(store));
+            return Err(unknown(number));
+        }
         Ok(Reply::MessageSent(MessageSent { number, size }))
     }
 
@@ -175,7 +195,7 @@ impl Daemon {
     /// Those of the disks; the messages are gone then.
     pub(super) fn settle_messages(&self, peer: &Peer, command: &Command) -> Result<(), Failure> {
         let numbers = sent_for(command);
-        self.senders.settle(peer.connection, &numbers).map_err(|e| failure(&e))
+        self.senders.settle(peer.connection, &numbers, self.store.get()).map_err(|e| failure(&e))
     }
 
     /// The message that a command brings or names.
@@ -183,7 +203,7 @@ impl Daemon {
         let message = match convert::sent(&message) {
             Some(number) => {
                 // IMPORTANT: no record may name what is not durable; see [`Daemon::settle_messages`], which has done it by now.
-                self.senders.settle(peer.connection, &[number]).map_err(|e| failure(&e))?;
+                self.senders.settle(peer.connection, &[number], self.store.get()).map_err(|e| failure(&e))?;
                 self.sent_message(peer, number)?
             }
             None => message,
@@ -363,16 +383,20 @@ mod tests {
         Sending::Whole(Sent { message, unsynced: Some(unsynced) })
     }
 
+    fn insert(senders: &Senders, connection: u64, number: u64, sending: Sending) {
+        senders.lock().insert((connection, number), sending);
+    }
+
     // A sync that fails takes those along that it was for, and none that was durable before: nobody would have taken its file away
     #[test]
     fn what_was_durable_outlives_a_sync_that_fails() {
         let machine = SimDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(machine.disk("primary"));
         let senders = Senders::default();
-        (1..=3).for_each(|number| senders.put(7, number, Some(sent(&disk, number))));
-        senders.settle(7, &[1]).unwrap();
+        (1..=3).for_each(|number| insert(&senders, 7, number, sent(&disk, number)));
+        senders.settle(7, &[1], None).unwrap();
         machine.fail_at(machine.ops() + 1, Fault::Eio);
-        assert!(senders.settle(7, &[1, 2]).is_err());
+        assert!(senders.settle(7, &[1, 2], None).is_err());
         assert!(senders.whole(7, 2).is_none() && disk.stat(&tree::staged(2)).unwrap().is_none());
         let first = senders.whole(7, 1).unwrap();
         assert!(first.unsynced.is_none() && disk.stat(&tree::staged(1)).unwrap().is_some());
@@ -386,10 +410,10 @@ mod tests {
         let gate = Arc::new(Mutex::new(()));
         let disk: Arc<dyn Disk> = Arc::new(Stuck::new(machine.disk("primary"), gate.clone()));
         let senders = Senders::default();
-        senders.put(7, 1, Some(sent(&disk, 1)));
+        insert(&senders, 7, 1, sent(&disk, 1));
         std::thread::scope(|scope| {
             let shut = gate.lock().unwrap();
-            let settling = scope.spawn(|| senders.settle(7, &[1]));
+            let settling = scope.spawn(|| senders.settle(7, &[1], None));
             // Until it is at it.
             while senders
                 .lock()
@@ -398,11 +422,29 @@ mod tests {
             {
                 std::thread::yield_now();
             }
-            senders.settle(7, &[1]).unwrap();
+            senders.settle(7, &[1], None).unwrap();
             assert!(senders.whole(7, 1).is_none(), "it is not durable");
             drop(shut);
             settling.join().unwrap().unwrap();
         });
         assert!(senders.whole(7, 1).is_some());
+    }
+
+    // A client that died while a piece of its message was written left the message, and its file, behind for ever.
+    #[test]
+    fn what_a_connection_that_is_gone_has_sent_is_given_back() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+        let senders = Senders::default();
+        let place = || insert(&senders, 1, 7, Sending::Busy);
+        place();
+        assert!(senders.put(1, 7, sent(&disk, 1)).is_none(), "its place is there");
+        assert!(senders.whole(1, 7).is_some());
+        place();
+        senders.gone(1, None);
+        assert!(matches!(senders.put(1, 7, sent(&disk, 2)), Some(Sending::Whole(_))));
+        assert!(senders.lock().is_empty());
+        place();
+        senders.lose(1, 7);
+        assert!(senders.lock().is_empty());
     }
 }

@@ -99,7 +99,7 @@ impl Daemon {
     /// Somebody holds what one of them needs, and did not let go in time.
     fn take_in_for_the_others(self: &Arc<Daemon>, peer: &Peer, delivery: Delivery, failure: Failure, done: OnTaken) {
         let held: Vec<Scope> = self.leases().picture().held.into_iter().map(|held| held.scope).collect();
-        let is_held = |target: &Target| Scope::any_overlap(&[Scope::of_mailbox(&target.name)], &held);
+        let is_held = |target: &Target| Scope::of_target(target).any(|scope| Scope::any_overlap(&[scope], &held));
         let (kept_away, free): (Vec<Target>, Vec<Target>) = delivery.to.iter().cloned().partition(is_held);
         if !delivery.each || free.is_empty() || kept_away.is_empty() {
             self.not_taken(&delivery);
