@@ -225,7 +225,7 @@ impl Generator {
         match self.random.below(103) {
             100.. if !graves.is_empty() => {
                 let (name, id) = graves[self.random.below(graves.len())].clone();
-                Command::MailboxPurge { name, id }
+                Command::MailboxPurge { name, id, deleted_us: None }
             }
             0..45 => self.deliver(model),
             45..60 => {

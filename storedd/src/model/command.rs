@@ -193,6 +193,9 @@ pub enum Command {
         name: String,
         /// Its number: others may have had the name.
         id: u64,
+        /// When it was deleted, in microseconds since 1970, as it was read: it may have come back since, and been deleted again. `None`:
+        /// whenever that was.
+        deleted_us: Option<u64>,
     },
     /// What a look at a mailbox has found out about it.
     Mend(Mend),

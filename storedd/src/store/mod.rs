@@ -338,7 +338,7 @@ impl Store {
     #[must_use]
     pub fn policy(&self) -> plan::Policy<'_> {
         let policy = self.options.policy(**self.limits.load(), self.closed.load_full());
-        plan::Policy { store: Some(self.store_id), ..policy }
+        plan::Policy { store: Some(self.store_id), partitions: Some(&self.partitions), ..policy }
     }
 
     /// Puts other limits into effect. What was done under the old ones stays.

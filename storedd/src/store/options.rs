@@ -118,7 +118,7 @@ impl Options {
         // A record holds a little more than the planner counts.
         let most = wal::payload_bytes_max(self.segment_size) / 16 * 15;
         let default_partition = &self.default_partition;
-        plan::Policy { default_partition, transaction_bytes_max: most, limits, closed, store: None }
+        plan::Policy { default_partition, transaction_bytes_max: most, limits, closed, store: None, partitions: None }
     }
 
     pub(super) fn id_blocks(&self) -> Blocks {

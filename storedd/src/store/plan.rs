@@ -36,6 +36,7 @@ use crate::error::{Result, StoreError};
 use crate::lsn::{Micros, StoreId};
 use crate::model::command::Incoming;
 use crate::model::{Command, Outcome, Refusal, Rows, Transaction};
+use crate::partition::Partitions;
 use draft::Draft;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,6 +117,8 @@ pub struct Policy<'a> {
     pub closed: Closed,
     /// Which store it is.
     pub store: Option<StoreId>,
+    /// Who knows which partitions lack changes.
+    pub partitions: Option<&'a Partitions>,
 }
 
 impl Default for Policy<'_> {
@@ -126,6 +129,7 @@ impl Default for Policy<'_> {
             limits: Limits::default(),
             closed: None,
             store: None,
+            partitions: None,
         }
     }
 }
@@ -248,7 +252,7 @@ impl Planner<'_> {
             Command::MessageCopy { of, to, remove } => self.message_copy(of, to, *remove),
             Command::Undelete { of } => self.undelete(of),
             Command::MessagePurge { of } => self.message_purge(of),
-            Command::MailboxPurge { name, id } => self.mailbox_purge(name, *id),
+            Command::MailboxPurge { name, id, deleted_us } => self.mailbox_purge(name, *id, *deleted_us),
             Command::Mend(mend) => self.mend(mend),
             Command::Salvage(salvage) => self.salvage(salvage),
             Command::AdoptUser(adopted) => self.adopt_user(adopted),

@@ -78,7 +78,7 @@ impl Step {
             }
             Command::QuotaSet { root, storage, messages } => self.quota_set(root, *storage, *messages),
             Command::QuotaRecalc { root } => self.quota_recalc(root),
-            Command::MailboxPurge { name, id } => self.mailbox_purge(name, *id),
+            Command::MailboxPurge { name, id, .. } => self.mailbox_purge(name, *id),
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::MessageFlags { of, add, remove } => self.message_flags(of, add, remove),
             Command::MessageExpunge { of } => self.message_expunge(of),

@@ -128,16 +128,16 @@ impl Work<'_> {
                 let TombstoneRow { deleted_us, mailbox, .. } = TombstoneRow::decode(&key, &row)?;
                 self.step(name)?;
                 if deleted_us <= before.0 {
-                    self.purge_deleted(&key_text(name), &mailbox)?;
+                    self.purge_deleted(&key_text(name), &mailbox, deleted_us)?;
                 }
             }
             after = last;
         }
     }
 
-    fn purge_deleted(&mut self, name: &str, was: &MailboxRow) -> Result<()> {
+    fn purge_deleted(&mut self, name: &str, was: &MailboxRow, deleted_us: u64) -> Result<()> {
         if !self.told.dry_run {
-            let command = Command::MailboxPurge { name: name.to_owned(), id: was.id };
+            let command = Command::MailboxPurge { name: name.to_owned(), id: was.id, deleted_us: Some(deleted_us) };
             match self.try_hard(name, &command)? {
                 Tried::Done => {}
                 Tried::Stale | Tried::Left => return Ok(()),

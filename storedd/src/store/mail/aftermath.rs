@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::Rows;
 use crate::partition::tree::Place;
 use crate::partition::{Applied, Partitions};
+use crate::planted::{self, Bug};
 use std::collections::BTreeSet;
 
 /// What was written, and what is to be taken away after the commit.
@@ -27,6 +28,20 @@ impl Written {
         self.removals.add(other.removals);
         self.files += other.files;
         self.bodiless.extend(other.bodiless);
+    }
+
+    /// Of a partition that was brought what it lacks, before its own file says so: notes what is to be taken away there for the commit that told
+    /// it, which is this one. It is carried out when nothing is behind any more, whatever becomes of the next checkpoint.
+    pub(super) fn note_late(&mut self, data: &dyn Disk, at: Applied) {
+        if planted::on(Bug::LateRemovalsNotNoted) {
+            return;
+        }
+        match self.removals.note(data, at) {
+            Ok(()) => self.removals = Removals::default(),
+            Err(e) => {
+                tracing::warn!(event = "removals_not_noted", error = %e, "a crash now leaves files of purged messages")
+            }
+        }
     }
 
     /// Where history goes on in another way than it did before, or is not told to its end yet: directories of mailboxes that are elsewhere by

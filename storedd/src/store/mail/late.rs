@@ -177,6 +177,11 @@ impl Store {
             let without = std::mem::take(&mut of_piece.bodiless);
             lost.retain(|(place, uid)| !of_piece.removals.takes(late.name, place, *uid));
             lost.extend(without);
+            // IMPORTANT: what is to go is noted before the partition says that it has come behind it.
+            if self.due.is_due() {
+                of_piece.keep_moved(&*self.disks.data, &self.committed(), applied(db))?;
+            }
+            of_piece.note_late(&*self.disks.data, applied(db));
             written.add(of_piece);
             // IMPORTANT: before the partition says that it has come behind them: nobody would look at them again.
             let tells_afterwards = planted::on(Bug::LossToldAfterwards);

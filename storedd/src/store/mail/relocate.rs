@@ -13,7 +13,7 @@
 //! * A crash leaves no copy that nobody has.
 
 use super::removals::{Removals, forget_copy, note_copy};
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, copy};
 use crate::error::{Result, StoreError, exit};
 use crate::model::command::Command;
 use crate::model::message::{Digest, State};
@@ -24,6 +24,7 @@ use crate::partition::bodies::{self, Body};
 use crate::partition::index::Index;
 use crate::partition::tree::{self, Home, Place};
 use crate::partition::{Applied, apply};
+use crate::planted::{self, Bug};
 use crate::store::Store;
 use crate::store::checkpoint::applied;
 use crate::store::commit::lock;
@@ -169,9 +170,14 @@ impl Moving {
         forget_copy(&*self.store.disks.data, &self.name())
     }
 
-    /// The user stays where he is: the copy goes.
+    /// The user stays where he is: the copy goes. Where it is not known whether he does, because the log failed under the command, both
+    /// stay: the next start knows what was written, and takes away what nobody has.
     pub fn give_up(self) {
         let store = &self.store;
+        if store.poison.get().is_some() && !planted::on(Bug::UndecidedMoveGivenUp) {
+            tracing::warn!(event = "copy_stays", user = self.user, to = self.to, "the next start says who has it");
+            return;
+        }
         if self.copied.perform(&store.partitions, &store.view())
             && let Err(e) = forget_copy(&*store.disks.data, &self.name())
         {
@@ -240,7 +246,7 @@ impl Moving {
                             bodies::put(to, place, message.uid, &bytes, body)?;
                             seen.insert(body.digest, (place.clone(), message.uid));
                         }
-                        Err(StoreError::Corrupt { .. }) => self.raw(&place.message(message.uid), body.size)?,
+                        Err(StoreError::Corrupt { .. }) => self.raw(&place.message(message.uid))?,
                         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                             tracing::warn!(event = "message_without_bytes", mailbox = place.id, uid = message.uid);
                         }
@@ -252,11 +258,22 @@ impl Moving {
         Ok(())
     }
 
-    /// Copies a damaged message as it is.
-    fn raw(&self, path: &str, size: u64) -> Result<()> {
-        let bytes = disk::read_small(&*self.from_disk, path, size.saturating_add(1 << 20))
-            .map_err(|e| StoreError::io("read", self.from_disk.display(path), e))?;
-        self.write(path, &bytes)
+    /// Copies a damaged message as it is, however long that is.
+    fn raw(&self, path: &str) -> Result<()> {
+        let (to, candidate) = (&*self.to_disk, tree::candidate(path));
+        let wrote = |e| StoreError::io("write", to.display(path), e);
+        self.make_way(path).map_err(wrote)?;
+        match to.remove(&candidate) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(wrote(e)),
+            _ => {}
+        }
+        let from = copy::From { disk: &*self.from_disk, path, end: None };
+        copy::copy(from, to, &candidate, &mut |_| Ok(()))?;
+        to.rename(&candidate, path).map_err(wrote)
+    }
+
+    fn make_way(&self, path: &str) -> io::Result<()> {
+        [disk::parent(path), tree::STAGING].into_iter().try_for_each(|dir| disk::create_all(&*self.to_disk, dir))
     }
 
     /// Copies an index or a manifest; one that is not there is not there.
@@ -289,7 +306,7 @@ impl Moving {
     fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let to = &*self.to_disk;
         let put = || {
-            [disk::parent(path), tree::STAGING].into_iter().try_for_each(|dir| disk::create_all(to, dir))?;
+            self.make_way(path)?;
             disk::replace_by(to, &tree::candidate(path), path, bytes)
         };
         put().map_err(|e| StoreError::io("write", to.display(path), e))

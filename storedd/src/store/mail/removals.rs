@@ -48,7 +48,8 @@ const DIRECTORY: &str = "removals";
 /// What the names of notes about copies begin with.
 const COPY: &str = "copy-";
 const KIND: &str = "storedd-removals";
-const BYTES_MAX: u64 = 256 << 20;
+/// Longest note that is read, in bytes: far more than a checkpoint leaves that was made in memory.
+const BYTES_MAX: u64 = 16 << 30;
 
 /// What is to be taken away, with the names of partitions.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -79,7 +80,8 @@ impl Removals {
         self.messages.is_empty() && self.mailboxes.is_empty() && self.homes.is_empty() && self.staged.is_empty()
     }
 
-    /// Notes durably what is to go after the commit of this moment.
+    /// Notes durably what is to go after the commit of this moment, with what was noted for it before: by an attempt that failed, or of a
+    /// partition that was brought what it lacked.
     ///
     /// # Errors
     /// Those of the data directory.
@@ -92,7 +94,17 @@ impl Removals {
 
     fn note_as(&self, data: &dyn Disk, name: &str) -> Result<()> {
         let path = format!("{DIRECTORY}/{name}");
-        let bytes = sealed::seal(KIND, &self.text());
+        let mut all = match read(data, &path) {
+            _ if planted::on(Bug::RemovalsNoteReplaced) => Removals::default(),
+            Ok(before) => before,
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Removals::default(),
+            Err(e) => {
+                tracing::warn!(event = "removals_unknown", error = %e, "files of purged messages may stay");
+                Removals::default()
+            }
+        };
+        all.add(self.clone());
+        let bytes = sealed::seal(KIND, &all.text());
         let done = match disk::replace(data, &path, &bytes) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => data
                 .create_dir(DIRECTORY)
@@ -417,6 +429,22 @@ fn uids_of(text: &str) -> Option<BTreeSet<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A note for the moment of an earlier one replaced it: of two attempts at a checkpoint, or of that and a partition that caught up.
+    #[test]
+    fn a_note_adds_to_what_was_noted() {
+        let (data, at) = (crate::disk::SimDisk::new(), Applied { epoch: Epoch(3), lsn: Lsn(77) });
+        let of = |number| Removals { staged: [("primary".to_owned(), number)].into(), ..Removals::default() };
+        let mut both = of(1);
+        of(1).note(&data, at).unwrap();
+        of(2).note(&data, at).unwrap();
+        both.add(of(2));
+        assert_eq!(read(&data, &format!("{DIRECTORY}/3-77")).unwrap(), both);
+        // One that cannot be read is in nobody's way.
+        data.truncate(&format!("{DIRECTORY}/3-77"), 20).unwrap();
+        of(2).note(&data, at).unwrap();
+        assert_eq!(read(&data, &format!("{DIRECTORY}/3-77")).unwrap(), of(2));
+    }
 
     #[test]
     fn what_is_noted_comes_back() {

@@ -9,6 +9,7 @@ use crate::partition::Partitions;
 use crate::partition::bodies::{self, Body};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
+use std::io;
 use std::sync::Arc;
 
 /// Most messages that a chain of copies may lead through before one has a file.
@@ -78,7 +79,16 @@ impl Disks<'_> {
             Some(late) if late == partition => self.partitions.open(partition),
             _ => self.partitions.disk(partition),
         };
-        disk.ok_or_else(|| away(partition))
+        disk.ok_or_else(|| match self.late {
+            Some(_) if self.is_removed(partition) => StoreError::io("read", partition, io::ErrorKind::NotFound.into()),
+            _ => away(partition),
+        })
+    }
+
+    /// True of a partition that was taken out of the store: it is not waited for.
+    fn is_removed(&self, partition: &str) -> bool {
+        let enrolled = self.partitions.enrolled();
+        self.partitions.site(partition).is_none() && !enrolled.is_empty() && !enrolled.contains_key(partition)
     }
 
     fn file(&self, of: &Folder<'_>, uid: u32, body: Body) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use super::{Plan, refuse};
 use crate::error::Result;
 use crate::model::command::{Incoming, IncomingBytes};
-use crate::model::mail::{MessageRow, message_key};
+use crate::model::mail::{BodyRow, MessageRow, message_key};
 use crate::model::message::{FIXED_BYTES, Message};
 use crate::model::name::subtree_end;
 use crate::model::quota::{Usage, covers};
@@ -135,6 +135,25 @@ impl<'a> Draft<'a> {
     /// [`Rows::scan`] over what will be.
     pub(super) fn scan(&self, table: Table, start: &[u8], each: EachRow<'_>) -> Result<()> {
         self.walk(table, start, None, each)
+    }
+
+    /// True if a message waits for its file whose bytes are staged in a partition, or are those of a message there.
+    pub(super) fn reads_in(&self, name: &str) -> Result<bool> {
+        let planned = self.messages.values().any(|message| match &message.body {
+            BodySource::Staged { partition, .. } => partition == name,
+            BodySource::Copy { of, .. } => of.partition == name,
+            BodySource::Inline(_) | BodySource::Kept => false,
+        });
+        let mut found = Ok(planned);
+        self.rows.scan(Table::Bodies, Bound::Unbounded, &mut |_, row| {
+            found = BodyRow::decode(row).map(|row| match row {
+                BodyRow::Staged { partition, .. } => partition == name,
+                BodyRow::Copy { of, .. } => of.partition == name,
+                BodyRow::Logged(_) => false,
+            });
+            if matches!(found, Ok(false)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if planned { Ok(true) } else { found }
     }
 
     fn walk(&self, table: Table, start: &[u8], end: Option<&[u8]>, each: EachRow<'_>) -> Result<()> {

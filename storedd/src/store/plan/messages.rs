@@ -91,6 +91,9 @@ impl Planner<'_> {
         Ok(match (self.draft.body(message)?, &message.bytes) {
             (Some(n), _) => BodySource::Inline(n),
             (None, IncomingBytes::Staged { partition, number }) => {
+                if !self.draft.contains(Table::Partitions, partition.as_bytes())? {
+                    return Err(refuse::staged_nowhere(partition));
+                }
                 BodySource::Staged { partition: Cow::Owned(partition.clone()), number: *number }
             }
             (None, IncomingBytes::Inline { .. }) => return Err(refuse::too_large(0)),
@@ -319,12 +322,15 @@ impl Planner<'_> {
         self.touched(opened, changed, modseq)
     }
 
-    /// Gives a deleted mailbox up for good. What its name was remembers it (I6); its directory goes after the checkpoint.
-    pub(super) fn mailbox_purge(&mut self, text: &str, id: u64) -> Plan<Outcome> {
+    /// Gives a deleted mailbox up for good, if it was deleted when it is said to have been. What its name was remembers it (I6); its directory goes after the
+    /// checkpoint.
+    pub(super) fn mailbox_purge(&mut self, text: &str, id: u64, deleted_us: Option<u64>) -> Plan<Outcome> {
         let name = self.name(text)?;
         let key = tombstone_key(name.key(), id);
-        if !self.draft.contains(Table::Past, &key)? {
-            return Err(refuse::no_mailbox(&name));
+        let Some(row) = self.draft.get(Table::Past, &key)? else { return Err(refuse::no_mailbox(&name)) };
+        let found = TombstoneRow::decode(&key, &row)?.deleted_us;
+        if deleted_us.is_some_and(|wanted| wanted != found) {
+            return Err(PlanError::Stale);
         }
         self.draft.remove(Table::Past, key)?;
         self.draft.remove(Table::Ids, id_key(id))?;

@@ -5,6 +5,8 @@ use crate::error::Result;
 use crate::model::rows::{MailboxView, PartitionRow, Row, TombstoneRow, UserView, readable_key, split};
 use crate::model::user::check_partition;
 use crate::model::{Outcome, Table};
+use crate::partition::Partitions;
+use crate::planted::{self, Bug};
 use std::ops::ControlFlow;
 
 impl Planner<'_> {
@@ -42,8 +44,26 @@ impl Planner<'_> {
         if let Some(by) = by {
             return Err(refuse::partition_used(name, &by));
         }
+        self.check_nobody_needs(name)?;
         self.draft.remove(Table::Partitions, name.as_bytes().to_vec())?;
         Ok(Outcome::Done)
+    }
+
+    /// Refused while somebody may have to read there although nobody lies there any more: a checkpoint, of messages that it writes elsewhere,
+    /// or a partition that lacks some of them.
+    fn check_nobody_needs(&self, name: &str) -> Plan<()> {
+        if planted::on(Bug::NeededPartitionRemoved) {
+            return Ok(());
+        }
+        if self.draft.reads_in(name)? {
+            return Err(refuse::partition_read(name));
+        }
+        // IMPORTANT: after the look at memory. What a checkpoint takes out of it meanwhile, it has noted here before.
+        let behind = self.policy.partitions.map(Partitions::behind).unwrap_or_default();
+        match behind.into_keys().find(|other| other != name) {
+            Some(other) => Err(refuse::partition_may_be_read(name, &other)),
+            None => Ok(()),
+        }
     }
 
     /// The first key whose row is such.

@@ -183,6 +183,22 @@ pub(super) fn partition_used(name: &str, by: &str) -> PlanError {
     refusal(RefusalKind::Busy, format!("partition {name} is in use by {by}"), None)
 }
 
+pub(super) fn partition_read(name: &str) -> PlanError {
+    let message = format!("partition {name} holds mail that the next checkpoint brings to another partition");
+    refusal(RefusalKind::Busy, message, Some("storectl checkpoint, and again".to_owned()))
+}
+
+pub(super) fn partition_may_be_read(name: &str, behind: &str) -> PlanError {
+    let message = format!("partition {name} may hold mail that partition {behind} lacks, which is not up to date");
+    refusal(RefusalKind::Busy, message, Some(format!("storectl partition show {behind}")))
+}
+
+/// A message was staged where nothing is any more.
+pub(super) fn staged_nowhere(partition: &str) -> PlanError {
+    let message = format!("partition {partition} was removed while the message was sent");
+    refusal(RefusalKind::Busy, message, Some("send it again".to_owned()))
+}
+
 pub(super) fn into_itself(from: &MailboxName, to: &MailboxName) -> PlanError {
     refusal(RefusalKind::BadInput, format!("{to} lies below {from}: a mailbox cannot be moved into itself"), None)
 }

@@ -205,7 +205,7 @@ pub(super) fn take(store: &Arc<Store>, step: &Step) -> bool {
         Step::WriteOut => store.write_out_seen(Micros(0)).is_ok(),
         Step::PurgeMailbox(name) => {
             let found = tombstones(&store.view()).into_iter().find(|(deleted, _)| deleted == name);
-            let purge = |(name, id)| Command::MailboxPurge { name, id };
+            let purge = |(name, id)| Command::MailboxPurge { name, id, deleted_us: None };
             found.is_some_and(|found| store.commit(purge(found)).is_ok())
         }
         Step::Deliver(n, bytes, to) => {
@@ -367,7 +367,7 @@ fn a_mailbox_that_is_deleted_and_purged_at_once_leaves_no_directory() {
         Step::Do(Command::MailboxDelete { name: name.to_owned() }),
         // Its name is taken again.
         Step::Do(Command::MailboxCreate { name: name.to_owned(), partition: None }),
-        Step::Do(Command::MailboxPurge { name: name.to_owned(), id }),
+        Step::Do(Command::MailboxPurge { name: name.to_owned(), id, deleted_us: None }),
         Step::Checkpoint,
     ];
     for (n, step) in gone.iter().enumerate() {

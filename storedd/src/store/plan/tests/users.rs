@@ -210,3 +210,28 @@ fn what_one_transaction_cannot_hold_is_refused() {
     world.refused(Command::Atomic((0..200).map(|n| create(&format!("shared/{n}"))).collect()), RefusalKind::TooLarge);
     world.ok(delete("user/joe/1"));
 }
+
+// row 116: a deleted mailbox came back and was deleted again after it was seen to be old: it was given up for good at once.
+#[test]
+fn a_mailbox_is_purged_only_if_it_was_deleted_when_it_is_said_to_be() {
+    let mut world = World::with_users();
+    world.ok(create("user/joe/Work"));
+    let id = world.mailbox("user/joe/Work").unwrap().id;
+    let name = MailboxName::parse("user/joe/Work").unwrap();
+    let key = tombstone_key(name.key(), id);
+    world.ok(delete("user/joe/Work"));
+    let deleted_us = |world: &World| {
+        TombstoneRow::decode(&key, &world.rows.get(Table::Past, &key).unwrap().unwrap()).unwrap().deleted_us
+    };
+    let first = deleted_us(&world);
+    let back = crate::model::command::Selection { name: name.to_string(), ..Default::default() };
+    world.ok(Command::Undelete { of: back });
+    world.ok(delete("user/joe/Work"));
+    let second = deleted_us(&world);
+    assert!(second > first);
+    let purge = |at| Command::MailboxPurge { name: name.to_string(), id, deleted_us: Some(at) };
+    let stale = plan_with(&Policy::default(), &purge(first), &world.rows, &mut world.ids, Micros(99));
+    assert!(matches!(stale, Err(PlanError::Stale)), "{stale:?}");
+    world.ok(purge(second));
+    world.refused(purge(second), RefusalKind::NotFound);
+}
