@@ -62,6 +62,14 @@ pub enum BackupAsk {
     /// The mailboxes of the moment that are there and not among the objects asked for, or left out by the configuration:
     /// [`BackupPart::LeftOut`], streamed.
     LeftOut,
+    /// Whether the history of this store leads from an earlier moment to now. Answered with `Done`, or with a failure (65) if the store has gone
+    /// back behind that moment on purpose: what was known then is not what came before now. Needs no moment of the connection.
+    Follows {
+        /// LSN of the moment.
+        lsn: u64,
+        /// Its epoch.
+        epoch: u64,
+    },
 }
 
 /// Bytes for messages that are there without theirs.
@@ -339,9 +347,11 @@ mod tests {
                     (1, ReturningBody::Inline(vec![2])),
                     (3, ReturningBody::Sent(4)),
                     (5, ReturningBody::Copy(6)),
+                    (7, ReturningBody::Same { uid: 8, digest: [9; 32] }),
                 ],
             }),
             BackupAsk::LeftOut,
+            BackupAsk::Follows { lsn: 1, epoch: 2 },
         ] {
             let (ask, mut bytes) = (Request::Backup(ask), Vec::new());
             codec::encode(&ask, &mut bytes).unwrap();
@@ -365,8 +375,9 @@ mod tests {
             (4, 86, 0xabb84a4a),
             (5, 36, 0x39752d61),
             (6, 18, 0xdda2ed40),
-            (7, 79, 0x13ab8b4b),
+            (7, 123, 0x0d155903),
             (8, 8, 0xae56ead7),
+            (9, 24, 0x5141112d),
             (4, 267, 0x1ddfa5ec),
             (5, 29, 0x50d14d77),
             (6, 35, 0x45c3542a),

@@ -241,6 +241,13 @@ pub enum ReturningBody {
     Sent(u64),
     /// Those of a message of `from`, under this UID: they are stored once.
     Copy(u32),
+    /// The same, if these are the bytes of that message still: refused as one that is not there if it is another by now.
+    Same {
+        /// UID.
+        uid: u32,
+        /// BLAKE3 of the bytes.
+        digest: [u8; 32],
+    },
 }
 
 /// The bytes of a message that is delivered.

@@ -3,7 +3,7 @@
 
 use super::heal::{ANN, BOB, file_of, saved};
 use super::kills::{Proxy, ctl};
-use super::{backup, contents, count, restore, sample, text};
+use super::{backup, contents, count, deliver, message, restore, sample, text};
 use crate::harness::{Daemon, Run, TestStore};
 use serde_json::Value;
 
@@ -16,13 +16,17 @@ fn start(store: &TestStore) -> Daemon {
 
 /// A restore, and something else that is done before its n-th frame: what came of both. `None`: it had fewer.
 fn meanwhile(store: &TestStore, n: usize, args: &[&str], deed: &[&str]) -> Option<(i32, Run)> {
+    meanwhile_does(store, n, args, || store.ctl(deed).status)
+}
+
+fn meanwhile_does<T>(store: &TestStore, n: usize, args: &[&str], deed: impl FnOnce() -> T) -> Option<(T, Run)> {
     let proxy = Proxy::before(store, n);
     let client = ctl(&proxy.path, store, &[&["--json", "restore", "--yes", "-f"], args].concat());
     if !proxy.pass(n) {
         Run::of(client).expect(0);
         return None;
     }
-    let done = store.ctl(deed).status;
+    let done = deed();
     proxy.pass_all();
     Some((done, Run::of(client)))
 }
@@ -103,4 +107,49 @@ fn a_mailbox_that_goes_while_it_is_healed_costs_no_other() {
         }
         assert!(costs > 0, "{deed:?} never met it");
     }
+}
+
+// row 138: what a reference stands for was looked up by name and UID alone: where the mailbox was replaced by another of its name, its new mail
+// came to others
+#[test]
+fn a_mailbox_that_is_replaced_meanwhile_gives_nobody_its_new_mail() {
+    const WORK: &str = "user/ann/Work";
+    let from = TestStore::new();
+    let _one = from.start();
+    for user in ["ann", "bob"] {
+        from.ctl(&["user", "add", user]).expect(0);
+    }
+    from.ctl(&["mailbox", "create", WORK]).expect(0);
+    (0..3).for_each(|n| deliver(&from, &[WORK, BOB], &message(format!("both{n}"), 500)));
+    let file = from.beside("both.sda");
+    backup(&from, &file, &["/"]);
+    let digests = |store: &TestStore, name: &str| -> Vec<Value> {
+        let all = store.json(&["message", "list", name]);
+        all.as_array().unwrap().iter().map(|message| message["digest"].clone()).collect()
+    };
+    let mut replaced = 0;
+    for n in 2.. {
+        let to = TestStore::new();
+        let _two = start(&to);
+        let replace = || {
+            let done = to.ctl(&["mailbox", "rename", WORK, "user/ann/Old"]).status;
+            if done == 0 {
+                to.ctl(&["mailbox", "create", WORK]).expect(0);
+                (0..3).for_each(|n| deliver(&to, &[WORK], &message(format!("new{n}"), 500)));
+            }
+            done
+        };
+        let Some((done, run)) = meanwhile_does(&to, n, &[text(&file)], replace) else { break };
+        let told = run.json();
+        let at = format!("before frame {n}, renamed: {done}: {told}");
+        assert!([0, 1].contains(&run.status), "{at}");
+        assert!(
+            told["unrestorable"].as_array().unwrap().iter().all(|one| one["object"] != "/primary/user/bob/INBOX"),
+            "{at}"
+        );
+        assert_eq!(digests(&to, BOB), digests(&from, BOB), "{at}");
+        // What came before it was renamed is what Bob's messages were to be copied from.
+        replaced += i32::from(done == 0 && digests(&to, "user/ann/Old").len() == 3);
+    }
+    assert!(replaced > 0, "never replaced between the two");
 }

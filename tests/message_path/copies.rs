@@ -100,20 +100,29 @@ fn a_complete_copy_has_both_roots_and_puts_both_back() {
     split.ctl(&["checkpoint"], 0);
     assert_eq!(links(&split.messages), names, "one file for the copies of one message");
     daemon.kill();
-    // A byte of a message is another one: it is named, neither root is a partition, and put right the same command goes on.
+    let spoil = |victim: &Path| {
+        let bytes = std::fs::read(victim).unwrap();
+        let mut bad = bytes.clone();
+        bad[40] ^= 1;
+        std::fs::write(victim, bad).unwrap();
+        bytes
+    };
+    // A byte of a message is another one, of one name of a file that has no other: it is named, and everything else comes.
     lose();
-    // One name of a file that has no other.
     let files = named(&copy.join("partition/far"), ".msg");
     let victim = files.into_iter().rfind(|file| std::fs::metadata(file).unwrap().nlink() == 1).unwrap();
-    let bytes = std::fs::read(&victim).unwrap();
-    let mut bad = bytes.clone();
-    bad[40] ^= 1;
-    std::fs::write(&victim, bad).unwrap();
+    let bytes = spoil(&victim);
+    let partly = split.restore(&["--yes"], &copy, 1);
+    assert!(format!("{partly:?}").contains(text(&victim)), "{partly:?}");
+    assert_eq!(named(&split.messages, ".msg").len(), names.len() - 1);
+    std::fs::write(&victim, bytes).unwrap();
+    // A byte of an index: it is named, nothing is changed, and put right the same command does it.
+    lose();
+    let victim = named(&copy.join("partition/far"), "store.idx").pop().unwrap();
+    let bytes = spoil(&victim);
     let refused = split.restore(&["--yes"], &copy, 2);
     assert!(refused.err.contains(text(&victim)), "{refused:?}");
-    for root in [&split.index, &split.messages] {
-        assert!(root.join(".restoring").is_file() && !root.join("PARTITION").exists(), "{}", root.display());
-    }
+    assert!(!split.index.exists() && !split.messages.exists(), "nothing was made");
     std::fs::write(&victim, bytes).unwrap();
     split.restore(&["--yes"], &copy, 0);
     let daemon = split.start();

@@ -1,6 +1,7 @@
 //! The archive that an incremental one follows.
 
 use super::Skipped;
+use super::house::House;
 use super::save::head;
 use super::whole::Whole;
 use crate::archive::Seeker;
@@ -89,8 +90,8 @@ impl Base {
     /// Where the new archive begins.
     ///
     /// # Errors
-    /// The base is of another store, or of a later moment than this (65).
-    pub fn since(&self, begun: &BackupBegun) -> Outcome<Since> {
+    /// The base is of another store, of a later moment than this, or of a history that was given up since (65); those of the connection.
+    pub fn since(&self, begun: &BackupBegun, house: &mut House) -> Outcome<Since> {
         let About { store, epoch, lsn, id, .. } = &self.about;
         let hint = "make a full backup: without --since-archive";
         if *store != begun.store {
@@ -103,6 +104,9 @@ impl Base {
                 self.name, begun.lsn, begun.epoch
             );
             return Err(Stop::hint(Code::BadInput, text, hint));
+        }
+        if let Err(why) = house.follows(*lsn, *epoch)? {
+            return Err(Stop::hint(Code::BadInput, format!("{} cannot be followed: {why}", self.name), hint));
         }
         Ok(Since::Archive { id: id.clone(), lsn: *lsn, epoch: *epoch })
     }

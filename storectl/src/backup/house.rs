@@ -101,6 +101,19 @@ impl House {
         self.came.iter().find_map(|came| came.err()).map(|e| Stop::Failed(e.failure()))
     }
 
+    /// Whether the store's history leads from an earlier moment to now; why not.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn follows(&mut self, lsn: u64, epoch: u64) -> Outcome<Result<(), String>> {
+        let asked = self.ask(BackupAsk::Follows { lsn, epoch })?;
+        match self.whole(asked) {
+            Ok(_) => Ok(Ok(())),
+            Err(Stop::Failed(failure)) if failure.code == Code::BadInput => Ok(Err(failure.message)),
+            Err(stop) => Err(stop),
+        }
+    }
+
     /// Mailboxes of the moment that are not among those of the backup: number and name.
     ///
     /// # Errors

@@ -153,7 +153,7 @@ impl Run<'_> {
         let (args, base) = (self.args, self.base.as_ref());
         let since = match (&args.since, base) {
             (Some(time), _) => Some(Since::Time(*time)),
-            (None, Some(base)) => Some(base.since(begun)?),
+            (None, Some(base)) => Some(base.since(begun, house)?),
             (None, None) => None,
         };
         let is_everything = objects.iter().any(|object| object == "/");

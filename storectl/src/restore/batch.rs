@@ -66,7 +66,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
         for ((from, range), answer) in groups.into_iter().zip(answers) {
             match answer {
                 Ok(uids) => all.extend(uids.into_iter().map(Ok)),
-                Err(failure) if is_about_it(failure.code) && range.len() == 1 && !batch[range.start].fills => {
+                Err(failure)
+                    if is_about_it(failure.code) && range.len() == 1 && !has_another_way(&batch[range.start]) =>
+                {
                     all.push(Err(failure.message));
                 }
                 Err(failure) if is_about_it(failure.code) => {
@@ -82,6 +84,11 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     fn send_alone(&mut self, name: &str, from: &str, one: &Waiting) -> Outcome<Result<u32, String>> {
         match self.try_alone(name, from, one, one.message.uid)? {
+            // What it was to be copied from is not there any more: the archive has it, too.
+            Err(failure) if is_gone(failure.code) && is_copied(one) => match self.brought(one)? {
+                Some(own) => self.send_alone(name, "", &own),
+                None => Ok(Err(failure.message)),
+            },
             // A message that nobody can see any more had it.
             Err(failure) if failure.code == Code::Exists && one.fills => {
                 self.go_behind()?;
@@ -89,6 +96,20 @@ impl<R: Read + Seek> Restorer<'_, R> {
             }
             done => Ok(done.map_err(|failure| failure.message)),
         }
+    }
+
+    /// A message that was to be copied, with its bytes out of the archive, if that can be asked.
+    fn brought(&mut self, one: &Waiting) -> Outcome<Option<Waiting>> {
+        let (Some(seeker), Some(frame)) = (&mut self.seeker, one.frame) else { return Ok(None) };
+        let bytes = seeker.message(frame).map_err(|e| Stop::new(Code::Io, format!("the archive: {e}")))?;
+        let bytes = bytes.filter(|bytes| *blake3::hash(bytes).to_hex() == *one.digest);
+        Ok(bytes.map(|bytes| Waiting {
+            // It is sent before it is tried.
+            message: ReturningMessage { body: ReturningBody::Inline(Vec::new()), ..one.message.clone() },
+            from: String::new(),
+            again: Some(bytes),
+            ..one.clone()
+        }))
     }
 
     fn try_alone(&mut self, name: &str, from: &str, one: &Waiting, uid: Option<u32>) -> Outcome<Result<u32, Failure>> {
@@ -131,6 +152,19 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
         Ok(())
     }
+}
+
+fn is_gone(code: Code) -> bool {
+    matches!(code, Code::NotFound | Code::NoUser)
+}
+
+fn is_copied(one: &Waiting) -> bool {
+    matches!(one.message.body, ReturningBody::Copy(_) | ReturningBody::Same { .. })
+}
+
+/// True if what was refused may come all the same, alone and in another way.
+fn has_another_way(one: &Waiting) -> bool {
+    one.fills || is_copied(one)
 }
 
 /// What goes in one transaction each: all that are copied come from one mailbox.

@@ -38,7 +38,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if let Some(went) = self.went.get(&frame).filter(|went| is_it(went)).cloned()
             && !self.asked.query.needs_header()
         {
-            return self.copy(&message, &went);
+            return self.copy(&message, &went, frame);
         }
         if !self.is_sick(&message) && self.is_there(&message, false) {
             return Ok(());
@@ -49,7 +49,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             && self.house.is_whole(&went.mailbox, went.uid)?
         {
             self.went.insert(frame, went.clone());
-            return self.copy(&message, &went);
+            return self.copy(&message, &went, frame);
         }
         let Some(seeker) = &mut self.seeker else { return self.want(message, frame, of) };
         let bytes = seeker.message(frame).map_err(|e| Stop::new(Code::Io, format!("the archive: {e}")))?;
@@ -65,16 +65,20 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
     }
 
-    /// A message gets the bytes that another one of the store has.
-    fn copy(&mut self, message: &Message, went: &Went) -> Outcome<()> {
+    /// A message gets the bytes that another one of the store has, if it is that one still: its mailbox may have been replaced meanwhile.
+    fn copy(&mut self, message: &Message, went: &Went, frame: u64) -> Outcome<()> {
+        let body = match went.digest {
+            Some(digest) => ReturningBody::Same { uid: went.uid, digest: digest.into() },
+            None => ReturningBody::Copy(went.uid),
+        };
         let sick = self.take_sick(message);
         for of in &sick {
-            self.queue(message, (ReturningBody::Copy(went.uid), None), went.mailbox.clone(), None, Some(*of))?;
+            self.queue(message, (body.clone(), None), went.mailbox.clone(), Some(frame), Some(*of))?;
         }
         if self.is_there(message, !sick.is_empty()) {
             return Ok(());
         }
-        self.queue(message, (ReturningBody::Copy(went.uid), None), went.mailbox.clone(), None, None)
+        self.queue(message, (body, None), went.mailbox.clone(), Some(frame), None)
     }
 
     /// A message was left out, for the mailbox has it: from a pipe nobody gets its bytes once more, and others may refer to them.

@@ -454,8 +454,13 @@ impl House {
         }
         commands.extend(parts(gone).into_iter().map(|uids| Command::MessageExpunge { name: name.to_owned(), uids }));
         commands.chunks(COMMANDS_AT_ONCE).try_for_each(|some| {
-            let commands = some.to_vec();
-            self.ask(Request::Atomic { commands }).map(drop)
+            match self.ask(Request::Atomic { commands: some.to_vec() }) {
+                // Too much for a transaction of this store.
+                Err(Stop::Failed(failure)) if failure.code == Code::BadInput && some.len() > 1 => {
+                    some.iter().cloned().try_for_each(|one| self.change(one).map(drop))
+                }
+                done => done.map(drop),
+            }
         })
     }
 }

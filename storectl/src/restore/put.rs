@@ -53,7 +53,7 @@ pub(super) struct Waiting {
     pub(super) size: u64,
     pub(super) object: String,
     pub(super) uid: u32,
-    /// The frame that has its bytes, if they are here.
+    /// The frame that has its bytes.
     pub(super) frame: Option<u64>,
     pub(super) digest: String,
     /// The mailbox that its bytes are copied from; empty: from none.
@@ -429,7 +429,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     ) -> Outcome<()> {
         let bytes = match &body {
             ReturningBody::Inline(bytes) => bytes.len(),
-            ReturningBody::Sent(_) | ReturningBody::Copy(_) => 256,
+            ReturningBody::Sent(_) | ReturningBody::Copy(_) | ReturningBody::Same { .. } => 256,
         };
         let fills_gap = self.fills_gap(message.uid)?;
         let Some(open) = &mut self.open else { return Ok(()) };

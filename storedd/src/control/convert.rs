@@ -94,7 +94,11 @@ fn messages_return(back: proto::MessageReturn) -> Result<ReturningMessages, Fail
             proto::ReturningBody::Sent(number) => ReturningBody::Bytes(Arc::new(announced(number))),
             proto::ReturningBody::Copy(uid) => {
                 copied.push(uid);
-                ReturningBody::Copy(uid)
+                ReturningBody::Copy(uid, None)
+            }
+            proto::ReturningBody::Same { uid, digest } => {
+                copied.push(uid);
+                ReturningBody::Copy(uid, Some(Digest(digest)))
             }
         };
         let (internal_us, saved_us) = (message.internal_us, message.saved_us);

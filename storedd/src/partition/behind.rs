@@ -179,6 +179,14 @@ impl Partitions {
         needs.into_iter().collect()
     }
 
+    /// Changes are left out of a partition of which it is not known yet whether it lacked any before: from now on it surely lacks what comes behind
+    /// `upto`. Whether it lacks more is told by its own file, and looked for when it is there.
+    pub fn lacks_from(&self, name: &str, upto: Applied) {
+        if let Some(behind) = self.register().now.get_mut(name).filter(|behind| behind.is_doubtful) {
+            (behind.upto, behind.is_doubtful) = (upto, false);
+        }
+    }
+
     /// A partition lacks what comes behind `upto`, if it does not lack more already.
     pub fn fall_behind(&self, name: &str, upto: Applied, why: &str) {
         let mut register = self.register();

@@ -227,7 +227,10 @@ impl History {
 
     /// Adds what another one knows; how this one was read stays.
     pub fn merge(&mut self, other: History) {
+        // The head of a journal that has lost something says nothing of what it has.
+        let reached = self.reached.len();
         other.head.into_iter().for_each(|head| self.take_head(head));
+        self.reached.truncate(reached);
         self.reached.extend(other.reached);
         self.messages.extend(other.messages);
         self.sort();

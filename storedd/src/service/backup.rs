@@ -17,7 +17,7 @@ use crate::model::rows::{MailboxRow, Row, quota_key};
 use crate::model::{Folder, Rows, Table};
 use crate::store::{Known, Listed, Moment, Store, View, rfc3339};
 use proto::{
-    BackupAsk, BackupBegun, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, Code, Failure,
+    BackupAsk, BackupBegun, BackupMailbox, BackupMessage, BackupPart, BackupPiece, BackupUser, Code, Done, Failure,
     READ_IN_TURN, Reply,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -105,6 +105,15 @@ fn pieces(pieces: Vec<BackupPiece>) -> Reply {
 }
 
 impl Daemon {
+    fn backup_follows(&self, lsn: Lsn, epoch: Epoch) -> Result<Reply, Failure> {
+        if self.store()?.partitions().past().given_up().holds(lsn, epoch) {
+            let text =
+                format!("the store has gone back behind LSN {lsn} of epoch {epoch}: it has another history since");
+            return Err(Failure::new(Code::BadInput, text));
+        }
+        Ok(Reply::Done(Done { done: true }))
+    }
+
     /// `backup`.
     pub(super) fn backup(&self, peer: &Peer, ask: &BackupAsk, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         if let BackupAsk::Begin { objects } = ask {
@@ -119,6 +128,7 @@ impl Daemon {
             BackupAsk::AtWork(work) => return self.client_at_work(peer, work),
             BackupAsk::Sick { name, deep } => return self.backup_sick(name, *deep, parts),
             BackupAsk::Heal(heal) => return self.backup_heal(peer, heal),
+            BackupAsk::Follows { lsn, epoch } => return self.backup_follows(Lsn(*lsn), Epoch(*epoch)),
             _ => {}
         }
         let reading = self.readers.lock().get(&peer.connection).cloned();

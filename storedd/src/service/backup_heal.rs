@@ -51,7 +51,8 @@ impl Daemon {
             let message = match body {
                 ReturningBody::Inline(bytes) => Ok(self.whole_message(peer, Arc::new(mail::inline(bytes.clone())))?),
                 ReturningBody::Sent(number) => Ok(self.sent_message(peer, *number)?),
-                ReturningBody::Copy(of) => {
+                // Of whatever it is, it is compared with what it heals.
+                ReturningBody::Copy(of) | ReturningBody::Same { uid: of, .. } => {
                     // That it is gone, or cannot be read, is no matter of the others.
                     let found = self.one(&view, &heal.from, *of).map_err(|failure| failure.message);
                     found.and_then(|(from, message)| {

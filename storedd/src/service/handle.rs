@@ -221,7 +221,7 @@ fn messages_in(command: &Command) -> Vec<Arc<Incoming>> {
         Command::MessagesReturn(back) => {
             let bytes = back.messages.iter().filter_map(|returning| match &returning.body {
                 ReturningBody::Bytes(message) => Some(message.clone()),
-                ReturningBody::Copy(_) => None,
+                ReturningBody::Copy(..) => None,
             });
             bytes.collect()
         }

@@ -340,7 +340,7 @@ fn sent_for(command: &Command) -> Vec<u64> {
         Command::MessagesReturn(back) => {
             let bodies = back.messages.iter().filter_map(|returning| match &returning.body {
                 ReturningBody::Bytes(message) => convert::sent(message),
-                ReturningBody::Copy(_) => None,
+                ReturningBody::Copy(..) => None,
             });
             bodies.collect()
         }

@@ -45,7 +45,7 @@ impl Moment {
         self.epoch
     }
 
-    /// When it was made.
+    /// When it was made: no message that it does not have was saved before this.
     #[must_use]
     pub fn time(&self) -> Micros {
         self.time
@@ -58,6 +58,8 @@ impl Store {
     /// # Errors
     /// If the checkpoint before it fails, for then it might be much that is in memory.
     pub fn moment(&self) -> Result<(Moment, View)> {
+        // What is planned behind the checkpoint, and so all that the view does not show, is later than this.
+        let time = self.env.now();
         self.checkpoint()?;
         // The view itself keeps what the indexes say, until the moment does.
         let kept = Arc::new(());
@@ -68,7 +70,7 @@ impl Store {
         let moment = Moment {
             lsn: view.lsn(),
             epoch: self.epoch,
-            time: self.env.now(),
+            time,
             indexed_upto: view.indexed_upto(),
             changed,
             _kept: kept,

@@ -14,6 +14,7 @@ use super::{Store, recovery};
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::Epoch;
 use crate::model::Table;
+use crate::partition::{Applied, identity};
 use crate::planted::{self, Bug};
 use crate::wal::{self, Depth, Fork, Proof};
 use std::sync::Arc;
@@ -67,6 +68,7 @@ impl Store {
         let epoch = self.control.state().epoch;
         let no_rows = std::iter::empty::<(Table, Vec<u8>, Option<Vec<u8>>)>();
         lock(&self.db).apply(fork.first, epoch, no_rows)?;
+        self.take_along(Applied { epoch: state.epoch, lsn: applied }, Applied { epoch, lsn: fork.first });
         self.control.update(|state| {
             state.checkpoint_lsn = fork.first;
             state.clean = true;
@@ -74,5 +76,20 @@ impl Store {
         let file = log.segments.list().last().map(|s| disk.display(&s.file)).unwrap_or_default();
         let quarantined = log.done.quarantined.iter().map(|file| disk.display(file)).collect();
         Ok(LogReset { fork, epoch, file, quarantined })
+    }
+
+    /// Partitions that hold everything up to the end of the old log hold everything up to the beginning of the new one. Of one that cannot be
+    /// told, the next start looks what it lacks.
+    fn take_along(&self, from: Applied, to: Applied) {
+        for (name, _) in self.partitions.list() {
+            let Some(disk) = self.partitions.disk(&name) else { continue };
+            let noted = identity::applied(&*disk).and_then(|own| match own {
+                Some(own) if own == from => identity::note_applied(&*disk, to),
+                _ => Ok(()),
+            });
+            if let Err(e) = noted {
+                tracing::warn!(event = "partition_not_noted", partition = name, error = %e, "the next start looks at it");
+            }
+        }
     }
 }

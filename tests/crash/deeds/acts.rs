@@ -113,9 +113,10 @@ fn bring_back(stage: &Stage) -> Result<(), String> {
         body,
     };
     let bytes = |nth, size| ReturningBody::Bytes(mail::incoming(mail::text(nth, size)));
-    for messages in
-        [vec![returning(3, bytes(31, 150)), returning(7, bytes(32, 190))], vec![returning(9, ReturningBody::Copy(1))]]
-    {
+    for messages in [
+        vec![returning(3, bytes(31, 150)), returning(7, bytes(32, 190))],
+        vec![returning(9, ReturningBody::Copy(1, None))],
+    ] {
         let (into, from) = (of(name, &[]), of(INBOX, &[]));
         stage.commit(Command::MessagesReturn(Box::new(ReturningMessages { into, from, messages })))?;
     }

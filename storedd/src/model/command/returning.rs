@@ -1,6 +1,7 @@
 //! What comes back from a backup.
 
 use super::messages::{Incoming, Marks, Selection};
+use crate::model::message::Digest;
 use crate::model::rights::Acl;
 use std::sync::Arc;
 
@@ -56,6 +57,6 @@ pub struct Returning {
 pub enum ReturningBody {
     /// Here.
     Bytes(Arc<Incoming>),
-    /// Those of a message of [`ReturningMessages::from`]: one stored file.
-    Copy(u32),
+    /// Those of the message of [`ReturningMessages::from`] with this UID, if they have this digest: one stored file.
+    Copy(u32, Option<Digest>),
 }

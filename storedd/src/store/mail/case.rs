@@ -73,6 +73,8 @@ pub(super) struct Standing<'a> {
     pub(super) durable: Lsn,
     /// The log was asked, too.
     pub(super) is_traced: bool,
+    /// It has everything that came behind what index and mirror hold.
+    pub(super) is_followed: bool,
 }
 
 impl Standing<'_> {
@@ -86,7 +88,7 @@ impl Standing<'_> {
         let torn = |reading: &Reading| reading.is_there && !reading.is_damaged(self.durable);
         let together = match (index, mirror) {
             // Less than the newest: both are older than the database, as a disk leaves them that says of a sync what is not so.
-            (true, true) => newest,
+            (true, true) => newest || self.is_followed,
             // The newest change may be in the gap of the other twin, and the log is asked first.
             (true, false) | (false, true) => newest || self.is_traced,
             (false, false) => newest && torn(self.index) && torn(self.mirror),
@@ -129,6 +131,8 @@ pub(super) struct Case {
     pub(super) is_traced: bool,
     /// The log holds everything since the mailbox was made.
     is_logged_whole: bool,
+    /// The log holds everything behind the newest head of index and mirror.
+    is_followed: bool,
     /// Messages whose bytes are elsewhere than in a file of their own.
     without_file: BTreeSet<u32>,
 }
@@ -150,6 +154,7 @@ impl Case {
             settled: self.settled.as_ref(),
             durable: self.durable,
             is_traced: self.is_traced,
+            is_followed: self.is_followed,
         }
     }
 
@@ -222,6 +227,8 @@ impl Case {
     pub(super) fn know(&mut self, traced: &Traced, proven: &BTreeMap<u32, Body>) {
         self.is_traced = true;
         self.is_logged_whole = traced.since.0 <= self.row.created_us && traced.is_whole;
+        let reached = self.survey.history.reached.iter().map(|(lsn, _)| *lsn).filter(|lsn| *lsn <= self.durable).max();
+        self.is_followed = traced.is_whole && reached.is_some_and(|lsn| traced.first.0 <= lsn.0 + 1);
         let Some(states) = traced.states.get(&self.place.id) else { return };
         let mut known: BTreeMap<u32, Stamped<Message>> =
             self.survey.known.drain(..).map(|m| (m.value.uid, m)).collect();
@@ -334,7 +341,7 @@ impl Store {
             false => Survey::default(),
         };
         let (name, is_deleted, durable) = (key_text(&key), deleted_us > 0, view.indexed_upto());
-        let (is_traced, is_logged_whole) = (false, false);
+        let (is_traced, is_logged_whole, is_followed) = (false, false, false);
         let without_file = above.without_file;
         Ok(Some(Case {
             name,
@@ -348,6 +355,7 @@ impl Store {
             durable,
             is_traced,
             is_logged_whole,
+            is_followed,
             without_file,
         }))
     }

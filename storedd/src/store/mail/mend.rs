@@ -268,7 +268,7 @@ impl Case {
                 found: format!("{}, {} unseen, last UID {}", counted.usage, counted.unseen, counted.last_uid),
                 fate: if self.is_row_wrong() { Fate::Mendable } else { Fate::Lost },
             });
-        } else if !self.is_proven() {
+        } else if !self.is_proven() || self.older().is_some() {
             findings.push(Finding {
                 place: self.name.clone(),
                 uid: None,
@@ -278,7 +278,7 @@ impl Case {
                     Some(modseq) => format!("index and manifest of an older time, with changes up to {modseq}"),
                     None => format!("changes up to {}, with gaps in index and manifest", counted.modseq),
                 },
-                fate: Fate::Lost,
+                fate: if self.is_proven() { Fate::Mendable } else { Fate::Lost },
             });
         }
         Examined {
@@ -402,10 +402,10 @@ impl Store {
     /// Makes index and mirror anew where they are not as they should be. The writer of partitions calls it.
     fn mend_journals(&self, case: &Case, examined: &mut Examined) -> Result<()> {
         let is_found = examined.findings.iter().any(|f| is_journal(f.what));
-        if !is_found && case.is_proven() {
+        if !is_found && case.is_proven() && case.older().is_none() {
             return Ok(());
         }
-        let is_mirrored = case.is_proven() && case.survey.is_mirrored();
+        let is_mirrored = case.is_proven() && case.survey.is_mirrored() && case.older().is_none();
         let view = self.settled_view();
         let (upto, keep_from) = (view.at, self.bases.oldest(view.at, &view.base.db));
         let committed = applied(&view.base.db);
@@ -430,9 +430,7 @@ impl Store {
         })?;
         let fate = if case.is_proven() { Fate::Mended } else { Fate::Unproven };
         examined.fate(|_, what| is_journal(what), fate);
-        if !case.is_proven() {
-            examined.fate(|_, what| what == STATES, Fate::Unproven);
-        }
+        examined.fate(|_, what| what == STATES, fate);
         let from = match (is_mirrored, case.is_traced) {
             (true, _) => "manifest",
             (false, true) => "index, manifest and log",

@@ -328,6 +328,7 @@ impl Store {
             settled: settled.as_ref(),
             durable,
             is_traced: false,
+            is_followed: false,
         };
         if standing.is_proven() {
             if !is_sound {

@@ -31,6 +31,8 @@ pub(super) struct Traced {
     pub(super) bodies: BTreeMap<Digest, LogPlace>,
     /// When the oldest record was made that is kept.
     pub(super) since: Micros,
+    /// Its LSN.
+    pub(super) first: Lsn,
     /// No record behind that is missing or damaged.
     pub(super) is_whole: bool,
 }
@@ -92,7 +94,7 @@ impl Traces {
 impl Traced {
     fn take(&mut self, record: &RecordRef<'_>, asked: &Asked) -> Result<()> {
         if self.since.0 == 0 {
-            self.since = record.time;
+            (self.since, self.first) = (record.time, record.lsn);
         }
         if !record.is_transaction() {
             return Ok(());

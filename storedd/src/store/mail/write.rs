@@ -58,6 +58,7 @@ pub(in crate::store) fn write(view: &View, overlay: &Overlay, moment: Moment, di
             continue;
         }
         if partitions.is_behind(&partition).is_some() {
+            partitions.lacks_from(&partition, moment.committed);
             written.removals.mailboxes.extend(gone_in(view, &partition, &homes)?);
             continue;
         }

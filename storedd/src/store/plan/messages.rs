@@ -250,7 +250,8 @@ impl Planner<'_> {
             self.check_room(&opened.name, usage(&message))?;
             self.charge_usage(opened.name.key(), usage(&message), Usage::plus)?;
             opened.come(&message);
-            let back = Message { state: State::Live, expunged_us: 0, modseq, ..message };
+            // It counts as saved now: for the rules of ageing, which may have taken it, and for backups of what was saved since.
+            let back = Message { state: State::Live, expunged_us: 0, saved_us: self.now.0, modseq, ..message };
             self.draft.put_message(&opened.of, &back, BodySource::Kept)?;
         }
         self.touched(opened, changed, modseq)

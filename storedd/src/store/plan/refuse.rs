@@ -104,6 +104,12 @@ pub(super) fn no_message(name: &MailboxName, uid: u32, state: State) -> PlanErro
     refusal(RefusalKind::NotFound, format!("no {what} {uid} in {name}"), hint)
 }
 
+/// The mailbox that had the message was replaced by another of its name.
+pub(super) fn other_message(mailbox: &str, uid: u32) -> PlanError {
+    let message = format!("message {uid} in {mailbox} is another one than the archive has: the mailbox was replaced");
+    refusal(RefusalKind::NotFound, message, None)
+}
+
 pub(super) fn too_many_keywords(name: &MailboxName, uid: u32) -> PlanError {
     let message = format!("message {uid} in {name} would have more than {KEYWORDS_MAX} keywords");
     refusal(RefusalKind::BadInput, message, Some("remove some: --remove KEYWORD".to_owned()))

@@ -114,8 +114,11 @@ impl Planner<'_> {
                 ReturningBody::Bytes(incoming) => {
                     (incoming.size, incoming.header_size, incoming.digest, self.body_of(incoming)?)
                 }
-                ReturningBody::Copy(uid) => {
+                ReturningBody::Copy(uid, digest) => {
                     let (source, of) = self.copied(&back.from, *uid)?;
+                    if digest.is_some_and(|digest| digest != source.digest) {
+                        return Err(refuse::other_message(&back.from.name, *uid));
+                    }
                     (source.size, source.header_size, source.digest, BodySource::Copy { of, uid: *uid })
                 }
             };

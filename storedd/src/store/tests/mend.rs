@@ -598,3 +598,41 @@ fn a_stray_that_became_a_message_is_left_alone() {
         assert_eq!(disk.peek(&format!(".quarantine/{}", kept[0].name)).unwrap(), of_third);
     }
 }
+
+// rows 38, B3: index and manifest of an older time, whole and with the counts of the row, as a disk leaves them that says of a sync what is not so: what the log
+// has is taken from there, and what nothing has is said.
+#[test]
+fn flags_of_an_older_time_are_not_taken_for_the_newest() {
+    for has_log in [true, false] {
+        let (machine, store) = filled();
+        let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
+        let twins = [place.index(), place.home.manifest()].map(|path| (disk.peek(&path).unwrap(), path));
+        let add = Marks { flags: Flags::FLAGGED, ..Marks::default() };
+        let flag = Command::MessageFlags { of: of(JOE, &[1, 5]), add, remove: Marks::default() };
+        assert!(take(&store, &Step::Do(flag)) && take(&store, &Step::Checkpoint));
+        let before = seen(&store, "before");
+        twins.iter().for_each(|(bytes, path)| disk.plant(path, bytes).unwrap());
+        if !has_log {
+            lose_log(&machine);
+        }
+        let found = examine_as(&store, JOE, Repair::Nothing);
+        let expected = if has_log { Fate::Mendable } else { Fate::Lost };
+        assert!(
+            !found.findings.is_empty() && found.findings.iter().all(|f| f.fate == expected),
+            "{has_log}: {found:?}"
+        );
+        let view = store.view();
+        let (name, row) = row(&view, JOE).unwrap();
+        let of = store.folder(&view, name.key(), &row).unwrap();
+        let listed = store.messages(&view, &of, &row);
+        assert_eq!(listed.is_ok(), has_log, "{listed:?}");
+        drop(view);
+        if has_log {
+            assert_eq!(seen(&store, "healed"), before);
+        } else {
+            let done = examine_as(&store, JOE, Repair::Recover);
+            assert!(done.findings.iter().any(|f| f.fate == Fate::Unproven), "{done:?}");
+        }
+        assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), [], "{has_log}");
+    }
+}
