@@ -39,6 +39,10 @@ pub(super) fn adopt(store: &Store) -> Result<(), String> {
 pub(super) fn start(machine: &SimDisk, options: &Options, salt: u64) -> Result<(Dump, Report), String> {
     let (store, report) =
         world::open(machine, &world::env(salt, 9000), options).map_err(|e| format!("no start: {e}"))?;
+    if !store.partitions().behind().is_empty() {
+        // A checkpoint that the daemon makes at once: nobody reads a partition before it has been looked what that lacks.
+        store.checkpoint().map_err(|e| format!("the first checkpoint: {e}"))?;
+    }
     adopt(&store)?;
     super::driver::check_store(&store)?;
     let dump = world::dump(&store, &store.view()).map_err(|e| e.to_string())?;
