@@ -214,6 +214,11 @@ impl Partitions {
         }
     }
 
+    /// A partition was taken out of the store: what it lacks nobody needs, and no log is kept for it.
+    pub fn is_gone(&self, name: &str) {
+        self.register().now.remove(name);
+    }
+
     /// It was tried to have a partition catch up, in vain; it is tried again after a pause that grows.
     pub fn not_yet(&self, name: &str, uptime: Duration, why: &str) {
         if let Some(behind) = self.register().now.get_mut(name) {

@@ -376,3 +376,19 @@ fn a_crash_at_any_operation_leaves_a_partition_or_none_and_never_half_of_one() {
     }
     println!("{states} states");
 }
+
+// row 111: what is left out of a partition that is only looked at is lacking from that moment on, whatever its own file says; and for one that was taken out
+// of the store no log is kept
+#[test]
+fn what_is_left_out_while_it_is_looked_at_is_lacking() {
+    let dir = tempfile::tempdir().unwrap();
+    let (partitions, applied) = (at(&dir), |lsn| Applied { epoch: Epoch(1), lsn: Lsn(lsn) });
+    partitions.doubt("primary", applied(10));
+    assert_eq!((partitions.is_behind("primary"), partitions.is_surely_behind("primary")), (Some(applied(10)), None));
+    partitions.lacks_from("primary", applied(90));
+    assert_eq!(partitions.is_surely_behind("primary"), Some(applied(90)));
+    partitions.lacks_from("primary", applied(95));
+    assert_eq!(partitions.is_surely_behind("primary"), Some(applied(90)), "it lacks no less");
+    partitions.is_gone("primary");
+    assert!(partitions.behind().is_empty() && partitions.needs_log().is_empty());
+}

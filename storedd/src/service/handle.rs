@@ -82,7 +82,10 @@ impl Service for Handle {
                         }
                         daemon.notice_poison(&answer);
                         if answer.is_ok() {
-                            leaving.iter().for_each(|name| of.partitions().forget(name));
+                            for name in &leaving {
+                                of.partitions().forget(name);
+                                of.partitions().is_gone(name);
+                            }
                         }
                         if !crate::mail::may_have_taken(&answer) {
                             messages.iter().for_each(|message| crate::mail::discard(&of, message));
