@@ -465,7 +465,7 @@ impl Target<'_> {
         known.extend(home.gone.iter().map(|gone| (gone.value, Some(gone.clone()))));
         let mut absent: BTreeSet<u64> =
             known.iter().filter(|(id, gone)| gone.is_none() && !found.contains(id)).map(|(id, _)| *id).collect();
-        manifest.rewrite(&rows, &mut |mirror| {
+        manifest.rewrite(&rows, self.keep_from, &mut |mirror| {
             let mut asked = Vec::new();
             for (id, gone) in known.iter().filter(|(id, _)| found.contains(id)) {
                 if let Some(gone) = gone {

@@ -28,7 +28,7 @@
 //! * A head stands behind the changes that its modseq counts: whoever reads it in a journal without a gap has them all. An index whose
 //!   heads tell less than the database's row is older than that, however whole it is.
 //! * [`Index::rewrite`] keeps what any moment from `keep_from` on shows, and what each moment shows to which somebody may go back
-//!   (`Past::moments`). A purged message is left out once its file is gone and none of those shows it; that its UID is never given
+//!   (`Past::moments`), heads too. A purged message is left out once its file is gone and none of those shows it; that its UID is never given
 //!   again is the head's matter (UIDNEXT). The newest change of each such moment stays, purged or not.
 
 use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size, Writer};
@@ -180,6 +180,8 @@ fn message_frame(message: &Stamped<Message>) -> Result<NewFrame> {
 pub struct History {
     /// The newest head.
     pub head: Option<Stamped<Head>>,
+    /// Heads before it, in no order; those that count, [`History::reached`] tells.
+    pub older: Vec<Stamped<Head>>,
     /// By UID and LSN, no two with the same ones.
     pub messages: Vec<Stamped<Message>>,
     /// How well it could be read.
@@ -192,8 +194,10 @@ impl History {
     /// Takes a head, if it is newer than the one that is known.
     pub fn take_head(&mut self, head: Stamped<Head>) {
         self.reached.push((head.lsn, head.value.row.highest_modseq));
-        if self.head.as_ref().is_none_or(|known| known.lsn <= head.lsn) {
-            self.head = Some(head);
+        match &self.head {
+            Some(known) if known.lsn > head.lsn => self.older.push(head),
+            Some(known) if known.lsn == head.lsn => self.head = Some(head),
+            _ => self.older.extend(self.head.replace(head)),
         }
     }
 
@@ -201,6 +205,7 @@ impl History {
     pub(super) fn finish(&mut self, reading: Reading) {
         if !reading.is_whole() {
             self.reached.clear();
+            self.older.clear();
         }
         self.reading = reading;
         self.sort();
@@ -210,6 +215,7 @@ impl History {
     pub(super) fn forget(&mut self, lsn: Lsn) {
         self.messages.retain(|m| m.lsn > lsn);
         self.reached.retain(|(at, _)| *at > lsn);
+        self.older.retain(|head| head.lsn > lsn);
         self.head = self.head.take().filter(|head| head.lsn > lsn);
     }
 
@@ -232,6 +238,7 @@ impl History {
         other.head.into_iter().for_each(|head| self.take_head(head));
         self.reached.truncate(reached);
         self.reached.extend(other.reached);
+        self.older.extend(other.older);
         self.messages.extend(other.messages);
         self.sort();
     }
@@ -256,6 +263,23 @@ impl History {
     pub fn highest_modseq(&self, upto: Lsn) -> u64 {
         let told = self.reached.iter().filter(|(lsn, _)| *lsn <= upto).map(|(_, modseq)| *modseq);
         told.max().unwrap_or_else(|| self.newest_message(upto))
+    }
+
+    /// The heads that a journal goes on having which is made anew: the newest, and what the moments of which [`Kept`] knows show, as far as
+    /// nothing was missing where they stood.
+    pub(super) fn kept_heads(&self, kept: &Kept) -> Vec<&Stamped<Head>> {
+        let told: BTreeSet<Lsn> = self.reached.iter().map(|(lsn, _)| *lsn).collect();
+        let mut older: Vec<&Stamped<Head>> = self.older.iter().filter(|head| told.contains(&head.lsn)).collect();
+        older.sort_by_key(|head| head.lsn);
+        older.dedup_by_key(|head| head.lsn);
+        older.extend(&self.head);
+        kept.of(older.len(), &|n| older[n].lsn).into_iter().map(|n| older[n]).collect()
+    }
+
+    /// The states of messages that it goes on having, of one message after the other.
+    pub(super) fn kept_messages(&self, kept: &Kept) -> impl Iterator<Item = Vec<&Stamped<Message>>> {
+        let groups = self.messages.chunk_by(|a, b| a.value.uid == b.value.uid);
+        groups.map(|states| kept.of(states.len(), &|n| states[n].lsn).into_iter().map(|n| &states[n]).collect())
     }
 
     fn newest_message(&self, upto: Lsn) -> u64 {
@@ -433,12 +457,11 @@ impl<'d> Index<'d> {
         keep_from: Lsn,
         has_file: &dyn Fn(u32) -> Result<bool>,
     ) -> Result<()> {
-        let moments = self.journal.past().moments();
+        let shown = Kept { keep_from, moments: self.journal.past().moments() };
         // By the newest change of a moment it is known later that none is missing.
-        let shown = moments.iter().flatten().copied().chain([keep_from]);
-        let newest: BTreeSet<u64> = shown.map(|moment| history.newest_message(moment)).collect();
-        for states in history.messages.chunk_by(|a, b| a.value.uid == b.value.uid) {
-            let kept = kept(states, keep_from, moments.as_deref());
+        let moments = shown.moments.iter().flatten().copied().chain([keep_from]);
+        let newest: BTreeSet<u64> = moments.map(|moment| history.newest_message(moment)).collect();
+        for kept in history.kept_messages(&shown) {
             if let [only] = kept[..]
                 && only.value.state == State::Purged
                 && only.lsn <= keep_from
@@ -449,21 +472,32 @@ impl<'d> Index<'d> {
             }
             kept.into_iter().try_for_each(|m| writer.put(&message_frame(m)?))?;
         }
-        history.head.iter().try_for_each(|head| writer.put(&head_frame(head)?))
+        history.kept_heads(&shown).into_iter().try_for_each(|head| writer.put(&head_frame(head)?))
     }
 }
 
-/// Of the states of one message, by LSN, those that are shown at any moment from `keep_from` on, or at one of `moments`; where nobody
-/// knows which these are, all.
-fn kept<'s>(states: &'s [Stamped<Message>], keep_from: Lsn, moments: Option<&[Lsn]>) -> Vec<&'s Stamped<Message>> {
-    let Some(moments) = moments else { return states.iter().collect() };
-    let shown_at = |moment: Lsn| states.iter().rposition(|m| m.lsn <= moment);
-    let from = shown_at(keep_from).unwrap_or(0);
-    let mut kept: Vec<usize> = moments.iter().filter_map(|moment| shown_at(*moment)).filter(|n| *n < from).collect();
-    kept.extend(from..states.len());
-    // Moments are in order, and so is what they show.
-    kept.dedup();
-    kept.into_iter().map(|n| &states[n]).collect()
+/// What a journal that is made anew goes on showing.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// Every moment from here on.
+    pub keep_from: Lsn,
+    /// And each of these, in order; where nobody knows which these are, all.
+    pub moments: Option<Vec<Lsn>>,
+}
+
+impl Kept {
+    /// Which of the `states` of one thing, by LSN, are shown then.
+    fn of(&self, states: usize, lsn: &dyn Fn(usize) -> Lsn) -> Vec<usize> {
+        let Some(moments) = &self.moments else { return (0..states).collect() };
+        let shown_at = |moment: Lsn| (0..states).rfind(|n| lsn(*n) <= moment);
+        let from = shown_at(self.keep_from).unwrap_or(0);
+        let mut kept: Vec<usize> =
+            moments.iter().filter_map(|moment| shown_at(*moment)).filter(|n| *n < from).collect();
+        kept.extend(from..states);
+        // Moments are in order, and so is what they show.
+        kept.dedup();
+        kept
+    }
 }
 
 /// A frame whose checksums are right and whose content is not understood: a newer program wrote it.

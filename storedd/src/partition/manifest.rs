@@ -25,7 +25,7 @@
 //! * Reading holds what is asked for and no more: one mailbox, or the rows.
 //! * Of two frames about the same thing the one with the higher LSN counts.
 
-use super::index::{Forsaken, Head, History, KIND_HEAD, KIND_MESSAGE, Run, Stamped, strange};
+use super::index::{Forsaken, Head, History, KIND_HEAD, KIND_MESSAGE, Kept, Run, Stamped, strange};
 use super::journal::{AppendError, Format, Journal, NewFrame, Reading, Size, Writer};
 use super::past::Owner;
 use super::tree::Home;
@@ -333,7 +333,8 @@ impl<'d> Manifest<'d> {
         Ok((rows, reading))
     }
 
-    /// Makes the manifest anew: durable when it returns. Rows that are gone are left out.
+    /// Makes the manifest anew: durable when it returns. Rows that are gone are left out; of mailboxes every moment from `keep_from` on shows
+    /// what it showed, and each to which somebody may go back, as in `Index::rewrite`.
     ///
     /// # Errors
     /// Those of the disk and of `histories`, which puts one mailbox after the other; the old one is then still there unless
@@ -341,13 +342,15 @@ impl<'d> Manifest<'d> {
     pub fn rewrite(
         &self,
         rows: &MirroredRows,
+        keep_from: Lsn,
         histories: &mut dyn FnMut(&mut Mirror<'_, '_>) -> Result<()>,
     ) -> Result<Size> {
         self.journal.rewrite(&mut |writer| {
             for ((table, key), row) in rows.iter().filter(|(_, row)| row.value.is_some()) {
                 writer.put(&row_frame(*table, key, row)?)?;
             }
-            histories(&mut Mirror { writer })
+            let moments = self.journal.past().moments();
+            histories(&mut Mirror { writer, kept: Kept { keep_from, moments } })
         })
     }
 }
@@ -356,16 +359,19 @@ impl<'d> Manifest<'d> {
 #[derive(Debug)]
 pub struct Mirror<'m, 'j> {
     writer: &'m mut Writer<'j>,
+    kept: Kept,
 }
 
 impl Mirror<'_, '_> {
-    /// Writes the newest states of a mailbox; purged messages too, as long as its index knows them.
+    /// Writes the states of a mailbox that any moment shows which is kept; purged messages too, as long as its index knows them.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn put(&mut self, mailbox: u64, history: &History) -> Result<()> {
-        history.at(Lsn(u64::MAX)).try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))?;
-        history.head.as_ref().map_or(Ok(()), |head| self.head(mailbox, head))
+        for kept in history.kept_messages(&self.kept) {
+            kept.into_iter().try_for_each(|m| self.writer.put(&message_frame(mailbox, m)?))?;
+        }
+        history.kept_heads(&self.kept).into_iter().try_for_each(|head| self.writer.put(&head_frame(mailbox, head)?))
     }
 
     /// Writes what a mailbox is that never had a message.

@@ -1,6 +1,8 @@
 //! Indexes and manifests: bytes, damage, growth.
 
 use super::*;
+use crate::partition::manifest::Mirror;
+use crate::partition::past::{Owner, Past};
 
 // row B3: golden, these bytes exist on disks
 #[test]
@@ -202,6 +204,46 @@ fn a_rewrite_shows_every_moment_that_is_kept() {
     assert!(size.len > size.base && !size.is_overgrown(0) && size.is_overgrown(0) == (size.len > 2 * size.base));
 }
 
+/// Going back, an adoption and the return of a mailbox raise its modseq without a message. Rows 120, B3.
+#[test]
+fn a_journal_that_is_made_anew_knows_how_far_it_reached() {
+    let disk = SimDisk::new();
+    let mut history = settled(&disk);
+    history.take_head(headed(25, 12).unwrap());
+    history.take_head(headed(40, 20).unwrap());
+    history.messages.push(stamped(40, message(5, 5, 20)));
+    history.sort();
+    let past = Past::default();
+    let owner = Owner { store: STORE, past: &past };
+    let (index, manifest) = (Index::new(&disk, owner, &place(5)), Manifest::new(&disk, owner, &home()));
+    let anew = |keep_from: u64| {
+        index.rewrite(&history, Lsn(keep_from), &|_| Ok(true)).unwrap();
+        let mirrored = |mirror: &mut Mirror<'_, '_>| mirror.put(5, &history);
+        manifest.rewrite(&MirroredRows::new(), Lsn(keep_from), &mut { mirrored }).unwrap();
+        [index.read().unwrap(), manifest.mailbox(5).unwrap()]
+    };
+    let reached = |history: &History, at: u64| history.highest_modseq(Lsn(at));
+    for found in anew(40) {
+        assert_eq!(found.head, history.head);
+        assert_eq!(
+            [10, 20, 28, 40].map(|at| reached(&found, at)),
+            [4, 8, 12, 20],
+            "nobody knows which moments are kept"
+        );
+        assert_eq!(found.at(Lsn(20)).collect::<Vec<_>>(), history.at(Lsn(20)).collect::<Vec<_>>());
+    }
+    past.keep(vec![Lsn(28)]);
+    for found in anew(32) {
+        assert_eq!([28, 32, 40].map(|at| reached(&found, at)), [12, 12, 20], "a moment somebody may go back to");
+        assert_eq!(found.at(Lsn(28)).collect::<Vec<_>>(), history.at(Lsn(28)).collect::<Vec<_>>());
+        assert_eq!(found.older.len(), 2, "LSN 25, and 31, from which on all is kept");
+    }
+    // Whoever has lost something says nothing of what came before it.
+    history.reached.clear();
+    index.rewrite(&history, Lsn(32), &|_| Ok(true)).unwrap();
+    assert!(index.read().unwrap().older.is_empty());
+}
+
 #[test]
 fn frames_of_any_length_are_followed() {
     let disk = SimDisk::new();
@@ -247,7 +289,7 @@ fn a_manifest_knows_rows_and_mailboxes() {
     assert_eq!(rows[&(Table::Users, b"crowe".to_vec())], stamped(20, Some(b"three".to_vec())));
     assert_eq!(rows[&(Table::Subscriptions, b"crowe\x02b".to_vec())].value, None);
     let history = manifest(&disk).mailbox(5).unwrap();
-    manifest(&disk).rewrite(&rows, &mut |mirror| mirror.put(5, &history)).unwrap();
+    manifest(&disk).rewrite(&rows, Lsn(u64::MAX), &mut |mirror| mirror.put(5, &history)).unwrap();
     let (again, _) = manifest(&disk).rows().unwrap();
     assert_eq!(again.len(), 1, "a row that is gone is not written again");
     assert_eq!(states(&manifest(&disk).mailbox(5).unwrap()), states(&history));

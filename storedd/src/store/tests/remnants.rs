@@ -32,7 +32,9 @@ fn a_manifest_that_lacks_rows_is_completed() {
     let rows = told();
     assert!(rows.len() > 3, "{rows:?}");
     manifest
-        .rewrite(&MirroredRows::new(), &mut |mirror| histories.iter().try_for_each(|(id, h)| mirror.put(*id, h)))
+        .rewrite(&MirroredRows::new(), Lsn(u64::MAX), &mut |mirror| {
+            histories.iter().try_for_each(|(id, h)| mirror.put(*id, h))
+        })
         .unwrap();
     let before = world(&store);
     let what = |done: &Reconciled| done.changes.iter().map(|c| (c.what.clone(), c.action.clone())).collect::<Vec<_>>();
