@@ -152,6 +152,47 @@ fn a_partition_that_is_away_stops_nothing_and_loses_nothing() {
     two.assert_all_there();
 }
 
+// row 111, row 158, B8: the way back to the version before begins the log anew. As long as a partition is away that lacks what this log alone has,
+// that is refused, and said before; it took the log away, and mail that was acknowledged was nowhere.
+#[test]
+fn no_way_back_takes_the_log_from_a_partition_that_is_away() {
+    let (mut two, daemon) = Two::new("");
+    two.deliver(&[EVE], 4000);
+    two.checkpoint();
+    two.take_away();
+    two.deliver(&[EVE, JOE], 5000);
+    two.deliver(&[EVE], 90_000);
+    assert_eq!(daemon.stop(), 0);
+    let before = two.store.tree();
+    let planned = two.store.ctl(&["downgrade", "validate"]).expect(1);
+    let said =
+        planned.out.lines().find(|line| line.starts_with("in the way: partition far holds everything up to LSN"));
+    assert!(said.is_some_and(|line| line.contains("partition list")), "{planned:?}");
+    assert!(
+        two.store.ctl(&["--json", "downgrade", "validate"]).expect(1).json()["obstacles"][0]
+            .to_string()
+            .contains("partition far")
+    );
+    assert!(two.store.tree() == before, "validate changes nothing");
+    let refused = two.store.ctl(&["downgrade", "enable", "--yes"]).expect(75);
+    assert!(
+        refused.err.contains("partition far holds everything") && refused.err.contains("partition list"),
+        "{refused:?}"
+    );
+    // The store is as it was, and its log is there.
+    let daemon = two.start();
+    assert_eq!(two.show()["state"], "missing");
+    two.bring_back();
+    two.wait_for("ok");
+    two.assert_all_there();
+    assert_eq!(daemon.stop(), 0);
+    two.store.ctl(&["downgrade", "validate"]).expect(0);
+    assert_eq!(two.store.json(&["downgrade", "enable", "--yes"])["schema_version"], 2);
+    two.store.ctl(&["downgrade", "cancel"]).expect(0);
+    let _daemon = two.start();
+    two.assert_all_there();
+}
+
 // row 111: when as much log is kept for it as may be, it takes no more mail: refused for now, never taken and lost. The other goes on.
 #[test]
 fn a_partition_for_which_enough_log_is_kept_takes_no_more_mail() {

@@ -90,7 +90,7 @@ pub struct Done {
 /// Brings a stopped store to another schema; one that is there already is only recovered.
 ///
 /// # Errors
-/// 66 if there is no store; what a manual recovery refuses; a copy that does not pass its validation; those of the disk. The database is
+/// 66 if there is no store; what a manual recovery refuses; 75 if a partition needs the log that would be left behind; a copy that does not pass its validation; those of the disk. The database is
 /// then as the recovery left it, of its old schema; only after the last step failed it may be either.
 pub fn change_schema(
     disks: &Disks,
@@ -117,6 +117,7 @@ pub fn change_schema(
         done.rows = store.database_rows().iter().map(|(_, rows)| rows).sum();
         return Ok(done);
     };
+    store.expect_convertible(to)?;
     if snapshot {
         done.snapshot = Some(way_back(&store, env, &settings)?);
         told(Step::Snapshot);

@@ -9,7 +9,7 @@ use crate::jobs::upgrade::{Asked, Done, Step, change_schema, expect_not_opened};
 use crate::model::Table;
 use crate::place;
 use crate::store::decision::{self, Policy};
-use crate::store::upgrade::{Standing, remove_leftovers, schema_of};
+use crate::store::upgrade::{Standing, lagging_behind, remove_leftovers, schema_of};
 use crate::store::{self, Disks};
 use serde_json::json;
 use verbs::{DowngradeEnable, DowngradeVerb, PrepareUpgrade, Upgrade};
@@ -207,6 +207,9 @@ fn plan(config: &Config, to: u32, json: bool) -> Result<u8, Ended> {
         obstacles.push(format!("no program before schema {SCHEMA_OLDEST} is known"));
     }
     obstacles.extend(short_of_space(&disks)?);
+    if let Some(store_id) = found.store_id().filter(|_| meta.schema != to) {
+        obstacles.extend(lagging_behind(&disks, store_id, to)?);
+    }
     let left_out = left_out(meta, to);
     let steps: &[Step] = match meta.schema == to {
         true => &[],

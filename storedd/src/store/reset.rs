@@ -44,16 +44,7 @@ impl Store {
         if !planted::on(Bug::ResetBeforeCheckpoint) {
             self.close()?;
         }
-        if let Some((name, at)) = self.partitions.needs_log().into_iter().next() {
-            return Err(StoreError::Refused {
-                message: format!(
-                    "partition {name} holds everything up to LSN {} only, and this log is all that has the rest",
-                    at.lsn
-                ),
-                hint: format!("have partition {name} back, start storedd until it caught up: storectl partition list"),
-                exit: exit::BUSY,
-            });
-        }
+        self.expect_log_not_needed()?;
         let applied = self.checkpoint_lsn();
         let state = self.control.state();
         let proof = Proof { control: Some(state.clone()), applied_lsn: Some(applied), ..Proof::default() };
@@ -78,6 +69,15 @@ impl Store {
         Ok(LogReset { fork, epoch, file, quarantined })
     }
 
+    /// Whoever leaves a log behind asks first, of a store that was closed: for a partition that lacks changes it is all that has them (I4).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] that names the partition.
+    pub(super) fn expect_log_not_needed(&self) -> Result<()> {
+        let Some((name, at)) = self.partitions.needs_log().into_iter().next() else { return Ok(()) };
+        Err(StoreError::Refused { message: lacking(&name, at), hint: have_back(&name), exit: exit::BUSY })
+    }
+
     /// Partitions that hold everything up to the end of the old log hold everything up to the beginning of the new one. Of one that cannot be
     /// told, the next start looks what it lacks.
     fn take_along(&self, from: Applied, to: Applied) {
@@ -92,4 +92,14 @@ impl Store {
             }
         }
     }
+}
+
+/// What is said of a partition for which a log cannot be left behind.
+pub(super) fn lacking(name: &str, at: Applied) -> String {
+    format!("partition {name} holds everything up to LSN {} only, and this log is all that has the rest", at.lsn)
+}
+
+/// What to do then.
+pub(super) fn have_back(name: &str) -> String {
+    format!("have partition {name} back, start storedd until it caught up: storectl partition list")
 }

@@ -14,17 +14,21 @@
 //! # Invariants
 //! * Until the rename the database is byte for byte what it was; a crash anywhere leaves the old one or the new one under its name.
 //! * Nothing gets that name that was not validated: only [`Candidate::validate`] makes a [`Valid`].
+//! * No log is left behind that a partition needs: one that is away lacks what is nowhere else (I4).
 //! * A start never changes the schema of a database that is good unless the configuration says so.
 
 use super::fallback;
 use super::look::Found;
 use super::marker::Marker;
-use super::recovery::{DB_FILE, settings};
+use super::recovery::{DB_FILE, partitions, settings};
+use super::reset::{have_back, lacking};
 use super::{Disks, Options, Store};
 use crate::db::{self, Db, Meta};
 use crate::disk;
 use crate::error::{Result, StoreError, exit};
+use crate::lsn::StoreId;
 use crate::model;
+use crate::partition::State;
 use crate::planted::{self, Bug};
 use crate::wal::{self, Control, Depth, Proof};
 use std::io;
@@ -158,6 +162,27 @@ pub fn remove_leftovers(disks: &Disks) -> Result<Vec<String>> {
     Ok(removed)
 }
 
+/// True if a store of the schema `to` begins with a new log: an older program would meet records that it does not know.
+fn begins_log_anew(to: u32) -> bool {
+    to < db::SCHEMA_VERSION
+}
+
+/// What keeps a stopped store from becoming one of the schema `to`: partitions that lack changes and are not there to take them from the log. One
+/// sentence for each, with what to do. Writes nothing (I7).
+///
+/// # Errors
+/// Those of the disk.
+pub fn lagging_behind(disks: &Disks, store_id: StoreId, to: u32) -> Result<Vec<String>> {
+    if !begins_log_anew(to) {
+        return Ok(Vec::new());
+    }
+    let known = partitions(disks, store_id)?;
+    // One that is there has what it lacks as soon as the store is recovered.
+    let is_away = |name: &str| matches!(known.state(name), State::Missing { .. } | State::Foreign { .. });
+    let away = known.needs_log().into_iter().filter(|(name, _)| is_away(name));
+    Ok(away.map(|(name, at)| format!("{}; {}", lacking(&name, at), have_back(&name))).collect())
+}
+
 /// A database of another schema beside the live one.
 #[derive(Debug)]
 pub struct Candidate<'a> {
@@ -174,6 +199,14 @@ impl Store {
     #[must_use]
     pub fn schema(&self) -> u32 {
         self.base.load().db.meta().schema
+    }
+
+    /// Refuses a schema that this store, which was closed, cannot get now: for one that is older the log begins anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if a partition needs the log that there is.
+    pub fn expect_convertible(&self, to: u32) -> Result<()> {
+        if begins_log_anew(to) { self.expect_log_not_needed() } else { Ok(()) }
     }
 
     /// Makes a copy of the database, of the schema `to`. The store must have been closed, and nothing else may be done with it from
@@ -248,7 +281,7 @@ impl Valid<'_> {
     pub fn put_in_place(self) -> Result<Meta> {
         let Valid(Candidate { store, meta }) = self;
         let disks = &store.disks;
-        if meta.is_older() {
+        if begins_log_anew(meta.schema) {
             let generation = begin_log_anew(store, &meta)?;
             disk::replace(&*disks.data, MARK, &mark_of(meta.schema, generation))
                 .map_err(|e| StoreError::io("write", disks.data.display(MARK), e))?;
@@ -270,6 +303,8 @@ impl Valid<'_> {
 /// Begins a log that holds nothing but where it begins; what there was is put aside. Gives the generation of the control file as it
 /// stands from then on.
 fn begin_log_anew(store: &Store, meta: &Meta) -> Result<u64> {
+    let lacking = store.partitions.needs_log();
+    assert!(lacking.is_empty(), "I4: the log is all that a partition that is behind has: {lacking:?}");
     let state = store.control.state();
     let proof = Proof { control: Some(state), applied_lsn: Some(meta.applied_lsn), ..Proof::default() };
     let survey = wal::survey(&*store.disks.log, store.store_id, proof, Depth::All)?;
