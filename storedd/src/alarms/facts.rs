@@ -65,6 +65,8 @@ pub struct SnapshotFacts {
     pub age: Duration,
     /// Names of those behind which the log is not kept.
     pub without_log: Vec<String>,
+    /// Places that could not be read wholly when they were looked at last, and why.
+    pub not_read: Vec<(String, String)>,
 }
 
 /// The log, as far as it accumulates.

@@ -74,6 +74,8 @@ pub enum Name {
     SnapshotAge,
     /// The log behind a snapshot is not kept: a rollback to it would lose what came after it.
     SnapshotLog,
+    /// A place of snapshots cannot be read: log is kept for what may be there.
+    SnapshotPlace,
     /// A partition lacks changes, which only the log has.
     PartitionBehind,
     /// Something is damaged, and nothing near could heal it.
@@ -82,7 +84,7 @@ pub enum Name {
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 21] = [
+    pub const ALL: [Name; 22] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -104,6 +106,7 @@ impl Name {
         Name::RepairRecommended,
         Name::SnapshotAge,
         Name::SnapshotLog,
+        Name::SnapshotPlace,
     ];
 
     /// The word that people, scripts and metrics see.
@@ -129,6 +132,7 @@ impl Name {
             Name::RepairRecommended => "repair_recommended",
             Name::SnapshotAge => "snapshot_age",
             Name::SnapshotLog => "snapshot_log",
+            Name::SnapshotPlace => "snapshot_place",
             Name::PartitionBehind => "partition_behind",
             Name::Damage => "damage",
         }

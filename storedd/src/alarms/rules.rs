@@ -379,7 +379,7 @@ fn chore(chore: &super::facts::Chore, limits: &Limits) -> Reading {
 }
 
 fn snapshots(facts: &Facts, limits: &Limits) -> Vec<Reading> {
-    let SnapshotFacts { newest, age, without_log } = &facts.snapshots;
+    let SnapshotFacts { newest, age, without_log, not_read } = &facts.snapshots;
     let age = age.as_secs_f64();
     let message = match newest {
         Some(id) => format!("the newest snapshot that a rollback may choose, {id}, is {age:.0} seconds old"),
@@ -396,6 +396,12 @@ fn snapshots(facts: &Facts, limits: &Limits) -> Vec<Reading> {
         let cause = "it is longer than [snapshot] log_bytes allows, or it was retired before the snapshot was verified";
         let reading = Reading::flag(Name::SnapshotLog, message, cause.to_owned(), "storectl log list");
         Reading { severity: Severity::Warning, ..reading }.subject(id)
+    }));
+    out.extend(not_read.iter().map(|(place, why)| {
+        let message =
+            format!("the snapshots in {place} cannot be read; log is kept for them, up to [snapshot] log_bytes");
+        let reading = Reading::flag(Name::SnapshotPlace, message, why.clone(), "storectl snapshot list");
+        Reading { severity: Severity::Warning, ..reading }.subject(place)
     }));
     out
 }

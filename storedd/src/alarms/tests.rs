@@ -70,7 +70,7 @@ impl Bench {
             copies: CopyFacts { created: Micros(1_700_000_000_000_000), ..CopyFacts::default() },
             repair: None,
             damage: DamageFacts::default(),
-            snapshots: SnapshotFacts { newest: Some("s1".to_owned()), age: seconds(3600), without_log: Vec::new() },
+            snapshots: SnapshotFacts { newest: Some("s1".to_owned()), age: seconds(3600), ..SnapshotFacts::default() },
         };
         Bench { board: Board::default(), facts, limits: limits() }
     }
@@ -115,7 +115,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 21] = [
+    let sick: [Sickness; 22] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -140,6 +140,7 @@ fn every_alarm_is_raised_and_cleared() {
             "snapshot_age",
         ),
         (|f| f.snapshots.without_log = vec!["s0".to_owned()], "snapshot_log s0"),
+        (|f| f.snapshots.not_read = vec![("/far".to_owned(), "EIO".to_owned())], "snapshot_place /far"),
     ];
     for (make_sick, name) in sick {
         let mut bench = Bench::new();

@@ -202,11 +202,14 @@ impl Past {
         self.moments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on these are kept.
-    pub fn keep(&self, mut moments: Vec<Lsn>) {
-        moments.sort_unstable();
-        moments.dedup();
-        *self.moments.write().unwrap_or_else(PoisonError::into_inner) = Some(moments);
+    /// From now on these are kept; `None`: nobody knows which, and all are.
+    pub fn keep(&self, moments: impl Into<Option<Vec<Lsn>>>) {
+        let mut moments = moments.into();
+        if let Some(moments) = &mut moments {
+            moments.sort_unstable();
+            moments.dedup();
+        }
+        *self.moments.write().unwrap_or_else(PoisonError::into_inner) = moments;
     }
 }
 

@@ -262,6 +262,7 @@ impl Watch {
             age: Duration::from_micros(self.env.now().0.saturating_sub(since.0)),
             newest: newest.map(|newest| newest.id),
             without_log: self.store.snapshots_without_log(),
+            not_read: self.store.snapshots_not_read(),
         }
     }
 

@@ -125,6 +125,12 @@ impl Snapshot {
         self.manifest.as_ref().map_or(Micros(0), |m| m.time)
     }
 
+    /// Why a file of it could not be read, if that is so: then nobody can say whether it is good.
+    #[must_use]
+    pub fn unread(&self) -> Option<&StoreError> {
+        self.problems.iter().find(|problem| matches!(problem, StoreError::Io { .. }))
+    }
+
     /// True if a text of it is of a version that this program does not know: nobody can say here whether it is good.
     #[must_use]
     pub fn is_of_another_version(&self) -> bool {
@@ -200,11 +206,15 @@ impl Shelf {
     /// Looks at a snapshot; changes nothing (I7).
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if there is none of this name; [`StoreError::Busy`] if it was not to go on. What is wrong with it is
-    /// not an error but a problem.
+    /// [`StoreError::Refused`] if there is none of this name; [`StoreError::Busy`] if it was not to go on; those of the disk if nobody can say
+    /// whether it is there. What is wrong with it is not an error but a problem.
     pub fn read(&self, id: &str, depth: Depth) -> Result<Snapshot> {
-        let lsn = lsn_of(id).filter(|_| matches!(self.disk.stat(&self.dir(id)), Ok(Some(e)) if e.kind == Kind::Dir));
-        let Some(lsn) = lsn else { return Err(no_such(id)) };
+        let Some(lsn) = lsn_of(id) else { return Err(no_such(id)) };
+        match self.disk.stat(&self.dir(id)) {
+            Ok(Some(entry)) if entry.kind == Kind::Dir => {}
+            Ok(_) => return Err(no_such(id)),
+            Err(e) => return Err(self.failed("stat", &self.dir(id), e)),
+        }
         let path = self.disk.display(&self.dir(id));
         let mut snapshot =
             Snapshot { id: id.to_owned(), path, lsn, manifest: None, bytes: 0, valid: false, problems: Vec::new() };

@@ -63,8 +63,14 @@ impl Disks {
         self.shelves_or_why().into_iter().filter_map(Result::ok).collect()
     }
 
-    /// As [`Disks::shelves`]; in place of one that cannot be opened, why. An earlier one that is gone holds nothing.
+    /// As [`Disks::shelves`]; in place of one that cannot be opened, why.
     pub(super) fn shelves_or_why(&self) -> Vec<Result<Shelf>> {
+        self.snapshot_places().into_iter().map(|place| place.shelf).collect()
+    }
+
+    /// Every place that may hold snapshots. An earlier one that is gone holds nothing. Where it cannot be read which there were, that is one
+    /// place that cannot be read.
+    pub(super) fn snapshot_places(&self) -> Vec<SnapshotPlace> {
         let open = |place: &Place| match place {
             Place::Below(base) => Ok(Shelf::new(self.data.clone(), base)),
             Place::At(path) => match self.roots.open(path) {
@@ -73,33 +79,45 @@ impl Disks {
             },
         };
         let is_gone = |opened: &Result<Shelf>| matches!(opened, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound);
-        let others = self.places().into_iter().rev().chain([Place::default()]).filter(|place| *place != self.snapshots);
-        let others = others.map(|place| open(&place)).filter(|opened| !is_gone(opened));
-        [open(&self.snapshots)].into_iter().chain(others).collect()
+        let (known, unread) = match self.read_places() {
+            Ok(known) => (known, None),
+            Err(e @ StoreError::Io { .. }) => (Vec::new(), Some(e)),
+            Err(e) => (not_known(&e), None),
+        };
+        let shown = |place: &Place| match place {
+            Place::Below(path) => self.data.display(path),
+            Place::At(path) => path.display().to_string(),
+        };
+        let was_used = |place: &Place| unread.is_some() || known.contains(place);
+        let place = |place: &Place| SnapshotPlace { name: shown(place), shelf: open(place), was_used: was_used(place) };
+        let usual = Place::default();
+        let others = known.iter().rev().chain([&usual]).filter(|other| **other != self.snapshots);
+        let others = others.map(place).filter(|other| !is_gone(&other.shelf));
+        let mut all: Vec<SnapshotPlace> = [place(&self.snapshots)].into_iter().chain(others).collect();
+        all.extend(unread.map(|e| SnapshotPlace { name: self.data.display(PLACES), shelf: Err(e), was_used: true }));
+        all
     }
 
     /// Places in which snapshots were taken, beside the usual one. A file that cannot be read names none: that is said, and those of the
     /// configuration and the usual one are still looked at.
     fn places(&self) -> Vec<Place> {
-        let read = || -> Result<Vec<Place>> {
-            let bytes = match disk::read_small(&*self.data, PLACES, PLACES_BYTES_MAX) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                bytes => bytes.map_err(|e| StoreError::io("read", self.data.display(PLACES), e))?,
-            };
-            let shown = self.data.display(PLACES);
-            let mut lines = Lines::open(PLACES_KIND, &bytes, &shown)?;
-            let mut places = Vec::new();
-            while let Some(line) = lines.next() {
-                let path = line.strip_prefix("place ").ok_or_else(|| lines.wrong("place"))?;
-                let is_absolute = Path::new(path).is_absolute();
-                places.push(if is_absolute { Place::At(path.into()) } else { Place::Below(path.to_owned()) });
-            }
-            Ok(places)
+        self.read_places().unwrap_or_else(|e| not_known(&e))
+    }
+
+    fn read_places(&self) -> Result<Vec<Place>> {
+        let shown = self.data.display(PLACES);
+        let bytes = match disk::read_small(&*self.data, PLACES, PLACES_BYTES_MAX) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            bytes => bytes.map_err(|e| StoreError::io("read", &shown, e))?,
         };
-        read().unwrap_or_else(|e| {
-            tracing::warn!(event = "snapshot_places", error = %e, "earlier places of snapshots are not known");
-            Vec::new()
-        })
+        let mut lines = Lines::open(PLACES_KIND, &bytes, &shown)?;
+        let mut places = Vec::new();
+        while let Some(line) = lines.next() {
+            let path = line.strip_prefix("place ").ok_or_else(|| lines.wrong("place"))?;
+            let is_absolute = Path::new(path).is_absolute();
+            places.push(if is_absolute { Place::At(path.into()) } else { Place::Below(path.to_owned()) });
+        }
+        Ok(places)
     }
 
     fn remember_place(&self) -> Result<()> {
@@ -118,6 +136,22 @@ impl Disks {
         disk::replace(&*self.data, PLACES, &seal(PLACES_KIND, &lines.collect::<String>())).map_err(fail)?;
         self.data.sync_dir("").map_err(fail)
     }
+}
+
+/// A place that may hold snapshots.
+#[derive(Debug)]
+pub(super) struct SnapshotPlace {
+    /// As a person would type it.
+    pub(super) name: String,
+    /// It, or why it cannot be opened.
+    pub(super) shelf: Result<Shelf>,
+    /// Snapshots were taken there, as far as it is remembered.
+    pub(super) was_used: bool,
+}
+
+fn not_known(e: &StoreError) -> Vec<Place> {
+    tracing::warn!(event = "snapshot_places", error = %e, "earlier places of snapshots are not known");
+    Vec::new()
 }
 
 #[cfg(test)]

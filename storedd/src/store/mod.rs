@@ -56,6 +56,7 @@ mod report;
 mod reset;
 mod retention;
 mod segments;
+mod shelved;
 mod sorted;
 mod stats;
 mod still;

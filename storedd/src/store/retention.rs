@@ -2,7 +2,7 @@
 //!
 //! * A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the
 //!   budget goes: where it does not, the oldest snapshots go without, never the newest.
-//!   What mailboxes showed at that moment is kept as well, in their indexes.
+//!   What mailboxes showed at that moment is kept as well, in their indexes. What cannot be read of them is kept for as well (`shelved.rs`).
 //! * What is not in the log archive yet, if there is one, within a budget: beyond it the oldest goes all the same.
 //! * A partition that was not there for a checkpoint has its changes in the log and nowhere else: the log behind what it holds is kept until
 //!   it has them, whatever that takes. Beyond `[log] partition_bytes` it takes no more mail: what is refused waits at its sender.
@@ -11,11 +11,11 @@
 
 use super::archived::WithArchive;
 use super::commit::lock;
+use super::shelved::Shelved;
 use super::{Options, Store};
 use crate::disk::{Disk, Patience};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, Micros};
-use crate::snapshot::Depth;
 use crate::wal::SegmentInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -77,8 +77,8 @@ struct AtWork {
 /// Who wants what of the log.
 #[derive(Debug)]
 pub(super) struct Holds {
-    /// Valid snapshots, oldest first.
-    wanted: Mutex<Vec<Choosable>>,
+    /// Which snapshots there are.
+    shelved: Mutex<Shelved>,
     /// Bytes of log that may be kept for them.
     budget: AtomicU64,
     /// Bytes of log that may be kept for a partition before it takes no more mail.
@@ -104,26 +104,31 @@ struct Archive {
 impl Archive {
     /// The LSN behind which log is kept: that of the archive, or a later one where the budget does not suffice.
     fn behind(self, segments: &[SegmentInfo]) -> Lsn {
-        let mut bytes = 0u64;
-        let waiting = segments.iter().rev().filter(|s| s.last_lsn.is_some_and(|last| last > self.upto));
-        for segment in waiting {
-            bytes = bytes.saturating_add(segment.bytes);
-            if bytes > self.budget {
-                return segment.last_lsn.unwrap_or(self.upto);
-            }
-        }
-        self.upto
+        at_most(self.budget, self.upto, segments)
     }
+}
+
+/// The LSN behind which log is kept that is wanted behind `upto`: that, or a later one where `budget` does not suffice.
+fn at_most(budget: u64, upto: Lsn, segments: &[SegmentInfo]) -> Lsn {
+    let mut bytes = 0u64;
+    let waiting = segments.iter().rev().filter(|s| s.last_lsn.is_some_and(|last| last > upto));
+    for segment in waiting {
+        bytes = bytes.saturating_add(segment.bytes);
+        if bytes > budget {
+            return segment.last_lsn.unwrap_or(upto);
+        }
+    }
+    upto
 }
 
 impl Holds {
     pub(super) fn new(options: &Options) -> Holds {
-        let (wanted, at_work, next) = Default::default();
+        let (shelved, at_work, next) = Default::default();
         // Nothing goes before the archive was looked at.
         let archive = Mutex::new(options.archive_log_bytes.map(|budget| Archive { upto: Lsn::ZERO, budget }));
         let (budget, of_partitions) = (options.snapshot_log_bytes.into(), options.partition_log_bytes.into());
         let archive_at = Mutex::new(options.archive.clone());
-        Holds { wanted, budget, of_partitions, at_work, next, archive, archive_at, patience: Mutex::default() }
+        Holds { shelved, budget, of_partitions, at_work, next, archive, archive_at, patience: Mutex::default() }
     }
 
     /// For whom log is kept, the oldest log first.
@@ -132,13 +137,18 @@ impl Holds {
         held.extend(lock(&self.at_work).iter().filter(|work| !work.broken).map(|work| work.hold.clone()));
         let archive = lock(&self.archive).map(|archive| archive.behind(segments));
         held.extend(archive.map(|lsn| Hold { why: "archive: not archived yet".to_owned(), lsn }));
+        let unread = lock(&self.shelved).unread();
+        held.extend(unread.map(|lsn| Hold {
+            why: "rollback: there may be snapshots in a place that cannot be read".to_owned(),
+            lsn: at_most(self.budget.load(Ordering::Relaxed), lsn, segments),
+        }));
         held.sort_by_key(|hold| hold.lsn);
         held
     }
 
     /// The snapshots behind which log is kept, oldest first.
     fn snapshots(&self, segments: &[SegmentInfo]) -> Vec<Choosable> {
-        within(&lock(&self.wanted), segments, self.budget.load(Ordering::Relaxed))
+        within(&lock(&self.shelved).choosable(), segments, self.budget.load(Ordering::Relaxed))
     }
 
     /// Breaks the holds that keep more than they may; to be asked before log is given up.
@@ -255,23 +265,23 @@ impl Store {
         }
     }
 
-    /// Looks which snapshots there are; to be called when that has changed. Those that cannot be looked at want nothing.
+    /// Looks which snapshots there are; to be called when that has changed. Those that cannot be looked at now want what they wanted.
     pub fn follow_snapshots(&self) {
-        let (mut wanted, mut moments) = (Vec::new(), Vec::new());
-        for shelf in self.disks.shelves() {
-            let ids = shelf.list().unwrap_or_else(|e| {
-                tracing::warn!(event = "snapshots_not_read", error = %e, "no log is kept for these snapshots");
-                Vec::new()
-            });
-            let read = ids.iter().filter_map(|id| shelf.read(id, Depth::Texts).ok());
-            let ours = read.filter(|s| s.manifest.as_ref().is_some_and(|m| m.store_id == self.store_id));
-            // One that was not verified yet may still be.
-            let ours = ours.inspect(|s| moments.push(s.lsn));
-            wanted.extend(ours.filter(|s| s.valid).map(|s| Choosable { time: s.time(), lsn: s.lsn, id: s.id }));
+        let before = lock(&self.holds.shelved).clone();
+        // A place may take long to answer.
+        let shelved = before.look(self.disks.snapshot_places(), self.store_id);
+        let (moments, troubles) = (shelved.moments(), shelved.troubles());
+        for (place, why) in troubles.iter().filter(|trouble| !before.troubles().contains(trouble)) {
+            tracing::error!(event = "snapshots_not_read", place, why, "log is kept for them as far as it may be");
         }
-        wanted.sort_by(|a, b| (a.lsn, &a.id).cmp(&(b.lsn, &b.id)));
-        *lock(&self.holds.wanted) = wanted;
+        *lock(&self.holds.shelved) = shelved;
         self.partitions.past().keep(moments);
+    }
+
+    /// Places of snapshots that could not be read wholly when they were looked at last, and why.
+    #[must_use]
+    pub fn snapshots_not_read(&self) -> Vec<(String, String)> {
+        lock(&self.holds.shelved).troubles()
     }
 
     /// Keeps the log behind the last checkpoint, and whatever comes, until the hold is dropped, or would keep more than `budget` bytes.
@@ -295,7 +305,7 @@ impl Store {
     /// The newest snapshot that a rollback may choose.
     #[must_use]
     pub fn newest_snapshot(&self) -> Option<Choosable> {
-        lock(&self.holds.wanted).iter().max_by_key(|snapshot| snapshot.time).cloned()
+        lock(&self.holds.shelved).choosable().into_iter().max_by_key(|snapshot| snapshot.time)
     }
 
     /// Names of the snapshots behind which the log is not kept.
@@ -303,8 +313,8 @@ impl Store {
     pub fn snapshots_without_log(&self) -> Vec<String> {
         let Some(running) = &self.running else { return Vec::new() };
         let kept = self.holds.snapshots(&running.segments.list());
-        let wanted = lock(&self.holds.wanted);
-        wanted.iter().filter(|snapshot| !kept.contains(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
+        let wanted = lock(&self.holds.shelved).choosable();
+        wanted.into_iter().filter(|snapshot| !kept.contains(snapshot)).map(|snapshot| snapshot.id).collect()
     }
 
     /// Keeps what lies behind an LSN for the archive, at most so many bytes; `None`: there is no archive.

@@ -36,6 +36,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(600);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// A snapshot from before an upgrade is kept so long, whatever the number of snapshots to be kept.
 const WAY_BACK_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A place that cannot be read is looked at again so much later.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Cache of a database that is written or looked at, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
 /// A file that nobody has written to for so long shows by its times whether somebody does.
@@ -103,7 +105,8 @@ struct Memory {
     bad: BTreeSet<String>,
     /// Those whose every byte was read, by directory, and what the file system said of them then.
     read: BTreeMap<String, [Stamp; 2]>,
-    looked: bool,
+    /// When all places were looked at last, by the monotone clock.
+    looked: Option<Duration>,
 }
 
 /// Keeps the snapshots of a store.
@@ -162,6 +165,18 @@ impl Keeper {
         }
         all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
         Ok(all)
+    }
+
+    /// The texts of all that can be read now, oldest first: a place that cannot be read is an alarm, and nothing of it is removed.
+    fn look_where_possible(&self) -> Vec<(Shelf, Snapshot)> {
+        let mut all = Vec::new();
+        for shelf in self.store.disks().shelves() {
+            for id in shelf.list().unwrap_or_default() {
+                all.extend(shelf.read(&id, Depth::Texts).ok().map(|snapshot| (shelf.clone(), snapshot)));
+            }
+        }
+        all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        all
     }
 
     /// As [`Shelf::read`]; bytes that were good, and were not written to since, are not read again.
@@ -323,7 +338,7 @@ impl Keeper {
     }
 
     fn prune_now(&self, keep: usize, ctx: &Context) -> Result<Vec<String>> {
-        let all = self.look(Depth::Texts)?;
+        let all = self.look_where_possible();
         let mut kept = BTreeSet::new();
         // The program that wrote it knows whether it is of use.
         let all: Vec<_> = all.into_iter().filter(|(_, s)| !is_strange(s)).collect();
@@ -376,7 +391,7 @@ impl Keeper {
     /// Learns anew what there is.
     fn remember(&self) {
         self.store.follow_snapshots();
-        let listed = self.look(Depth::Texts).unwrap_or_default();
+        let listed = self.look_where_possible();
         let newest = |wanted: &dyn Fn(&Snapshot) -> bool| {
             listed.iter().rev().find(|(_, s)| s.manifest.is_some() && wanted(s)).map(|(_, s)| s.time())
         };
@@ -384,13 +399,15 @@ impl Keeper {
         let mut memory = lock(&self.memory);
         memory.bad.retain(|id| listed.iter().any(|(_, s)| s.id == *id));
         memory.read.retain(|path, _| listed.iter().any(|(_, s)| path.trim_end_matches('/') == s.path));
-        (memory.ages, memory.looked) = (ages, true);
+        (memory.ages, memory.looked) = (ages, Some(self.env.uptime()));
     }
 
     /// What is to be done now, if anything; to be asked about once a second.
     #[must_use]
     pub fn due(&self, settings: &Settings) -> Option<Due> {
-        if !lock(&self.memory).looked {
+        let again = |at: Duration| self.env.uptime().saturating_sub(at) >= LOOK_AGAIN;
+        let looked = lock(&self.memory).looked;
+        if looked.is_none_or(|at| again(at) && !self.store.snapshots_not_read().is_empty()) {
             self.remember();
         }
         if self.store.phase() != Phase::Ready || self.waits(settings) {
@@ -429,7 +446,7 @@ impl Keeper {
 
     /// The newest that was taken without, and has nothing known against it.
     fn not_verified(&self) -> Option<String> {
-        let listed = self.look(Depth::Texts).unwrap_or_default();
+        let listed = self.look_where_possible();
         let bad = lock(&self.memory).bad.clone();
         let mut ids = listed.into_iter().rev().filter(|(_, s)| !s.valid).map(|(_, s)| s.id);
         ids.find(|id| !bad.contains(id))

@@ -9,6 +9,7 @@ use crate::store::decision::Policy;
 use crate::store::{Disks, OnProgress, Options};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const SETTINGS: Settings =
     Settings { interval: Duration::from_secs(86_400), keep: 2, verify: true, pace: 1 << 40 };
@@ -37,8 +38,12 @@ fn open(machine: &SimDisk, second: u64) -> crate::error::Result<(Arc<Store>, Arc
         partitions: BTreeMap::new(),
         snapshots: Default::default(),
     };
+    open_on(disks, second, 1 << 20)
+}
+
+fn open_on(disks: Disks, second: u64, segment_size: u64) -> crate::error::Result<(Arc<Store>, Arc<SimEnv>)> {
     let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000 + second * 1_000_000), 7));
-    let options = Options { segment_size: 1 << 20, spares: 0, database_cache: 1 << 20, ..Options::default() };
+    let options = Options { segment_size, inline_limit: 512, spares: 0, database_cache: 1 << 20, ..Options::default() };
     let policy = Policy::default();
     let progress: OnProgress = Arc::new(|_| {});
     let lock = crate::store::take_lock(&disks)?;
@@ -229,4 +234,154 @@ fn a_full_disk_stops_a_rollback_and_changes_nothing() {
         assert_eq!(names(&store), ["a", "b"], "{room} bytes free");
     }
     assert!(refused > 2, "{refused}");
+}
+
+/// A directory for snapshots on a disk that fails when it is told to.
+#[derive(Debug)]
+struct Shaky {
+    machine: SimDisk,
+    fails: AtomicBool,
+}
+
+impl Shaky {
+    fn fails(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+}
+
+impl Roots for Shaky {
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(rustix::io::Errno::IO.into()),
+            false => Ok(Arc::new(self.machine.disk(&path.display().to_string()))),
+        }
+    }
+
+    fn make(&self, path: &Path) -> std::io::Result<Arc<dyn Disk>> {
+        self.open(path)
+    }
+}
+
+/// A place on another disk, with a snapshot and several log files behind it.
+struct Elsewhere {
+    roots: Arc<Shaky>,
+    store: Arc<Store>,
+    keeper: Keeper,
+    env: Arc<SimEnv>,
+}
+
+const FAR: &str = "/far";
+const SEGMENT: u64 = 16 << 10;
+
+impl Elsewhere {
+    fn start(roots: Arc<Shaky>, second: u64) -> Elsewhere {
+        let disk = |name: &str| -> Arc<dyn Disk> { Arc::new(roots.machine.disk(name)) };
+        let disks = Disks {
+            data: disk("data"),
+            db: disk("db"),
+            log: disk("log"),
+            roots: roots.clone(),
+            partitions: BTreeMap::new(),
+            snapshots: snapshot::Place::At(FAR.into()),
+        };
+        let (store, env) = open_on(disks, second, SEGMENT).unwrap();
+        let keeper = Keeper::new(store.clone(), env.clone()).unwrap();
+        Elsewhere { roots, store, keeper, env }
+    }
+
+    /// With the name of the snapshot.
+    fn new() -> (Elsewhere, Snapshot) {
+        let far = Elsewhere::start(Arc::new(Shaky { machine: SimDisk::new(), fails: AtomicBool::new(false) }), 0);
+        assert!(far.keeper.due(&SETTINGS).is_none() && far.store.snapshots_not_read().is_empty());
+        assert!(change(&far.store, "first"));
+        let taken = far.keeper.take(&SETTINGS, true, &Context::idle()).unwrap().snapshot;
+        far.write_log("a");
+        (far, taken)
+    }
+
+    /// More than three log files, all of it in the database.
+    fn write_log(&self, prefix: &str) {
+        for n in 0..700 {
+            assert!(change(&self.store, &format!("{prefix}{n}")));
+        }
+        self.store.checkpoint().unwrap();
+    }
+
+    fn again(self, second: u64) -> Elsewhere {
+        let roots = self.roots.clone();
+        self.store.close().unwrap();
+        drop(self);
+        Elsewhere::start(roots, second)
+    }
+
+    fn oldest(&self) -> u64 {
+        self.store.segments().first().unwrap().segment.first_lsn.0
+    }
+
+    /// Everything behind this snapshot is kept, and named so.
+    fn assert_kept(&self, of: &Snapshot, case: &str) {
+        self.store.clean_log().unwrap();
+        assert!(self.oldest() <= of.lsn.0 + 1, "{case}: the log begins at {}", self.oldest());
+        let kept = self.store.partitions().past().moments();
+        assert!(kept.is_none_or(|kept| kept.contains(&of.lsn)), "{case}: indexes keep it no more");
+    }
+
+    fn chosen(&self) -> Option<String> {
+        self.store.newest_snapshot().map(|newest| newest.id)
+    }
+}
+
+// rows 68, 95: a place of snapshots that cannot be read for once gave up the log behind all snapshots in it, and no later success brought it back.
+// What was known of it stays, also when it was never read in this life; an alarm names the place until it is read again.
+#[test]
+fn a_place_that_cannot_be_read_gives_up_no_log() {
+    let (far, of) = Elsewhere::new();
+    far.assert_kept(&of, "as it is");
+    far.roots.fails(true);
+    far.store.follow_snapshots();
+    far.write_log("b");
+    far.assert_kept(&of, "it fails");
+    assert_eq!(far.chosen(), Some(of.id.clone()));
+    let [(place, why)] = &far.store.snapshots_not_read()[..] else { panic!("no alarm") };
+    assert!(place == FAR && why.contains(FAR), "{place} {why}");
+
+    let far = far.again(1000);
+    far.write_log("c");
+    far.assert_kept(&of, "it was not read in this life");
+    assert_eq!((far.chosen(), far.store.snapshots_not_read().len()), (None, 1));
+    // It is looked at again by itself.
+    far.roots.fails(false);
+    far.env.set_now(Micros(1_800_000_000_000_000 + 1100 * 1_000_000));
+    drop(far.keeper.due(&SETTINGS));
+    assert_eq!((far.chosen(), far.store.snapshots_not_read()), (Some(of.id.clone()), Vec::new()));
+    far.assert_kept(&of, "it is back");
+
+    // Not without end: what may be there keeps as much as is allowed.
+    far.roots.fails(true);
+    let far = far.again(2000);
+    far.store.set_snapshot_log(3 * SEGMENT);
+    far.write_log("d");
+    far.store.clean_log().unwrap();
+    assert!(far.oldest() > of.lsn.0 + 1 && (4..=5).contains(&far.store.segments().len()), "{}", far.oldest());
+    // And nothing is kept where nothing ever was.
+    let fresh = Elsewhere::start(Arc::new(Shaky { machine: SimDisk::new(), fails: AtomicBool::new(false) }), 0);
+    fresh.write_log("e");
+    assert_eq!(fresh.store.segments().len(), 1);
+}
+
+// rows 68, 95: the same for one snapshot of which a file cannot be read: it is what it was, and what it may be where nobody knows.
+#[test]
+fn a_snapshot_that_cannot_be_read_gives_up_no_log() {
+    let (far, of) = Elsewhere::new();
+    let (disk, file) = (far.roots.machine.disk(FAR), format!("{}/{}", of.id, snapshot::MANIFEST));
+    disk.set_unreadable(&file, true).unwrap();
+    far.store.follow_snapshots();
+    far.assert_kept(&of, "it fails");
+    assert_eq!((far.chosen(), far.store.snapshots_not_read().len()), (Some(of.id.clone()), 1));
+    let far = far.again(1000);
+    far.write_log("b");
+    far.assert_kept(&of, "it was not read in this life");
+    disk.set_unreadable(&file, false).unwrap();
+    far.store.follow_snapshots();
+    assert_eq!((far.chosen(), far.store.snapshots_not_read()), (Some(of.id.clone()), Vec::new()));
 }
