@@ -2,11 +2,15 @@
 
 use super::read::{DbReader, show_key};
 use super::schema::{TableMeta, digest};
+use crate::error::StoreError;
 use crate::model::Table;
 use std::ops::Bound;
 
 /// Most findings that a report lists; the rest is counted.
 const FINDINGS_MAX: usize = 100;
+
+/// [`Finding::what`] of a row whose bytes are not those that were written.
+pub const ROW: &str = "row";
 
 /// Something in the database that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub struct Finding {
 }
 
 /// What [`check`] saw.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Rows read.
     pub rows: u64,
@@ -34,9 +38,18 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Number of all findings.
     pub total: u64,
+    /// Why a table could not be read to its end, where it was the disk that did not give its pages: what there is of it is a finding, and says
+    /// nothing of its bytes.
+    pub unread: Option<StoreError>,
 }
 
 impl Report {
+    fn could_not_read(&mut self, e: &StoreError) {
+        if self.unread.is_none() && !matches!(e, StoreError::Corrupt { .. } | StoreError::Foreign { .. }) {
+            self.unread = Some(e.clone());
+        }
+    }
+
     fn add(&mut self, finding: impl FnOnce() -> Finding) {
         self.total += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -80,6 +93,7 @@ fn check_table(
     let mut range = match reader.range(table, Bound::Unbounded, Bound::Unbounded) {
         Ok(range) => range,
         Err(e) => {
+            report.could_not_read(&e);
             let expected = "readable".to_owned();
             report.add(|| Finding {
                 file: file(),
@@ -105,10 +119,13 @@ fn check_table(
                 }
                 Err(broken) => (show_key(row.key()), broken.found(), broken.expected()),
             },
-            Err(e) => (String::new(), e.to_string(), "readable".to_owned()),
+            Err(e) => {
+                report.could_not_read(e);
+                (String::new(), e.to_string(), "readable".to_owned())
+            }
         };
         seen.rows += 1;
-        let what = if row.is_ok() { "row" } else { "table" };
+        let what = if row.is_ok() { ROW } else { "table" };
         report.add(|| Finding { file: file(), table, key, what, found, expected });
     }
     Some(seen)

@@ -52,7 +52,7 @@ pub(crate) mod tests;
 
 pub use apply::Applied;
 pub use backend::Pace;
-pub use check::{Finding, Report, check};
+pub use check::{Finding, ROW, Report, check};
 pub use copy::{convert, copy};
 pub use guard::catching;
 pub use read::{DbRange, DbReader, DbRow};

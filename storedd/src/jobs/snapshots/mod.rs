@@ -10,7 +10,7 @@
 //! * What cannot be read, or does not pass its verification, never pushes out what did: the newest snapshot whose every byte is as
 //!   it was when it passed is never removed by rotation.
 //! * What another version of the program wrote is not judged here: it keeps its mark, and only a person removes it.
-//! * A failure leaves the older snapshots and the store as they were.
+//! * A failure leaves the older snapshots and the store as they were. One of reading proves nothing: a snapshot that passed keeps its mark.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -237,7 +237,8 @@ impl Keeper {
             }
             Err(e) => {
                 lock(&self.memory).failed = Some(self.env.uptime());
-                tracing::error!(event = "snapshot_failed", error = %e, "no snapshot was taken; the older ones are kept");
+                let what = "none was taken, or it could not be verified yet; the older ones are kept";
+                tracing::error!(event = "snapshot_failed", error = %e, "{what}");
             }
         }
         done
@@ -289,7 +290,8 @@ impl Keeper {
     /// Verifies one snapshot, the newest one, or all of them, oldest first; notes at each whether it passed.
     ///
     /// # Errors
-    /// If there is no such snapshot; if its mark cannot be written. What is wrong with a snapshot is a finding.
+    /// If there is no such snapshot; if its mark cannot be written; if one cannot be read (74), which then counts as what it did, when the
+    /// others were looked at. What is wrong with a snapshot is a finding.
     pub fn verify(&self, id: Option<&str>, all: bool, ctx: &Context) -> Result<Vec<Verified>> {
         let _turn = lock(&self.turn);
         let wanted = match id {
@@ -303,13 +305,16 @@ impl Keeper {
         if wanted.is_empty() && !all {
             return Err(none());
         }
-        let verified = wanted.iter().map(|(shelf, id)| self.verify_now(shelf, id, ctx)).collect();
+        let verified: Vec<Result<Verified>> =
+            wanted.iter().map(|(shelf, id)| self.verify_now(shelf, id, ctx)).collect();
         self.remember();
-        verified
+        verified.into_iter().collect()
     }
 
     fn verify_now(&self, shelf: &Shelf, id: &str, ctx: &Context) -> Result<Verified> {
-        let verified = verify::verify(&self.store, shelf, id, ctx)?;
+        let verified = verify::verify(&self.store, shelf, id, ctx).inspect_err(|e| {
+            tracing::error!(event = "snapshot_not_judged", id, error = %e, "it counts as what it did before");
+        })?;
         if verified.findings.is_empty() {
             shelf.mark(id, self.env.now())?;
             lock(&self.memory).bad.remove(id);
@@ -340,8 +345,8 @@ impl Keeper {
     fn prune_now(&self, keep: usize, ctx: &Context) -> Result<Vec<String>> {
         let all = self.look_where_possible();
         let mut kept = BTreeSet::new();
-        // The program that wrote it knows whether it is of use.
-        let all: Vec<_> = all.into_iter().filter(|(_, s)| !is_strange(s)).collect();
+        // The program that wrote it knows whether it is of use; of what cannot be read nobody does.
+        let all: Vec<_> = all.into_iter().filter(|(_, s)| !is_strange(s) && s.unread().is_none()).collect();
         let of = |wanted: &dyn Fn(&Snapshot) -> bool, most: usize| -> Vec<String> {
             all.iter().rev().filter(|(_, s)| wanted(s)).take(most).map(|(_, s)| s.id.clone()).collect()
         };
@@ -434,12 +439,8 @@ impl Keeper {
             }
             Due::Verify(id) => self.verify(Some(id), false, ctx).map(drop).inspect_err(|e| {
                 tracing::error!(event = "snapshot_not_verified", id, error = %e);
-                let mut memory = lock(&self.memory);
-                if ctx.is_cancelled() {
-                    memory.failed = Some(self.env.uptime());
-                } else {
-                    memory.bad.insert(id.clone());
-                }
+                // Nothing was found wrong with it: it is tried again.
+                lock(&self.memory).failed = Some(self.env.uptime());
             }),
         }
     }

@@ -385,3 +385,42 @@ fn a_snapshot_that_cannot_be_read_gives_up_no_log() {
     far.store.follow_snapshots();
     assert_eq!((far.chosen(), far.store.snapshots_not_read()), (Some(of.id.clone()), Vec::new()));
 }
+
+// rows 90, 92: a disk that does not give the bytes proves nothing about them. The verification took the mark away, so that a good snapshot could
+// not be chosen any more, and rotation removed what could not be read; it is an error now, the others are looked at, and what passed stays valid.
+#[test]
+fn a_snapshot_that_cannot_be_read_is_not_judged() {
+    let (machine, ids) = with_two();
+    let (_store, keeper, env) = start(&machine, 1000);
+    let disk = machine.disk("data");
+    let valid = |id: &str| keeper.list().unwrap().iter().any(|s| s.id == id && s.valid);
+    for file in [snapshot::DB_FILE, snapshot::MANIFEST, snapshot::VERIFIED] {
+        let path = format!("dbdata/snapshots/{}/{file}", ids[0]);
+        disk.set_unreadable(&path, true).unwrap();
+        for all in [None, Some(&ids[0][..])] {
+            let e = keeper.verify(all, all.is_none(), &Context::idle()).unwrap_err();
+            assert!(e.exit() == exit::IO && e.to_string().contains(file), "{file}: {e}");
+        }
+        if file != snapshot::DB_FILE {
+            let removed = keeper.prune(&Settings { keep: 1, ..SETTINGS }, &Context::idle()).unwrap();
+            assert_eq!(removed, [""; 0], "{file}");
+        }
+        disk.set_unreadable(&path, false).unwrap();
+        assert!(valid(&ids[0]) && valid(&ids[1]), "{file}");
+    }
+    // One that was taken without is tried again until it could be read.
+    let taken = keeper.take(&SETTINGS, false, &Context::idle()).unwrap().snapshot.id;
+    let path = format!("dbdata/snapshots/{taken}/{}", snapshot::DB_FILE);
+    disk.set_unreadable(&path, true).unwrap();
+    tick(&keeper, &SETTINGS);
+    assert!(!valid(&taken));
+    disk.set_unreadable(&path, false).unwrap();
+    env.set_now(Micros(1_800_000_000_000_000 + 1700 * 1_000_000));
+    tick(&keeper, &SETTINGS);
+    assert!(valid(&taken));
+    // What is proven to be wrong takes the mark away.
+    disk.damage(&path, 8000, 1).unwrap();
+    assert!(!keeper.verify(Some(&taken), false, &Context::idle()).unwrap()[0].findings.is_empty());
+    disk.damage(&path, 8000, 1).unwrap();
+    assert!(!valid(&taken));
+}

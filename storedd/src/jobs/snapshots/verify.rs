@@ -72,17 +72,21 @@ pub struct Verified {
 /// Looks at everything; changes nothing.
 ///
 /// # Errors
-/// If there is no such snapshot, or it was ended.
+/// If there is no such snapshot, or it was ended; if it could not be read, and nothing proves that something is wrong with it: then it is as
+/// good or bad as it was.
 pub(super) fn verify(store: &Store, shelf: &Shelf, id: &str, ctx: &Context) -> Result<Verified> {
     let durable = store.checkpoint_lsn();
     let snapshot = super::asking(shelf, ctx).read(id, Depth::Bytes)?;
+    if let (Some(e), None) = (snapshot.unread(), snapshot.problems.iter().find(|problem| is_proof(problem))) {
+        return Err(e.clone());
+    }
     let mut findings: Vec<Finding> = snapshot.problems.iter().map(Finding::of).collect();
     let mut verified = Verified { id: id.to_owned(), rows: 0, zero_loss: false, findings: Vec::new() };
     if let (Some(manifest), []) = (&snapshot.manifest, &findings[..]) {
         match look_inside(store, shelf, id, manifest, ctx, &mut findings) {
             Ok(rows) => verified.rows = rows,
-            Err(e @ StoreError::Busy { .. }) => return Err(e),
-            Err(e) => findings.push(Finding::of(&e)),
+            Err(e) if is_proof(&e) || !findings.is_empty() => findings.push(Finding::of(&e)),
+            Err(e) => return Err(e),
         }
         match reach(store, manifest) {
             Ok(lsn) => verified.zero_loss = lsn >= durable,
@@ -92,6 +96,11 @@ pub(super) fn verify(store: &Store, shelf: &Shelf, id: &str, ctx: &Context) -> R
     findings.truncate(FINDINGS_MAX);
     verified.findings = findings;
     Ok(verified)
+}
+
+/// True of what is wrong with the bytes of a snapshot; anything else is wrong with whoever reads them.
+fn is_proof(e: &StoreError) -> bool {
+    matches!(e, StoreError::Corrupt { .. } | StoreError::Missing { .. } | StoreError::Foreign { .. })
 }
 
 /// The database of a snapshot: gives the number of rows read.
@@ -120,6 +129,9 @@ fn look_inside(
     });
     if ctx.cancelled() {
         return Err(StoreError::Busy { why: "the verification was ended".to_owned() });
+    }
+    if let Some(e) = rows.unread.filter(|_| !rows.findings.iter().any(|f| f.what == db::ROW)) {
+        return Err(e);
     }
     findings.extend(rows.findings.into_iter().map(|f| Finding {
         file: f.file,
