@@ -239,3 +239,36 @@ fn a_store_without_copies_says_how_old_they_are() {
     );
     assert_eq!(daemon.stop(), 0);
 }
+
+// A clock that was ahead once: what was done then is named with its stamp, is due, and the alarm ends when it was done again.
+#[test]
+fn what_was_stamped_by_a_clock_that_was_ahead_is_named_and_due() {
+    let store = TestStore::new();
+    let config = configured(&store, "[jobs]\nschedule = false\n");
+    let daemon = store.start_with(&["--config", &config]);
+    for verb in ["expire", "purge", "peruser"] {
+        store.ctl(&[verb]).expect(0);
+    }
+    assert_eq!(daemon.stop(), 0);
+    let state = store.data().join("state");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let later = |line: &str| match line.split_once('=') {
+        Some((key @ ("expire" | "purge" | "peruser"), time)) => format!("{key}=21{}\n", &time[2..]),
+        _ => format!("{line}\n"),
+    };
+    std::fs::write(&state, text.lines().map(later).collect::<String>()).unwrap();
+    let daemon = store.start_with(&["--config", &config]);
+    for verb in ["expire", "purge", "peruser"] {
+        let status = store.json(&["status"]);
+        let of = |alarm: &&serde_json::Value| alarm["name"] == "clock" && alarm["subject"] == verb;
+        let found = status["alarms"].as_array().unwrap().iter().find(of).unwrap_or_else(|| panic!("{verb}: {status}"));
+        assert!(found["message"].as_str().unwrap().contains(&format!("the last {verb} is stamped 21")), "{found}");
+        assert_eq!(found["next"], format!("storectl {verb}"));
+    }
+    store.ctl(&["expire"]).expect(0);
+    // The others by themselves.
+    configured(&store, "");
+    store.ctl(&["config", "reload"]).expect(0);
+    cleared(&store, "clock");
+    assert_eq!(daemon.stop(), 0);
+}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// Log sequence number: the number of a record, from 1, plus one each time, never reused (I3). 0 is "before the first".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -53,3 +54,21 @@ impl fmt::Debug for StoreId {
 /// A moment: microseconds since 1970-01-01 00:00 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Micros(pub u64);
+
+/// Clocks are corrected by so much without anybody noticing.
+const CORRECTED: Duration = Duration::from_secs(60);
+
+impl Micros {
+    /// Time since `then`; `None` if that lies more than a minute ahead of this moment: the clock was ahead when it was noted, or is behind
+    /// now, and nobody knows how long ago it was. What is done again and again is due then, and nothing is old.
+    #[must_use]
+    pub fn since(self, then: Micros) -> Option<Duration> {
+        (!then.is_ahead_of(self)).then(|| Duration::from_micros(self.0.saturating_sub(then.0)))
+    }
+
+    /// True of a moment that the clock which shows `now` cannot have noted.
+    #[must_use]
+    pub fn is_ahead_of(self, now: Micros) -> bool {
+        u128::from(self.0.saturating_sub(now.0)) > CORRECTED.as_micros()
+    }
+}

@@ -45,8 +45,10 @@ pub struct Verdict {
 /// A time in which bulk work is expected: no alarm is raised about the log it piles up, and nothing is restarted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maintenance {
-    /// Until then.
+    /// Until then, for people.
     pub until: Micros,
+    /// The same by the monotone clock: it lasts no longer, however the other is set.
+    pub ends: Duration,
     /// Why, in the words of whoever began it.
     pub reason: String,
     /// Who began it.
@@ -92,7 +94,7 @@ impl Board {
 
     /// Compares facts with limits. Its only clock is that of the facts.
     pub fn evaluate(&mut self, facts: &Facts, limits: &Limits) -> Verdict {
-        if self.maintenance.as_ref().is_some_and(|m| m.until <= facts.now) {
+        if self.maintenance.as_ref().is_some_and(|m| m.until <= facts.now || m.ends <= facts.uptime) {
             self.maintenance = None;
         }
         self.history.add(facts);

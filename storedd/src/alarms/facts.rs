@@ -31,6 +31,8 @@ pub struct Facts {
     pub stamps: Vec<Stamp>,
     /// Work of the schedule, and how long ago it was done last.
     pub chores: Vec<Chore>,
+    /// What is done again and again, and the time with which it was stamped last.
+    pub done: Vec<Done>,
     /// How long the oldest unanswered change has been waiting.
     pub oldest_wait: Option<Duration>,
     /// How long the oldest change has been waiting for somebody who holds what it touches, and who that is.
@@ -149,6 +151,17 @@ pub struct Chore {
     pub what: &'static str,
     /// How long ago it was done; if never, how old the store is.
     pub age: Duration,
+    /// What to type.
+    pub next: &'static str,
+}
+
+/// Something that was done, and is to be done again when so much time has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What; with a good stamp it is done again by `next`.
+    pub what: &'static str,
+    /// Its stamp.
+    pub at: Micros,
     /// What to type.
     pub next: &'static str,
 }

@@ -27,7 +27,8 @@ pub mod trend;
 
 pub use board::{Board, Change, Maintenance, Verdict};
 pub use facts::{
-    Bulk, CheckpointFacts, Chore, CopyFacts, DamageFacts, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts, Stamp,
+    Bulk, CheckpointFacts, Chore, CopyFacts, DamageFacts, Done, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts,
+    Stamp,
 };
 pub use probe::Prober;
 
@@ -66,6 +67,8 @@ pub enum Name {
     DrillBad,
     /// The last good drill is too old.
     DrillAge,
+    /// Something that is done again and again is stamped with a time that did not come yet.
+    Clock,
     /// A sealed log file waits too long for the archive.
     ArchiveLag,
     /// The last start lost or replaced something that a person should look at.
@@ -84,7 +87,7 @@ pub enum Name {
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 22] = [
+    pub const ALL: [Name; 23] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -102,6 +105,7 @@ impl Name {
         Name::ArchiveLag,
         Name::BackupAge,
         Name::DrillAge,
+        Name::Clock,
         Name::StaleStamp,
         Name::RepairRecommended,
         Name::SnapshotAge,
@@ -128,6 +132,7 @@ impl Name {
             Name::BackupAge => "backup_age",
             Name::DrillBad => "drill_bad",
             Name::DrillAge => "drill_age",
+            Name::Clock => "clock",
             Name::ArchiveLag => "archive_lag",
             Name::RepairRecommended => "repair_recommended",
             Name::SnapshotAge => "snapshot_age",

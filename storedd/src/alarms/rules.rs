@@ -1,11 +1,11 @@
 //! The rules: from facts and limits to readings, one for each thing that can be wrong.
 
-use super::facts::{DamageFacts, Facts, Limits, PlaceFacts, SnapshotFacts};
+use super::facts::{DamageFacts, Done, Facts, Limits, PlaceFacts, SnapshotFacts};
 use super::trend::{Trend, time_left};
 use super::{Name, Severity};
 use crate::lsn::Micros;
 use crate::partition::FULL_BELOW;
-use crate::store::{Lagging, Phase};
+use crate::store::{Lagging, Phase, rfc3339};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -150,6 +150,7 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out.push(overlay(facts, history));
     out.extend(facts.stamps.iter().map(stamp));
     out.extend(facts.chores.iter().map(|chore| self::chore(chore, limits)));
+    out.extend(facts.done.iter().filter_map(|done| ahead(done, facts.now)));
     out.push(waiting(facts, limits));
     out.extend(snapshots(facts, limits));
     out.extend(copies(facts, limits));
@@ -376,6 +377,16 @@ fn chore(chore: &super::facts::Chore, limits: &Limits) -> Reading {
         "it is switched off, was cut off or fails; storectl jobs and the journal say why: event=job_ended".to_owned(),
         chore.next,
     )
+}
+
+/// A stamp that did not come yet: how long ago it was done nobody knows.
+fn ahead(done: &Done, now: Micros) -> Option<Reading> {
+    let Done { what, at, next } = done;
+    let message = format!("the last {what} is stamped {}, and the clock shows {}", rfc3339(*at), rfc3339(now));
+    let cause = "the clock was ahead then, or is behind now; it is taken as due, and what is done now is stamped anew";
+    let reading = Reading::flag(Name::Clock, message, cause.to_owned(), next);
+    let (value, severity) = (at.0.saturating_sub(now.0) as f64 / 1e6, Severity::Warning);
+    at.is_ahead_of(now).then(|| Reading { value, limit: 60.0, unit: "seconds", severity, ..reading.subject(*what) })
 }
 
 fn snapshots(facts: &Facts, limits: &Limits) -> Vec<Reading> {

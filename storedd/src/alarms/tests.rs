@@ -64,6 +64,7 @@ impl Bench {
             places: vec![place("data", 50 * GIB, 1), place("log", 50 * GIB, 2), place("partition a", 50 * GIB, 3)],
             stamps: Vec::new(),
             chores: Vec::new(),
+            done: Vec::new(),
             oldest_wait: None,
             held_up: None,
             bulk: None,
@@ -109,13 +110,34 @@ fn nothing_is_wrong_with_a_healthy_store() {
     assert_eq!(bench.board.alarms(), []);
 }
 
+fn done(what: &'static str, at: Micros) -> Done {
+    Done { what, at, next: "storectl drill" }
+}
+
+// A clock that was ahead once: the alarm names what was stamped by it, the stamp and the clock; a minute is none.
+#[test]
+fn a_stamp_that_did_not_come_yet_is_named() {
+    let mut bench = Bench::new();
+    let year = 365 * 86_400_000_000;
+    bench.facts.done = vec![done("snapshot", bench.facts.now), done("backup", Micros(bench.facts.now.0 + 50_000_000))];
+    assert_eq!(bench.ticks(5), [""; 0]);
+    bench.facts.done[1].at.0 += year;
+    assert_eq!(bench.tick(), ["+clock backup"]);
+    let alarm = bench.only();
+    let told =
+        "the last backup is stamped 2024-11-13T22:14:10.000000Z, and the clock shows 2023-11-14T22:13:26.000000Z";
+    assert_eq!((alarm.message.as_str(), alarm.unit, alarm.limit), (told, "seconds", 60.0));
+    bench.facts.done[1].at = bench.facts.now;
+    assert_eq!(bench.ticks(5), ["-clock backup"], "it was done again");
+}
+
 /// Makes a store sick in one way, and names what that raises.
 type Sickness = (fn(&mut Facts), &'static str);
 
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 22] = [
+    let sick: [Sickness; 23] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -141,6 +163,7 @@ fn every_alarm_is_raised_and_cleared() {
         ),
         (|f| f.snapshots.without_log = vec!["s0".to_owned()], "snapshot_log s0"),
         (|f| f.snapshots.not_read = vec![("/far".to_owned(), "EIO".to_owned())], "snapshot_place /far"),
+        (|f| f.done = vec![done("drill", Micros(f.now.0 + 70_000_000))], "clock drill"),
     ];
     for (make_sick, name) in sick {
         let mut bench = Bench::new();
@@ -296,7 +319,8 @@ fn a_restart_is_due_only_for_an_excess_that_stays() {
         assert_eq!(due(&mut bench, 30), None, "a backlog that shrinks is worked off");
     }
     let until = Micros(bench.facts.now.0 + 1_000_000_000);
-    bench.board.set_maintenance(Some(Maintenance { until, reason: String::new(), who: String::new() }));
+    let ends = seconds(1_000_000);
+    bench.board.set_maintenance(Some(Maintenance { until, ends, reason: String::new(), who: String::new() }));
     assert_eq!(due(&mut bench, 500), None, "bulk work is expected");
     bench.board.set_maintenance(None);
     assert_eq!(due(&mut bench, 60), None, "its time begins anew");
@@ -312,7 +336,9 @@ fn maintenance_silences_bulk_work_and_nothing_else() {
     bench.facts.log.segments = 9;
     assert_eq!(bench.tick(), ["+log_segments"]);
     let until = Micros(bench.facts.now.0 + 20_000_000);
-    bench.board.set_maintenance(Some(Maintenance { until, reason: "import".to_owned(), who: "root".to_owned() }));
+    let ends = bench.facts.uptime + seconds(20);
+    let window = Maintenance { until, ends, reason: "import".to_owned(), who: "root".to_owned() };
+    bench.board.set_maintenance(Some(window.clone()));
     bench.facts.checkpoint.failures = 1;
     assert_eq!(bench.ticks(5), ["+checkpoint_failed"], "what is on is not told as over while it is not");
     bench.facts.log.segments = 0;
@@ -321,6 +347,14 @@ fn maintenance_silences_bulk_work_and_nothing_else() {
     assert_eq!(bench.board.maintenance(bench.facts.now).unwrap().reason, "import");
     assert_eq!(bench.ticks(15), ["+log_segments"], "it ends by itself");
     assert_eq!(bench.board.maintenance(bench.facts.now), None);
+    // The clock is set back while it holds: it is no longer for that.
+    bench.facts.log.segments = 0;
+    bench.ticks(5);
+    let (until, ends) = (Micros(bench.facts.now.0 + 20_000_000), bench.facts.uptime + seconds(20));
+    bench.board.set_maintenance(Some(Maintenance { until, ends, ..window }));
+    bench.facts.now.0 -= 365 * 86_400_000_000;
+    bench.facts.log.segments = 9;
+    assert_eq!(bench.ticks(25), ["+log_segments"]);
 }
 
 #[test]

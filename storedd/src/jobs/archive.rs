@@ -19,7 +19,7 @@ use crate::disk::copy::{self, From, STEP_BYTES};
 use crate::disk::{Access, Below, Disk};
 use crate::env::Env;
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, Micros};
+use crate::lsn::Lsn;
 use crate::store::{SegmentLine, Store};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ struct Memory {
     seen: BTreeSet<u64>,
     upto: Lsn,
     failure: Option<String>,
+    /// The oldest segment that waits, and when that was seen first, by the monotone clock.
+    waits: Option<(u64, Duration)>,
 }
 
 /// Archives the log of a store.
@@ -163,16 +165,21 @@ impl Archiver {
     pub fn state(&self) -> State {
         let Some(store) = self.store.upgrade() else { return State::default() };
         let upto = self.upto(&store);
-        let memory = lock(&self.memory);
+        let mut memory = lock(&self.memory);
         if memory.path.is_none() {
             return State::default();
         }
         let lines = store.segments();
         // A segment was sealed when the next one was made.
         let waits = lines.iter().position(|line| !line.active && !memory.seen.contains(&line.segment.number));
-        let since = waits.and_then(|at| lines.get(at + 1)).map(|next| next.segment.created);
-        let waiting =
-            since.map_or(Duration::ZERO, |Micros(at)| Duration::from_micros(self.env.now().0.saturating_sub(at)));
+        let sealed = waits.and_then(|at| Some((lines.get(at)?.segment.number, lines.get(at + 1)?.segment.created)));
+        memory.waits = sealed.map(|(number, _)| match memory.waits {
+            Some((known, since)) if known == number => (number, since),
+            _ => (number, self.env.uptime()),
+        });
+        let seen = memory.waits.map_or(Duration::ZERO, |(_, since)| self.env.uptime().saturating_sub(since));
+        // Where the time that it was sealed did not come yet: as long as somebody has seen it wait.
+        let waiting = sealed.map_or(Duration::ZERO, |(_, at)| self.env.now().since(at).unwrap_or(seen));
         let lag = store.published_lsn().0.saturating_sub(upto.0);
         State { on: true, upto, lag, waiting, failure: memory.failure.clone() }
     }

@@ -34,7 +34,7 @@ impl Backlog {
         let needed = store.segments().iter().filter(|line| line.last_lsn.is_some_and(|last| last > checkpoint)).count();
         let oldest = report.oldest_replayed.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
         let oldest = oldest.and_then(|at| u64::try_from(at.as_microsecond()).ok());
-        let age = oldest.map_or(0, |oldest| now.0.saturating_sub(oldest));
+        let age = oldest.map_or(0, |oldest| now.0.abs_diff(oldest));
         Backlog { segments: needed as u64, age: Duration::from_micros(age) }
     }
 

@@ -39,6 +39,7 @@ use super::rights::Acl;
 use super::table::Table;
 use super::user::SHARED_DIRECTORY;
 use crate::error::{Result, StoreError};
+use crate::lsn::Micros;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -252,7 +253,10 @@ impl QuotaRow {
     #[must_use]
     pub fn settled(self, now_us: u64) -> QuotaRow {
         let over_since_us = match self.is_over(self.usage()) {
-            true if self.over_since_us > 0 => self.over_since_us,
+            // A moment that did not come yet would make the time of grace as long as it takes to come.
+            true if self.over_since_us > 0 && !Micros(self.over_since_us).is_ahead_of(Micros(now_us)) => {
+                self.over_since_us
+            }
             true => now_us.max(1),
             false => 0,
         };

@@ -224,6 +224,9 @@ fn a_root_over_its_limit_says_since_when() {
     assert_eq!(plain.encode().unwrap()[0], 1);
     let older = without_grace(b"k", &bytes).unwrap();
     assert_eq!(QuotaRow::decode(b"k", &older).unwrap(), QuotaRow { over_since_us: 0, ..over.clone() });
+    // A clock that was ahead once does not make the time of grace longer than it is.
+    assert_eq!(QuotaRow { over_since_us: 70_000_000, ..over.clone() }.settled(9).over_since_us, 9);
+    assert_eq!(QuotaRow { over_since_us: 50_000_000, ..over.clone() }.settled(9).over_since_us, 50_000_000);
     assert_eq!(QuotaRow { message_limit: None, ..over }.settled(9).over_since_us, 0);
     for cut in 0..bytes.len() {
         assert!(QuotaRow::decode(b"k", &bytes[..cut]).is_err());

@@ -34,7 +34,7 @@ fn point(args: &verbs::Recover) -> Option<Point> {
 /// What the last starts found and did, from the files they left. Reads only, so it needs no lock.
 fn show_reports(config: &Config, last: Option<u32>, json: bool) -> Result<u8, Ended> {
     let disks = place::open_existing(config)?;
-    let reports = Report::load(&*disks.data, last.unwrap_or(1) as usize)?;
+    let reports = Report::load(&*disks.data, last.unwrap_or(1) as usize, place::env().now())?;
     let Some(newest) = reports.first() else {
         return Err(Ended {
             code: "not_found",

@@ -54,7 +54,7 @@ fn look(config: &Config, data: &RealDisk) -> Seen {
     let process = holder.or(facts.pid).and_then(outside::process).filter(is_ours);
     Seen {
         log: RealDisk::new(&config.store.log_dir).ok().and_then(|log| size_of_log(&log)),
-        last_start: Report::load(data, 1).ok().and_then(|reports| Some(reports.first()?.summary())),
+        last_start: Report::load(data, 1, place::env().now()).ok().and_then(|reports| Some(reports.first()?.summary())),
         facts,
         holder,
         process,

@@ -56,8 +56,9 @@ impl Daemon {
     /// `peruser`: what users have seen in mailboxes of others is written to the partitions.
     pub(super) fn peruser(&self, peer: &Peer, ctx: &Context) -> Result<Reply, Failure> {
         let (watch, ageing) = (self.watch()?, self.ageing()?);
-        let since =
-            watch.stamped().peruser.map_or(Micros(0), |last| Micros(last.0.saturating_sub(WRITE_OUT_OVERLAP_US)));
+        // What was changed since a moment that did not come yet is nothing; then all is written.
+        let last = watch.stamped().peruser.filter(|last| !last.is_ahead_of(self.env.now()));
+        let since = last.map_or(Micros(0), |last| Micros(last.0.saturating_sub(WRITE_OUT_OVERLAP_US)));
         let hands = |command: Command| self.hand(peer, "peruser", command);
         ageing.forget_seen(ctx, &hands).map_err(|e| failure(&e))?;
         self.store()?.write_out_seen(since).map_err(|e| failure(&e))?;

@@ -249,7 +249,8 @@ impl Daemon {
 
     fn reports(&self, last: u32) -> Result<Reply, Failure> {
         let store = self.store()?;
-        let reports = Report::load(&*store.disks().data, last.clamp(1, 1000) as usize).map_err(|e| failure(&e))?;
+        let last = last.clamp(1, 1000) as usize;
+        let reports = Report::load(&*store.disks().data, last, self.env.now()).map_err(|e| failure(&e))?;
         Ok(Reply::Reports(reports.into_iter().map(numbers::report).collect()))
     }
 

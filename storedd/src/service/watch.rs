@@ -12,8 +12,8 @@
 
 use crate::alarms::command::{Caller, GRACE};
 use crate::alarms::{
-    Alarm, Board, Bulk, Change, CheckpointFacts, Chore, CopyFacts, DamageFacts, Facts, Limits, LogFacts, Maintenance,
-    PlaceFacts,
+    Alarm, Board, Bulk, Change, CheckpointFacts, Chore, CopyFacts, DamageFacts, Done, Facts, Limits, LogFacts,
+    Maintenance, PlaceFacts,
 };
 use crate::alarms::{Prober, Severity, SnapshotFacts, Stamp, Verdict};
 use crate::config::Config;
@@ -222,6 +222,7 @@ impl Watch {
             lagging: store.lagging(),
             stamps: self.state.late().into_iter().map(|(file, owed)| Stamp { file, owed }).collect(),
             chores: self.chores(),
+            done: self.done(),
             oldest_wait: store.oldest_wait(),
             held_up: self.leases.oldest_change(),
             bulk: self.bulk_now(),
@@ -253,6 +254,22 @@ impl Watch {
             chore(PURGE_STAMP, "purge", last.purge, "storectl purge"),
             chore(PERUSER_STAMP, "write-out of what users have seen", last.peruser, "storectl peruser"),
         ]
+    }
+
+    fn done(&self) -> Vec<Done> {
+        let (copies, last) = (self.copies(), self.stamped());
+        let scrub = self.scrubber.get().and_then(|scrubber| scrubber.known().last).map(|(begun, _)| begun);
+        let snapshot = self.store.newest_snapshot().map(|newest| newest.time);
+        let all = [
+            ("snapshot", snapshot, "storectl snapshot take --verify"),
+            ("backup", copies.backup, "storectl backup-db DIR"),
+            ("drill", copies.drill, "storectl drill"),
+            ("scrub", scrub, "storectl check --all --deep"),
+            ("expire", last.expire, "storectl expire"),
+            ("purge", last.purge, "storectl purge"),
+            ("peruser", last.peruser, "storectl peruser"),
+        ];
+        all.into_iter().filter_map(|(what, at, next)| Some(Done { what, at: at?, next })).collect()
     }
 
     fn snapshots(&self) -> SnapshotFacts {
@@ -367,10 +384,11 @@ impl Watch {
                     return Err(Failure::new(Code::BadInput, message).with_hint("storectl maintenance start --for 2h"));
                 }
                 let until = Micros(self.env.now().0.saturating_add(seconds.saturating_mul(1_000_000)));
+                let ends = self.env.uptime() + Duration::from_secs(*seconds);
                 let reason: String = reason.chars().take(200).collect();
                 let who = format!("{} (pid {}, uid {})", peer.client, peer.pid, peer.uid);
                 tracing::info!(event = "maintenance_started", until = rfc3339(until), reason, who);
-                lock(&self.board).set_maintenance(Some(Maintenance { until, reason, who }));
+                lock(&self.board).set_maintenance(Some(Maintenance { until, ends, reason, who }));
             }
         }
         Ok(self.maintenance())

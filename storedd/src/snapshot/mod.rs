@@ -41,7 +41,7 @@ pub use manifest::{FileSum, Manifest, TableSum};
 use crate::checksum::Crc;
 use crate::disk::{self, Access, Disk, Kind, Stamp, parent};
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::{Lsn, Micros, StoreId};
+use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::planted::{self, Bug};
 use manifest::{Mark, Snaptime};
 use std::io;
@@ -131,11 +131,37 @@ impl Snapshot {
         self.problems.iter().find(|problem| matches!(problem, StoreError::Io { .. }))
     }
 
+    /// Where it stands in the history of the store, if its manifest can be read: of two snapshots that with the greater one is the newer,
+    /// whatever the clocks were that stamped them.
+    #[must_use]
+    pub fn at(&self) -> Option<(Epoch, Lsn)> {
+        self.manifest.as_ref().map(|m| (m.epoch, m.lsn))
+    }
+
     /// True if a text of it is of a version that this program does not know: nobody can say here whether it is good.
     #[must_use]
     pub fn is_of_another_version(&self) -> bool {
         self.problems.iter().any(|problem| matches!(problem, StoreError::Foreign { .. }))
     }
+}
+
+/// Sorts snapshots, oldest first: by their place in the history of the store, never by what a clock said. Of those at one place the ones
+/// that are stamped ahead of `now` come first, and one whose manifest cannot be read lies beside those before it.
+pub fn sort<T>(all: &mut Vec<T>, now: Micros, of: impl Fn(&T) -> &Snapshot) {
+    all.sort_by(|a, b| (of(a).lsn, &of(a).id).cmp(&(of(b).lsn, &of(b).id)));
+    let mut highest = Epoch(0);
+    let mut placed: Vec<(Epoch, T)> = Vec::with_capacity(all.len());
+    for one in all.drain(..) {
+        let epoch = of(&one).at().map_or(highest, |(epoch, _)| epoch);
+        highest = highest.max(epoch);
+        placed.push((epoch, one));
+    }
+    let key = |(epoch, one): &(Epoch, T)| {
+        let one = of(one);
+        (*epoch, one.lsn, !one.time().is_ahead_of(now), one.id.clone())
+    };
+    placed.sort_by_cached_key(key);
+    all.extend(placed.into_iter().map(|(_, one)| one));
 }
 
 /// Asked between two pieces of a file that is read whole whether to go on; may wait.

@@ -157,7 +157,7 @@ impl Snapshots {
                 Err(e) => fallback.pass_over(&listed.snapshot, &e),
             }
         }
-        reached.sort_by_key(|(reach, l)| Reverse((*reach, l.snapshot.time(), l.snapshot.id.clone())));
+        reached.sort_by_key(|(reach, l)| Reverse((*reach, l.snapshot.at(), l.snapshot.id.clone())));
         for (_, Listed { shelf, snapshot }) in reached {
             match examine(&shelf, &snapshot.id, survey.store_id, progress) {
                 Ok((manifest, examined)) => {
@@ -175,7 +175,7 @@ impl Snapshots {
 pub(super) fn newest_readable(disks: &Disks, store_id: StoreId) -> Option<Snapshot> {
     let readable = |m: &Manifest| db::reads(m.schema);
     let all = Snapshots::read(disks, store_id).listed.into_iter().map(|listed| listed.snapshot);
-    all.filter(|s| s.valid && s.manifest.as_ref().is_some_and(readable)).max_by_key(Snapshot::time)
+    all.filter(|s| s.valid && s.manifest.as_ref().is_some_and(readable)).max_by_key(Snapshot::at)
 }
 
 impl Fallback {

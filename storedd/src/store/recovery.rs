@@ -152,7 +152,7 @@ pub(super) fn act(
     let clock = clock.mark("act");
     finish_report(&mut report, decision, &parts, clock, &options.named, repair);
     // A store comes up on a full disk; a loss is on disk already.
-    if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports) {
+    if let Err(e) = report.finish(&*disks.data, begun.as_deref(), options.reports, env.now()) {
         tracing::warn!(event = "no_report", error = %e, "the report of this start could not be written");
     }
     if decision.verdict != Verdict::Hold {

@@ -3,6 +3,7 @@
 
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
+use crate::lsn::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -149,12 +150,12 @@ impl Report {
     }
 
     /// Writes it, in place of the one begun as `begun`, and removes the oldest beyond the number kept.
-    pub(crate) fn finish(&self, disk: &dyn Disk, begun: Option<&str>, kept: usize) -> Result<()> {
+    pub(crate) fn finish(&self, disk: &dyn Disk, begun: Option<&str>, kept: usize, now: Micros) -> Result<()> {
         match begun {
             Some(name) => self.replace(disk, name)?,
             None => drop(self.begin(disk)?),
         }
-        let all = names(disk)?;
+        let all = names(disk, now)?;
         for old in all.iter().take(all.len().saturating_sub(kept)) {
             disk.remove(&format!("{DIR}/{old}")).map_err(|e| StoreError::io("remove", disk.display(DIR), e))?;
         }
@@ -171,13 +172,13 @@ impl Report {
     }
 
     /// The reports of the newest `last` starts, newest first; of a store that only verbs have opened, theirs. Unreadable ones
-    /// are passed over.
+    /// are passed over. `now`: those that say they are of later are the oldest, for the clock was wrong that they began by.
     ///
     /// # Errors
     /// If the directory cannot be read.
-    pub fn load(disk: &dyn Disk, last: usize) -> Result<Vec<Report>> {
+    pub fn load(disk: &dyn Disk, last: usize, now: Micros) -> Result<Vec<Report>> {
         let (mut starts, mut others) = (Vec::new(), Vec::new());
-        for name in names(disk)?.iter().rev() {
+        for name in names(disk, now)?.iter().rev() {
             if starts.len() >= last {
                 break;
             }
@@ -193,10 +194,47 @@ impl Report {
     }
 }
 
-fn names(disk: &dyn Disk) -> Result<Vec<String>> {
+/// Oldest first; those of a time ahead of `now` before all others.
+fn names(disk: &dyn Disk, now: Micros) -> Result<Vec<String>> {
+    let is_ahead = |name: &str| {
+        let time = name.split_inclusive('Z').next().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        time.and_then(|time| u64::try_from(time.as_microsecond()).ok()).is_some_and(|at| Micros(at).is_ahead_of(now))
+    };
     match disk.list(DIR) {
-        Ok(entries) => Ok(entries.into_iter().map(|e| e.name).filter(|n| n.ends_with(".json")).collect()),
+        Ok(entries) => {
+            let mut names: Vec<_> = entries.into_iter().map(|e| e.name).filter(|n| n.ends_with(".json")).collect();
+            names.sort_by_cached_key(|name| (!is_ahead(name), name.clone()));
+            Ok(names)
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(StoreError::io("list", disk.display(DIR), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimDisk;
+
+    // A clock that was ahead once: the report of this start was not the last one, or was taken away for older ones.
+    #[test]
+    fn a_report_of_a_time_that_did_not_come_yet_is_not_the_last() {
+        let disk = SimDisk::new().disk("data");
+        let (now, ahead) = (Micros(1_800_000_000_000_000), Micros(2_100_000_000_000_000));
+        let written = |at: u64| {
+            let started = super::super::rfc3339(Micros(at));
+            Report { started: started.clone(), ..Report::default() }.finish(&disk, None, 3, Micros(at)).unwrap();
+            started
+        };
+        for second in 0..3 {
+            written(ahead.0 + second * 1_000_000);
+        }
+        let started = || -> Vec<String> {
+            Report::load(&disk, 10, now).unwrap().into_iter().map(|report| report.started).collect()
+        };
+        let first = written(now.0);
+        assert_eq!((started().len(), &started()[0]), (3, &first));
+        let second = written(now.0 + 30_000_000);
+        assert_eq!(started()[..2], [second, first]);
     }
 }

@@ -15,7 +15,7 @@ use super::shelved::Shelved;
 use super::{Options, Store};
 use crate::disk::{Disk, Patience};
 use crate::error::{Result, StoreError};
-use crate::lsn::{Lsn, Micros};
+use crate::lsn::{Epoch, Lsn, Micros};
 use crate::wal::SegmentInfo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,6 +32,8 @@ const ARCHIVE_WAIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 
 pub struct Choosable {
     /// Its name.
     pub id: String,
+    /// The history that it is of.
+    pub epoch: Epoch,
     /// The log behind this LSN is wanted.
     pub lsn: Lsn,
     /// When it was taken.
@@ -305,7 +307,9 @@ impl Store {
     /// The newest snapshot that a rollback may choose.
     #[must_use]
     pub fn newest_snapshot(&self) -> Option<Choosable> {
-        lock(&self.holds.shelved).choosable().into_iter().max_by_key(|snapshot| snapshot.time)
+        let now = self.env.now();
+        let key = |s: &Choosable| (s.epoch, s.lsn, !s.time.is_ahead_of(now), s.id.clone());
+        lock(&self.holds.shelved).choosable().into_iter().max_by_key(key)
     }
 
     /// Names of the snapshots behind which the log is not kept.
@@ -381,7 +385,7 @@ mod tests {
     // row 68: the oldest goes without at the budget, the newest never, and nothing is kept for one whose log is gone.
     #[test]
     fn the_oldest_goes_without_and_never_the_newest() {
-        let hold = |lsn: u64| Choosable { id: format!("s{lsn}"), lsn: Lsn(lsn), time: Micros(lsn) };
+        let hold = |lsn: u64| Choosable { id: format!("s{lsn}"), epoch: Epoch(0), lsn: Lsn(lsn), time: Micros(lsn) };
         let wanted = [hold(5), hold(25), hold(35)];
         let held = |first, count, budget| -> Vec<u64> {
             within(&wanted, &segments(first, count), budget).iter().map(|h| h.lsn.0).collect()

@@ -66,7 +66,7 @@ impl Shelved {
             Known::Unread(_) => None,
         };
         let mut all: Vec<Choosable> = self.each().filter_map(of).collect();
-        all.sort_by(|a, b| (a.lsn, &a.id).cmp(&(b.lsn, &b.id)));
+        all.sort_by(|a, b| (a.epoch, a.lsn, &a.id).cmp(&(b.epoch, b.lsn, &b.id)));
         all
     }
 
@@ -128,7 +128,8 @@ impl Known {
     fn of(snapshot: Snapshot, store: StoreId) -> Known {
         let is_ours = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.store_id == store);
         let (lsn, time) = (snapshot.lsn, snapshot.time());
-        let choosable = (is_ours && snapshot.valid).then_some(Choosable { time, lsn, id: snapshot.id });
+        let at = snapshot.at().filter(|_| is_ours && snapshot.valid);
+        let choosable = at.map(|(epoch, lsn)| Choosable { time, epoch, lsn, id: snapshot.id });
         Known::Read { is_ours, choosable, lsn }
     }
 }

@@ -286,10 +286,12 @@ impl Backups {
 
     /// Learns when the newest one there was taken.
     fn look(&self, dir: &Path) {
-        let newest = self.ours(dir).unwrap_or_default().pop();
+        let (newest, now) = (self.ours(dir).unwrap_or_default().pop(), self.env.now());
         let mut memory = lock(&self.memory);
         memory.looked = true;
-        if let Some((backup, manifest)) = newest.filter(|(_, m)| memory.last.taken.is_none_or(|last| m.time > last)) {
+        let is_newer = |m: &BackupManifest, last| m.time > last && !m.time.is_ahead_of(now);
+        if let Some((backup, manifest)) = newest.filter(|(_, m)| memory.last.taken.is_none_or(|last| is_newer(m, last)))
+        {
             memory.last = Last { taken: Some(manifest.time), path: backup.shown(), failure: None };
         }
     }
@@ -307,7 +309,9 @@ impl Backups {
         let all = Backup::list(&*target)?.into_iter().map(|name| Backup::at(target.clone(), &name));
         let known = all.filter_map(|backup| backup.manifest().ok().map(|manifest| (backup, manifest)));
         let mut ours: Vec<_> = known.filter(|(_, manifest)| manifest.store_id == self.store.store_id()).collect();
-        ours.sort_by_key(|(_, manifest)| manifest.time);
+        let now = self.env.now();
+        // By their place in history: a clock that was ahead once makes none of them the newest.
+        ours.sort_by_key(|(_, m)| (m.epoch, m.reached, m.lsn, !m.time.is_ahead_of(now), m.time));
         Ok(ours)
     }
 
@@ -338,10 +342,13 @@ impl Backups {
         if failed.is_some_and(|at| self.env.uptime().saturating_sub(at) < AGAIN_AFTER.min(settings.interval)) {
             return false;
         }
-        let since = |at: Micros| Duration::from_micros(self.env.now().0.saturating_sub(at.0));
+        let now = self.env.now();
         match last {
-            Some(last) => since(last) >= settings.interval,
-            None => since(self.marker.created) >= FIRST_AFTER.min(settings.interval),
+            Some(last) => now.since(last).is_none_or(|passed| passed >= settings.interval),
+            None => {
+                let age = now.since(self.marker.created).unwrap_or_else(|| self.env.uptime());
+                age >= FIRST_AFTER.min(settings.interval)
+            }
         }
     }
 }

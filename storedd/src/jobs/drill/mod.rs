@@ -37,9 +37,11 @@ use crate::disk::Disk;
 use crate::disk::copy::{self, From};
 use crate::env::Env;
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::{Lsn, Micros};
+use crate::lsn::{Epoch, Lsn, Micros};
 use crate::model;
-use crate::snapshot::{Backup, BackupManifest, DB_FILE, Depth, GoOn, MANIFEST, Manifest, Shelf, VERIFIED};
+use crate::snapshot::{
+    self, Backup, BackupManifest, DB_FILE, Depth, GoOn, MANIFEST, Manifest, Shelf, Snapshot, VERIFIED,
+};
 use crate::store::{LogHold, Marker, Phase, Store, View, WithArchive};
 use crate::wal::{ControlState, Part, Reach};
 use scratch::Scratch;
@@ -104,6 +106,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where a copy stands in the history of the store; of one place those that are not stamped ahead of now come later.
+type Place = (Epoch, Lsn, bool, Micros);
+
 /// What a drill begins with.
 enum Source {
     Snapshot(Shelf, String, Option<Manifest>),
@@ -130,8 +135,8 @@ impl Driller {
     /// If the marker of the store, or what earlier drills have left, cannot be read.
     pub fn new(store: Arc<Store>, backups: Arc<Backups>, env: Arc<dyn Env>) -> Result<Driller> {
         let marker = Marker::of_open(&*store.disks().data)?;
-        let known = record::load(&*store.disks().data)?;
-        let good = known.iter().filter(|drilled| drilled.good).map(|drilled| Micros(drilled.begun_us)).max();
+        let known = record::load(&*store.disks().data, env.now())?;
+        let good = known.iter().rev().find(|drilled| drilled.good).map(|drilled| Micros(drilled.begun_us));
         let memory = Memory { last: known.into_iter().next_back(), good, failed: None };
         Ok(Driller { store, backups, env, marker, turn: Mutex::default(), memory: Mutex::new(memory) })
     }
@@ -153,10 +158,13 @@ impl Driller {
         if memory.failed.is_some_and(|at| self.env.uptime().saturating_sub(at) < AGAIN_AFTER.min(settings.interval)) {
             return false;
         }
-        let since = |at: u64| Duration::from_micros(self.env.now().0.saturating_sub(at));
+        let now = self.env.now();
         match &memory.last {
-            Some(last) => since(last.begun_us) >= settings.interval,
-            None => since(self.marker.created.0) >= FIRST_AFTER.max(settings.interval.min(Duration::from_secs(86_400))),
+            Some(last) => now.since(Micros(last.begun_us)).is_none_or(|passed| passed >= settings.interval),
+            None => {
+                let age = now.since(self.marker.created).unwrap_or_else(|| self.env.uptime());
+                age >= FIRST_AFTER.max(settings.interval.min(Duration::from_secs(86_400)))
+            }
         }
     }
 
@@ -264,14 +272,22 @@ impl Driller {
 
     /// For each place of snapshots the newest one, and the newest backup; newest first.
     fn newest_first(&self, settings: &Settings) -> Result<impl Iterator<Item = Source>> {
-        let mut all: Vec<(String, Source)> = Vec::new();
+        let mut all: Vec<(Place, Source)> = Vec::new();
+        let now = self.env.now();
+        let place = |epoch, lsn, time: Micros| (epoch, lsn, !time.is_ahead_of(now), time);
         for shelf in self.store.disks().shelves() {
             let mut waiting = None;
-            for id in shelf.list()?.into_iter().rev() {
-                let read = shelf.read(&id, Depth::Texts)?;
-                let source = (id.clone(), Source::Snapshot(shelf.clone(), id.clone(), read.manifest));
+            let read = shelf.list()?.into_iter().map(|id| shelf.read(&id, Depth::Texts));
+            let mut read: Vec<Snapshot> = read.collect::<Result<_>>()?;
+            snapshot::sort(&mut read, now, |snapshot| snapshot);
+            let mut epoch = read.iter().filter_map(Snapshot::at).map(|(epoch, _)| epoch).max().unwrap_or_default();
+            for Snapshot { id, lsn, manifest, problems, .. } in read.into_iter().rev() {
+                // One that does not say lies beside those behind it.
+                epoch = manifest.as_ref().map_or(epoch, |m| m.epoch);
+                let at = place(epoch, lsn, manifest.as_ref().map_or(Micros(0), |m| m.time));
+                let source = (at, Source::Snapshot(shelf.clone(), id.clone(), manifest));
                 // No log is kept for one that was never verified, and no start takes it.
-                if is_marked(&shelf, &id)? || !read.problems.is_empty() {
+                if is_marked(&shelf, &id)? || !problems.is_empty() {
                     waiting = Some(source);
                     break;
                 }
@@ -282,8 +298,7 @@ impl Driller {
         if let Some(dir) = &settings.backups
             && let Some((backup, manifest)) = self.backups.ours(dir)?.pop()
         {
-            // Of the same form as the beginning of a snapshot's name.
-            all.push((crate::snapshot::id(manifest.time, manifest.lsn), Source::Backup(backup, manifest)));
+            all.push((place(manifest.epoch, manifest.lsn, manifest.time), Source::Backup(backup, manifest)));
         }
         all.sort_by(|(a, _), (b, _)| b.cmp(a));
         Ok(all.into_iter().map(|(_, source)| source))
@@ -320,7 +335,8 @@ impl Driller {
         drilled.replayed = report.replayed;
         drilled.rpo = match base.to_present {
             true => 0.0,
-            false => Duration::from_micros(self.env.now().0.saturating_sub(base.reach.time.0)).as_secs_f64(),
+            // A time that lies ahead is as far off as it is: nobody knows better, and it is not nothing.
+            false => Duration::from_micros(self.env.now().0.abs_diff(base.reach.time.0)).as_secs_f64(),
         };
         if store.published_lsn() != reached {
             return Err(StoreError::Corrupt {

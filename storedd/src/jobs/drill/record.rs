@@ -105,12 +105,23 @@ impl Drilled {
 }
 
 /// Those that can be read, oldest first.
-pub(super) fn load(data: &dyn Disk) -> Result<Vec<Drilled>> {
+pub(super) fn load(data: &dyn Disk, now: Micros) -> Result<Vec<Drilled>> {
+    Ok(in_order(data, now)?.into_iter().filter_map(|(_, drilled)| drilled).collect())
+}
+
+/// Each with the name of its file, oldest first: by the live store's LSN, which no clock sets, and of one LSN those last that are
+/// not stamped ahead of `now`. What cannot be read is the oldest.
+fn in_order(data: &dyn Disk, now: Micros) -> Result<Vec<(String, Option<Drilled>)>> {
     let read = |name: String| {
-        let bytes = disk::read_small(data, &format!("{DIR}/{name}"), BYTES_MAX).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        let bytes = disk::read_small(data, &format!("{DIR}/{name}"), BYTES_MAX).ok();
+        let drilled = bytes.and_then(|bytes| serde_json::from_slice::<Drilled>(&bytes).ok());
+        (name, drilled)
     };
-    Ok(names(data)?.into_iter().filter_map(read).collect())
+    let mut all: Vec<_> = names(data)?.into_iter().map(read).collect();
+    all.sort_by_key(|(_, drilled)| {
+        drilled.as_ref().map(|d| (d.live_lsn, !Micros(d.begun_us).is_ahead_of(now), d.begun_us))
+    });
+    Ok(all)
 }
 
 /// Writes one durably, and removes the oldest.
@@ -125,8 +136,8 @@ pub(super) fn write(data: &dyn Disk, drilled: &Drilled) -> Result<()> {
     let text = serde_json::to_vec_pretty(drilled).map_err(|e| StoreError::Bug(format!("drill: {e}")))?;
     let path = format!("{DIR}/{}.json", drilled.begun);
     disk::replace(data, &path, &text).map_err(|e| fail("write", &path, e))?;
-    let all = names(data)?;
-    for old in &all[..all.len().saturating_sub(KEPT)] {
+    let all = in_order(data, Micros(drilled.begun_us))?;
+    for (old, _) in &all[..all.len().saturating_sub(KEPT)] {
         let path = format!("{DIR}/{old}");
         data.remove(&path).map_err(|e| fail("remove", &path, e))?;
     }

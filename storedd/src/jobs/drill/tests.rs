@@ -225,3 +225,77 @@ fn one_is_made_when_it_is_due() {
     at(90_000 + 8 * 86_400);
     assert!(driller.is_due(&settings));
 }
+
+const YEARS: u64 = 10 * 365 * 86_400;
+
+// A clock that was ahead once: drills went on when it came there again; and what is drilled is the newest by LSN.
+#[test]
+fn a_clock_that_was_ahead_once_ends_no_drill() {
+    let (machine, store, id) = with_snapshot();
+    let clock = env(YEARS);
+    let at = |second: u64| clock.set_now(Micros(1_800_000_000_000_000 + second * 1_000_000));
+    let driller = self::driller(&store, &clock);
+    let settings = settings(None);
+    for _ in 0..25 {
+        driller.drill(&settings, &Context::idle()).unwrap();
+    }
+    at(100_000);
+    assert!(driller.is_due(&settings), "nobody knows how long ago the last one was");
+    let drilled = driller.drill(&settings, &Context::idle()).unwrap();
+    assert!(drilled.good && !driller.is_due(&settings), "{drilled:?}");
+    // A start remembers it, though there are twenty that say they are of later.
+    let again = self::driller(&store, &clock);
+    assert_eq!(again.last(), (Some(drilled.clone()), Some(Micros(drilled.begun_us))));
+    assert!(!again.is_due(&settings));
+    assert_eq!(machine.disk("data").list("dbdata/drills").unwrap().len(), 20);
+    // A snapshot of then, and a newer one.
+    users(&store, 800..801);
+    let keep = snapshots::Settings { interval: Duration::from_secs(86_400), keep: 5, verify: true, pace: 1 << 40 };
+    let take = |second| {
+        at(second);
+        Keeper::new(store.clone(), clock.clone()).unwrap().take(&keep, true, &Context::idle()).unwrap().snapshot.id
+    };
+    let ahead = take(YEARS);
+    users(&store, 801..802);
+    let newest = take(100_100);
+    assert!(id < newest && newest < ahead);
+    let drilled = driller.drill(&settings, &Context::idle()).unwrap();
+    assert!(drilled.good && drilled.source.contains(&newest), "{drilled:?}");
+}
+
+// The same of backups: the next is due, what was taken then is not the newest, and pushes none out.
+#[test]
+fn a_clock_that_was_ahead_once_ends_no_backup() {
+    let (_, store, _) = with_snapshot();
+    let clock = env(YEARS);
+    let at = |second: u64| clock.set_now(Micros(1_800_000_000_000_000 + second * 1_000_000));
+    let dir = PathBuf::from("media");
+    let settings = crate::jobs::backups::Settings {
+        directory: Some(dir.clone()),
+        interval: Duration::from_secs(86_400),
+        keep: 1,
+        pace: 1 << 40,
+        log_bytes: 1 << 30,
+        keep_free: 0,
+        config: "# nothing\n".to_owned(),
+    };
+    let backups = Backups::new(store.clone(), clock.clone()).unwrap();
+    let once = |backups: &Backups| {
+        let dir = backups.due(&settings).expect("one is due");
+        let done = backups.attend(&dir, &settings, &Context::idle()).unwrap();
+        assert_eq!(backups.due(&settings), None, "it is done");
+        done.manifest.time
+    };
+    let ahead = once(&backups);
+    // The same instance, and one that was just started; nothing was changed since, and then something was.
+    at(100_000);
+    let (first, ours) = (once(&backups), || backups.ours(&dir).unwrap());
+    assert_eq!(ours().iter().map(|(_, m)| m.time).collect::<Vec<_>>(), [first], "before {ahead:?}");
+    at(YEARS);
+    once(&backups);
+    users(&store, 810..811);
+    at(300_000);
+    let started = Backups::new(store.clone(), clock.clone()).unwrap();
+    let second = once(&started);
+    assert_eq!(ours().iter().map(|(_, m)| m.time).collect::<Vec<_>>(), [second]);
+}

@@ -9,11 +9,15 @@ use crate::model::message::State;
 use crate::model::name::key_text;
 use crate::model::rows::{MailboxRow, MailboxView, Row, TombstoneRow, split};
 use crate::model::{Command, Table};
+use crate::store::rfc3339;
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// Mailboxes that are remembered as having nothing to purge: 40 bytes each.
 const CALM_MAX: usize = 1_000_000;
+
+/// What becomes of what was taken away while the clock was ahead: nobody knows how long ago that was.
+const AHEAD: &str = "kept until it is old enough; undelete it and take it away again, to have it purged sooner";
 
 /// What is known of mailboxes that were looked at: by number, their modseq then and when the first of their expunged messages is old
 /// enough (`u64::MAX`: none). Nothing in them can be purged before, unless the modseq has changed.
@@ -79,9 +83,12 @@ impl Work<'_> {
             let Some(opened) = self.open(&view, key, row)? else { break };
             drop(view);
             self.paced(1)?;
-            let (old, oldest) = expunged(&opened, before);
+            let (old, oldest, ahead) = expunged(&opened, before, self.now);
             if old.is_empty() {
-                if calm.len() < CALM_MAX || calm.contains_key(&id) {
+                if ahead > 0 {
+                    let why = format!("{ahead} messages were expunged at a time that did not come yet; {AHEAD}");
+                    self.told.problem(&key_text(key), &why);
+                } else if calm.len() < CALM_MAX || calm.contains_key(&id) {
                     calm.insert(id, (modseq, oldest.saturating_add(age)));
                 }
                 break;
@@ -127,7 +134,11 @@ impl Work<'_> {
                 let Some((name, _)) = split(&key) else { continue };
                 let TombstoneRow { deleted_us, mailbox, .. } = TombstoneRow::decode(&key, &row)?;
                 self.step(name)?;
-                if deleted_us <= before.0 {
+                if Micros(deleted_us).is_ahead_of(self.now) {
+                    let at = rfc3339(Micros(deleted_us));
+                    self.told
+                        .problem(&key_text(name), &format!("it was deleted at {at}, which did not come yet; {AHEAD}"));
+                } else if deleted_us <= before.0 {
                     self.purge_deleted(&key_text(name), &mailbox, deleted_us)?;
                 }
             }
@@ -150,9 +161,11 @@ impl Work<'_> {
     }
 }
 
-/// The messages that were expunged at a time or before it, and when the first of all expunged ones was (`u64::MAX`: there are none).
-fn expunged(opened: &Opened, before: Micros) -> (Vec<u32>, u64) {
+/// The messages that were expunged at a time or before it, when the first of all expunged ones was (`u64::MAX`: there are none), and how
+/// many of them at a time ahead of `now`.
+fn expunged(opened: &Opened, before: Micros, now: Micros) -> (Vec<u32>, u64, u64) {
     let all = || opened.messages.values().filter(|m| m.state == State::Expunged);
     let old = all().filter(|m| m.expunged_us <= before.0).map(|m| m.uid).collect();
-    (old, all().map(|m| m.expunged_us).min().unwrap_or(u64::MAX))
+    let ahead = all().filter(|m| Micros(m.expunged_us).is_ahead_of(now)).count() as u64;
+    (old, all().map(|m| m.expunged_us).min().unwrap_or(u64::MAX), ahead)
 }

@@ -167,8 +167,8 @@ impl Scrubber {
         if memory.running || !is_past(memory.ended, PAUSE) {
             return None;
         }
-        let last = record.last.as_ref().map_or(self.created.0, |last| last.begun_us);
-        let is_over = u128::from(now.0.saturating_sub(last)) >= settings.interval.as_micros();
+        let last = record.last.as_ref().map_or(self.created, |last| Micros(last.begun_us));
+        let is_over = now.since(last).is_none_or(|passed| passed >= settings.interval);
         if record.pass.is_some() || is_over {
             return Some(Due::Pass);
         }

@@ -55,3 +55,19 @@ fn what_is_written_is_read_and_what_is_damaged_is_not_believed() {
         assert!(Record::read(&data).is_err(), "byte {at}");
     }
 }
+
+// A clock that was ahead once: the next pass waited until it came there again.
+#[test]
+fn a_pass_of_a_time_that_did_not_come_yet_does_not_end_the_scrub() {
+    use crate::jobs::restore::tests::{env, start};
+    let (store, _) = start(&SimDisk::new(), false, 0).unwrap();
+    let scrubber = Scrubber::new(store, env(100_000)).unwrap();
+    let settings = Settings { interval: Duration::from_secs(86_400), pace: 1 << 40 };
+    let last = |begun_us| {
+        lock(&scrubber.record).last = Some(Ended { begun_us, ended_us: begun_us, counts: Counts::default() });
+        scrubber.due(settings)
+    };
+    let now = scrubber.env.now().0;
+    assert_eq!((last(now), last(now + 50_000_000)), (None, None));
+    assert_eq!(last(now + 365 * 86_400_000_000), Some(Due::Pass));
+}

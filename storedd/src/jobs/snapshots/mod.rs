@@ -9,6 +9,7 @@
 //! # Invariants
 //! * What cannot be read, or does not pass its verification, never pushes out what did: the newest snapshot whose every byte is as
 //!   it was when it passed is never removed by rotation.
+//! * The newest one is that of the highest epoch and LSN, never that of the latest time: a clock that was ahead once ends nothing.
 //! * What another version of the program wrote is not judged here: it keeps its mark, and only a person removes it.
 //! * A failure leaves the older snapshots and the store as they were. One of reading proves nothing: a snapshot that passed keeps its mark.
 
@@ -163,7 +164,7 @@ impl Keeper {
                 all.push((shelf.clone(), snapshot));
             }
         }
-        all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        snapshot::sort(&mut all, self.env.now(), |(_, snapshot)| snapshot);
         Ok(all)
     }
 
@@ -175,7 +176,7 @@ impl Keeper {
                 all.extend(shelf.read(&id, Depth::Texts).ok().map(|snapshot| (shelf.clone(), snapshot)));
             }
         }
-        all.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        snapshot::sort(&mut all, self.env.now(), |(_, snapshot)| snapshot);
         all
     }
 
@@ -376,9 +377,9 @@ impl Keeper {
         let schema = self.store.schema();
         let is_older = |s: &Snapshot| s.manifest.as_ref().is_some_and(|m| m.schema < schema);
         let (_, before) = all.iter().rev().find(|(_, s)| s.valid && is_older(s))?;
-        let since = Duration::from_micros(self.env.now().0.saturating_sub(before.time().0));
+        let since = self.env.now().since(before.time());
         let replaced = all.iter().any(|(_, s)| s.valid && !is_older(s));
-        (!replaced || since < WAY_BACK_KEPT).then(|| before.id.clone())
+        (!replaced || since.is_none_or(|since| since < WAY_BACK_KEPT)).then(|| before.id.clone())
     }
 
     /// Removes one.
@@ -454,10 +455,10 @@ impl Keeper {
     }
 
     fn is_due(&self, settings: &Settings) -> bool {
-        let since = |at: Micros| Duration::from_micros(self.env.now().0.saturating_sub(at.0));
+        let now = self.env.now();
         match self.ages().newest {
-            Some(newest) => since(newest) >= settings.interval,
-            None => since(self.created) >= FIRST_AFTER,
+            Some(newest) => now.since(newest).is_none_or(|passed| passed >= settings.interval),
+            None => now.since(self.created).unwrap_or_else(|| self.env.uptime()) >= FIRST_AFTER,
         }
     }
 

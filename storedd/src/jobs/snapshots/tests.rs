@@ -190,6 +190,56 @@ fn one_is_taken_when_it_is_due() {
     assert!(keeper.ages().newest > first.newest);
 }
 
+// A clock that was ahead once, by years: the snapshot of then is the newest no longer than until there is one of a higher LSN, pushes
+// none out, and ends none.
+#[test]
+fn a_clock_that_was_ahead_once_ends_nothing() {
+    const YEARS: u64 = 10 * 365 * 86_400;
+    let machine = SimDisk::new();
+    let (store, keeper, env) = start(&machine, 0);
+    let at = |second: u64| env.set_now(Micros(1_800_000_000_000_000 + second * 1_000_000));
+    let ids = |keeper: &Keeper| -> Vec<String> { keeper.list().unwrap().into_iter().map(|s| s.id).collect() };
+    let once = |keeper: &Keeper| {
+        let due = keeper.due(&SETTINGS).expect("one is due");
+        assert_eq!(due, Due::Take);
+        keeper.attend(&due, &SETTINGS, &Context::idle()).unwrap();
+        assert_eq!(keeper.due(&SETTINGS), None, "it is done");
+    };
+    assert!(change(&store, "a"));
+    at(YEARS);
+    once(&keeper);
+    let ahead = ids(&keeper);
+    // Nothing was changed since: of the same LSN, that of a time which did not come yet is the older one.
+    at(700);
+    once(&keeper);
+    let [first, second] = <[String; 2]>::try_from(ids(&keeper)).unwrap();
+    assert!(first == ahead[0] && second < first, "{first} {second}");
+    assert_eq!(store.newest_snapshot().unwrap().id, second);
+    at(700 + 86_300);
+    assert_eq!(keeper.due(&SETTINGS), None);
+    at(700 + 86_500);
+    assert!(change(&store, "b"));
+    once(&keeper);
+    let kept = ids(&keeper);
+    assert!(kept.len() == 2 && kept[0] == second && kept[1] > second, "{kept:?}: the newest two by LSN");
+    // The same if there are changes between, for a keeper that was just started.
+    assert!(change(&store, "c"));
+    at(YEARS);
+    once(&keeper);
+    at(800 + 86_500);
+    assert!(change(&store, "d"));
+    let keeper = Keeper::new(store.clone(), env.clone()).unwrap();
+    once(&keeper);
+    let last = ids(&keeper).pop().unwrap();
+    assert!(keeper.ages().newest < Some(Micros(1_800_000_000_000_000 + YEARS * 1_000_000)));
+    assert_eq!(store.newest_snapshot().unwrap().id, last);
+    assert_eq!(keeper.verify(None, false, &Context::idle()).unwrap()[0].id, last);
+    at(800 + 2 * 86_500);
+    assert!(change(&store, "e"));
+    once(&keeper);
+    assert!(ids(&keeper).contains(&last), "what is of a time that did not come yet pushes nothing out");
+}
+
 // rows 43, 162: a disk that is full while the snapshot is copied into the place of a bad database: the start is refused, the bad database and the
 // snapshot stay where they are, and with room again the same start goes back and loses nothing.
 #[test]

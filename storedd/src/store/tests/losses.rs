@@ -19,7 +19,7 @@ fn a_loss_is_reported_also_by_a_start_that_is_killed_right_behind_it() {
         for persist in [Persist::Nothing, Persist::Everything] {
             let after = killed.image(persist);
             let (store, _) = start(&after);
-            let reports = Report::load(&after.disk("data"), 100).unwrap();
+            let reports = Report::load(&after.disk("data"), 100, Micros(u64::MAX)).unwrap();
             assert!(reports.iter().any(|r| r.lost.is_some()), "killed at operation {died} of a start: {reports:?}");
             drop(store);
         }
