@@ -143,9 +143,9 @@ impl Health {
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
-    /// Somebody wants the writing to end.
-    fn note_ended(&self) -> io::Error {
-        self.first().get_or_insert(StoreError::Busy { why: format!("the writing of {} was ended", self.file) });
+    /// Somebody wants the work on it to end.
+    pub(super) fn note_ended(&self) -> io::Error {
+        self.first().get_or_insert(StoreError::Busy { why: format!("the work on {} was ended", self.file) });
         io::Error::other("ended")
     }
 

@@ -73,6 +73,9 @@ use sums::Sums;
 /// Told how far a check of the whole file is, 0 to 1. Called from the thread that checks.
 pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
 
+/// Asked between two pieces of a file whether to go on; may wait. Once it says no it says no for ever.
+pub type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Cache of the page checks, in bytes. The check walks the file twice, in page order of the trees; more does not help.
 const EXAMINE_CACHE_BYTES: usize = 64 << 20;
 
@@ -177,11 +180,34 @@ impl Db {
         store: Option<StoreId>,
         progress: Option<Progress>,
     ) -> Result<Examined> {
+        Db::examine_as(disk, path, store, progress, None)
+    }
+
+    /// As [`Db::examine_for_open`], for who may be told to wait or to end.
+    ///
+    /// # Errors
+    /// As [`Db::examine`], and [`StoreError::Busy`] if `go_on` says no.
+    pub fn examine_while(
+        disk: &Arc<dyn Disk>,
+        path: &str,
+        store: Option<StoreId>,
+        go_on: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Examined> {
+        Db::examine_as(disk, path, store, None, Some(Arc::new(go_on)))
+    }
+
+    fn examine_as(
+        disk: &Arc<dyn Disk>,
+        path: &str,
+        store: Option<StoreId>,
+        progress: Option<Progress>,
+        go_on: Option<GoOn>,
+    ) -> Result<Examined> {
         let file = open_file(disk, path, Access::Read)?;
         let health = Arc::new(Health::new(disk.display(path)));
         let len = file.len().map_err(|e| health.note("length of", &e))?;
         let sums = Arc::new(Sums::default());
-        let backend = ShadowBackend::new(file, len, Arc::clone(&health), Arc::clone(&sums));
+        let backend = ShadowBackend::new(file, len, Arc::clone(&health), Arc::clone(&sums)).asking(go_on);
         let meta = health.run("check", || {
             let mut builder = Builder::new();
             builder

@@ -1,6 +1,7 @@
 //! What redb reads and writes through while a file is examined: it keeps every write in memory and lets the file alone, so that
 //! redb may repair what it likes (I7).
 
+use super::GoOn;
 use super::backend::Health;
 use super::sums::{BLOCK, Sums};
 use crate::disk::DiskFile;
@@ -8,10 +9,14 @@ use redb::StorageBackend;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Most bytes a [`ShadowBackend`] keeps; a check of a whole file rewrites a few pages.
 const SHADOW_BYTES_MAX: usize = 256 << 20;
+
+/// After so many bytes read it is asked whether to go on.
+const ASK_EVERY: u64 = 1 << 20;
 
 /// redb's view of a file that stays as it is: what it writes is kept in memory.
 pub(super) struct ShadowBackend {
@@ -19,6 +24,9 @@ pub(super) struct ShadowBackend {
     health: Arc<Health>,
     sums: Arc<Sums>,
     shadow: RwLock<Shadow>,
+    go_on: Option<GoOn>,
+    /// Bytes read since it was asked whether to go on.
+    read: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -41,7 +49,22 @@ impl ShadowBackend {
     /// Over a file of `len` bytes; `sums` learns what is read of it.
     pub(super) fn new(file: Arc<dyn DiskFile>, len: u64, health: Arc<Health>, sums: Arc<Sums>) -> ShadowBackend {
         health.set_file_bytes(len);
-        ShadowBackend { file, health, sums, shadow: RwLock::new(Shadow { len, below: len, blocks: BTreeMap::new() }) }
+        let shadow = RwLock::new(Shadow { len, below: len, blocks: BTreeMap::new() });
+        ShadowBackend { file, health, sums, shadow, go_on: None, read: AtomicU64::new(ASK_EVERY) }
+    }
+
+    /// The same, which asks now and then whether to go on.
+    pub(super) fn asking(self, go_on: Option<GoOn>) -> ShadowBackend {
+        ShadowBackend { go_on, ..self }
+    }
+
+    fn ask(&self, bytes: u64) -> io::Result<()> {
+        let Some(go_on) = &self.go_on else { return Ok(()) };
+        if self.read.fetch_add(bytes, Ordering::Relaxed) < ASK_EVERY {
+            return Ok(());
+        }
+        self.read.store(0, Ordering::Relaxed);
+        if go_on() { Ok(()) } else { Err(self.health.note_ended()) }
     }
 
     /// Reads what the file has of the range; zeros behind its end.
@@ -73,6 +96,7 @@ impl StorageBackend for ShadowBackend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.ask(out.len() as u64)?;
         let shadow = self.shadow.read().unwrap_or_else(PoisonError::into_inner);
         let len = out.len() as u64;
         let end = offset.checked_add(len).filter(|end| *end <= shadow.len);

@@ -167,6 +167,12 @@ impl Backup {
         Backup { go_on, ..self }
     }
 
+    /// What the one who is asked says; may wait.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.go_on.ask()
+    }
+
     /// Names of the complete backups in the root of `disk`, oldest first.
     ///
     /// # Errors

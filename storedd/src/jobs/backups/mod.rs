@@ -501,7 +501,9 @@ fn manifest(meta: &db::Meta, time: Micros, reached: Lsn, until: Micros) -> Backu
 /// # Errors
 /// What is wrong with it.
 pub(super) fn prove(backup: &Backup, manifest: &BackupManifest, control: &ControlState) -> Result<()> {
-    let meta = Db::examine(backup.disk(), &backup.path(DB_FILE), Some(manifest.store_id), None)?;
+    let asked = backup.clone();
+    let path = backup.path(DB_FILE);
+    let meta = Db::examine_while(backup.disk(), &path, Some(manifest.store_id), move || asked.goes_on())?.meta;
     let said = manifest.tables.iter().zip(meta.all().iter().copied());
     let differs = said.into_iter().any(|(said, table)| {
         let held = meta.table(table);
@@ -509,7 +511,7 @@ pub(super) fn prove(backup: &Backup, manifest: &BackupManifest, control: &Contro
     });
     if differs || (meta.applied_lsn, meta.epoch) != (manifest.lsn, manifest.epoch) {
         return Err(StoreError::Corrupt {
-            file: backup.disk().display(&backup.path(DB_FILE)),
+            file: backup.disk().display(&path),
             offset: 0,
             what: "rows of all tables".to_owned(),
             found: format!("{} rows at LSN {}, or others", meta.rows(), meta.applied_lsn),

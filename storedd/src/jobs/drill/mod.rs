@@ -330,7 +330,7 @@ impl Driller {
         }
         files.sync_dir("").map_err(|e| StoreError::io("sync", files.display(""), e))?;
         context.progress(3, None, "steps", "start");
-        let (store, report) = scratch.open(&self.marker, &base.control, self.env.clone())?;
+        let (store, report) = scratch.open(&self.marker, &base.control, self.env.clone(), context)?;
         drilled.rto = (self.env.uptime() - begun).as_secs_f64();
         drilled.replayed = report.replayed;
         drilled.rpo = match base.to_present {
@@ -385,7 +385,8 @@ impl Driller {
                 })
             }
             Source::Backup(backup, _) => {
-                let (manifest, own, parts) = restore::look(backup)?;
+                let asking = backup.clone().asking(GoOn::asking(context.going_on()));
+                let (manifest, own, parts) = restore::look(&asking)?;
                 let disk = backup.as_disk();
                 let (lsn, epoch) = (manifest.lsn, manifest.epoch);
                 let mut all: Vec<(Arc<dyn Disk>, Part)> = parts.into_iter().map(|part| (disk.clone(), part)).collect();
@@ -493,7 +494,8 @@ fn check(view: &View, context: &Context, drilled: &mut Drilled) -> Result<()> {
         found: f.found,
         expected: f.expected,
     }));
-    drilled.problems.extend(model::check::check(view)?.findings.into_iter().map(|f| Problem {
+    let rules = model::check::check_while(view, &mut |_| !context.cancelled())?;
+    drilled.problems.extend(rules.findings.into_iter().map(|f| Problem {
         file: f.place,
         what: f.what.to_owned(),
         found: f.found,

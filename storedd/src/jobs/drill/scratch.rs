@@ -3,6 +3,7 @@
 use crate::disk::{Below, Disk, Kind};
 use crate::env::Env;
 use crate::error::{Result, StoreError};
+use crate::jobs::registry::Context;
 use crate::partition::Roots;
 use crate::snapshot::DB_FILE;
 use crate::store::decision::Policy;
@@ -76,7 +77,7 @@ impl Scratch {
         self.files().display(DB_FILE)
     }
 
-    /// Starts the store as a recovery by hand does: nothing is worked around.
+    /// Starts the store as a recovery by hand does: nothing is worked around. Rests while the job is to.
     ///
     /// # Errors
     /// What a recovery is refused for; those of the disk.
@@ -85,6 +86,7 @@ impl Scratch {
         marker: &Marker,
         control: &ControlState,
         env: Arc<dyn Env>,
+        context: &Context,
     ) -> Result<(Arc<Store>, Report)> {
         let (data, files) = (self.data(), self.files());
         let (name, bytes) = marker.file();
@@ -106,7 +108,10 @@ impl Scratch {
         // What this start says is said of no store that anybody knows.
         let quiet = tracing::subscriber::NoSubscriber::default();
         tracing::subscriber::with_default(quiet, || {
-            store::open(disks, env, options, lock, policy, &(Arc::new(|_| {}) as store::OnProgress))
+            // A start has no way to end before it is there; it waits while the store is held still.
+            let go_on = context.going_on();
+            let progress: store::OnProgress = Arc::new(move |_| _ = go_on());
+            store::open(disks, env, options, lock, policy, &progress)
         })
     }
 }

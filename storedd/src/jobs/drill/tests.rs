@@ -1,6 +1,7 @@
 //! Drills on a simulated disk: what they find, stopped at every operation, and when they are due.
 
 use super::*;
+use crate::db::Db;
 use crate::disk::{Persist, SimDisk};
 use crate::env::SimEnv;
 use crate::jobs::restore::tests::{add, env, start, users};
@@ -298,4 +299,54 @@ fn a_clock_that_was_ahead_once_ends_no_backup() {
     let started = Backups::new(store.clone(), clock.clone()).unwrap();
     let second = once(&started);
     assert_eq!(ours().iter().map(|(_, m)| m.time).collect::<Vec<_>>(), [second]);
+}
+
+// A drill on a backup looked at the whole database, its rows and its rules, and asked nobody whether to go on: a freeze waited for all of
+// it, and it could not be cancelled.
+#[test]
+fn a_drill_on_a_backup_ends_wherever_it_is_cancelled() {
+    let machine = SimDisk::new();
+    let (store, _) = start(&machine, false, 0).unwrap();
+    add(&store, "p");
+    users(&store, 0..800);
+    let backups = Backups::new(store.clone(), env(5)).unwrap();
+    let settings = settings(Some("media"));
+    let of = crate::jobs::backups::Settings {
+        directory: None,
+        interval: Duration::from_secs(86_400),
+        keep: 1,
+        pace: 1 << 40,
+        log_bytes: 1 << 30,
+        keep_free: 0,
+        config: String::new(),
+    };
+    let dir = PathBuf::from("media");
+    backups.take(&dir, &of, &Context::idle()).unwrap();
+    let driller = self::driller(&store, &env(100));
+    let all = Context::cancelled_after(1_000_000);
+    assert!(driller.drill(&settings, &all).unwrap().good);
+    let asked = 1_000_000 - all.left();
+    // So often it ended before it had begun to write.
+    let mut before = 0;
+    for n in 0..asked {
+        let (context, ops) = (Context::cancelled_after(n), machine.ops());
+        let ended = driller.drill(&settings, &context);
+        assert!(matches!(ended, Err(StoreError::Busy { .. })), "asked {n} times of {asked}: {ended:?}");
+        before += u64::from(machine.ops() == ops);
+    }
+    // It is asked in each stretch of the look: the pages, the rows, the rules between them.
+    let (backup, _) = backups.ours(&dir).unwrap().pop().unwrap();
+    let asked = |look: &dyn Fn(&Backup)| {
+        let context = Context::cancelled_after(1_000_000);
+        look(&backup.clone().asking(GoOn::asking(context.going_on())));
+        1_000_000 - context.left()
+    };
+    let files = asked(&|backup| drop(backup.read().unwrap()));
+    let pages = asked(&|backup| {
+        let asked = backup.clone();
+        Db::examine_while(backup.disk(), &backup.path(DB_FILE), None, move || asked.goes_on()).unwrap();
+    });
+    let whole = asked(&|backup| drop(restore::look(backup).unwrap()));
+    assert!(files > 0 && pages > 0 && whole >= files + pages + 2 * 2, "{whole}: {files} files, {pages} pages");
+    assert!(before > whole, "{before}, and the look alone asks {whole} times");
 }

@@ -126,6 +126,9 @@ pub struct Context {
     tell: Arc<dyn Fn() + Send + Sync>,
     /// When those who watch were told last, in microseconds by the monotone clock.
     told: Arc<AtomicU64>,
+    /// How often it is still asked before it is cancelled; for tests.
+    #[cfg(test)]
+    left: Option<Arc<AtomicU64>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -142,14 +145,44 @@ impl Context {
         env: Arc<dyn Env>,
         tell: impl Fn() + Send + Sync + 'static,
     ) -> Context {
-        Context { id, control, gate, env: Some(env), tell: Arc::new(tell), told: Arc::default() }
+        Context {
+            id,
+            control,
+            gate,
+            env: Some(env),
+            tell: Arc::new(tell),
+            told: Arc::default(),
+            #[cfg(test)]
+            left: None,
+        }
     }
 
     /// For work that nobody watches, pauses or cancels.
     #[must_use]
     pub fn idle() -> Context {
         let (control, gate, told) = Default::default();
-        Context { id: 0, control, gate, env: None, tell: Arc::new(|| ()), told }
+        Context {
+            id: 0,
+            control,
+            gate,
+            env: None,
+            tell: Arc::new(|| ()),
+            told,
+            #[cfg(test)]
+            left: None,
+        }
+    }
+
+    /// As [`Context::idle`], and cancelled once it was asked so often whether to go on.
+    #[cfg(test)]
+    pub fn cancelled_after(asked: u64) -> Context {
+        Context { left: Some(Arc::new(AtomicU64::new(asked))), ..Context::idle() }
+    }
+
+    /// How often it was not asked any more; for [`Context::cancelled_after`].
+    #[cfg(test)]
+    pub fn left(&self) -> u64 {
+        self.left.as_ref().map_or(0, |left| left.load(Ordering::Relaxed))
     }
 
     /// The number of the job; 0 for work that is none.
@@ -184,6 +217,12 @@ impl Context {
     /// so ask often (many times a second), where nothing is half written, and hold no lock that a commit or a read needs.
     #[must_use]
     pub fn cancelled(&self) -> bool {
+        #[cfg(test)]
+        if let Some(left) = &self.left
+            && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+        {
+            self.control.cancel();
+        }
         if self.gate.is_closed() {
             (self.tell)();
             self.gate.pass(self.id);

@@ -314,7 +314,8 @@ pub fn verify(backup: &Backup) -> Result<BackupManifest> {
     Ok(look(backup)?.0)
 }
 
-/// As [`verify`]; with the control file and the log files that lead to its end.
+/// As [`verify`]; with the control file and the log files that lead to its end. Ended by [`StoreError::Busy`] if the backup does not
+/// go on ([`Backup::goes_on`]).
 pub(super) fn look(backup: &Backup) -> Result<(BackupManifest, ControlState, Vec<Part>)> {
     let (manifest, disk) = (backup.read()?, backup.as_disk());
     let control = Control::load(&*disk)?.state.filter(|state| state.store_id == manifest.store_id);
@@ -331,7 +332,8 @@ fn missing(disk: &dyn Disk, file: &str) -> StoreError {
 /// The database of a backup, to its last row and the rules between tables.
 fn look_inside(backup: &Backup, store_id: StoreId) -> Result<()> {
     let (disk, path) = (backup.disk(), backup.path(DB_FILE));
-    let examined = Db::examine_for_open(disk, &path, Some(store_id), None)?;
+    let asked = backup.clone();
+    let examined = Db::examine_while(disk, &path, Some(store_id), move || asked.goes_on())?;
     let database = examined.open_to_read(disk, &path, db::Options { cache_bytes: CACHE_BYTES, pace: None })?;
     let reader = database.reader()?;
     let shown = disk.display(&path);
@@ -342,11 +344,14 @@ fn look_inside(backup: &Backup, store_id: StoreId) -> Result<()> {
         found,
         expected,
     };
-    let rows = db::check(&reader, &mut |_| true);
+    let rows = db::check(&reader, &mut |_| backup.goes_on());
+    if !backup.goes_on() {
+        return Err(StoreError::Busy { why: format!("the work on {shown} was ended") });
+    }
     if let Some(f) = rows.findings.into_iter().next() {
         return Err(wrong(format!("table {}, {}: {}", f.table.name(), f.key, f.what), f.found, f.expected));
     }
-    match model::check::check(&reader)?.findings.into_iter().next() {
+    match model::check::check_while(&reader, &mut |_| backup.goes_on())?.findings.into_iter().next() {
         Some(f) => Err(wrong(format!("{}: {}", f.place, f.what), f.found, f.expected)),
         None => Ok(()),
     }

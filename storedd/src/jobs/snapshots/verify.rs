@@ -113,7 +113,7 @@ fn look_inside(
     findings: &mut Vec<Finding>,
 ) -> Result<u64> {
     let path = shelf.path(id, DB_FILE);
-    let examined = Db::examine_for_open(shelf.disk(), &path, Some(store.store_id()), None)?;
+    let examined = Db::examine_while(shelf.disk(), &path, Some(store.store_id()), ctx.going_on())?;
     compare(shelf, id, manifest, &examined.meta, findings);
     let total = Some(super::rows(&examined.meta));
     let database = examined.open_to_read(shelf.disk(), &path, db::Options { cache_bytes: CACHE_BYTES, pace: None })?;
