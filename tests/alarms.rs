@@ -250,7 +250,7 @@ fn what_was_stamped_by_a_clock_that_was_ahead_is_named_and_due() {
         store.ctl(&[verb]).expect(0);
     }
     assert_eq!(daemon.stop(), 0);
-    let state = store.data().join("state");
+    let state = store.data.join("state");
     let text = std::fs::read_to_string(&state).unwrap();
     let later = |line: &str| match line.split_once('=') {
         Some((key @ ("expire" | "purge" | "peruser"), time)) => format!("{key}=21{}\n", &time[2..]),

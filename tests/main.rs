@@ -46,6 +46,8 @@ mod hostile_mail;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod json;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod killed;

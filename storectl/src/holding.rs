@@ -7,10 +7,11 @@
 use crate::ask::connect;
 use crate::cli::{FreezeArgs, Global, HeldRun, LockHoldArgs};
 use crate::exit::{DONE, Outcome, Stop};
-use crate::render::{notes, words};
+use crate::render::{self, Style, notes, words};
 use crate::socket::{self, Environment};
-use proto::{Client, ClientError, Code, Lock, Reply, Request};
+use proto::{Client, ClientError, Code, Done, Lock, Reply, Request};
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
@@ -38,10 +39,18 @@ pub fn hold(global: &Global, environment: &Environment, args: LockHoldArgs) -> O
 ///
 /// # Errors
 /// As [`hold`].
-pub fn freeze(global: &Global, environment: &Environment, args: &FreezeArgs) -> Outcome<u8> {
+pub fn freeze(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    args: &FreezeArgs,
+) -> Outcome<u8> {
     let request = Request::Freeze { for_ms: millis(args.length), reason: args.reason.clone() };
     if args.command.is_empty() {
-        return stand_still(global, environment, &request, args.length);
+        stand_still(global, environment, &request, args.length)?;
+        render::summary(out, style, &Done { done: true }, &[])?;
+        return Ok(DONE);
     }
     run(global, environment, &request, &args.command, |_, _| ())
 }
@@ -51,7 +60,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Holds it for a time, for whoever does something elsewhere meanwhile.
-fn stand_still(global: &Global, environment: &Environment, request: &Request, length: Duration) -> Outcome<u8> {
+fn stand_still(global: &Global, environment: &Environment, request: &Request, length: Duration) -> Outcome<()> {
     let mut client = connect(global, environment, true)?;
     let lock = take(&mut client, request)?;
     notes::note(&format!(
@@ -69,7 +78,7 @@ fn stand_still(global: &Global, environment: &Environment, request: &Request, le
     }
     // It may have ended by itself just now.
     let _ = client.call(&Request::LockRelease { id: lock.id });
-    Ok(DONE)
+    Ok(())
 }
 
 fn take(client: &mut Client, request: &Request) -> Outcome<Lock> {

@@ -139,13 +139,13 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::Watch => ask::watch(&global, &environment, style, out),
         Plan::Drain(args) => life::drain(&global, &environment, style, out, args.wait),
         Plan::Hold(args) => holding::hold(&global, &environment, args),
-        Plan::Freeze(args) => holding::freeze(&global, &environment, &args),
+        Plan::Freeze(args) => holding::freeze(&global, &environment, style, out, &args),
         Plan::Shutdown { now } => life::shutdown(&global, &environment, style, out, now),
         Plan::ConfigGet(args) => configuration::get(&global, &environment, style, out, &args),
         Plan::ConfigSet(args) => configuration::set(&global, &environment, style, out, &args),
         Plan::ConfigCheck(args) => configuration::check(&global, &environment, &args),
         Plan::Restart => life::restart(&global, &environment, style, out),
-        Plan::WaitReady(wait) => life::wait_ready(&global, &environment, wait),
+        Plan::WaitReady(wait) => life::wait_ready(&global, &environment, style, out, wait),
         Plan::Transfer(transfer) => {
             let (errand, detach) = (transfer.errand(), transfer.detach()?);
             errand::run(&global, &environment, style, errand, detach, || {

@@ -143,8 +143,15 @@ fn limit(global: &Global) -> Option<Duration> {
 ///
 /// # Errors
 /// It does not within `limit` (69), or never will without somebody: it is read-only, or its log has failed.
-pub fn wait_ready(global: &Global, environment: &Environment, wait: Duration) -> Outcome<u8> {
+pub fn wait_ready(
+    global: &Global,
+    environment: &Environment,
+    style: Style,
+    out: &mut dyn Write,
+    wait: Duration,
+) -> Outcome<u8> {
     until_ready(global, environment, Some(wait), &|| false)?;
+    render::summary(out, style, &Done { done: true }, &[])?;
     Ok(DONE)
 }
 
@@ -278,7 +285,7 @@ mod tests {
     fn nobody_waits_longer_than_he_said() {
         let dir = tempfile::tempdir().unwrap();
         let nobody = Global { data_dir: Some(dir.path().to_owned()), ..Global::default() };
-        let end = wait_ready(&nobody, &Environment::default(), Duration::from_millis(120));
+        let end = until_ready(&nobody, &Environment::default(), Some(Duration::from_millis(120)), &|| false);
         assert!(matches!(end, Err(Stop::Failed(f)) if f.code == Code::Unavailable && f.hint.is_some()));
     }
 }

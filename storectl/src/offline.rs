@@ -60,7 +60,7 @@ pub fn reports(global: &Global, last: u32) -> Outcome<Result<Vec<Report>, (u8, S
 #[must_use]
 pub fn check_config(global: &Global, file: Option<&Path>) -> Stop {
     let global = Global { config: file.map(Path::to_path_buf).or_else(|| global.config.clone()), ..global.clone() };
-    match command(&global, &["--check-config".into()], false) {
+    match command(&global, &["--check-config".into()], global.json) {
         Ok(mut command) => not_run(&command.exec()),
         Err(stop) => stop,
     }

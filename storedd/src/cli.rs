@@ -4,6 +4,7 @@ use crate::config::{self, Config, Problem};
 use crate::error::exit;
 use crate::{daemon, demo, offline, place};
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 use std::path::PathBuf;
 use verbs::{DowngradeVerb, LogReset, PrepareUpgrade, RestoreDb, Since, SnapshotInstall, Test, Upgrade};
 
@@ -137,6 +138,11 @@ pub fn main() -> u8 {
             // Help and version go to stdout and are no failure; clap knows which is which.
             let wrong = e.use_stderr();
             drop(e.print());
+            if wrong && std::env::args_os().any(|arg| arg == "--json") {
+                let text = e.render().to_string();
+                let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                println!("{}", json!({"error": {"code": "usage", "message": message, "hint": "storedd --help"}}));
+            }
             if wrong { exit::USAGE } else { exit::OK }
         }
     }
@@ -156,16 +162,17 @@ fn run(cli: &Cli) -> u8 {
                 return status;
             }
             match loaded.ok().and_then(|config| config.file) {
+                file if cli.json => println!("{}", json!({"ok": true, "file": file})),
                 Some(file) => println!("the configuration is good: {}", file.display()),
                 None => println!("the configuration is good: there is no file, every option has its default"),
             }
             return exit::OK;
         }
-        return complain(&problems, &cli.place);
+        return complain(&problems, cli);
     }
     let loaded = match Config::load(config.as_deref(), data_dir.as_deref(), socket.as_deref()) {
         Ok(loaded) => loaded,
-        Err(problems) => return complain(&problems, &cli.place),
+        Err(problems) => return complain(&problems, cli),
     };
     act(cli, loaded)
 }
@@ -201,7 +208,8 @@ fn act(cli: &Cli, loaded: Config) -> u8 {
     }
 }
 
-fn complain(problems: &[Problem], place: &Place) -> u8 {
+fn complain(problems: &[Problem], cli: &Cli) -> u8 {
+    let place = &cli.place;
     for problem in problems {
         eprintln!("storedd: {problem}");
     }
@@ -210,7 +218,12 @@ fn complain(problems: &[Problem], place: &Place) -> u8 {
     let given = [("--config", &config), ("--data-dir", &data_dir), ("--socket", &socket)];
     let named = given.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?)));
     let check = proto::naming::complete("storedd --check-config", &proto::naming::options(named));
-    eprintln!("  next: correct what is named, then check again: {check}");
+    let next = format!("correct what is named, then check again: {check}");
+    eprintln!("  next: {next}");
+    if cli.json {
+        let all: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        println!("{}", json!({"error": {"code": "config", "message": all.join("; "), "hint": next}}));
+    }
     exit::CONFIG
 }
 

@@ -40,10 +40,8 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
         return put_partitions(config, args, complete.as_ref(), work, without);
     }
     if args.dry_run && !outside::exists(&config.store.data_dir) {
-        let manifest = restore::verify(&backup)?;
-        println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
-        println!("would make {} and put it there; nothing was changed", config.store.data_dir.display());
-        return Ok(without.exit());
+        let would = format!("make {} and put it there", config.store.data_dir.display());
+        return describe_good(&backup, &would, &work, args, &without);
     }
     if !args.dry_run {
         survive_file_limit()?;
@@ -56,16 +54,17 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     let lock = (!(args.dry_run && fresh)).then(|| store::take_lock_in(&*target.data)).transpose();
     if let (Err(StoreError::Locked { .. }), true, true) = (&lock, args.dry_run, complete.is_some()) {
         // A copy is looked at on the day on which it was taken, and nobody stops a store for that.
-        let manifest = restore::verify(&backup)?;
-        println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
-        println!("a store runs here, which would have to be stopped before; nothing was changed");
-        return Ok(without.exit());
+        let would = format!(
+            "put it in the place of the store that runs here ({}), once that is stopped",
+            config.store.data_dir.display()
+        );
+        return describe_good(&backup, &would, &work, args, &without);
     }
     let lock = lock?;
     let env = place::env();
     let plan = Plan::make(backup, &target, args.other_store, env.now())?;
     if args.dry_run {
-        describe(&plan, &target, args, &without);
+        describe(&plan, &target, &work, args, &without);
         return Ok(without.exit());
     }
     if !args.json {
@@ -181,6 +180,16 @@ fn put_partitions(
         return Err(refused(message, "storectl restore-db --dry-run DIR", exit::BAD_INPUT));
     };
     if args.dry_run {
+        let (left_out, unreadable) = without.json();
+        let names: Vec<_> = work.iter().map(|one| &one.name).collect();
+        match args.json {
+            true => println!(
+                "{}",
+                json!({"dry_run": true, "partitions": names, "steps": steps(&work),
+                    "left_out": left_out, "unreadable": unreadable})
+            ),
+            false => println!("nothing was changed"),
+        }
         return Ok(without.exit());
     }
     let disks = place::open_existing(config)?;
@@ -286,14 +295,48 @@ fn tell_loss(plan: &Plan) {
     println!("{}", loss(plan));
 }
 
-fn describe(plan: &Plan, target: &Target, args: &RestoreDb, without: &Without) {
+/// What becomes of the partitions of a complete copy.
+fn steps(work: &[complete::Work]) -> Vec<String> {
+    work.iter().map(complete::Work::step).collect()
+}
+
+/// What a backup that is only looked at would do where nothing is, or a store runs.
+fn describe_good(
+    backup: &Backup,
+    would: &str,
+    work: &[complete::Work],
+    args: &RestoreDb,
+    without: &Without,
+) -> Result<u8, Ended> {
+    let manifest = restore::verify(backup)?;
     if args.json {
         let (left_out, unreadable) = without.json();
+        let mut steps = steps(work);
+        steps.push(would.to_owned());
+        let nothing: [&str; 0] = [];
+        println!(
+            "{}",
+            json!({"dry_run": true, "lsn": manifest.lsn.0, "reached_lsn": manifest.reached.0,
+            "until": rfc3339(manifest.until), "aside": nothing, "later": null, "steps": steps,
+            "left_out": left_out, "unreadable": unreadable})
+        );
+    } else {
+        println!("the backup is good: database at LSN {}, log up to LSN {}", manifest.lsn, manifest.reached);
+        println!("would {would}; nothing was changed");
+    }
+    Ok(without.exit())
+}
+
+fn describe(plan: &Plan, target: &Target, work: &[complete::Work], args: &RestoreDb, without: &Without) {
+    if args.json {
+        let (left_out, unreadable) = without.json();
+        let mut steps = steps(work);
+        steps.extend(plan.steps(target));
         println!(
             "{}",
             json!({"dry_run": true, "lsn": plan.manifest.lsn.0, "reached_lsn": plan.manifest.reached.0,
             "until": rfc3339(plan.manifest.until), "aside": aside(plan, target), "later": later(plan),
-            "steps": plan.steps(target), "left_out": left_out, "unreadable": unreadable})
+            "steps": steps, "left_out": left_out, "unreadable": unreadable})
         );
     } else {
         plan.steps(target).iter().for_each(|step| println!("would {step}"));
