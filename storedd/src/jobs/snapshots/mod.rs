@@ -215,13 +215,22 @@ impl Keeper {
     /// Takes a snapshot, and verifies it if asked to.
     ///
     /// # Errors
-    /// If the database is damaged, or the disk is full or fails: then there is no new snapshot, and the old ones are as they were.
+    /// If the database is damaged, or the disk is full or fails: then there is no new snapshot, and the old ones are as they were. If it was
+    /// taken, and its verification ended or could not be made: then it is there, not verified.
     pub fn take(&self, settings: &Settings, verify: bool, ctx: &Context) -> Result<Taken> {
         let _turn = lock(&self.turn);
         let begun = self.env.uptime();
+        let mut there = None;
         let done = self.take_now(settings, ctx).and_then(|(shelf, id)| {
+            there = Some(id.clone());
             let verified = verify.then(|| self.verify_now(&shelf, &id, ctx)).transpose()?;
             Ok(Taken { snapshot: shelf.read(&id, Depth::Texts)?, duration: self.env.uptime() - begun, verified })
+        });
+        let done = done.map_err(|e| match (e, &there) {
+            (StoreError::Busy { why }, Some(id)) => {
+                StoreError::Busy { why: format!("snapshot {id} was taken, and is not verified: {why}") }
+            }
+            (e, _) => e,
         });
         self.remember();
         match &done {
@@ -238,8 +247,12 @@ impl Keeper {
             }
             Err(e) => {
                 lock(&self.memory).failed = Some(self.env.uptime());
-                let what = "none was taken, or it could not be verified yet; the older ones are kept";
-                tracing::error!(event = "snapshot_failed", error = %e, "{what}");
+                match there {
+                    Some(id) => tracing::error!(event = "snapshot_not_verified", id, error = %e),
+                    None => {
+                        tracing::error!(event = "snapshot_failed", error = %e, "no snapshot was taken; the older ones are kept");
+                    }
+                }
             }
         }
         done

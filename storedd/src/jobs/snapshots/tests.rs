@@ -190,6 +190,36 @@ fn one_is_taken_when_it_is_due() {
     assert!(keeper.ages().newest > first.newest);
 }
 
+// It was said that no snapshot was taken when it was there and only its verification had ended.
+#[test]
+fn one_whose_verification_was_ended_is_there_and_said_to_be() {
+    let machine = SimDisk::new();
+    let (store, keeper, _) = start(&machine, 0);
+    assert!((0..20).all(|n| change(&store, &format!("p{n}"))));
+    let (mut before, mut behind) = (0, 0);
+    for asked in 0.. {
+        let listed = |keeper: &Keeper| keeper.list().unwrap().len();
+        let had = listed(&keeper);
+        let why = match keeper.take(&SETTINGS, true, &Context::cancelled_after(asked)) {
+            Ok(taken) => {
+                assert!(taken.snapshot.valid);
+                break;
+            }
+            Err(StoreError::Busy { why }) => why,
+            Err(e) => panic!("asked {asked} times: {e}"),
+        };
+        match listed(&keeper) - had {
+            0 => before += 1,
+            _ => behind += 1,
+        }
+        let is_there = listed(&keeper) > had;
+        let last = keeper.list().unwrap().pop().map(|s| s.id).unwrap_or_default();
+        let said = format!("snapshot {last} was taken, and is not verified: ");
+        assert_eq!(why.starts_with(&said), is_there, "asked {asked} times: {why}");
+    }
+    assert!(before > 0 && behind > 2, "{before} {behind}");
+}
+
 // A clock that was ahead once, by years: the snapshot of then is the newest no longer than until there is one of a higher LSN, pushes
 // none out, and ends none.
 #[test]
