@@ -38,6 +38,7 @@ mod read;
 mod seek;
 #[cfg(test)]
 mod tests;
+pub mod uids;
 mod write;
 
 pub use read::{Damage, Found, Item, Reader};

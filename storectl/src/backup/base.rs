@@ -6,6 +6,7 @@ use super::save::head;
 use super::whole::Whole;
 use crate::archive::Seeker;
 use crate::archive::content::{About, Before, Mailbox, Moves, Since, State, runs};
+use crate::archive::uids::Uids;
 use crate::exit::{Outcome, Stop};
 use crate::files;
 use crate::render::notes;
@@ -21,15 +22,14 @@ const TOLD_MAX: usize = 1000;
 pub struct Known {
     /// Its head.
     pub before: Before,
-    /// UIDs of the messages that it and those before it have, as pairs of first and last, in order.
-    pub(super) has: Vec<(u32, u32)>,
+    /// UIDs of the messages that it and those before it have.
+    pub(super) has: Uids,
 }
 
 impl Known {
     /// Whether the bytes of the message with this UID are in it, or in one before it.
     pub fn has(&self, uid: u32) -> bool {
-        let at = self.has.partition_point(|(first, _)| *first <= uid);
-        at.checked_sub(1).is_some_and(|at| uid <= self.has[at].1)
+        self.has.has(uid)
     }
 }
 
@@ -68,7 +68,7 @@ impl Base {
         for (mailbox, close) in contents {
             let (id, before) = known(mailbox, close.state);
             base.names.insert(before.name.clone(), id);
-            base.mailboxes.insert(id, Known { before, has: joined(close.has, close.kept.unwrap_or_default()) });
+            base.mailboxes.insert(id, Known { before, has: Uids::of(close.has).with(close.kept.unwrap_or_default()) });
         }
         Ok(base)
     }
@@ -147,14 +147,8 @@ pub(super) fn known(mailbox: Mailbox, state: Option<State>) -> (u64, Before) {
     (number, Before { name, uidnext, highest_modseq, uidvalidity, id, state })
 }
 
-pub(super) fn sorted_runs(mut uids: Vec<u32>) -> Vec<(u32, u32)> {
+pub(super) fn sorted_runs(mut uids: Vec<u32>) -> Uids {
     uids.sort_unstable();
-    runs(uids.into_iter())
-}
-
-/// Both in order.
-pub(super) fn joined(mut these: Vec<(u32, u32)>, those: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
-    these.extend(those);
-    these.sort_unstable();
-    these
+    uids.dedup();
+    Uids::of(runs(uids.into_iter()))
 }

@@ -45,9 +45,11 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
         if self.seeker.is_none()
             && !self.asked.query.needs_header()
-            && let Some(went) = self.passed.remove(&frame).filter(is_it)
-            && self.house.is_whole(&went.mailbox, went.uid)?
+            && let Some((mailbox, uid)) = self.passed.get(frame).map(|(mailbox, uid)| (mailbox.to_owned(), uid))
+            && let Some(digest) = self.house.digest(&mailbox, uid)?
+            && *digest.to_hex() == *message.digest
         {
+            let went = Went { mailbox, uid, digest: Some(digest) };
             self.went.insert(frame, went.clone());
             return self.copy(&message, &went, frame);
         }
@@ -87,8 +89,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
         let is_itself = open.there.get(&message.uid).is_some_and(|(digest, _)| *digest == message.digest);
         let twin = || open.has.get(&key(message)).copied();
         if let Some(uid) = if is_itself { Some(message.uid) } else { twin() } {
-            let digest = blake3::Hash::from_hex(&message.digest).ok();
-            self.passed.insert(frame, Went { mailbox: open.name.clone(), uid, digest });
+            self.passed.add(frame, &open.name, uid);
         }
     }
 

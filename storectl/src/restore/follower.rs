@@ -10,10 +10,11 @@ use super::put::{Restorer, key};
 use super::summary::Renamed;
 use crate::archive::LISTED_MAX;
 use crate::archive::content::{Before, Close, Mailbox, Message, Moves};
+use crate::archive::uids::{Uids, shown};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
 use proto::{Code, MailboxDetail};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek};
 
 /// Runs of UIDs that are told.
@@ -245,8 +246,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
         if !is_told || self.asked.args.skip_deletes || !self.asked.query.is_all() {
             return Vec::new();
         }
-        let is_kept = |uid: u32| kept.iter().any(|(first, last)| (*first..=*last).contains(&uid));
-        let is_gone = |uid: &u32| *uid < before.uidnext && !is_kept(*uid) && !open.named.contains_key(uid);
+        let kept = Uids::of(kept.clone());
+        let is_gone = |uid: &u32| *uid < before.uidnext && !kept.has(*uid) && !open.named.contains_key(uid);
         let mut gone: Vec<u32> = open.there.keys().copied().filter(is_gone).collect();
         gone.sort_unstable();
         gone
@@ -284,15 +285,18 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// Names messages of earlier archives that are not there, and have not been expunged here.
     fn lacking(&mut self, name: &str) -> Outcome<()> {
         let Some(open) = &self.open else { return Ok(()) };
-        let kept = open.kept.clone().unwrap_or_default();
-        let mut there: BTreeSet<u32> = open.there.keys().copied().collect();
-        if gaps(&kept, &there).is_empty() {
+        let kept = Uids::of(open.kept.clone().unwrap_or_default());
+        let of = |uids: Vec<u32>| Uids::of(uids.into_iter().map(|uid| (uid, uid)).collect());
+        let there = of(open.there.keys().copied().collect());
+        let lacking = kept.without(&there);
+        if lacking.pairs().is_empty() {
             return Ok(());
         }
-        there.extend(self.house.expunged(name)?.into_iter().map(|message| message.uid));
-        let lacking = gaps(&kept, &there);
+        let expunged = of(self.house.expunged(name)?.into_iter().map(|message| message.uid).collect());
+        let lacking = lacking.without(&expunged);
+        let lacking = lacking.pairs();
         if !lacking.is_empty() {
-            let uids: Vec<String> = lacking.iter().take(RUNS_TOLD).map(run).collect();
+            let uids: Vec<String> = lacking.iter().take(RUNS_TOLD).map(|run| shown(*run)).collect();
             let more = if lacking.len() > RUNS_TOLD { " and more" } else { "" };
             let why = format!(
                 "UID {}{more} of it: in an archive before this one, which is not restored here",
@@ -308,22 +312,4 @@ impl<R: Read + Seek> Restorer<'_, R> {
 /// Those flags of the first that are not among the second.
 fn without(these: &[String], those: &[String]) -> Vec<String> {
     these.iter().filter(|flag| !those.contains(flag)).cloned().collect()
-}
-
-/// What is missing of runs.
-fn gaps(runs: &[(u32, u32)], there: &BTreeSet<u32>) -> Vec<(u32, u32)> {
-    let mut gaps = Vec::new();
-    for (first, last) in runs.iter().filter(|(first, last)| first <= last) {
-        let mut next = Some(*first);
-        for uid in there.range(*first..=*last) {
-            gaps.extend(next.filter(|next| next < uid).map(|next| (next, uid - 1)));
-            next = uid.checked_add(1);
-        }
-        gaps.extend(next.filter(|next| next <= last).map(|next| (next, *last)));
-    }
-    gaps
-}
-
-fn run((first, last): &(u32, u32)) -> String {
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }

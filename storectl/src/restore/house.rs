@@ -257,15 +257,16 @@ impl House {
         }
     }
 
-    /// Whether a message is there with all its bytes, which the daemon compares with their digest.
+    /// The digest of a message that is there with all its bytes, which the daemon compares with it; else `None`.
     ///
     /// # Errors
     /// Those of the connection.
-    pub fn is_whole(&mut self, name: &str, uid: u32) -> Outcome<bool> {
+    pub fn digest(&mut self, name: &str, uid: u32) -> Outcome<Option<blake3::Hash>> {
         match self.ask(Request::MessageBytes { name: name.to_owned(), uid }) {
-            Ok(_) => Ok(true),
+            Ok(Reply::MessageBytes(bytes)) => Ok(Some(blake3::hash(&bytes))),
+            Ok(other) => Err(unexpected(&other)),
             Err(Stop::Failed(failure)) if failure.code == Code::Unavailable => Err(Stop::Failed(failure)),
-            Err(Stop::Failed(_)) => Ok(false),
+            Err(Stop::Failed(_)) => Ok(None),
             Err(stop) => Err(stop),
         }
     }

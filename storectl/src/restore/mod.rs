@@ -16,6 +16,7 @@ mod follower;
 mod heal;
 mod house;
 mod open;
+mod passed;
 mod put;
 mod references;
 mod select;

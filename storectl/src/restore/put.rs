@@ -3,6 +3,7 @@
 use super::follower::expect_listed;
 use super::house::House;
 use super::open::{Named, Open, lost};
+use super::passed::Passed;
 use super::place;
 use super::references::Wanted;
 use super::select::{Names, Objects, Query};
@@ -97,8 +98,8 @@ pub struct Restorer<'a, R> {
     pub(super) batch_sent: usize,
     /// Where the message of a frame went.
     pub(super) went: HashMap<u64, Went>,
-    /// From a pipe: where the message of a frame is that was left out, for its mailbox has it.
-    pub(super) passed: HashMap<u64, Went>,
+    /// From a pipe.
+    pub(super) passed: Passed,
     /// Frames that references of a first run were found in.
     found: HashSet<u64>,
     /// Names here that the mailbox of an earlier archive has, while another one has them in this.
@@ -141,7 +142,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             batch_bytes: 0,
             batch_sent: 0,
             went: HashMap::new(),
-            passed: HashMap::new(),
+            passed: Passed::default(),
             found: HashSet::new(),
             occupied: HashSet::new(),
             planned: HashMap::new(),
