@@ -43,6 +43,7 @@ mod list;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod written;
 
 pub use back::{Found, Put, PutBack, Unfit, Work};
 pub use list::{Entry, Reader};
@@ -58,7 +59,6 @@ use crate::model::Rows;
 use crate::partition::identity::{Identity, PartitionId};
 use crate::sealed::{Lines, seal};
 use crate::store::Store;
-use list::List;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -218,7 +218,7 @@ pub fn take(store: &Arc<Store>, backups: &Backups, dir: &Path, wanted: &Wanted<'
     let write = |path: &str, e| StoreError::io("write", out.display(path), e);
     disk::replace(&*out, MARK, MARK_TEXT).map_err(|e| write(MARK, e))?;
     let pace = Pace::new(wanted.settings.pace, context);
-    let mut copying = Copying::new(&out, List::begin(&out)?, &pace, context);
+    let mut copying = Copying::begin(&out, &pace, context)?;
     for (nth, (name, disk)) in names.iter().enumerate() {
         copying.messages(nth, name, &**disk)?;
     }

@@ -272,7 +272,7 @@ fn what_was_copied_while_files_came_and_went_is_as_the_index_has_it_or_named() {
     beside.put(&ann, 9, b"of no index");
     let context = Context::idle();
     let pace = Pace::new(1 << 40, &context);
-    let mut copying = Copying::new(&beside.out, List::begin(&beside.out).unwrap(), &pace, &context);
+    let mut copying = Copying::begin(&beside.out, &pace, &context).unwrap();
     copying.messages(0, PRIMARY, &*beside.partition).unwrap();
     // The number of the file goes to another message.
     std::thread::sleep(Duration::from_millis(20));

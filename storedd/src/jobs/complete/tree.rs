@@ -6,6 +6,7 @@
 //! as nobody writes to the partition. What differs is copied again; what differs then, too, is damaged in the store, and named.
 
 use super::list::{Entry, Failed, List, sum};
+use super::written::Written;
 use super::{PARTITIONS, Tally, UNREADABLE, create, link, seeded};
 use crate::disk::{self, Access, Below, Disk, Kind};
 use crate::error::{Result, StoreError, is_no_space};
@@ -34,7 +35,7 @@ pub(super) type Finished = ((u64, u32), Tally, Vec<(String, String)>);
 type FileKey = (usize, u64, u64, i128);
 
 /// What is held of the digest of a message.
-type Tag = [u8; 16];
+pub(super) type Tag = [u8; 16];
 
 fn tag(body: &Body) -> Tag {
     std::array::from_fn(|n| body.digest.0[n])
@@ -77,8 +78,8 @@ pub(super) struct Copying<'a> {
     context: &'a Context,
     /// The first name in the copy of a file with several names, and what is there.
     linked: HashMap<FileKey, (String, Option<Tag>)>,
-    /// What was written of messages that were copied while others came and went, by partition and mailbox.
-    written: HashMap<(usize, Place), HashMap<u32, Tag>>,
+    /// What was written of messages that were copied while others came and went.
+    written: Written,
     tally: Tally,
     skipped: Skipped,
     /// Somebody waits: no pauses.
@@ -128,9 +129,14 @@ fn homes(disk: &dyn Disk) -> Result<Vec<Home>> {
 }
 
 impl<'a> Copying<'a> {
-    pub(super) fn new(out: &Arc<dyn Disk>, list: List, pace: &'a Pace, context: &'a Context) -> Copying<'a> {
-        let (linked, written, tally, skipped) = Default::default();
-        Copying { out: out.clone(), list, pace, context, linked, written, tally, skipped, hurry: false }
+    /// Begins one in a directory that is empty.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn begin(out: &Arc<dyn Disk>, pace: &'a Pace, context: &'a Context) -> Result<Copying<'a>> {
+        let (list, written) = (List::begin(out)?, Written::begin(out)?);
+        let (linked, tally, skipped) = Default::default();
+        Ok(Copying { out: out.clone(), list, pace, context, linked, written, tally, skipped, hurry: false })
     }
 
     /// From now on somebody waits, and what could not be read so far is tried again, if it is still there.
@@ -144,13 +150,13 @@ impl<'a> Copying<'a> {
         for home in homes(disk)? {
             for place in tree::mailboxes(disk, &home)? {
                 self.context.progress(self.tally.messages, None, "messages", &place.path());
-                let mut written = HashMap::new();
+                let mut written = Vec::new();
                 for uid in place.uids(disk)? {
                     if let Some(tag) = self.copy(nth, name, disk, &place.message(uid), None)? {
-                        written.insert(uid, tag);
+                        written.push((uid, tag));
                     }
                 }
-                self.written.insert((nth, place), written);
+                self.written.add(nth, place, &written)?;
             }
         }
         Ok(())
@@ -194,7 +200,7 @@ impl<'a> Copying<'a> {
         place: &Place,
         truth: &Truth<'_>,
     ) -> Result<()> {
-        let written = self.written.remove(&(nth, place.clone())).unwrap_or_default();
+        let written = self.written.of(nth, place)?;
         let (has, wanted) = (uids(copied, place)?, uids(disk, place)?);
         let (known, wrong) = truth.messages(disk, place)?;
         for uid in has.difference(&wanted) {
@@ -347,6 +353,7 @@ impl<'a> Copying<'a> {
     /// Reads all of it again; gives length and checksum of its list, what is in it, and what could not be read.
     pub(super) fn finish(self) -> Result<Finished> {
         let context = self.context;
+        self.written.end()?;
         let (list, tally) = self.list.finish(&|| match context.cancelled() {
             true => Err(StoreError::Busy { why: "it was ended".to_owned() }),
             false => Ok(()),

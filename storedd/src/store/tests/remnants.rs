@@ -66,7 +66,7 @@ fn messages_of_a_mailbox_without_a_name_are_shown_with_their_flags() {
     lose_journals(&machine, false, true);
     let (disk, place) = (machine.disk(PRIMARY), home.mailbox(id));
     let index = Index::new(&disk, id_of_store, &place);
-    let history = History { head: None, ..index.read().unwrap() };
+    let history = History { head: None, older: Vec::new(), ..index.read().unwrap() };
     index.rewrite(&history, crate::lsn::Lsn::ZERO, &|_| Ok(true)).unwrap();
     let store = open_mail(&machine).unwrap();
     let done = reconcile_all(&store, false);
