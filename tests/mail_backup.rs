@@ -2,6 +2,7 @@
 
 mod as_of;
 mod asked;
+mod empty;
 mod follow;
 mod gone;
 mod heal;

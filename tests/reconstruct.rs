@@ -1,6 +1,8 @@
 //! Partitions give back what the database has lost: the index-loss experiment, adoption, and `reconstruct`.
 
 mod changed;
+mod older;
+mod swapped;
 
 use crate::harness::{TestStore, until};
 use serde_json::{Value, json};

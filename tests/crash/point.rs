@@ -16,7 +16,7 @@ pub(super) fn adopt(store: &Store) -> Result<(), String> {
     if !store.due().is_due() {
         return Ok(());
     }
-    let wanted = Wanted { dry_run: false, mailboxes: &|_| true, users: true };
+    let wanted = Wanted { dry_run: false, mailboxes: &|_| true, users: true, is_up_to_date: false };
     let mut names = Vec::new();
     let view = store.view();
     let scanned = view.scan(Table::Partitions, Bound::Unbounded, &mut |key, _| {

@@ -49,28 +49,3 @@ fn a_mailbox_that_has_just_changed_is_looked_at() {
     assert_eq!(done(&["-n"], 0), [""; 0]);
     store.ctl(&["check", "--all", "--deep"]).expect(0);
 }
-
-// rows 126, 128: what the database is to learn of such a one is told, and done behind a checkpoint
-#[test]
-fn a_mailbox_that_has_just_changed_is_corrected() {
-    let (store, daemon, journals) = filled();
-    let older = journals.each_ref().map(|path| std::fs::read(path).unwrap());
-    store.ctl_with(&["message", "deliver", WORK], Some(&text(3))).expect(0);
-    store.ctl(&["checkpoint"]).expect(0);
-    assert_eq!(daemon.stop(), 0);
-    // As from an older copy of the partition, without the file that came later.
-    journals.iter().zip(&older).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
-    let _daemon = store.start();
-    store.ctl(&["acl", "set", WORK, "anyone", "lr"]).expect(0);
-    let acted = |args: &[&str]| {
-        let done = store.ctl(&[&["--json", "reconstruct", "-m"], args].concat()).expect(1).json();
-        assert_eq!(done["findings"].as_array().unwrap().len(), 1, "the file of which nothing is known: {done}");
-        actions(&done)
-    };
-    let corrected = "corrected: 2 messages instead of 3";
-    assert_eq!(acted(&["-n"]), [corrected]);
-    assert_eq!(acted(&[]), ["file 3: shown in user/joe/Recovered", corrected]);
-    let count = |name: &str| store.json(&["mailbox", "show", name])["messages"].as_u64().unwrap();
-    assert_eq!((count(WORK), count("user/joe/Recovered")), (2, 1));
-    assert_eq!(store.json(&["mailbox", "show", WORK])["acl"]["anyone"], "lr");
-}

@@ -383,15 +383,28 @@ impl<'d> Index<'d> {
     /// How well it can be read, its content not looked at.
     ///
     /// # Errors
-    /// Those of the disk, [`StoreError::Foreign`] for a newer version or another store's.
+    /// Those of the disk, [`StoreError::Foreign`] for a newer version.
     pub fn reading(&self) -> Result<Reading> {
         self.journal.read(&mut |_| Ok(()))
+    }
+
+    /// Highest modseq of its newest state, where one read tells it: [`History::highest_modseq`] of an index that ends with a head, as a
+    /// checkpoint leaves it. `None`: it is to be read.
+    ///
+    /// # Errors
+    /// Those of the disk, [`StoreError::Foreign`] for a newer version.
+    pub fn last_modseq(&self) -> Result<Option<u64>> {
+        let given_up = self.journal.past().given_up();
+        let head =
+            self.journal.tail()?.filter(|frame| frame.kind == KIND_HEAD && !given_up.holds(frame.lsn, frame.epoch));
+        // What is damaged in the midst of it is not seen: whoever reads it sees that.
+        Ok(head.and_then(|frame| Head::decode(&frame.payload).ok()).map(|head| head.row.highest_modseq))
     }
 
     /// Reads all of it. An index that is not there is an empty history without a generation.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] for a newer version or another store's, [`StoreError::Corrupt`] for a good frame that this program
+    /// [`StoreError::Foreign`] for a newer version, [`StoreError::Corrupt`] for a good frame that this program
     /// does not understand, those of the disk.
     pub fn read(&self) -> Result<History> {
         let mut history = History::default();

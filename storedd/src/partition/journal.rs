@@ -188,9 +188,38 @@ impl<'d> Journal<'d> {
 
     /// Sequence number of the frame with which the file ends; 0 if it holds none. `None` if it ends with anything else.
     fn last(&self, file: &dyn DiskFile, len: u64) -> Result<Option<u64>> {
+        if len == FILE_HEADER_BYTES as u64 {
+            return Ok(Some(0));
+        }
+        Ok(self.last_frame(file, len)?.map(|(seq, _)| seq))
+    }
+
+    /// The frame with which the file ends: one read, however long it is. `None` if there is no file, or it ends with anything else.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] for a newer version, those of the disk.
+    pub fn tail(&self) -> Result<Option<NewFrame>> {
+        let file = match self.disk.open(&self.path, Access::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.io("open")(e)),
+        };
+        let len = file.len().map_err(self.io("read"))?;
+        if len <= FILE_HEADER_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        file.read_at(0, &mut bytes).map_err(self.io("read"))?;
+        match self.header(&bytes)? {
+            Some(_) => Ok(self.last_frame(&*file, len)?.map(|(_, frame)| frame)),
+            None => Ok(None),
+        }
+    }
+
+    fn last_frame(&self, file: &dyn DiskFile, len: u64) -> Result<Option<(u64, NewFrame)>> {
         let start = FILE_HEADER_BYTES as u64;
-        if len == start || !len.is_multiple_of(ALIGN as u64) {
-            return Ok((len == start).then_some(0));
+        if !len.is_multiple_of(ALIGN as u64) {
+            return Ok(None);
         }
         let mut back = TAIL;
         loop {
@@ -202,7 +231,10 @@ impl<'d> Journal<'d> {
             for at in (0..bytes.len()).step_by(ALIGN).rev().filter(|at| bytes[*at..].starts_with(&MAGIC)) {
                 let found = Header::read(seed, from + at as u64, &bytes[at..]);
                 if let Some(found) = found.filter(|h| at + h.frame_bytes() == bytes.len()) {
-                    return Ok(found.frame(seed, &bytes[at..]).map(|f| f.seq));
+                    let frame = found.frame(seed, &bytes[at..]);
+                    return Ok(frame.map(|Frame { kind, lsn, epoch, seq, payload }| {
+                        (seq, NewFrame { kind, lsn, epoch, payload: payload.to_vec() })
+                    }));
                 }
             }
             if from == start || back > (PAYLOAD_BYTES_MAX + HEADER_BYTES) as u64 {
@@ -227,7 +259,7 @@ impl<'d> Journal<'d> {
     /// Calls `each` with every good frame, in order, but for those of a history that was given up. A file that is not there has none.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] for a newer version or another store, those of the disk and of `each`.
+    /// [`StoreError::Foreign`] for a newer version, those of the disk and of `each`.
     pub fn read(&self, each: Each<'_>) -> Result<Reading> {
         self.pass(false, each)
     }
@@ -252,6 +284,7 @@ impl<'d> Journal<'d> {
         let len = file.len().map_err(self.io("read"))?;
         let mut window = Window::new(file, len);
         let header = window.get(0, FILE_HEADER_BYTES).map_err(self.io("read"))?;
+        reading.another = self.another(header);
         reading.generation = self.header(header)?.map(|h| h.generation);
         let given_up = self.owner.past.given_up();
         self.frames(&mut window, &mut reading, &mut |frame, reading| {
@@ -418,18 +451,27 @@ impl<'d> Journal<'d> {
         if bytes[..8] != *self.format.magic || four(60) != self.header_crc(bytes) {
             return Ok(None);
         }
-        let foreign = |what, found: String, expected: String| {
-            Err(StoreError::Foreign { file: self.display(), what, found, expected })
-        };
-        let (version, store) = (four(8), StoreId(std::array::from_fn(|n| bytes[16 + n])));
-        match () {
-            () if version != self.format.version => {
-                foreign("format version", version.to_string(), self.format.version.to_string())
-            }
-            () if store != self.owner.store => foreign("store id", store.to_string(), self.owner.store.to_string()),
-            () if eight(32) != self.subject => foreign("subject", eight(32).to_string(), self.subject.to_string()),
-            () => Ok(Some(FileHeader { generation: eight(40), base: eight(48) })),
+        let version = four(8);
+        if version != self.format.version {
+            let (found, expected) = (version.to_string(), self.format.version.to_string());
+            return Err(StoreError::Foreign { file: self.display(), what: "format version", found, expected });
         }
+        let is_own = bytes[16..32] == self.owner.store.0 && eight(32) == self.subject;
+        Ok(is_own.then(|| FileHeader { generation: eight(40), base: eight(48) }))
+    }
+
+    /// Whose a file is whose header is as it was written, if not this journal's: none of its frames counts here.
+    fn another(&self, bytes: &[u8]) -> Option<String> {
+        let bytes = bytes.first_chunk::<FILE_HEADER_BYTES>()?;
+        let (crc, subject) = (bytes[60..64].try_into().ok()?, bytes[32..40].try_into().ok()?);
+        if bytes[..8] != *self.format.magic || u32::from_le_bytes(crc) != self.header_crc(bytes) {
+            return None;
+        }
+        let (store, subject) = (StoreId(std::array::from_fn(|n| bytes[16 + n])), u64::from_le_bytes(subject));
+        if store != self.owner.store {
+            return Some(format!("a file of store {store}"));
+        }
+        (subject != self.subject).then(|| format!("the file of number {subject}, not of {}", self.subject))
     }
 }
 

@@ -177,7 +177,7 @@ impl<'d> Manifest<'d> {
     /// How well it can be read, its content not looked at.
     ///
     /// # Errors
-    /// Those of the disk, [`StoreError::Foreign`] for a newer version or another store's.
+    /// Those of the disk, [`StoreError::Foreign`] for a newer version.
     pub fn reading(&self) -> Result<Reading> {
         self.journal.read(&mut |_| Ok(()))
     }

@@ -26,6 +26,8 @@ pub struct Reading {
     pub is_there: bool,
     /// Generation; `None` if the header is damaged.
     pub generation: Option<u64>,
+    /// It is a whole journal of something else, as its header says: somebody has put it in this place.
+    pub another: Option<String>,
     /// Good frames.
     pub frames: u64,
     /// Of them those of a history that was given up.
@@ -54,6 +56,9 @@ impl Reading {
     /// What is wrong with it, as text.
     #[must_use]
     pub fn problem(&self) -> String {
+        if let Some(another) = &self.another {
+            return another.clone();
+        }
         let header = if self.generation.is_none() { "a damaged header, " } else { "" };
         let first = self.bad.first().map(|bad| format!(" (the first from byte {} to {})", bad.from, bad.to));
         let (places, missing) = (self.bad_places, self.missing);
@@ -63,7 +68,7 @@ impl Reading {
     /// True if something is gone that was durable, where everything up to `durable` was.
     #[must_use]
     pub fn is_damaged(&self, durable: Lsn) -> bool {
-        self.behind.is_some_and(|lsn| lsn <= durable)
+        self.another.is_some() || self.behind.is_some_and(|lsn| lsn <= durable)
     }
 
     pub(super) fn bad(&mut self, bad: Bad) {

@@ -217,7 +217,7 @@ impl std::fmt::Debug for Look<'_> {
 /// Looks at one mailbox. `mirror`: what the manifest of its home knows of it.
 ///
 /// # Errors
-/// [`StoreError::Foreign`] for a newer index or another store's, [`StoreError::Corrupt`] for frames that are not understood, those of
+/// [`StoreError::Foreign`] for a newer index, [`StoreError::Corrupt`] for frames that are not understood, those of
 /// `pace`, those of the disk but for single files, which are findings.
 pub fn mailbox(look: Look<'_>, place: &Place, mirror: History, above: &Above) -> Result<Survey> {
     let index = Index::new(look.disk, look.store, place);

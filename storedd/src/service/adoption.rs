@@ -269,7 +269,7 @@ impl Daemon {
 }
 
 fn adopt_homes(store: &Store, homes: &[(String, Home)]) -> Result<(), StoreError> {
-    let wanted = Wanted { dry_run: false, mailboxes: &|_| true, users: true };
+    let wanted = Wanted { dry_run: false, mailboxes: &|_| true, users: true, is_up_to_date: false };
     // Twice: one may have to wait for the other.
     for _ in 0..2 {
         for (partition, home) in homes {

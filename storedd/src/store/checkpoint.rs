@@ -62,6 +62,7 @@ impl Store {
     /// # Errors
     /// If the log is poisoned, or the database could not be written twice in a row.
     pub fn checkpoint(&self) -> Result<CheckpointDone> {
+        self.look_before_writing();
         // In this order: who has the gate shared may take the other.
         let _alone = self.gate.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut db = lock(&self.db);

@@ -210,6 +210,7 @@ pub struct Store {
     seen_since: AtomicU64,
     bases: mail::Bases,
     ailing: mail::Ailing,
+    trusted: mail::Trusted,
     indexes: mail::Indexes,
     due: adopt::Due,
     /// Taken by a checkpoint, shared by those who look at partitions while none is at work.
@@ -296,6 +297,7 @@ impl Store {
             seen_since,
             bases: mail::Bases::default(),
             ailing: mail::Ailing::default(),
+            trusted: mail::Trusted::default(),
             indexes: mail::Indexes::new(options.index_cache),
             due: adopt::Due::of(&*disks.data),
             gate: RwLock::default(),

@@ -6,7 +6,8 @@ use crate::jobs::registry::Context;
 use crate::model::rows::{MailboxRow, Row};
 use crate::model::{Folder, Rows, Table};
 use crate::partition::survey::Depth;
-use crate::store::adopt::Changed;
+use crate::partition::tree::Home;
+use crate::store::adopt::{Changed, Reconciled, Wanted};
 use crate::store::{
     Examined, Fate, Finding, Healed, Leftover, MailFinding, Order, READERS, Repair, Sick, Store, Traces,
 };
@@ -199,10 +200,11 @@ pub(super) fn repaired(
     scope: &Scope,
     id: u64,
     repair: Repair,
+    traces: Option<&Traces>,
     ctx: &Context,
 ) -> Result<Option<Examined>> {
     let ended = |_| ended(ctx);
-    let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces: None, readers: READERS, track: None };
+    let order = Order { depth: Depth::Lengths, repair, pace: &ended, traces, readers: READERS, track: None };
     let Some(mut examined) = store.examine(id, &order)? else { return Ok(None) };
     let waiting = Waiting { sick: examined.take_sick(), leftovers: std::mem::take(&mut examined.leftovers) };
     let tried = work_off(store, scope, repair, ctx, waiting)?;
@@ -213,6 +215,29 @@ pub(super) fn repaired(
         examined.findings.push(MailFinding { fate: healed.fate(), ..finding });
     }
     Ok(Some(examined))
+}
+
+/// Brings the mailboxes of a home up to date that is of an older time than the database, and looks at it again.
+pub(super) fn bring_up_to_date(
+    store: &Store,
+    scope: &Scope,
+    (partition, home): (&str, &Home),
+    (wanted, older): (Wanted<'_>, BTreeSet<u64>),
+    ctx: &Context,
+) -> Result<Reconciled> {
+    let traces = Traces::of(older.iter().copied());
+    let mut changes = Vec::new();
+    for id in &older {
+        let Some(examined) = repaired(store, scope, *id, Repair::Provable, Some(&traces), ctx)? else { continue };
+        let what = examined.mailbox;
+        changes.extend(examined.changes.into_iter().map(|action| Changed { what: what.clone(), action }));
+    }
+    store.settle_home(partition, home, &older, wanted)?;
+    store.checkpoint()?;
+    let mut found = store.reconcile(partition, home, Wanted { is_up_to_date: true, ..wanted })?;
+    changes.append(&mut found.changes);
+    found.changes = changes;
+    Ok(found)
 }
 
 pub(super) fn one(done: &mut Done, examined: Option<Examined>, repair: Repair) {

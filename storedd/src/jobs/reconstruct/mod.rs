@@ -276,8 +276,8 @@ fn database(store: &Store, scope: &Scope, ctx: &Context) -> Result<Done> {
 }
 
 fn work(store: &Store, scope: &Scope, ctx: &Context, queue: &Mutex<Queue>, total: u64) {
-    let wanted =
-        Wanted { dry_run: scope.dry_run, mailboxes: &|key| scope.means(key), users: scope.mailboxes.is_empty() };
+    let (dry_run, users) = (scope.dry_run, scope.mailboxes.is_empty());
+    let wanted = Wanted { dry_run, mailboxes: &|key| scope.means(key), users, is_up_to_date: false };
     loop {
         let (partition, home) = {
             let mut queue = lock(queue);
@@ -294,6 +294,12 @@ fn work(store: &Store, scope: &Scope, ctx: &Context, queue: &Mutex<Queue>, total
             return;
         }
         let mut result = store.reconcile(&partition, &home, wanted);
+        if let Ok(found) = &mut result
+            && !found.older.is_empty()
+        {
+            let older = std::mem::take(&mut found.older);
+            result = indexes::bring_up_to_date(store, scope, (&partition, &home), (wanted, older), ctx);
+        }
         let shown = match &mut result {
             Ok(found) if !scope.dry_run => {
                 let (shown, mended) = show(store, scope, &found.strangers, ctx);

@@ -22,7 +22,7 @@ pub(super) fn show(
     let (mut shown, mut mended) = (Vec::new(), BTreeSet::new());
     for of_one in strangers.chunk_by(|a, b| a.place == b.place) {
         let done = match of_one[0].is_at_home {
-            true => repaired(store, scope, of_one[0].place.id, Repair::Recover, ctx),
+            true => repaired(store, scope, of_one[0].place.id, Repair::Recover, None, ctx),
             false => show_loose(store, of_one),
         };
         match done {

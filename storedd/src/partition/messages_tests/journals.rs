@@ -149,15 +149,18 @@ fn damaged_twins_make_one_whole_mailbox() {
 
 // row 154: another store's, another mailbox's and a newer index are refused and left as they are
 #[test]
-fn foreign_and_newer_ones_are_refused() {
+fn those_of_others_count_nothing_and_newer_ones_are_refused() {
     let disk = SimDisk::new();
     settled(&disk);
     let bytes = disk.peek(&place(5).index()).unwrap();
     let other = Index::new(&disk, StoreId([8; 16]), &place(5));
-    assert!(matches!(other.read(), Err(StoreError::Foreign { what: "store id", .. })));
+    let found = other.read().unwrap();
+    assert!(found.messages.is_empty() && found.head.is_none() && found.reading.is_damaged(Lsn::ZERO));
+    assert_eq!(found.reading.problem(), format!("a file of store {STORE}"));
     disk.create_dir(&place(6).path()).unwrap();
     disk.plant(&place(6).index(), &bytes).unwrap();
-    assert!(matches!(index(&disk, 6).read(), Err(StoreError::Foreign { what: "subject", .. })));
+    let found = index(&disk, 6).read().unwrap();
+    assert!(found.messages.is_empty() && found.reading.problem() == "the file of number 5, not of 6");
     let mut newer = bytes.clone();
     newer[8] = 2;
     let crc = crate::checksum::Crc::seeded(b"SdIndex1").add(&newer[..60]).value();

@@ -51,7 +51,13 @@ impl<'a> Comparing<'a> {
             self.names(&user)?;
         }
         let look = self.look;
-        look.mailboxes(name.as_deref(), &mut |proven| self.mailbox(proven, name.as_deref()))?;
+        let upto = self.base.db.meta().applied_lsn;
+        look.mailboxes(name.as_deref(), upto, &mut |proven| self.mailbox(proven, name.as_deref()))?;
+        if !self.plan.older.is_empty() {
+            self.plan.commands.clear();
+            self.found.strangers.clear();
+            return Ok(());
+        }
         if self.wanted.users {
             // The mailboxes that are roots are there by then.
             user.roots.iter().try_for_each(|(key, limits)| self.limits(key, *limits))?;

@@ -1,6 +1,7 @@
 //! One mailbox as its partition proves it, beside what the database says of it.
 
 use super::compare::{Comparing, FINDINGS, known};
+use super::older::OLDER;
 use super::truth::Proven;
 use super::{Changed, Stranger, due};
 use crate::error::Result;
@@ -38,6 +39,9 @@ impl Comparing<'_> {
             return Ok(());
         }
         if self.counts_elsewhere(&proven, now.as_ref())? {
+            return Ok(());
+        }
+        if self.is_older(&proven, now.as_ref())? {
             return Ok(());
         }
         match (&now, &proven.head) {
@@ -126,6 +130,25 @@ impl Comparing<'_> {
         };
         self.plan.commands.push((Command::AdoptMailbox(Box::new(adopted)), Changed { what, action }));
         Ok(())
+    }
+
+    /// Whether index and manifest are whole, and of an older time than the database.
+    fn is_older(&mut self, proven: &Proven, now: Option<&(Vec<u8>, Vec<u8>)>) -> Result<bool> {
+        let Some((key, row)) = now.filter(|_| proven.is_whole && !proven.is_gone) else { return Ok(false) };
+        let (_, row, _) = before(key, row)?;
+        let counts_less = proven.head.as_ref().is_some_and(|head| head.row.messages < row.messages);
+        if proven.reached > row.highest_modseq || (proven.reached == row.highest_modseq && !counts_less) {
+            return Ok(false);
+        }
+        if self.wanted.is_up_to_date {
+            let messages = proven.head.as_ref().map_or(0, |head| head.row.messages);
+            let found = format!("changes up to {}, {messages} messages", proven.reached);
+            let expected = format!("changes up to {}, {} messages", row.highest_modseq, row.messages);
+            self.finding(&proven.place, OLDER, &expected, found);
+        } else {
+            self.plan.older.insert(proven.place.id);
+        }
+        Ok(true)
     }
 
     /// Whether the newest row of a mailbox, which no checkpoint has written yet, says already what was proven of it: it was adopted just now.

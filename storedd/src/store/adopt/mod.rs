@@ -21,6 +21,7 @@
 //!   every UID that any frame or file has.
 //! * A file of which nothing is proven never comes into the mailbox in which it lies: it is shown in the folder `Recovered` of the user whose
 //!   directory it is, and if nobody knows who that is it is named, and stays where it is.
+//! * Nothing is adopted of a home that is of an older time than the database ([`older`]).
 //! * With `dry_run` not one byte is changed.
 
 mod behind;
@@ -28,6 +29,7 @@ mod compare;
 mod due;
 mod lodgers;
 mod mailbox;
+mod older;
 mod salvage;
 mod truth;
 mod twofold;
@@ -64,6 +66,8 @@ pub struct Wanted<'a> {
     pub mailboxes: &'a (dyn Fn(&[u8]) -> bool + Sync),
     /// The user, limits and subscriptions too: nobody asked for some mailboxes only.
     pub users: bool,
+    /// What was of an older time than the database was brought up to date, as far as the log reaches.
+    pub is_up_to_date: bool,
 }
 
 impl std::fmt::Debug for Wanted<'_> {
@@ -96,6 +100,9 @@ pub struct Reconciled {
     pub strangers: Vec<Stranger>,
     /// Messages that a history took away which was given up.
     lost_behind: Vec<Finding>,
+    /// The home is of an older time than the database, and nothing was adopted: indexes of these mailboxes are to be looked at, and then
+    /// [`Store::settle_home`] is.
+    pub older: BTreeSet<u64>,
     /// Somebody has to come first: a mailbox of a user who is not adopted yet.
     pub is_deferred: bool,
 }
@@ -139,6 +146,8 @@ struct Plan {
     again: bool,
     /// There is more than one transaction holds.
     is_piece: bool,
+    /// Mailboxes of which the partition is of an older time than the database: nothing else is planned.
+    older: BTreeSet<u64>,
 }
 
 /// The user to whom a row belongs.
@@ -210,6 +219,14 @@ impl Store {
             done.findings.extend(done.lost_behind.iter().cloned());
             done.is_deferred = found.is_deferred;
             done.changes.extend(found.changes);
+            if !plan.older.is_empty() {
+                if wanted.dry_run {
+                    done.changes.extend(older::would(self, &plan.older)?);
+                } else {
+                    done.older = self.to_bring_up_to_date(partition, home, plan.older, wanted)?;
+                }
+                return Ok(done);
+            }
             if wanted.dry_run {
                 done.changes.extend(plan.commands.into_iter().map(|(_, changed)| changed));
                 return Ok(done);

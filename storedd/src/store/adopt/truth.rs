@@ -71,6 +71,8 @@ pub(super) struct Proven {
     pub(super) is_gone: bool,
     /// Index or manifest is whole, so that what they do not know was not.
     pub(super) is_whole: bool,
+    /// Of the changes up to the moment that was asked for all are known up to this one.
+    pub(super) reached: u64,
     /// It has a directory.
     pub(super) has_directory: bool,
     /// Messages that can be read or brought back, of all states but purged.
@@ -145,8 +147,14 @@ impl Look<'_> {
         Ok(live)
     }
 
-    /// Calls `each` with every mailbox of which anything in the home speaks. `owner`: the user whose home it is.
-    pub(super) fn mailboxes(&self, owner: Option<&str>, each: &mut dyn FnMut(Proven) -> Result<()>) -> Result<()> {
+    /// Calls `each` with every mailbox of which anything in the home speaks. `owner`: the user whose home it is; `upto`: the moment of the
+    /// database to which it is compared.
+    pub(super) fn mailboxes(
+        &self,
+        owner: Option<&str>,
+        upto: Lsn,
+        each: &mut dyn FnMut(Proven) -> Result<()>,
+    ) -> Result<()> {
         let manifest = self.manifest();
         let (newest, reading) = manifest.newest()?;
         let found: BTreeSet<u64> = tree::mailboxes(self.disk, self.home)?.into_iter().map(|place| place.id).collect();
@@ -183,7 +191,9 @@ impl Look<'_> {
                 let heal = (is_short && knows && found.contains(&id)).then(|| History { reading, ..history.clone() });
                 let gone = newest.get(&id).and_then(|(stamp, gone)| gone.then_some(stamp.lsn));
                 let place = self.home.mailbox(id);
+                let reached = history.highest_modseq(upto);
                 let mut proven = self.proven(place, history, gone, found.contains(&id))?;
+                proven.reached = reached;
                 (proven.is_whole, proven.problem, proven.heal) = (is_whole, problem, heal);
                 each(proven)?;
             }
@@ -212,6 +222,7 @@ impl Look<'_> {
             head: None,
             is_gone: gone.is_some(),
             is_whole: true,
+            reached: 0,
             has_directory,
             messages: 0,
             adopt: Vec::new(),

@@ -181,7 +181,7 @@ impl Store {
             Repair::Nothing | Repair::Provable => (Vec::new(), Vec::new()),
         };
         let row_is_wrong = counted.usage != case.row.usage() || counted.unseen != case.row.unseen;
-        let recount = case.is_row_wrong() || (repair >= Repair::Recover && row_is_wrong);
+        let recount = (case.is_row_wrong() && !case.lacks()) || (repair >= Repair::Recover && row_is_wrong);
         let near = salvage.iter().map(|m| m.uid).filter(|uid| *uid < case.row.uidnext.saturating_add(UID_JUMP_MAX));
         let last_uid = near.max().unwrap_or(0).max(counted.last_uid);
         if recount || !adopt.is_empty() || last_uid >= case.row.uidnext {
@@ -189,7 +189,8 @@ impl Store {
                 return Ok(true);
             }
             if row_is_wrong {
-                let fate = if case.is_row_wrong() || adds_up { Fate::Mended } else { Fate::Unproven };
+                let fate =
+                    if (case.is_row_wrong() && !case.lacks()) || adds_up { Fate::Mended } else { Fate::Unproven };
                 examined.fate(|_, what| what == COUNTS, fate);
                 examined.changes.push(format!("counted again: {}", counted.usage.plus(Counted::of(&adopt).usage)));
             }

@@ -1,6 +1,7 @@
 //! What readers have found damaged and got past: it is repaired as soon as the checkpointer has a moment.
 
 use super::mend::{Order, Repair};
+use crate::error::Result;
 use crate::model::message::Digest;
 use crate::partition::survey::Depth;
 use crate::store::Store;
@@ -50,19 +51,22 @@ impl Store {
         }
     }
 
+    /// Repairs what is proven of a mailbox, and has bytes put back that only the log holds: nobody knows for how long it does.
+    pub(super) fn mend_one(&self, mailbox: u64) -> Result<()> {
+        let (depth, repair, pace) = (Depth::Names, Repair::Provable, &|_| Ok(()));
+        let order = Order { depth, repair, pace, traces: None, readers: 1, track: None };
+        let Some(examined) = self.examine(mailbox, &order)? else { return Ok(()) };
+        if examined.sick.is_empty() {
+            return Ok(());
+        }
+        self.heal(&examined.sick, true, None, &|_| Ok(())).map(drop)
+    }
+
     /// Repairs what is proven of the mailboxes that were noted.
     pub(in crate::store) fn mend_ailing(&self) {
         loop {
             let Some(mailbox) = lock(&self.ailing.mailboxes).pop_first() else { return };
-            let order = Order {
-                depth: Depth::Names,
-                repair: Repair::Provable,
-                pace: &|_| Ok(()),
-                traces: None,
-                readers: 1,
-                track: None,
-            };
-            if let Err(e) = self.examine(mailbox, &order) {
+            if let Err(e) = self.mend_one(mailbox) {
                 tracing::warn!(event = "mailbox_not_repaired", mailbox, error = %e, "a scrub will try again");
             }
         }

@@ -182,6 +182,11 @@ impl Case {
         differs && ((twins && standing.is_newest()) || self.is_logged_whole)
     }
 
+    /// True if the row counts messages of which nothing else knows, and the log does not go back far enough to say that there were none.
+    pub(super) fn lacks(&self) -> bool {
+        self.counted().usage.messages < self.row.messages && !self.is_logged_whole
+    }
+
     /// True if the files that nothing knows are just what the row counts beside the messages that are known.
     pub(super) fn adds_up(&self) -> bool {
         let unknown = &self.survey.strays;

@@ -266,7 +266,7 @@ impl Case {
                 what: COUNTS,
                 expected: format!("{}, {} unseen, UIDNEXT {}", row.usage(), row.unseen, row.uidnext),
                 found: format!("{}, {} unseen, last UID {}", counted.usage, counted.unseen, counted.last_uid),
-                fate: if self.is_row_wrong() { Fate::Mendable } else { Fate::Lost },
+                fate: if self.is_row_wrong() && !self.lacks() { Fate::Mendable } else { Fate::Lost },
             });
         } else if !self.is_proven() || self.older().is_some() {
             findings.push(Finding {
@@ -376,7 +376,7 @@ impl Store {
             if let Some((traced, proven)) = &traced {
                 case.know(traced, proven);
             }
-            if !case.is_proven() && !case.is_row_wrong() && !case.is_traced {
+            if !case.is_proven() && !case.is_traced {
                 drop(writer);
                 // The log is read while nobody waits, and what it tells of.
                 let told = order.traces.unwrap_or(&alone).get(self, id)?;
@@ -385,7 +385,7 @@ impl Store {
                 continue;
             }
             let mut examined = case.examined();
-            let enough = case.is_proven() || case.is_row_wrong() || case.adds_up();
+            let enough = case.is_proven() || (case.is_row_wrong() && !case.lacks()) || case.adds_up();
             let may = order.repair >= Repair::Recover || (enough && order.repair > Repair::Nothing);
             if may {
                 self.mend_journals(&case, &mut examined)?;

@@ -131,6 +131,10 @@ impl Store {
         let repair = if self.hold { Repair::Nothing } else { Repair::Provable };
         let order = Order { depth: Depth::Names, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
         let examined = self.examine(of.mailbox, &order)?;
+        if examined.as_ref().is_some_and(|examined| !examined.sick.is_empty()) {
+            // Bytes are looked for while nobody waits.
+            self.ails(of.mailbox);
+        }
         match (self.found(of, row, upto)?.messages, examined) {
             (Some(messages), _) => Ok(Listed { messages }),
             (None, Some(examined)) if !examined.changes.is_empty() => {

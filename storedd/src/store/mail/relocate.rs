@@ -131,6 +131,8 @@ impl Moving {
     pub fn copy(&mut self, told: OnCopied<'_>) -> Result<Command> {
         self.store.checkpoint()?;
         let found = self.found(&self.store.committed())?;
+        // What is of an older time would be so there, too.
+        self.store.look_at_indexes(&found.mailboxes.iter().map(|(place, ..)| place.id).collect());
         self.note(&found)?;
         let all = found.mailboxes.len() as u64;
         let mut seen = HashMap::new();

@@ -7,7 +7,7 @@ use super::told::{Told, told};
 use super::write::Moment;
 use crate::error::{Result, StoreError};
 use crate::model::mail::{BodyRow, MessageRow, message_key, messages_of, split_key};
-use crate::model::message::{Message, State};
+use crate::model::message::{Digest, Message, State};
 use crate::model::quota::roots_above;
 use crate::model::rows::tombstone_key;
 use crate::model::{Folder, LogPlace, Rows, Table};
@@ -34,7 +34,7 @@ pub(super) struct Writer<'a> {
     pub(super) partition: &'a str,
     pub(super) target: Target<'a>,
     /// Which message has the file of a body of the log: those that share it get further names of it.
-    pub(super) first: HashMap<LogPlace, (Place, u32)>,
+    pub(super) first: HashMap<(LogPlace, Digest), (Place, u32)>,
     pub(super) written: Written,
     /// It brings what the partition lacks.
     pub(super) is_late: bool,
@@ -181,7 +181,8 @@ impl Writer<'_> {
             let message = row.message()?;
             match message.state {
                 State::Purged => self.purged(&place, message.uid)?,
-                _ => sources.extend(self.source(&place, message.uid)?.map(|source| (message.uid, source))),
+                _ => sources
+                    .extend(self.source(&place, message.uid, message.digest)?.map(|source| (message.uid, source))),
             }
             messages.push(Stamped { lsn: row.lsn, epoch: row.epoch, value: message });
             Ok(())
@@ -235,15 +236,16 @@ impl Writer<'_> {
     }
 
     /// Where the file of a message is to come from; `None` if it has one.
-    fn source(&mut self, place: &Place, uid: u32) -> Result<Option<Source>> {
+    fn source(&mut self, place: &Place, uid: u32, digest: Digest) -> Result<Option<Source>> {
         let Some(mut row) = self.row(place.id, uid)? else { return Ok(None) };
         loop {
             let next = match BodyRow::decode(&row)? {
                 BodyRow::Logged(at) => {
-                    if let Some((place, uid)) = self.first.get(&at) {
+                    // Where an empty message stands the next one begins.
+                    if let Some((place, uid)) = self.first.get(&(at, digest)) {
                         return Ok(Some(Source::Twin(place.clone(), *uid)));
                     }
-                    self.first.insert(at, (place.clone(), uid));
+                    self.first.insert((at, digest), (place.clone(), uid));
                     return Ok(Some(Source::Log));
                 }
                 BodyRow::Staged { partition, number } => {

@@ -73,7 +73,7 @@ pub(super) fn all() -> Vec<Step> {
 }
 
 fn everything(dry_run: bool) -> Wanted<'static> {
-    Wanted { dry_run, mailboxes: &|_| true, users: true }
+    Wanted { dry_run, mailboxes: &|_| true, users: true, is_up_to_date: false }
 }
 
 /// What a job does.

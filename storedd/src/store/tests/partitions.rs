@@ -269,7 +269,7 @@ fn relocate(store: &Arc<Store>) {
     let unused = |what: &str| {
         let row = store.view().get(Table::Users, b"joe").unwrap().unwrap();
         let home = Home::parse(&UserRow::decode(b"joe", &row).unwrap().directory).unwrap();
-        let wanted = Wanted { dry_run: true, mailboxes: &|_| true, users: true };
+        let wanted = Wanted { dry_run: true, mailboxes: &|_| true, users: true, is_up_to_date: false };
         let found = store.reconcile(FAR, &home, wanted).unwrap();
         let (strangers, changes, findings) = (found.strangers, found.changes, found.findings);
         assert!(strangers.is_empty() && changes.is_empty() && findings.is_empty(), "{what}: {changes:?} {findings:?}");
