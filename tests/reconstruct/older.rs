@@ -108,6 +108,6 @@ fn what_an_older_directory_lacks_is_told_where_the_log_is_gone() {
     // Whoever accepts what is left says so, and is told what it is.
     assert!(!told(&["-r"], 1).is_empty());
     assert_eq!(store.json(&["mailbox", "show", WORK])["messages"], 3);
-    assert_eq!(told(&["-m"], 0), [json!({}); 0]);
+    assert!(told(&["-m"], 0).is_empty());
     store.ctl(&["check", "--all", "--deep"]).expect(0);
 }

@@ -177,11 +177,12 @@ impl Store {
     }
 
     /// After a start, once: takes away what a commit left to be taken away before the machine stopped.
-    fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         if !self.hold && !self.swept.swap(true, Ordering::AcqRel) {
             let (newest, committed) = (self.view(), self.committed());
             // A database that has forgotten something does not know who uses a copy.
-            let newest = (!self.due.is_due()).then_some(&newest as &dyn Rows);
+            let at = Applied { epoch: self.epoch, lsn: newest.at };
+            let newest = (!self.due.is_due()).then_some((&newest as &dyn Rows, at));
             mail::sweep(&*self.disks.data, &self.partitions, newest, (&committed, self.applied()));
         }
     }

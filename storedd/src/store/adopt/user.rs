@@ -71,7 +71,11 @@ impl Comparing<'_> {
             created_us: self.store.env.now().0,
             directory: self.look.home.path().to_owned(),
         };
-        let row = proven.row.as_ref().map_or_else(fresh, |(_, row)| row.clone());
+        let mut row = proven.row.as_ref().map_or_else(fresh, |(_, row)| row.clone());
+        if known.is_none() && self.is_empty_at(&row.partition) {
+            // He was on his way here when his row was written.
+            row.partition = self.look.partition.to_owned();
+        }
         let mut subscriptions = Vec::new();
         // Another directory may be his now: what is here of him comes to it, and no more.
         if known.as_ref().is_none_or(|row| row.directory == self.look.home.path()) {
@@ -83,6 +87,15 @@ impl Comparing<'_> {
         }
         let (user, limits) = (name.to_owned(), proven.limits.unwrap_or_default());
         Ok(AdoptedUser { user, known, row, limits, subscriptions, seen: Vec::new() })
+    }
+
+    /// True if a partition is there that has nothing of this home.
+    fn is_empty_at(&self, partition: &str) -> bool {
+        let Some(disk) = self.store.partitions.disk(partition) else { return false };
+        match disk.list(self.look.home.path()) {
+            Ok(entries) => entries.is_empty(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        }
     }
 
     /// What he has seen in mailboxes of others, as far as the database does not know it: some rows at a time, for they may be long.

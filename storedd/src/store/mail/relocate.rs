@@ -164,11 +164,14 @@ impl Moving {
         Ok(Command::UserMove { user: self.user.clone(), to: self.to.clone(), copied })
     }
 
-    /// The user lies where the copy is: nothing of it is to be taken away any more.
+    /// The user lies where the copy is, as a checkpoint has written: nothing of it is to be taken away any more, but what he has lost since.
     ///
     /// # Errors
     /// Those of the data directory; a start finds out what is so.
     pub fn done(self) -> Result<()> {
+        if !self.copied.perform(&self.store.partitions, &self.store.committed()) {
+            return Ok(());
+        }
         forget_copy(&*self.store.disks.data, &self.name())
     }
 

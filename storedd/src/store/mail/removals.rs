@@ -15,6 +15,9 @@
 //! `removals/copy-<user number>` names a copy that is being made of what a user has, on another partition (`relocate`);
 //! `removals/copy-moved-<epoch>-<lsn>` directories that a replay, or a checkpoint while an adoption is due, left where mailboxes were before.
 //!
+//! `removals/copy-kept-<epoch>-<lsn>-<name>` is a note about a copy that the log says is used, and the database does not know yet: what becomes of
+//! its user before the next commit is told by that, and only the note knows where he lay.
+//!
 //! # Operation
 //! Noted before the commit ([`Removals::note`]), carried out after it ([`carry_out`]), and forgotten when that is durable: so a crash in between
 //! leaves nothing behind that nobody knows. Staged files are noted only if they stay for a partition that lacks changes; of others a start
@@ -47,6 +50,7 @@ use std::ops::{Bound, ControlFlow};
 const DIRECTORY: &str = "removals";
 /// What the names of notes about copies begin with.
 const COPY: &str = "copy-";
+const KEPT: &str = "copy-kept-";
 const KIND: &str = "storedd-removals";
 /// Longest note that is read, in bytes: far more than a checkpoint leaves that was made in memory.
 const BYTES_MAX: u64 = 16 << 30;
@@ -266,16 +270,16 @@ pub(super) fn forget_copy(data: &dyn Disk, name: &str) -> Result<()> {
 pub(in crate::store) fn sweep(
     data: &dyn Disk,
     partitions: &Partitions,
-    newest: Option<&dyn Rows>,
+    newest: Option<(&dyn Rows, Applied)>,
     (rows, committed): (&dyn Rows, Applied),
 ) {
     if let Some(newest) = newest {
-        sweep_copies(data, partitions, newest);
+        sweep_copies(data, partitions, newest, committed);
     }
     carry_out(data, partitions, rows, committed);
 }
 
-fn sweep_copies(data: &dyn Disk, partitions: &Partitions, newest: &dyn Rows) {
+fn sweep_copies(data: &dyn Disk, partitions: &Partitions, (newest, at): (&dyn Rows, Applied), committed: Applied) {
     for entry in data.list(DIRECTORY).unwrap_or_default() {
         if !entry.name.starts_with(COPY) || moment_of(&entry.name).is_some() {
             continue;
@@ -283,6 +287,12 @@ fn sweep_copies(data: &dyn Disk, partitions: &Partitions, newest: &dyn Rows) {
         let path = format!("{DIRECTORY}/{}", entry.name);
         match read(data, &path) {
             Ok(copy) if !copy.perform(partitions, newest) => {}
+            Ok(copy) if committed.is_before(at) && !planted::on(Bug::UsedCopyForgotten) => {
+                let name = format!("{KEPT}{}-{}-{}", at.epoch, at.lsn, name_of(&entry.name));
+                if format!("{DIRECTORY}/{name}") != path && copy.note_as(data, &name).is_ok() {
+                    drop(data.remove(&path).and_then(|()| data.sync_dir(DIRECTORY)));
+                }
+            }
             _ => drop(data.remove(&path).and_then(|()| data.sync_dir(DIRECTORY))),
         }
     }
@@ -306,6 +316,12 @@ pub(in crate::store) fn carry_out(data: &dyn Disk, partitions: &Partitions, rows
     for entry in entries {
         let path = format!("{DIRECTORY}/{}", entry.name);
         let done = match moment_of(&entry.name) {
+            // One that was used when the daemon started.
+            None if kept_until(&entry.name)
+                .is_some_and(|at| at.epoch == committed.epoch && at.lsn <= committed.lsn) =>
+            {
+                read(data, &path).map_or(true, |copy| copy.perform(partitions, rows))
+            }
             // A copy that is being made.
             None if entry.name.starts_with(COPY) => continue,
             Some(at) if at.epoch == committed.epoch && at.lsn <= committed.lsn => read(data, &path)
@@ -335,6 +351,18 @@ fn read(data: &dyn Disk, path: &str) -> Result<Removals> {
 fn moment_of(name: &str) -> Option<Applied> {
     let (epoch, lsn) = name.split_once('-')?;
     Some(Applied { epoch: Epoch(epoch.parse().ok()?), lsn: Lsn(lsn.parse().ok()?) })
+}
+
+/// Up to which moment the database has to come before a copy is judged that was used.
+fn kept_until(name: &str) -> Option<Applied> {
+    let mut words = name.strip_prefix(KEPT)?.splitn(3, '-');
+    Some(Applied { epoch: Epoch(words.next()?.parse().ok()?), lsn: Lsn(words.next()?.parse().ok()?) })
+}
+
+/// What a note about a copy was called when that was begun.
+fn name_of(note: &str) -> &str {
+    let name = note.strip_prefix(KEPT).and_then(|kept| kept.splitn(3, '-').nth(2));
+    name.or_else(|| note.strip_prefix(COPY)).unwrap_or(note)
 }
 
 /// The mailboxes of a partition that are to go from it.

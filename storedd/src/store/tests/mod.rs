@@ -7,6 +7,7 @@ mod losses;
 mod mail;
 mod mend;
 mod mirror;
+mod moves;
 mod older;
 mod partitions;
 mod recount;

@@ -11,20 +11,31 @@ use crate::partition::tree::{self, Home};
 use crate::store::adopt::Wanted;
 use std::collections::BTreeSet;
 
-const FAR: &str = "far";
+pub(super) const FAR: &str = "far";
 
-fn far_disks(machine: &SimDisk) -> Disks {
+pub(super) fn far_disks(machine: &SimDisk) -> Disks {
     let partitions = [PRIMARY, FAR].map(|name| (name.to_owned(), name.into()));
     Disks { partitions: partitions.into(), ..disks(machine) }
 }
 
-fn open_far(machine: &SimDisk) -> Result<Arc<Store>> {
+pub(super) fn open_far(machine: &SimDisk) -> Result<Arc<Store>> {
     let disks = far_disks(machine);
     let env = Arc::new(SimEnv::new(Micros(1_800_000_000_000_000), 7));
     let lock = take_lock(&disks)?;
     let progress: OnProgress = Arc::new(|_| {});
     let options = Options { inline_limit: 600, segment_size: 64 << 10, spares: 0, ..options() };
     Ok(open(disks, env, options, lock, START, &progress)?.0)
+}
+
+/// A store with the near partition and the far one.
+pub(super) fn with_far() -> (SimDisk, Arc<Store>) {
+    let machine = SimDisk::new();
+    let store = open_far(&machine).unwrap();
+    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
+        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
+        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
+    }
+    (machine, store)
 }
 
 /// What happens to the machine.
@@ -298,12 +309,7 @@ fn relocate(store: &Arc<Store>) {
 // stays in the other.
 #[test]
 fn a_user_moves_and_no_crash_loses_or_leaves_anything() {
-    let machine = SimDisk::new();
-    let store = open_far(&machine).unwrap();
-    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
-        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
-        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
-    }
+    let (machine, store) = with_far();
     for user in ["joe", "ann"] {
         let (user, partition) = (user.to_owned(), Some(PRIMARY.to_owned()));
         let add = Command::UserAdd { user, partition, quota_bytes: Some(1 << 20), quota_messages: None };
@@ -351,12 +357,7 @@ fn a_user_moves_and_no_crash_loses_or_leaves_anything() {
 // rows 115, 128: bytes that were found for a message whose user moved meanwhile are not put where he lay
 #[test]
 fn what_moved_since_it_was_looked_at_gets_no_file_where_it_lay() {
-    let machine = SimDisk::new();
-    let store = open_far(&machine).unwrap();
-    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
-        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
-        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
-    }
+    let (machine, store) = with_far();
     let (user, partition) = ("joe".to_owned(), Some(PRIMARY.to_owned()));
     let add = Command::UserAdd { user, partition, quota_bytes: Some(1 << 20), quota_messages: None };
     assert!(take(&store, &Step::Do(add)) && take(&store, &Step::Deliver(1, 100, vec![JOE])));
@@ -422,98 +423,9 @@ fn a_partition_that_is_away_for_long_costs_no_memory() {
     assert_eq!(taken, 1500 - refused + 3, "all that was taken is there");
 }
 
-/// Joe with mail on the near partition, and the far one for him to move to.
-fn before_a_move() -> (SimDisk, Arc<Store>) {
-    let machine = SimDisk::new();
-    let store = open_far(&machine).unwrap();
-    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
-        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
-        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
-    }
-    assert!(take(&store, &Step::Do(super::mail::user("joe"))));
-    assert!(take(&store, &Step::Deliver(1, 100, vec![JOE])));
-    assert!(take(&store, &Step::Deliver(2, 3000, vec![JOE])));
-    store.checkpoint().unwrap();
-    (machine, store)
-}
-
-fn seen_of_joe(store: &Store, what: &str) -> Seen {
-    mail::seen_in(store, &[(JOE, "joe")], what)
-}
-
-/// Where joe's messages have files: partitions and UIDs.
-fn files_of_joe(machine: &SimDisk, store: &Store) -> BTreeSet<(&'static str, u32)> {
-    let (_, row) = mail::row(&store.view(), JOE).unwrap();
-    let user = store.view().get(Table::Users, b"joe").unwrap().unwrap();
-    let home = Home::parse(&UserRow::decode(b"joe", &user).unwrap().directory).unwrap();
-    let in_partition = |name: &'static str| {
-        home.mailbox(row.id).uids(&machine.disk(name)).unwrap().into_iter().map(move |uid| (name, uid))
-    };
-    [PRIMARY, FAR].into_iter().flat_map(in_partition).collect()
-}
-
-// rows 115, 18: the sync of the record that moves a user fails. Whether he has moved is known after the next start, and not before: it was
-// taken for refused, the copy went, and the record was there: he lay where nothing was.
-#[test]
-fn a_move_that_is_undecided_loses_nothing() {
-    let (mut undecided, mut moved) = (0, BTreeSet::new());
-    for later in 1..=3 {
-        for persist in [Persist::Everything, Persist::Nothing] {
-            let what = format!("operation {later} fails, {persist:?}");
-            let (machine, store) = before_a_move();
-            let before = seen_of_joe(&store, &what);
-            let mut moving = store.begin_move("joe", FAR).unwrap().unwrap();
-            let command = moving.copy(&mut |_, _| true).unwrap();
-            machine.fail_at(machine.ops() + later, Fault::Eio);
-            match store.commit(command) {
-                Err(CommitError::Failed(StoreError::Poisoned { .. })) => undecided += 1,
-                answer => {
-                    answer.unwrap_or_else(|e| panic!("{what}: {e}"));
-                    continue;
-                }
-            }
-            moving.give_up();
-            let found = machine.image(persist);
-            drop(store);
-            let store = open_far(&found).unwrap();
-            assert_eq!(seen_of_joe(&store, &what), before, "{what}");
-            store.checkpoint().unwrap();
-            assert_eq!(seen_of_joe(&store, &what), before, "{what}: after a checkpoint");
-            let files = files_of_joe(&found, &store);
-            let lies = files.first().unwrap().0;
-            assert_eq!(files, [(lies, 1), (lies, 2)].into(), "{what}: in one place");
-            moved.insert(lies);
-        }
-    }
-    assert!(undecided >= 2 && moved.len() == 2, "{undecided}, {moved:?}");
-}
-
-// row 115: a damaged message that is much longer than it was moves along as it is, and keeps nobody where he is.
-#[test]
-fn a_damaged_message_that_has_grown_moves_along() {
-    let (machine, store) = before_a_move();
-    let user = store.view().get(Table::Users, b"joe").unwrap().unwrap();
-    let home = Home::parse(&UserRow::decode(b"joe", &user).unwrap().directory).unwrap();
-    let path = home.mailbox(mail::row(&store.view(), JOE).unwrap().1.id).message(1);
-    let disk = machine.disk(PRIMARY);
-    disk.open(&path, crate::disk::Access::Write).unwrap().write_at(3 << 20, b"!").unwrap();
-    let mut moving = store.begin_move("joe", FAR).unwrap().unwrap();
-    let command = moving.copy(&mut |_, _| true).unwrap();
-    store.commit(command).unwrap();
-    store.checkpoint().unwrap();
-    moving.done().unwrap();
-    assert_eq!(machine.disk(FAR).peek(&path).unwrap().len(), (3 << 20) + 1);
-    assert_eq!(files_of_joe(&machine, &store), [(FAR, 1), (FAR, 2)].into());
-}
-
 /// Ann on the far partition with mail; nobody on the near one.
 fn one_far_away() -> (SimDisk, Arc<Store>) {
-    let machine = SimDisk::new();
-    let store = open_far(&machine).unwrap();
-    for (name, id) in [(PRIMARY, 1), (FAR, 2)] {
-        store.partitions().prepare(name, PartitionId([id; 16]), Micros(1)).unwrap();
-        assert!(take(&store, &Step::Do(Command::PartitionAdd { name: name.to_owned(), id: [id; 16] })));
-    }
+    let (machine, store) = with_far();
     let (user, partition) = ("ann".to_owned(), Some(FAR.to_owned()));
     let add = Command::UserAdd { user, partition, quota_bytes: None, quota_messages: None };
     assert!(take(&store, &Step::Do(add)));
