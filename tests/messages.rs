@@ -289,3 +289,55 @@ fn an_index_is_read_once_and_never_served_when_its_file_is_another() {
     assert_eq!(shown(), all);
     assert_eq!(flags(), json!(["\\Flagged"]));
 }
+
+// rows B20, I6: the INBOX that a user got who was added again was in the way of the one that he had
+#[test]
+fn a_user_who_was_deleted_by_mistake_gets_his_mail_back() {
+    let store = TestStore::new();
+    let mut daemon = store.start();
+    let (inbox, work) = ("user/joe/INBOX", "user/joe/Work");
+    store.ctl(&["user", "add", "joe", "--quota", "1MiB"]).expect(0);
+    store.ctl(&["mailbox", "create", work]).expect(0);
+    for name in [inbox, work, work] {
+        store.ctl_with(&["message", "deliver", name], Some(b"Subject: one\r\n\r\nOne.\r\n")).expect(0);
+    }
+    store.ctl(&["message", "flags", work, "2", "--add", "\\Flagged"]).expect(0);
+    store.ctl(&["message", "expunge", work, "1"]).expect(0);
+    let seen = || {
+        [inbox, work].map(|name| {
+            let shown = store.json(&["mailbox", "show", name]);
+            let numbers = ["id", "uidnext", "messages", "bytes"].map(|field| shown[field].clone());
+            (numbers, store.json(&["message", "list", name]), store.json(&["message", "list", name, "--expunged"]))
+        })
+    };
+    let before = seen();
+    let uidvalidity = |name: &str| store.json(&["mailbox", "show", name])["uidvalidity"].as_u64().unwrap();
+    for is_settled in [false, true] {
+        let was = [inbox, work].map(uidvalidity);
+        store.ctl(&["user", "delete", "joe", "--yes"]).expect(0);
+        if is_settled {
+            store.ctl(&["checkpoint"]).expect(0);
+        }
+        store.ctl(&["user", "add", "joe"]).expect(0);
+        for name in [inbox, work] {
+            store.ctl(&["mailbox", "undelete", name]).expect(0);
+        }
+        assert_eq!(seen(), before);
+        // The name stood for another mailbox meanwhile.
+        let now = [inbox, work].map(uidvalidity);
+        assert!(now[0] > was[0] && now[1] == was[1], "{was:?}, {now:?}");
+        daemon.kill();
+        daemon = store.start();
+        assert_eq!(seen(), before, "after a kill");
+        assert_eq!(store.json(&["quota", "recalc"]), json!([]), "I9");
+    }
+    // One that has had mail stays where it is: expunged messages of it come back.
+    store.ctl(&["user", "delete", "joe", "--yes"]).expect(0);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl_with(&["message", "deliver", inbox], Some(b"Subject: two\r\n\r\nTwo.\r\n")).expect(0);
+    let now = store.json(&["mailbox", "show", inbox]);
+    store.ctl(&["mailbox", "undelete", inbox]).expect(0);
+    assert_eq!(store.json(&["mailbox", "show", inbox]), now);
+    store.ctl(&["checkpoint"]).expect(0);
+    store.ctl(&["check", "--all", "--deep"]).expect(0);
+}

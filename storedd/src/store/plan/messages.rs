@@ -231,6 +231,9 @@ impl Planner<'_> {
             return self.mailbox_undelete(&name, selection.uids.is_empty());
         }
         let mut opened = self.open_mailbox(&selection.name)?;
+        if opened.row.uidnext == 1 && selection.uids.is_empty() && self.left_last(&name)?.is_some() {
+            return self.mailbox_undelete(&name, true);
+        }
         let modseq = opened.row.highest_modseq + 1;
         let all = selection.uids.is_empty();
         let expunged = selection.known.states.values().filter(|m| m.state == State::Expunged);
@@ -257,9 +260,8 @@ impl Planner<'_> {
         self.touched(opened, changed, modseq)
     }
 
-    /// The mailbox that left this name last comes back, with its id and UIDVALIDITY, and so with its messages (I6).
-    fn mailbox_undelete(&mut self, name: &MailboxName, whole: bool) -> Plan<Outcome> {
-        let owner = self.owner_of_name(name)?;
+    /// The deleted mailbox that left this name last.
+    fn left_last(&self, name: &MailboxName) -> Plan<Option<(Vec<u8>, TombstoneRow)>> {
         let mut newest: Option<(Vec<u8>, TombstoneRow)> = None;
         for (key, row) in
             self.draft.range(Table::Past, &joined(name.key(), b""), &[name.key(), &[JOINT + 1]].concat())?
@@ -273,7 +275,19 @@ impl Planner<'_> {
                 }
             }
         }
-        let Some((key, tombstone)) = newest.filter(|_| whole) else { return Err(refuse::no_mailbox(name)) };
+        Ok(newest)
+    }
+
+    /// The mailbox that left this name last comes back, with its id and UIDVALIDITY, and so with its messages (I6). One that has the name by now and
+    /// never had a message leaves it: the INBOX of a user who was deleted and added again.
+    fn mailbox_undelete(&mut self, name: &MailboxName, whole: bool) -> Plan<Outcome> {
+        let owner = self.owner_of_name(name)?;
+        let left = self.left_last(name)?.filter(|_| whole);
+        let Some((key, tombstone)) = left else { return Err(refuse::no_mailbox(name)) };
+        if let Some(bare) = self.draft.get(Table::Mailboxes, name.key())? {
+            let bare = MailboxRow::decode(name.key(), &bare)?;
+            self.bury(name.key(), &bare, &owner)?;
+        }
         let mut row = tombstone.mailbox;
         let home = tombstone.directory.rsplit_once('/').map(|(home, _)| home.to_owned());
         row.home = home.filter(|home| *home != owner.directory);
