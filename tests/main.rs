@@ -16,6 +16,8 @@ mod bits;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod comeback;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;
@@ -29,6 +31,8 @@ mod drill;
 mod errands;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod first_sight;
 #[cfg(test)]
 mod flips;
 #[cfg(test)]

@@ -43,6 +43,27 @@ pub struct Message {
     pub digest: String,
 }
 
+/// One line of `message list --expunged`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpungedMessage {
+    /// UID, which it keeps.
+    pub uid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// RFC 3339.
+    pub internal_date: String,
+    /// System flags with their backslash, keywords without.
+    pub flags: Vec<String>,
+    /// Mod-sequence of its last change (RFC 7162).
+    pub modseq: u64,
+    /// BLAKE3 of its bytes, 64 hexadecimal digits.
+    pub digest: String,
+    /// RFC 3339: when it was expunged.
+    pub expunged: String,
+    /// RFC 3339: from when on a purge takes it for good, as the daemon is configured now; null: never.
+    pub purge_due: Option<String>,
+}
+
 /// `message show`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageDetail {

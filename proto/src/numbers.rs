@@ -4,7 +4,7 @@ use crate::request::Request;
 
 impl Request {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 72;
+    pub const COUNT: u32 = 74;
 
     /// Wire number.
     #[must_use]
@@ -82,6 +82,8 @@ impl Request {
             Request::JobAdvance { .. } => 69,
             Request::JobEnd { .. } => 70,
             Request::BackupComplete { .. } => 71,
+            Request::MailboxListDeleted { .. } => 72,
+            Request::MessageListExpunged { .. } => 73,
         }
     }
 
@@ -169,5 +171,7 @@ impl Request {
         "jobs advance",
         "jobs end",
         "backup --complete",
+        "mailbox list --deleted",
+        "message list --expunged",
     ];
 }

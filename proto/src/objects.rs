@@ -58,6 +58,27 @@ pub struct Mailbox {
     pub acl: BTreeMap<String, String>,
 }
 
+/// One line of `mailbox list --deleted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedMailbox {
+    /// Full name that it had last.
+    pub name: String,
+    /// Mailbox id, which it keeps.
+    pub id: u64,
+    /// Partition.
+    pub partition: String,
+    /// UIDVALIDITY, which it keeps.
+    pub uidvalidity: u32,
+    /// Messages that come back with it.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// RFC 3339: when it was deleted.
+    pub deleted: String,
+    /// RFC 3339: from when on a purge takes it for good, as the daemon is configured now; null: never.
+    pub purge_due: Option<String>,
+}
+
 /// `mailbox show`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxDetail {

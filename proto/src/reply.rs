@@ -123,11 +123,15 @@ pub enum Reply {
     Told(Box<Told>),
     /// `backup --complete`.
     Completed(Box<Completed>),
+    /// `mailbox list --deleted`; streamed.
+    DeletedMailboxes(Vec<DeletedMailbox>),
+    /// `message list --expunged`; streamed.
+    ExpungedMessages(Vec<ExpungedMessage>),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 51;
+    pub const COUNT: u32 = 53;
 
     /// Adds the next part of the same answer behind this one.
     ///
@@ -151,6 +155,8 @@ impl Reply {
                 return all.join(more).map_err(|part| Box::new(Reply::Backup(*part)));
             }
             (Reply::MissingSubscriptions(all), Reply::MissingSubscriptions(more)) => all.extend(more),
+            (Reply::DeletedMailboxes(all), Reply::DeletedMailboxes(more)) => all.extend(more),
+            (Reply::ExpungedMessages(all), Reply::ExpungedMessages(more)) => all.extend(more),
             (_, part) => return Err(Box::new(part)),
         }
         Ok(())

@@ -119,6 +119,10 @@ fn replies() -> Vec<Reply> {
         json!({"Completed": {"path": "p", "time": "t", "lsn": 1, "objects": 2, "messages": 3, "copies": 4, "bytes": 5,
             "partitions": ["q"], "backup": "b", "configuration": ["c"], "skipped": [{"object": "o", "reason": "r"}],
             "duration": 6.0, "held": 7.0}}),
+        json!({"DeletedMailboxes": [{"name": "n", "id": 1, "partition": "p", "uidvalidity": 2, "messages": 3, "bytes": 4,
+            "deleted": "d", "purge_due": "e"}]}),
+        json!({"ExpungedMessages": [{"uid": 1, "size": 2, "internal_date": "i", "flags": ["f"], "modseq": 3, "digest": "d",
+            "expunged": "e", "purge_due": null}]}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -178,6 +182,8 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (31, 0xdeb2560f),
     (32, 0xa90b62d),
     (147, 0x39a7500a),
+    (77, 0xb7bf54f1),
+    (77, 0x0c336aeb),
 ];
 
 #[test]

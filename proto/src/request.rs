@@ -410,4 +410,14 @@ pub enum Request {
         /// Absolute path on the daemon's host of the directory, which is empty or not there.
         dir: String,
     },
+    /// `mailbox list --deleted`: the deleted mailboxes that can still be brought back; streamed, the oldest of a name first.
+    MailboxListDeleted {
+        /// As of `MailboxList`.
+        pattern: String,
+    },
+    /// `message list --expunged`: as `MessageList` of those that were expunged, with when that was; streamed in order of UID.
+    MessageListExpunged {
+        /// Full name of the mailbox.
+        name: String,
+    },
 }

@@ -102,6 +102,8 @@ pub(crate) fn requests() -> Vec<Request> {
             failure: Some(Failure { code: Code::Busy, message: s("m"), hint: None }),
         },
         Request::BackupComplete { dir: s("/b") },
+        Request::MailboxListDeleted { pattern: s("*") },
+        Request::MessageListExpunged { name: s("m") },
     ]
 }
 
@@ -231,6 +233,8 @@ const GOLDEN_REQUESTS: [&str; Request::COUNT as usize] = [
     "4500000001000000000000000200000000000000010300000000000000010000000000000069",
     "460000000100000000000000010000000000000001000000000000006c02000000000000007b7d01010b00000001000000000000006d00",
     "4700000002000000000000002f62",
+    "4800000001000000000000002a",
+    "4900000001000000000000006d",
 ];
 
 const GOLDEN_COMMANDS: [&str; 23] = [

@@ -107,7 +107,7 @@ pub struct MessageListArgs {
     /// Full name
     #[arg(value_name = "MAILBOX")]
     pub name: String,
-    /// Those that were expunged and can be brought back
+    /// Those that were expunged and can be brought back, since when, and until when
     #[arg(long)]
     pub expunged: bool,
     /// As this user sees them: what he may read, with his own \Seen

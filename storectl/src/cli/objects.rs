@@ -205,7 +205,14 @@ pub struct MailboxRenameArgs {
 
 /// `mailbox list`.
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Example: storectl mailbox list 'user/joe*' --long")]
+#[command(
+    after_help = "With --deleted: name, id, UIDVALIDITY, messages, bytes, when it was deleted, from when on a purge takes it
+for good. Of several that had one name, `mailbox undelete` brings back the one deleted last.
+
+Examples:
+  storectl mailbox list 'user/joe*' --long
+  storectl mailbox list --deleted 'user/joe/*'"
+)]
 pub struct MailboxListArgs {
     /// IMAP pattern: * stands for anything, % for anything but /
     #[arg(value_name = "PATTERN", default_value = "*")]
@@ -216,6 +223,9 @@ pub struct MailboxListArgs {
     /// Id, UIDVALIDITY, messages, bytes, partition, path and rights beside the name
     #[arg(long, short = 'l')]
     pub long: bool,
+    /// Deleted mailboxes that can still be brought back, the oldest of a name first
+    #[arg(long, conflicts_with_all = ["viewer", "long"])]
+    pub deleted: bool,
 }
 
 /// `acl`.

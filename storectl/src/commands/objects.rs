@@ -41,6 +41,7 @@ pub(super) fn mailbox(verb: MailboxVerb) -> Ask {
         MailboxVerb::Rename(a) => change(Command::MailboxRename { from: a.from, to: a.to }, a.dry.dry_run),
         MailboxVerb::List(a) => {
             let request = match a.viewer {
+                _ if a.deleted => Request::MailboxListDeleted { pattern: a.pattern },
                 Some(user) => Request::MailboxListAs { user, pattern: a.pattern },
                 None => Request::MailboxList { pattern: a.pattern },
             };
@@ -64,7 +65,8 @@ pub(super) fn message(verb: MessageVerb) -> Result<Ask, Failure> {
         MessageVerb::List(MessageListArgs { name, viewer: Some(user), .. }) => {
             Ask::new(Request::MessageListAs { user, name })
         }
-        MessageVerb::List(a) => Ask::new(Request::MessageList { name: a.name, expunged: a.expunged }),
+        MessageVerb::List(a) if a.expunged => Ask::new(Request::MessageListExpunged { name: a.name }),
+        MessageVerb::List(a) => Ask::new(Request::MessageList { name: a.name, expunged: false }),
         MessageVerb::Show(a) if a.raw => Ask::new(Request::MessageBytes { name: a.name, uid: a.uid }),
         MessageVerb::Flags(a) => {
             let (MessageUidsArgs { name, uids, dry }, add, remove) = (a.of, a.add, a.remove);

@@ -25,7 +25,10 @@ pub fn aged(out: &mut dyn Write, a: &Aged, tty: bool) -> io::Result<()> {
             or_dash(line.to.as_deref().unwrap_or_default()),
         ]
     };
-    if !a.lines.is_empty() {
+    if a.lines.is_empty() {
+        let left = if a.problems_total > 0 { " that could be" } else { "" };
+        notes::note(&format!("nothing is old enough{left}; {} looked at", counted(a.mailboxes, "mailbox")));
+    } else {
         Grid::new(COLUMNS, tty).rows(out, a.lines.iter().map(row).collect())?;
     }
     let more = a.lines_total.saturating_sub(a.lines.len() as u64);

@@ -1,14 +1,15 @@
 //! `check` for people: a line for each finding.
 
-use super::words::printable;
-use proto::Checked;
+use super::words::{counted, printable};
+use proto::naming::quoted;
+use proto::{Check, Checked, Request, Work};
 use std::io::{self, Write};
 
 /// `check`.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn checked(out: &mut dyn Write, c: &Checked) -> io::Result<()> {
+pub fn checked(out: &mut dyn Write, request: &Request, c: &Checked) -> io::Result<()> {
     for f in &c.findings {
         let text = format!("{}: {}: {}: found {}, expected {}", f.fate, f.r#where, f.what, f.found, f.expected);
         writeln!(out, "{}", printable(&text))?;
@@ -17,10 +18,26 @@ pub fn checked(out: &mut dyn Write, c: &Checked) -> io::Result<()> {
     if more > 0 {
         writeln!(out, "and {more} more: the log of the daemon has them")?;
     }
-    let counts = format!("{} mailboxes, {} messages, {} bytes read", c.checked, c.messages, c.bytes);
-    writeln!(out, "{counts}; {} findings, {} lost", c.findings_total, c.lost)?;
+    let (mailboxes, messages) = (counted(c.checked, "mailbox"), counted(c.messages, "message"));
+    let counts = format!("{mailboxes}, {messages}, {} read", counted(c.bytes, "byte"));
+    writeln!(out, "{counts}; {}, {} lost", counted(c.findings_total, "finding"), c.lost)?;
+    if let Some(next) = mend(request, c) {
+        writeln!(out, "  next: {}", printable(&super::complete(&next)))?;
+    }
     match &c.scrub {
         Some(scrub) => writeln!(out, "the scrub, which does this all the time: {}", super::status::scrub(scrub, None)),
         None => Ok(()),
     }
+}
+
+/// What puts back what can be, in the same part of the store; `None` if nothing can.
+fn mend(request: &Request, c: &Checked) -> Option<String> {
+    c.findings.iter().find(|f| f.fate == "mendable")?;
+    let (Request::Check(of) | Request::JobStart { work: Work::Check(of), .. }) = request else {
+        return Some("storectl reconstruct".to_owned());
+    };
+    let Check { mailboxes, partition, .. } = of;
+    let partition = partition.iter().map(|name| format!(" -p {}", quoted(name)));
+    let mailboxes = mailboxes.iter().map(|name| format!(" {}", quoted(name)));
+    Some(std::iter::once("storectl reconstruct".to_owned()).chain(partition).chain(mailboxes).collect())
 }

@@ -53,6 +53,25 @@ const RECORDS: &[Column] = &[number("LSN"), text("TIME"), text("ACTION"), text("
 
 const MESSAGES: &[Column] =
     &[number("UID"), number("SIZE"), text("DATE"), text("FLAGS"), number("MODSEQ"), text("DIGEST")];
+const EXPUNGED: &[Column] = &[
+    number("UID"),
+    number("SIZE"),
+    text("DATE"),
+    text("FLAGS"),
+    number("MODSEQ"),
+    text("DIGEST"),
+    text("EXPUNGED"),
+    text("PURGE DUE"),
+];
+const DELETED: &[Column] = &[
+    text("NAME"),
+    number("ID"),
+    number("UIDVALIDITY"),
+    number("MESSAGES"),
+    number("SIZE"),
+    text("DELETED"),
+    text("PURGE DUE"),
+];
 const DELIVERED: &[Column] = &[text("MAILBOX"), number("UID"), number("UIDVALIDITY"), number("SIZE"), text("DIGEST")];
 
 /// The columns of a list, `None` for answers that are no list.
@@ -72,6 +91,8 @@ fn columns(reply: &Reply, form: Form) -> Option<&'static [Column]> {
         Reply::Snapshots(_) => SNAPSHOTS,
         Reply::Jobs(_) => jobs::COLUMNS,
         Reply::Messages(_) => MESSAGES,
+        Reply::ExpungedMessages(_) => EXPUNGED,
+        Reply::DeletedMailboxes(_) => DELETED,
         Reply::Delivered(_) => DELIVERED,
         _ => return None,
     })
@@ -106,6 +127,8 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
         Reply::Jobs(x) => x.into_iter().map(jobs::row).collect(),
         Reply::Snapshots(x) => x.into_iter().map(|s| snapshot_row(s, tty)).collect(),
         Reply::Messages(x) => x.into_iter().map(|message| message_row(message, tty)).collect(),
+        Reply::ExpungedMessages(x) => x.into_iter().map(|message| expunged_row(message, tty)).collect(),
+        Reply::DeletedMailboxes(x) => x.into_iter().map(|mailbox| deleted_row(mailbox, tty)).collect(),
         Reply::Delivered(x) => x.into_iter().map(|done| delivered_row(done, tty)).collect(),
         Reply::MissingSubscriptions(x) => x.into_iter().map(|s| vec![s.mailbox, s.state]).collect(),
         _ => Vec::new(),
@@ -115,6 +138,22 @@ fn rows(reply: Reply, form: Form, tty: bool) -> Vec<Vec<String>> {
 fn message_row(m: proto::Message, tty: bool) -> Vec<String> {
     let flags = m.flags.join(" ");
     vec![m.uid.to_string(), size(m.size, tty), m.internal_date, flags, m.modseq.to_string(), m.digest]
+}
+
+fn expunged_row(m: proto::ExpungedMessage, tty: bool) -> Vec<String> {
+    let (flags, due) = (m.flags.join(" "), m.purge_due.unwrap_or_else(never));
+    let modseq = m.modseq.to_string();
+    vec![m.uid.to_string(), size(m.size, tty), m.internal_date, flags, modseq, m.digest, m.expunged, due]
+}
+
+fn deleted_row(m: proto::DeletedMailbox, tty: bool) -> Vec<String> {
+    let due = m.purge_due.unwrap_or_else(never);
+    let [id, uidvalidity, messages] = [m.id, u64::from(m.uidvalidity), m.messages].map(|n| n.to_string());
+    vec![m.name, id, uidvalidity, messages, size(m.bytes, tty), m.deleted, due]
+}
+
+fn never() -> String {
+    "never".to_owned()
 }
 
 fn delivered_row(d: proto::Delivered, tty: bool) -> Vec<String> {
@@ -258,7 +297,7 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Reconstructed(x) => reconstruct::reconstructed(out, &x),
         Reply::Aged(x) => ageing::aged(out, &x, tty),
         Reply::Told(x) => x.lines.iter().try_for_each(|line| writeln!(out, "{}", printable(line))),
-        Reply::Checked(x) => check::checked(out, &x),
+        Reply::Checked(x) => check::checked(out, &ask.request, &x),
         Reply::Completed(x) => backup::completed(out, &x),
         Reply::BackedUp(x) => backup::backed_up(out, &x, ask.form == Form::Steps),
         Reply::SnapshotsVerified(x) => x.iter().try_for_each(|one| snapshot::verified(out, one)),
@@ -384,7 +423,9 @@ fn message(out: &mut dyn Write, detail: &proto::MessageDetail) -> io::Result<()>
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)?;
     writeln!(out)?;
-    detail.header.lines().try_for_each(|line| writeln!(out, "{}", printable(line)))
+    // A tab is usual there, and drives no terminal.
+    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    detail.header.lines().try_for_each(|text| writeln!(out, "{}", line(text)))
 }
 
 fn partition(out: &mut dyn Write, p: &Partition) -> io::Result<()> {

@@ -85,6 +85,8 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Checked(x) => compact(out, &x),
         Reply::Delivered(x) => list.items(out, &x, separator),
         Reply::Messages(x) => list.items(out, &x, separator),
+        Reply::DeletedMailboxes(x) => list.items(out, &x, separator),
+        Reply::ExpungedMessages(x) => list.items(out, &x, separator),
         Reply::MessageSent(x) => compact(out, &x),
         Reply::Message(x) => compact(out, &Reply::Message(x).to_json()),
         Reply::Backup(x) => compact(out, &x),

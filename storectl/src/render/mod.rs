@@ -14,6 +14,7 @@ mod ageing;
 mod backup;
 mod change;
 mod check;
+mod empty;
 pub mod frame;
 mod human;
 pub mod ink;
@@ -91,6 +92,8 @@ pub struct Answer<'a> {
     list: json::List,
     grid: Option<table::Grid>,
     begun: bool,
+    /// Rows so far of a list about whose emptiness something is said.
+    rows: Option<usize>,
     code: u8,
 }
 
@@ -98,7 +101,7 @@ impl<'a> Answer<'a> {
     /// The answer to `ask`.
     #[must_use]
     pub fn new(ask: &'a Ask, style: Style) -> Answer<'a> {
-        Answer { ask, style, list: json::List::default(), grid: None, begun: false, code: DONE }
+        Answer { ask, style, list: json::List::default(), grid: None, begun: false, rows: None, code: DONE }
     }
 
     /// Prints the next part.
@@ -110,6 +113,9 @@ impl<'a> Answer<'a> {
             return Err(Stop::new(Code::NotFound, "the daemon has no report of a start"));
         }
         self.begun = true;
+        if let Some(rows) = empty::rows(&reply) {
+            self.rows = Some(self.rows.unwrap_or(0) + rows);
+        }
         self.code = self.code.max(code(&self.ask.request, &reply));
         let printed = if self.style.json {
             json::part(out, &mut self.list, reply, self.ask.form, "\n")
@@ -127,6 +133,9 @@ impl<'a> Answer<'a> {
         let raw = matches!(self.ask.request, Request::MessageBytes { .. });
         let ended = if self.style.json && !raw { self.list.close(out).and_then(|()| writeln!(out)) } else { Ok(()) };
         ended.and_then(|()| out.flush()).map_err(|e| Stop::output(&e))?;
+        if let Some(nothing) = empty::sentence(self.ask).filter(|_| self.rows == Some(0) && !self.style.json) {
+            notes::note(&nothing);
+        }
         Ok(self.code)
     }
 

@@ -1,6 +1,6 @@
 //! `reconstruct` for people: a line for each change.
 
-use super::words::printable;
+use super::words::{counted, printable};
 use proto::Reconstructed;
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ pub fn reconstructed(out: &mut dyn Write, r: &Reconstructed) -> io::Result<()> {
     }
     let more = r.changes_total.saturating_sub(r.changes.len() as u64);
     if more > 0 {
-        writeln!(out, "and {more} more changes: the log of the daemon has them")?;
+        writeln!(out, "and {more} more: the log of the daemon has them")?;
     }
     for f in &r.findings {
         let text = format!("{}: {}: found {}, expected {}", f.r#where, f.what, f.found, f.expected);
@@ -24,5 +24,6 @@ pub fn reconstructed(out: &mut dyn Write, r: &Reconstructed) -> io::Result<()> {
     if more > 0 {
         writeln!(out, "and {more} more that could not be proven: the log of the daemon has them")?;
     }
-    writeln!(out, "{} mailboxes, {} changes, {} not proven", r.checked, r.changes_total, r.findings_total)
+    let (mailboxes, changes) = (counted(r.checked, "mailbox"), counted(r.changes_total, "change"));
+    writeln!(out, "{mailboxes}, {changes}, {} not proven", r.findings_total)
 }

@@ -1,7 +1,7 @@
 //! Snapshots and what is wrong with them, for people.
 
 use super::table::pairs;
-use super::words::{bytes, duration, printable};
+use super::words::{bytes, counted, duration, printable};
 use proto::{SnapshotFinding, SnapshotTaken, SnapshotVerified};
 use std::io::{self, Write};
 
@@ -39,7 +39,7 @@ pub fn verified(out: &mut dyn Write, s: &SnapshotVerified) -> io::Result<()> {
     };
     match s.ok {
         true => writeln!(out, "{}: good, {} rows; {log}", printable(&s.id), s.rows)?,
-        false => writeln!(out, "{}: bad, {} findings", printable(&s.id), s.findings.len())?,
+        false => writeln!(out, "{}: bad, {}", printable(&s.id), counted(s.findings.len() as u64, "finding"))?,
     }
     findings(out, &s.findings)
 }

@@ -49,6 +49,9 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
     if s.repair_recommended {
         lines.push(("repair", "recommended: what lies in the partitions may be newer than the database".to_owned()));
     }
+    if s.alarms.is_empty() {
+        lines.push(("alarms", "none".to_owned()));
+    }
     lines.retain(|(_, value)| !value.is_empty());
     pairs(out, &lines)?;
     s.alarms.iter().try_for_each(|alarm| self::alarm(out, alarm))
@@ -145,6 +148,10 @@ fn tables(s: &Status) -> String {
     match s.applied_lsn.checked_sub(s.checkpoint_lsn) {
         _ if rows.is_empty() => rows,
         None | Some(0) => rows,
+        // All of it would be zeros, beside what the store holds.
+        Some(_) if s.checkpoint_lsn == 0 => {
+            "nothing before the first checkpoint; changes after LSN 0 not yet counted".to_owned()
+        }
         Some(_) => format!("{rows}; changes after LSN {} not yet counted", s.checkpoint_lsn),
     }
 }

@@ -68,6 +68,7 @@ pub fn least(request: &Request) -> Role {
         | Request::UserList { .. }
         | Request::UserShow { .. }
         | Request::MailboxList { .. }
+        | Request::MailboxListDeleted { .. }
         | Request::MailboxShow { .. }
         | Request::AclGet { .. }
         | Request::Subscriptions { .. }
@@ -95,6 +96,7 @@ pub fn least(request: &Request) -> Role {
         Request::MessageSend { .. }
         | Request::MessageList { .. }
         | Request::MessageListAs { .. }
+        | Request::MessageListExpunged { .. }
         | Request::MessageShow { .. }
         | Request::MessageBytes { .. }
         | Request::Backup(_) => Role::Admin,

@@ -55,6 +55,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::LogDump { .. }
         | Request::UserList { .. }
         | Request::MailboxList { .. }
+        | Request::MailboxListDeleted { .. }
         | Request::Subscriptions { .. }
         | Request::PartitionList
         | Request::PartitionShow { .. }
@@ -68,6 +69,7 @@ fn row(request: &Request) -> (Lane, Needs) {
         | Request::MailboxShowAs { .. }
         | Request::MessageList { .. }
         | Request::MessageListAs { .. }
+        | Request::MessageListExpunged { .. }
         | Request::MessageShow { .. }
         | Request::MessageBytes { .. } => (Lane::Slow, Needs::Reading),
         Request::Backup(proto::BackupAsk::Heal(_)) => (Lane::Slow, Needs::Writing),

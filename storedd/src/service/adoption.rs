@@ -239,6 +239,8 @@ impl Daemon {
             | Request::MessageShow { name, .. }
             | Request::MessageBytes { name, .. }
             | Request::MailboxList { pattern: name }
+            | Request::MailboxListDeleted { pattern: name }
+            | Request::MessageListExpunged { name }
             | Request::MessageSend { to: name, .. } => named.mailbox(name),
             Request::AclMy { name, user } | Request::MailboxShowAs { user, name } => {
                 named.user(user);

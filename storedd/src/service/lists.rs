@@ -9,7 +9,8 @@ use crate::model::message::{Flags, Message};
 use crate::model::name::{owner_of, user_prefix};
 use crate::model::pattern::Pattern;
 use crate::model::rows::{
-    IdRow, MailboxRow, MailboxView, PartitionRow, Row, UserRow, id_key, joined, quota_key, readable_key,
+    IdRow, MailboxRow, MailboxView, PartitionRow, Row, TombstoneRow, UserRow, id_key, joined, quota_key, readable_key,
+    split,
 };
 use crate::model::{MailboxName, Rows, Table, UserId, utf7};
 use crate::partition::State;
@@ -212,6 +213,43 @@ impl Daemon {
         Ok(listing.finish())
     }
 
+    /// `mailbox list --deleted`: what `mailbox undelete` can bring back. Of one name the mailbox that was deleted first comes first.
+    pub(super) fn mailbox_list_deleted(&self, wanted: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let view = self.view()?;
+        let pattern = pattern(wanted)?;
+        let mut listing = Listing::new(Reply::DeletedMailboxes, parts);
+        // Those of one name, which stand together.
+        let mut same: Vec<(u64, proto::DeletedMailbox)> = Vec::new();
+        each_row(&view, Table::Past, pattern.key_prefix(), &mut |key, row| {
+            let Some((name, _)) = split(key).filter(|(name, _)| pattern.matches(name)) else { return Ok(()) };
+            let TombstoneRow { deleted_us, mailbox, .. } = TombstoneRow::decode(key, row).map_err(broken)?;
+            let name = crate::model::name::key_text(name);
+            if same.first().is_some_and(|(_, before)| before.name != name) {
+                push_by_age(&mut listing, &mut same)?;
+            }
+            let deleted = proto::DeletedMailbox {
+                name,
+                id: mailbox.id,
+                partition: mailbox.partition,
+                uidvalidity: mailbox.uidvalidity,
+                messages: mailbox.messages,
+                bytes: mailbox.bytes,
+                deleted: rfc3339(Micros(deleted_us)),
+                purge_due: self.purge_due(deleted_us),
+            };
+            same.push((deleted_us, deleted));
+            Ok(())
+        })?;
+        push_by_age(&mut listing, &mut same)?;
+        Ok(listing.finish())
+    }
+
+    /// From when on a purge takes what was taken away then; `None`: at no time that can be told.
+    pub(super) fn purge_due(&self, taken_us: u64) -> Option<String> {
+        let age = u64::try_from(self.config().ageing.cleanup_age.as_micros()).ok()?;
+        taken_us.checked_add(age).map(|due| rfc3339(Micros(due)))
+    }
+
     pub(super) fn mailbox_row(&self, view: &View, text: &str) -> Result<(MailboxName, MailboxRow), Failure> {
         let name = match text.strip_prefix(BY_ID) {
             Some(id) => name_of(view, id)?,
@@ -348,6 +386,16 @@ impl Daemon {
         let user = user.as_str().to_owned();
         Ok(Reply::Hashdir(proto::Hashdir { user, partition: row.partition, directory, messages }))
     }
+}
+
+/// Lists deleted mailboxes that had one name, the oldest first, and forgets them.
+fn push_by_age(
+    listing: &mut Listing<'_, '_, proto::DeletedMailbox>,
+    same: &mut Vec<(u64, proto::DeletedMailbox)>,
+) -> Result<(), Failure> {
+    same.sort_by_key(|(deleted_us, mailbox)| (*deleted_us, mailbox.uidvalidity));
+    same.drain(..).try_for_each(|(_, mailbox)| listing.push(mailbox))?;
+    Ok(())
 }
 
 pub(super) fn subscribed(view: &View, user: &str) -> Result<Vec<String>, Failure> {

@@ -272,6 +272,28 @@ impl Daemon {
         Ok(listing.finish())
     }
 
+    /// `message list --expunged`.
+    pub(super) fn message_list_expunged(&self, name: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
+        let (_, listed) = self.listed(&self.view()?, name)?;
+        let mut listing = Listing::new(Reply::ExpungedMessages, parts);
+        for message in listed.messages.values().filter(|m| m.state == State::Expunged) {
+            let proto::Message { uid, size, internal_date, flags, modseq, digest } = line(message);
+            let expunged = rfc3339(Micros(message.expunged_us));
+            let purge_due = self.purge_due(message.expunged_us);
+            listing.push(proto::ExpungedMessage {
+                uid,
+                size,
+                internal_date,
+                flags,
+                modseq,
+                digest,
+                expunged,
+                purge_due,
+            })?;
+        }
+        Ok(listing.finish())
+    }
+
     /// `message list --as`: what the user may read, with his own `\Seen`.
     pub(super) fn message_list_as(&self, user: &str, name: &str, parts: &mut Parts<'_>) -> Result<Reply, Failure> {
         let view = self.view()?;

@@ -147,6 +147,8 @@ fn requests() -> Vec<(Request, Role)> {
         (Request::Backup(proto::BackupAsk::Sick { name: s("m"), deep: true }), Role::Admin),
         (Request::MessageListAs { user: s("u"), name: s("m") }, Role::Admin),
         (Request::Peruser, Role::Admin),
+        (Request::MailboxListDeleted { pattern: s("*") }, Role::Reader),
+        (Request::MessageListExpunged { name: s("m") }, Role::Admin),
         (Request::UserMove { user: s("u"), to: s("p") }, Role::Admin),
     ];
     // As a job each needs what it needs else.
