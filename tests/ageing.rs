@@ -303,3 +303,18 @@ fn verbs_say_first_and_options_hold() {
     assert!(said.starts_with("would bring back"), "{said}");
     assert_eq!(all(&store), (vec![2], vec![]));
 }
+
+// A message that is undeleted counts as saved then: what a rule of ageing took is not taken again the next night.
+#[test]
+fn what_was_undeleted_has_its_time_anew() {
+    let store = TestStore::new();
+    let rule = "[expire.short]\nmailboxes = 'user/*'\nsaved_longer_than = '4s'\naction = 'discard'\n";
+    let _daemon = start(&store, &format!("[jobs]\nschedule = false\n{rule}"));
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    (0..2).for_each(|_| assert!(deliver(&store, INBOX, OLD, "", 100) > 0));
+    store.ctl(&["message", "expunge", INBOX, "2"]).expect(0);
+    std::thread::sleep(std::time::Duration::from_millis(4200));
+    store.ctl(&["mailbox", "undelete", INBOX, "--uid", "2"]).expect(0);
+    assert_eq!(lines(&store.json(&["expire"])), [line(INBOX, "short", "discard", 1)]);
+    assert_eq!(uids(&store, INBOX, &[]), [2]);
+}

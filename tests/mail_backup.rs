@@ -2,6 +2,7 @@
 
 mod as_of;
 mod asked;
+mod dates;
 mod empty;
 mod follow;
 mod gone;

@@ -439,3 +439,18 @@ fn an_older_database_finds_the_bytes_of_copies() {
     found.disk("db").plant("mboxlist.redb", &older).unwrap();
     check(&found, &[expected], "with the older database");
 }
+
+// An archive by date goes on from the time of the one before: what is saved while that begins, behind what it shows, must not have an earlier
+// time than that says of itself.
+#[test]
+fn the_time_of_a_moment_is_that_before_its_checkpoint() {
+    let machine = SimDisk::new();
+    let store = open_mail(&machine).unwrap();
+    store.commit(Command::PartitionAdd { name: PRIMARY.to_owned(), id: [1; 16] }).unwrap();
+    for n in 0..3 {
+        store.commit(user(&format!("u{n}"))).unwrap();
+        let (moment, view) = store.moment().unwrap();
+        let checkpoint = store.last_times().0.unwrap();
+        assert!(moment.time() < checkpoint && moment.lsn() == view.lsn(), "{moment:?}, checkpoint {checkpoint:?}");
+    }
+}
