@@ -1,8 +1,9 @@
 //! Archives by date (`-d`): what came since, however it came.
 
 use super::as_of::now;
-use super::{backup, deliver, message, text};
+use super::{backup, count, deliver, message, restore, text};
 use crate::harness::TestStore;
+use serde_json::Value;
 
 const INBOX: &str = "user/ann/INBOX";
 
@@ -26,6 +27,24 @@ fn what_was_undeleted_since_is_in_the_next_one() {
     store.ctl(&["mailbox", "undelete", INBOX, "--uid", "2"]).expect(0);
     assert_eq!(since(&store, "one", &then), 1);
     assert_eq!(since(&store, "later", &now()), 0);
+}
+
+// A mailbox that a restore has made has the times of the archive, so that what came with it counted as saved before
+#[test]
+fn what_came_back_with_its_mailbox_is_in_the_next_one() {
+    let (from, to) = (TestStore::new(), TestStore::new());
+    let (_one, _two) = (from.start(), to.start());
+    from.ctl(&["user", "add", "ann"]).expect(0);
+    (0..3).for_each(|n| deliver(&from, &[INBOX], &message(format!("m{n}"), 300)));
+    let file = from.beside("full");
+    backup(&from, &file, &["/"]);
+    let then = now();
+    assert_eq!(count(&restore(&to, &file, &[], 0), "restored"), 3);
+    let list =
+        |store: &TestStore| -> Vec<Value> { store.json(&["message", "list", INBOX]).as_array().unwrap().clone() };
+    assert_eq!(list(&from).len(), list(&to).len());
+    assert_eq!(since(&to, "one", &then), 3);
+    assert_eq!((since(&from, "here", &then), since(&to, "later", &now())), (0, 0));
 }
 
 // An archive of a history that was given up is none to go on from: what it calls unchanged may be something else by now

@@ -139,8 +139,11 @@ impl Daemon {
                 let listed = reading.list(store, *mailbox)?;
                 let wrap = |messages| Reply::Backup(BackupPart::Messages(messages));
                 let mut listing = Listing::new(wrap, parts);
+                // One that a restore has made has messages that say when they were saved where they came from: here they came with it.
+                let made_us = reading.target(*mailbox)?.row.created_us;
                 for message in listed.messages.values().filter(|m| m.is_live()) {
-                    listing.push(line(message))?;
+                    let line = line(message);
+                    listing.push(BackupMessage { saved_us: line.saved_us.max(made_us), ..line })?;
                 }
                 Ok(listing.finish())
             }
