@@ -124,6 +124,8 @@ mod terminal;
 #[cfg(test)]
 mod transfer;
 #[cfg(test)]
+mod unlinked;
+#[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod versions;

@@ -18,6 +18,7 @@
 //! * A sync that failed is never repeated.
 
 mod below;
+mod claim;
 pub mod copy;
 pub mod outside;
 mod patient;
@@ -158,9 +159,18 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn space(&self) -> io::Result<Space> {
         Ok(Space { free: self.free_bytes()?, total: u64::MAX, id: 0 })
     }
-    /// Takes the lock file `path` (created if absent) without waiting and writes `owner` into it.
-    /// The error of kind `WouldBlock` carries the text that the present owner wrote.
+    /// Takes the lock file `path` (created if absent) without waiting and writes `owner` into it, and claims the tree ([`Disk::claim`]) as long as
+    /// the lock is held: a lock file that somebody removed keeps nobody out.
+    /// The error of kind `WouldBlock` carries the text that the present owner wrote, or what is known of it.
     fn lock(&self, path: &str, owner: &str) -> io::Result<Box<dyn Lock>>;
+    /// Makes sure that no other process uses this tree, as long as this value lives. Nothing is written. Where there are no locks, nothing is known of
+    /// others and it is granted.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has claimed it, with who that is.
+    fn claim(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// The path as a person would type it, for messages only.
     fn display(&self, path: &str) -> String;
 }

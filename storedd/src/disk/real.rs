@@ -7,6 +7,7 @@
 //! by component with `O_NOFOLLOW`. The last component is opened relative to its directory with `O_NOFOLLOW`.
 //! Only regular files are opened; a FIFO or device planted in the store neither blocks nor is read.
 
+use super::claim::{Claim, Part, claim};
 use super::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, Stamp, check_path, parent};
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
@@ -25,6 +26,7 @@ const OWNER_LIMIT: usize = 4096;
 pub struct RealDisk {
     root: OwnedFd,
     path: PathBuf,
+    claim: Part,
 }
 
 /// A directory on the way to a name: the root itself or one opened for this call.
@@ -52,7 +54,7 @@ impl RealDisk {
         let path = root.into();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))?;
-        Ok(RealDisk { root, path })
+        Ok(RealDisk { root, path, claim: Part::default() })
     }
 
     /// Makes a root directory and those above it that are missing, mode 0700, and makes their names durable. An
@@ -336,6 +338,8 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &str, owner: &str) -> io::Result<Box<dyn Lock>> {
+        // First, because the file can be removed under the one who holds it, and the tree's root cannot.
+        let claim = claim(self.root.as_fd(), &self.path)?;
         loop {
             let file = self.open_at(path, OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW)?;
             match retry_on_intr(|| rustix::fs::flock(&file.fd, FlockOperation::NonBlockingLockExclusive)) {
@@ -346,9 +350,13 @@ impl Disk for RealDisk {
             // A lock on a file that somebody removed meanwhile would exclude nobody.
             if self.names_file(path, &file)? {
                 file.write_owner(owner)?;
-                return Ok(Box::new(RealLock { _file: file }));
+                return Ok(Box::new(RealLock { _file: file, _claim: claim }));
             }
         }
+    }
+
+    fn claim(&self) -> io::Result<()> {
+        self.claim.take(&self.root, &self.path)
     }
 
     fn display(&self, path: &str) -> String {
@@ -373,6 +381,7 @@ impl RealDisk {
 #[derive(Debug)]
 struct RealLock {
     _file: RealFile,
+    _claim: Arc<Claim>,
 }
 
 impl Lock for RealLock {}

@@ -48,7 +48,9 @@ pub fn status(config: &Config, json: bool) -> u8 {
 
 fn look(config: &Config, data: &RealDisk) -> Seen {
     let facts = statefile::read(data).ok().flatten().unwrap_or_default();
-    let holder = outside::lock_holder(&config.store.data_dir.join("lock"));
+    let root = &config.store.data_dir;
+    // The directory is locked too: the file may have been removed.
+    let holder = outside::lock_holder(&root.join("lock")).or_else(|| outside::lock_holder(root));
     // The number in the file may be another process's by now.
     let is_ours = |process: &outside::Process| process.name == PROGRAM;
     let process = holder.or(facts.pid).and_then(outside::process).filter(is_ours);
