@@ -96,9 +96,9 @@ bugs! {
     /// Nothing remembers over a crash what is to be taken away after a commit.
     RemovalsNotNoted caught by MAIL;
     /// A checkpoint takes away a file that has the name of a message, and other bytes.
-    StrangerReplaced caught by Rig::Library("store::tests::mend::a_stray_file_in_the_way_of_a_message_is_kept");
+    StrangerReplaced caught by Rig::Library("store::tests::strays::a_stray_file_in_the_way_of_a_message_is_kept");
     /// A repair moves a file that was nobody's when it looked.
-    StrayNotLookedAtAgain caught by Rig::Library("store::tests::mend::a_stray_that_became_a_message_is_left_alone");
+    StrayNotLookedAtAgain caught by Rig::Library("store::tests::strays::a_stray_that_became_a_message_is_left_alone");
     /// A partition is taken out of the store although others need what was staged there.
     NeededPartitionRemoved caught by
         Rig::Library("store::tests::partitions::a_partition_whose_staged_mail_is_needed_stays");

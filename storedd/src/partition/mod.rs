@@ -43,6 +43,7 @@ pub mod places;
 mod reading;
 pub mod roll;
 pub mod split;
+mod staging;
 mod state;
 pub mod survey;
 #[cfg(test)]

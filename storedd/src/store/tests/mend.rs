@@ -5,16 +5,15 @@ use super::*;
 use crate::model::command::Marks;
 use crate::model::message::{Flags, State};
 use crate::partition::PartitionId;
-use crate::partition::bodies::Body;
 use crate::partition::survey::{Depth, What};
 use crate::partition::tree::{Home, Place};
 use crate::wal;
 
-const WORK: &str = "user/joe/Work";
-const RECOVERED_OF_JOE: &str = "user/joe/Recovered";
+pub(super) const WORK: &str = "user/joe/Work";
+pub(super) const RECOVERED_OF_JOE: &str = "user/joe/Recovered";
 
 /// Joe's INBOX with five messages, one seen, one expunged, one purged; all of it in files.
-fn filled() -> (SimDisk, Arc<Store>) {
+pub(super) fn filled() -> (SimDisk, Arc<Store>) {
     let machine = SimDisk::new();
     let store = open_mail(&machine).unwrap();
     store.partitions().prepare(PRIMARY, PartitionId([1; 16]), Micros(1)).unwrap();
@@ -41,20 +40,20 @@ fn filled() -> (SimDisk, Arc<Store>) {
     (machine, store)
 }
 
-fn place(store: &Store, mailbox: &str) -> Place {
+pub(super) fn place(store: &Store, mailbox: &str) -> Place {
     let view = store.view();
     let (name, row) = row(&view, mailbox).unwrap();
     let of = store.folder(&view, name.key(), &row).unwrap();
     Home::parse(&of.home).unwrap().mailbox(of.mailbox)
 }
 
-fn examine_as(store: &Store, mailbox: &str, repair: Repair) -> Examined {
+pub(super) fn examine_as(store: &Store, mailbox: &str, repair: Repair) -> Examined {
     let order = Order { depth: Depth::Bytes, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
     store.examine(place(store, mailbox).id, &order).unwrap().unwrap()
 }
 
 /// What is to become of what was found.
-fn fates(examined: &Examined) -> Vec<(&'static str, Option<u32>, Fate)> {
+pub(super) fn fates(examined: &Examined) -> Vec<(&'static str, Option<u32>, Fate)> {
     examined.findings.iter().map(|f| (f.what, f.uid, f.fate)).collect()
 }
 
@@ -229,48 +228,6 @@ fn files_that_are_what_the_row_counts_are_taken_in_where_they_lie() {
     assert!(done.changes.iter().any(|c| c.contains("was taken in")), "{done:?}");
     let now = seen(&store, "after");
     assert_eq!(now.keys().filter(|(m, _)| m == JOE).map(|(_, uid)| *uid).collect::<Vec<_>>(), [1, 3, 5]);
-}
-
-// row 163: a file that nothing knows.
-#[test]
-fn a_strange_file_is_found_shown_in_recovered_and_kept() {
-    let (machine, store) = filled();
-    let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
-    let before = seen(&store, "before");
-    disk.plant(&place.message(77), b"Subject: whose?\r\n\r\n").unwrap();
-    for repair in [Repair::Nothing, Repair::Provable] {
-        let found = fates(&examine_as(&store, JOE, repair));
-        assert_eq!(found, [("unknown message file", Some(77), Fate::Unproven)], "{repair:?}");
-    }
-    for _again in 0..2 {
-        let done = examine_as(&store, JOE, Repair::Recover);
-        assert_eq!(done.leftovers.len(), 1, "as long as it was not settled");
-        assert_eq!(row(&store.view(), RECOVERED_OF_JOE).unwrap().1.messages, 1, "it is shown once");
-    }
-    let kept = store.settle(&examine_as(&store, JOE, Repair::Recover).leftovers).unwrap();
-    assert!(kept[0].contains(".quarantine/"), "{kept:?}");
-    assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
-    assert_eq!(seen(&store, "after"), before, "INBOX is as it was");
-    let next = row(&store.view(), JOE).unwrap().1.uidnext;
-    assert!(next > 77, "{next}: a UID that a file had is not given again");
-    let bytes = disk.open(&place_of(&store, RECOVERED_OF_JOE).message(1), crate::disk::Access::Read).unwrap();
-    assert_eq!(bytes.len().unwrap(), 19);
-}
-
-fn place_of(store: &Store, mailbox: &str) -> Place {
-    place(store, mailbox)
-}
-
-// row 163: a file under a wrong name goes to the message that lacks it.
-#[test]
-fn a_file_with_a_wrong_name_is_given_its_own() {
-    let (machine, store) = filled();
-    let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
-    let before = seen(&store, "before");
-    disk.rename(&place.message(3), &place.message(900)).unwrap();
-    let done = examine_as(&store, JOE, Repair::Provable);
-    assert!(done.findings.iter().all(|f| f.fate == Fate::Mended), "{done:?}");
-    assert_eq!((seen(&store, "after"), fates(&examine_as(&store, JOE, Repair::Nothing))), (before, vec![]));
 }
 
 // row B9: bodies are healed by the log, by a copy, and else listed; the bad file is kept.
@@ -462,41 +419,6 @@ fn a_message_that_only_the_log_knows_is_healed_in_the_same_look() {
     assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
 }
 
-// rows 18, 111: a link in the place of a directory is set aside by the checkpoint that meets it. The partition is not behind for it, nobody
-// else waits, nothing behind it is touched; and a crash anywhere in that loses nothing.
-#[test]
-fn a_planted_link_is_the_matter_of_one_home() {
-    let (machine, store) = filled();
-    let (disk, place) = (machine.disk(PRIMARY), place(&store, WORK));
-    assert!(take(&store, &Step::Deliver(50, 70, vec![WORK])));
-    assert!(take(&store, &Step::Deliver(51, 70, vec!["user/ann/INBOX"])));
-    let before = seen(&store, "before");
-    disk.rename(&place.path(), "was").unwrap();
-    disk.sync_dir("").and_then(|()| disk.sync_dir(place.home.path())).unwrap();
-    disk.plant_symlink(&place.path(), "was").unwrap();
-    let outside = disk.list("was").unwrap();
-    machine.set_recording(true);
-    assert!(take(&store, &Step::Checkpoint));
-    assert!(store.partitions().behind().is_empty(), "{:?}", store.partitions().behind());
-    let kept = disk.list(".quarantine").unwrap();
-    assert!(kept.iter().any(|entry| entry.kind == crate::disk::Kind::Symlink), "{kept:?}");
-    let moments = machine.take_moments();
-    assert_eq!(seen(&store, "after"), before, "its bytes were with another message");
-    assert_eq!(disk.list("was").unwrap(), outside);
-    drop(store);
-    for moment in moments.iter().step_by((moments.len() / 60).max(1)) {
-        for persist in [Persist::Nothing, Persist::RandomTorn(moment.n), Persist::NamesWithoutData] {
-            let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
-            let found = moment.torn(moment.write_bytes() / 2).image(persist);
-            let store = open_mail(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(take(&store, &Step::Checkpoint), "{what}");
-            assert!(store.partitions().behind().is_empty(), "{what}");
-            assert_eq!(seen(&store, &what), before, "{what}");
-            assert_eq!(found.disk(PRIMARY).list("was").unwrap(), outside, "{what}");
-        }
-    }
-}
-
 // rows 121, B3, I8: index and manifest are gone, and the next that comes there is a checkpoint: what it makes anew says that it is not all, the
 // row keeps counting what there was, and the first access has it from the log
 #[test]
@@ -515,88 +437,6 @@ fn a_checkpoint_that_meets_a_loss_does_not_hide_it() {
     examine_as(&store, JOE, Repair::Provable);
     assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
     assert_eq!(seen(&store, "after"), before);
-}
-
-// row 128: a message that was purged since it was looked at, and that memory has forgotten by now, gets no file
-#[test]
-fn what_was_purged_since_it_was_looked_at_gets_no_file() {
-    let (machine, store) = filled();
-    let (disk, place, view) = (machine.disk(PRIMARY), place(&store, JOE), store.view());
-    let (name, row) = row(&view, JOE).unwrap();
-    let of_joe = store.folder(&view, name.key(), &row).unwrap();
-    let sick = |uid: u32, body: Vec<u8>| Sick {
-        mailbox: JOE.to_owned(),
-        of: of_joe.clone(),
-        uid,
-        file: place.message(uid),
-        body: Body::of(&body),
-    };
-    [1, 2].iter().for_each(|uid| disk.erase(&place.message(*uid)).unwrap());
-    let all = [sick(1, text(1, 100)), sick(2, text(2, 200))];
-    assert!(take(&store, &Step::Do(Command::MessagePurge { of: of(JOE, &[2]) })));
-    assert!(take(&store, &Step::Checkpoint) && take(&store, &Step::Checkpoint));
-    assert_eq!(store.heal(&all, true, None, &|_| Ok(())).unwrap(), [Healed::Yes, Healed::Gone]);
-    assert!(disk.stat(&place.message(2)).unwrap().is_none() && disk.stat(&place.message(1)).unwrap().is_some());
-    assert_eq!(disk.list(".staging").unwrap().len(), 0);
-    assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
-}
-
-// row 163: a file that nothing knows has the UID that the mailbox gives next: the checkpoint that writes that message took it away.
-#[test]
-fn a_stray_file_in_the_way_of_a_message_is_kept() {
-    for size in [100, 5000] {
-        let (machine, store) = filled();
-        let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
-        let next = row(&store.view(), JOE).unwrap().1.uidnext;
-        disk.plant(&place.message(next), b"Subject: whose?\r\n\r\n").unwrap();
-        machine.set_recording(true);
-        assert!(take(&store, &Step::Deliver(8, size, vec![JOE])));
-        let acknowledged = machine.ops();
-        assert!(take(&store, &Step::Checkpoint));
-        let moments = machine.take_moments();
-        assert_eq!(seen(&store, "after")[&(JOE.to_owned(), next)].2, text(8, size));
-        let kept = disk.list(".quarantine").unwrap();
-        assert_eq!(kept.len(), 1, "{kept:?}");
-        assert_eq!(disk.peek(&format!(".quarantine/{}", kept[0].name)).unwrap(), b"Subject: whose?\r\n\r\n");
-        assert_eq!(fates(&examine_as(&store, JOE, Repair::Nothing)), []);
-        drop(store);
-        for moment in moments.iter().filter(|moment| moment.n > acknowledged) {
-            for persist in [Persist::Nothing, Persist::RandomTorn(moment.n), Persist::NamesWithoutData] {
-                let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
-                let found = moment.torn(moment.write_bytes() / 2).image(persist);
-                let store = open_mail(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
-                assert!(take(&store, &Step::Checkpoint), "{what}");
-                assert_eq!(seen(&store, &what)[&(JOE.to_owned(), next)].2, text(8, size), "{what}");
-                let disk = found.disk(PRIMARY);
-                let kept = disk.list(".quarantine").unwrap();
-                let is_it = |name: &str| disk.peek(name).unwrap() == b"Subject: whose?\r\n\r\n";
-                assert!(kept.iter().any(|entry| is_it(&format!(".quarantine/{}", entry.name))), "{what}");
-            }
-        }
-    }
-}
-
-// row 163: a repair finds a file that nothing knows, and before it moves it the mailbox gives that UID to a message, which a checkpoint writes:
-// the repair took the message for the file, and moved it away.
-#[test]
-fn a_stray_that_became_a_message_is_left_alone() {
-    for lacks in [true, false] {
-        let (machine, store) = filled();
-        let (disk, place) = (machine.disk(PRIMARY), place(&store, JOE));
-        let next = row(&store.view(), JOE).unwrap().1.uidnext;
-        let of_third = disk.peek(&place.message(3)).unwrap();
-        disk.plant(&place.message(next), &of_third).unwrap();
-        if lacks {
-            disk.erase(&place.message(3)).unwrap();
-        }
-        let arrives = || assert!(take(&store, &Step::Deliver(8, 400, vec![JOE])) && take(&store, &Step::Checkpoint));
-        let changes = store.put_in_place_after(place.id, arrives);
-        assert_eq!(changes, Vec::<String>::new(), "without its file: {lacks}");
-        assert_eq!(disk.peek(&place.message(next)).unwrap(), text(8, 400), "without its file: {lacks}");
-        let kept = disk.list(".quarantine").unwrap();
-        assert_eq!(kept.len(), 1, "{kept:?}");
-        assert_eq!(disk.peek(&format!(".quarantine/{}", kept[0].name)).unwrap(), of_third);
-    }
 }
 
 // rows 38, B3: index and manifest of an older time, whole and with the counts of the row, as a disk leaves them that says of a sync what is not so: what the log

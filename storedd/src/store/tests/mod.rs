@@ -12,6 +12,7 @@ mod older;
 mod partitions;
 mod recount;
 mod remnants;
+mod strays;
 mod trouble;
 
 use super::decision::Policy;
