@@ -80,3 +80,96 @@ fn status_of_a_new_store_is_no_riddle() {
     store.ctl(&["checkpoint"]).expect(0);
     assert!(line("in the database:").contains("1 mailbox, "), "{}", line("in the database:"));
 }
+
+/// A message in joe's INBOX for each of so many UIDs.
+fn deliver(store: &TestStore, count: usize) {
+    for n in 1..=count {
+        let message = format!("Subject: {n}\r\n\r\n{n}\r\n");
+        store.ctl_with(&["message", "deliver", "user/joe/INBOX"], Some(message.as_bytes())).expect(0);
+    }
+}
+
+// rows 117, 119: a range takes the UIDs that are there; one that is named must be there
+#[test]
+fn uids_are_taken_in_ranges() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["mailbox", "create", "user/joe/Work"]).expect(0);
+    deliver(&store, 9);
+    let inbox = "user/joe/INBOX";
+    let uids = |mailbox: &str, args: &[&str]| -> Vec<u64> {
+        let list = store.json(&[&["message", "list", mailbox], args].concat());
+        list.as_array().unwrap().iter().map(|m| m["uid"].as_u64().unwrap()).collect()
+    };
+    store.ctl(&["message", "expunge", inbox, "4-6"]).expect(0);
+    assert_eq!((uids(inbox, &[]), uids(inbox, &["--expunged"])), (vec![1, 2, 3, 7, 8, 9], vec![4, 5, 6]));
+    store.ctl(&["message", "flags", inbox, "3:7,9", "--add", "\\Seen"]).expect(0);
+    let list = store.json(&["message", "list", inbox]);
+    let seen = list.as_array().unwrap().iter().filter(|m| m["flags"][0] == "\\Seen");
+    assert_eq!(seen.map(|m| m["uid"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 7, 9]);
+    store.ctl(&["message", "copy", inbox, "8:*", "user/joe/Work"]).expect(0);
+    store.ctl(&["message", "move", inbox, "1-2", "user/joe/Work", "--dry-run"]).expect(0);
+    store.ctl(&["message", "move", inbox, "1-2", "user/joe/Work"]).expect(0);
+    assert_eq!((uids(inbox, &[]), uids("user/joe/Work", &[])), (vec![3, 7, 8, 9], vec![1, 2, 3, 4]));
+    store.ctl(&["mailbox", "undelete", inbox, "--uid", "5-6"]).expect(0);
+    assert_eq!(uids(inbox, &["--expunged"]), [1, 2, 4]);
+
+    // Nothing in a range is never everything, and one that is named and is not there refuses the rest, as ever.
+    store.ctl(&["mailbox", "undelete", inbox, "--uid", "5-9"]).expect(68);
+    assert_eq!(uids(inbox, &["--expunged"]), [1, 2, 4]);
+    let refused = store.ctl(&["message", "expunge", inbox, "20-30"]).expect(68);
+    assert!(refused.err.contains("no message of user/joe/INBOX is in that range"), "{refused:?}");
+    store.ctl(&["message", "expunge", inbox, "5-9,20"]).expect(68);
+    assert_eq!(uids(inbox, &[]), [3, 5, 6, 7, 8, 9]);
+    for (typed, said) in [
+        ("4-x", "is no UID; write them as"),
+        ("9-4", "write it as 4-9"),
+        ("1-2000000", "more than 1000000 UIDs"),
+        ("first", "is no UID"),
+    ] {
+        let refused = store.ctl(&["message", "expunge", inbox, typed]).expect(64);
+        assert!(refused.err.contains(said) && !refused.err.contains("invalid digit"), "{refused:?}");
+    }
+    assert!(!store.ctl(&["message", "show", inbox, "x"]).expect(64).err.contains("invalid digit"));
+    let batch = store.ctl_with(&["batch", "-"], Some(b"message expunge user/joe/INBOX 5-9\n")).expect(1);
+    assert!(batch.out.contains("write the UIDs with commas") && uids(inbox, &[]).len() == 6, "{batch:?}");
+}
+
+// A system flag whose backslash the shell has taken is no keyword.
+#[test]
+fn a_system_flag_without_its_backslash_is_refused() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    deliver(&store, 1);
+    let inbox = "user/joe/INBOX";
+    let flags = || store.json(&["message", "list", inbox])[0]["flags"].clone();
+    for flag in ["Seen", "seen", "ANSWERED", "Draft"] {
+        let refused = store.ctl(&["message", "flags", inbox, "1", "--add", flag]).expect(65);
+        assert!(refused.err.contains("backslash") && refused.err.contains("'\\"), "{refused:?}");
+    }
+    let refused = store.ctl_with(&["message", "deliver", inbox, "--flags", "$Work Flagged"], Some(b"x")).expect(65);
+    assert!(refused.err.contains("'\\Flagged'"), "{refused:?}");
+    store.ctl_with(&["batch", "-"], Some(b"message flags user/joe/INBOX 1 --add Seen\n")).expect(1);
+    assert_eq!(flags().as_array().unwrap().len(), 0);
+    store.ctl(&["message", "flags", inbox, "1", "--add", "\\seen", "--add", "Seen2"]).expect(0);
+    assert_eq!(flags(), serde_json::json!(["\\Seen", "Seen2"]));
+    // What is there by that name, from another program, can be taken away.
+    store.ctl(&["message", "flags", inbox, "1", "--remove", "Flagged"]).expect(0);
+}
+
+// Rights may come before their user, and a mistyped id is told.
+#[test]
+fn rights_for_nobody_are_given_with_a_word() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    store.ctl(&["user", "add", "ann"]).expect(0);
+    let set = |who: &str| store.ctl(&["acl", "set", "user/joe/INBOX", who, "lrs"]).expect(0).err;
+    assert!(set("anne").contains("there is no user anne yet") && set("-eve").contains("no user eve yet"));
+    for known in ["ann", "-ann", "anyone", "joe", "group:staff"] {
+        assert_eq!(set(known), "", "{known}");
+    }
+    assert_eq!(store.json(&["acl", "get", "user/joe/INBOX"])["acl"]["anne"], "lrs");
+}

@@ -10,6 +10,7 @@ use crate::cli::{
     ReadOnlyVerb, RecoverArgs, RestoreArgs, SnapshotVerb, UserVerb, Verb,
 };
 use crate::offline;
+use crate::uids::{self, Uids};
 use objects::{acl, mailbox, message, partition, quota, user};
 use proto::{Code, Command, Errand, Failure, Request, Window, Work};
 use verbs::{LogReset, Recover, RestoreDb, SnapshotInstall, Test};
@@ -19,6 +20,8 @@ use verbs::{LogReset, Recover, RestoreDb, SnapshotInstall, Test};
 pub enum Plan {
     /// One request to the daemon and its answer.
     Ask(Ask),
+    /// One request about messages of which ranges are to be looked up first.
+    Pick(Ask, Vec<Uids>),
     /// A job that is begun, or followed, until it ends.
     Job(Ask),
     /// `status --watch`.
@@ -265,9 +268,12 @@ pub fn plan(verb: Verb) -> Result<Plan, Failure> {
             JobsVerb::Follow(a) => return Ok(Plan::Job(Ask::new(Request::JobFollow { id: a.id }).long())),
         },
         Verb::User(verb) => user(verb),
-        Verb::Mailbox(verb) => mailbox(verb),
-        Verb::Message(MessageVerb::Deliver(args)) => return Ok(Plan::Deliver(args)),
-        Verb::Message(verb) => message(verb)?,
+        Verb::Mailbox(verb) => return Ok(mailbox(verb)),
+        Verb::Message(MessageVerb::Deliver(args)) => {
+            objects::check_flags(args.flags.split_ascii_whitespace())?;
+            return Ok(Plan::Deliver(args));
+        }
+        Verb::Message(verb) => return message(verb),
         Verb::Acl(verb) => acl(verb),
         Verb::Subscribe(a) => change(Command::Subscribe { user: a.user, name: a.name }, a.dry.dry_run),
         Verb::Unsubscribe(a) => change(Command::Unsubscribe { user: a.user, name: a.name }, a.dry.dry_run),
@@ -320,6 +326,9 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         }
         Plan::Job(_) => return refused("jobs follow", "write: jobs show ID"),
         Plan::Report(last) => report(last),
+        Plan::Pick(..) => {
+            return refused("a verb with a range of UIDs", "write the UIDs with commas between them");
+        }
         Plan::Shutdown { now } => Ask::new(Request::Shutdown { now }),
         Plan::Watch => return refused("status --watch", "write: status"),
         Plan::WaitReady(_) => return refused("health --wait", "write: health"),
@@ -358,6 +367,14 @@ pub fn line(verb: Verb) -> Result<Ask, Failure> {
         Some(question) => Err(Failure::new(Code::Usage, format!("nobody can be asked in a batch: {question}"))
             .with_hint("add --yes to the line, or --dry-run to see what it would do")),
         None => Ok(ask),
+    }
+}
+
+/// A change of messages, whose command is made of their UIDs.
+fn picked(wanted: Vec<Uids>, dry_run: bool, command: impl FnOnce(Vec<u32>) -> Command) -> Plan {
+    match uids::plain(&wanted) {
+        Some(uids) => Plan::Ask(change(command(uids), dry_run)),
+        None => Plan::Pick(change(command(Vec::new()), dry_run), wanted),
     }
 }
 

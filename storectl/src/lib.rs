@@ -34,10 +34,12 @@ mod names;
 mod offline;
 mod pace;
 mod pipe;
+mod remark;
 mod render;
 mod restore;
 mod socket;
 mod suggest;
+mod uids;
 mod usage;
 
 use clap::FromArgMatches;
@@ -134,7 +136,12 @@ fn act(cli: Cli) -> Outcome<u8> {
         Plan::LogReset(args) => Err(offline::run(&global, &offline::words(&args))),
         Plan::Follow(args) => follow::dump(&global, &environment, style, out, args),
         Plan::Offline(words) => Err(offline::run(&global, &words)),
-        Plan::Ask(request) => ask::one(&global, &environment, style, out, &request),
+        Plan::Ask(request) => {
+            let code = ask::one(&global, &environment, style, out, &request)?;
+            remark::add(&global, &environment, &request.request);
+            Ok(code)
+        }
+        Plan::Pick(ask, wanted) => uids::run(&global, &environment, style, out, ask, &wanted),
         Plan::Report(last) => ask::report(&global, &environment, style, out, last),
         Plan::Watch => ask::watch(&global, &environment, style, out),
         Plan::Drain(args) => life::drain(&global, &environment, style, out, args.wait),

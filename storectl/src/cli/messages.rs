@@ -1,6 +1,7 @@
 //! Verbs about messages.
 
 use super::objects::DryRun;
+use crate::uids::{self, Uids};
 use clap::{Args, Subcommand};
 
 /// `message`.
@@ -26,7 +27,7 @@ pub enum MessageVerb {
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     group = clap::ArgGroup::new("change").required(true).multiple(true).args(["add", "remove"]),
-    after_help = "Example: storectl message flags user/joe/INBOX 4,7 --add '\\Flagged' --remove '$Work'"
+    after_help = "Example: storectl message flags user/joe/INBOX 4,7-12 --add '\\Flagged' --remove '$Work'"
 )]
 pub struct MessageFlagsArgs {
     /// Which.
@@ -49,9 +50,9 @@ pub struct MessageUidsArgs {
     /// Full name
     #[arg(value_name = "MAILBOX")]
     pub name: String,
-    /// UIDs, as `message list` shows them, with commas between them
-    #[arg(value_name = "UID[,UID...]", value_delimiter = ',', num_args = 1, required = true)]
-    pub uids: Vec<u32>,
+    /// UIDs, as `message list` shows them, with commas between them; 4-9 are those that are there, 4:* those from 4 on
+    #[arg(value_name = "UID[,UID...]", value_delimiter = ',', num_args = 1, required = true, value_parser = uids::parse)]
+    pub uids: Vec<Uids>,
     /// Plan only.
     #[command(flatten)]
     pub dry: DryRun,
@@ -76,9 +77,9 @@ pub struct MailboxUndeleteArgs {
     /// Full name
     #[arg(value_name = "MAILBOX")]
     pub name: String,
-    /// These messages and no others
-    #[arg(long = "uid", value_name = "UID", value_delimiter = ',', num_args = 1..)]
-    pub uids: Vec<u32>,
+    /// These messages and no others; 4-9 are those that are there, 4:* those from 4 on
+    #[arg(long = "uid", value_name = "UID", value_delimiter = ',', num_args = 1.., value_parser = uids::parse)]
+    pub uids: Vec<Uids>,
     /// Plan only.
     #[command(flatten)]
     pub dry: DryRun,
@@ -122,7 +123,7 @@ pub struct MessageShowArgs {
     #[arg(value_name = "MAILBOX")]
     pub name: String,
     /// UID, as `message list` shows it
-    #[arg(value_name = "UID")]
+    #[arg(value_name = "UID", value_parser = uids::parse_one)]
     pub uid: u32,
     /// The bytes of the message and nothing else
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! What is asked about users, mailboxes, messages, rights, quotas and partitions.
 
-use super::{Ask, Form, absolute, change};
+use super::{Ask, Form, Plan, absolute, change, picked};
 use crate::cli::{
     AclVerb, MailboxVerb, MessageCopyArgs, MessageListArgs, MessageUidsArgs, MessageVerb, PartitionVerb, QuotaVerb,
     UserVerb,
@@ -28,8 +28,8 @@ pub(super) fn user(verb: UserVerb) -> Ask {
     }
 }
 
-pub(super) fn mailbox(verb: MailboxVerb) -> Ask {
-    match verb {
+pub(super) fn mailbox(verb: MailboxVerb) -> Plan {
+    Plan::Ask(match verb {
         MailboxVerb::Create(a) => {
             change(Command::MailboxCreate { name: a.name, partition: a.partition }, a.dry.dry_run)
         }
@@ -47,20 +47,42 @@ pub(super) fn mailbox(verb: MailboxVerb) -> Ask {
             };
             Ask::new(request).form(if a.long { Form::Long } else { Form::Plain })
         }
-        MailboxVerb::Undelete(a) => change(Command::MailboxUndelete { name: a.name, uids: a.uids }, a.dry.dry_run),
+        MailboxVerb::Undelete(a) => {
+            let name = a.name;
+            return picked(a.uids, a.dry.dry_run, |uids| Command::MailboxUndelete { name, uids });
+        }
         MailboxVerb::Show(a) => Ask::new(match a.viewer.clone() {
             Some(user) => Request::MailboxShowAs { user, name: a.wanted() },
             None => Request::MailboxShow { name: a.wanted() },
         }),
+    })
+}
+
+fn copy(a: MessageCopyArgs, remove: bool) -> Plan {
+    let MessageCopyArgs { of: MessageUidsArgs { name, uids, dry }, to } = a;
+    picked(uids, dry.dry_run, |uids| Command::MessageCopy { name, uids, to, remove })
+}
+
+/// System flags, as they are written without the backslash that makes them such.
+const SYSTEM: [&str; 6] = ["Seen", "Answered", "Flagged", "Deleted", "Draft", "Recent"];
+
+/// Flags that are to be added.
+///
+/// # Errors
+/// A keyword that looks like a system flag without its backslash: the shell has taken it, or nobody wrote it.
+pub(super) fn check_flags<'a>(mut flags: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let system = |flag: &str| SYSTEM.iter().find(|system| system.eq_ignore_ascii_case(flag));
+    match flags.find_map(|flag| system(flag).map(|system| (flag, system))) {
+        None => Ok(()),
+        Some((flag, system)) => {
+            let text = format!("{flag} would be a keyword; the system flag begins with a backslash");
+            Err(Failure::new(Code::BadInput, text).with_hint(format!("write it in quotes: '\\{system}'")))
+        }
     }
 }
 
-fn copy(a: MessageCopyArgs, remove: bool) -> Ask {
-    change(Command::MessageCopy { name: a.of.name, uids: a.of.uids, to: a.to, remove }, a.of.dry.dry_run)
-}
-
-pub(super) fn message(verb: MessageVerb) -> Result<Ask, Failure> {
-    Ok(match verb {
+pub(super) fn message(verb: MessageVerb) -> Result<Plan, Failure> {
+    Ok(Plan::Ask(match verb {
         MessageVerb::Deliver(_) => return Err(Failure::new(Code::Bug, "a delivery is no single request")),
         MessageVerb::List(MessageListArgs { name, viewer: Some(user), .. }) => {
             Ask::new(Request::MessageListAs { user, name })
@@ -70,17 +92,20 @@ pub(super) fn message(verb: MessageVerb) -> Result<Ask, Failure> {
         MessageVerb::Show(a) if a.raw => Ask::new(Request::MessageBytes { name: a.name, uid: a.uid }),
         MessageVerb::Flags(a) => {
             let (MessageUidsArgs { name, uids, dry }, add, remove) = (a.of, a.add, a.remove);
-            let command = match a.actor {
+            check_flags(add.iter().map(String::as_str))?;
+            return Ok(picked(uids, dry.dry_run, |uids| match a.actor {
                 Some(user) => Command::MessageFlagsAs { user, name, uids, add, remove },
                 None => Command::MessageFlags { name, uids, add, remove },
-            };
-            change(command, dry.dry_run)
+            }));
         }
-        MessageVerb::Expunge(a) => change(Command::MessageExpunge { name: a.name, uids: a.uids }, a.dry.dry_run),
-        MessageVerb::Copy(a) => copy(a, false),
-        MessageVerb::Move(a) => copy(a, true),
+        MessageVerb::Expunge(a) => {
+            let name = a.name;
+            return Ok(picked(a.uids, a.dry.dry_run, |uids| Command::MessageExpunge { name, uids }));
+        }
+        MessageVerb::Copy(a) => return Ok(copy(a, false)),
+        MessageVerb::Move(a) => return Ok(copy(a, true)),
         MessageVerb::Show(a) => Ask::new(Request::MessageShow { name: a.name, uid: a.uid }),
-    })
+    }))
 }
 
 pub(super) fn acl(verb: AclVerb) -> Ask {

@@ -10,6 +10,8 @@ mod maildir;
 pub mod mbox;
 mod summary;
 
+pub use house::unexpected;
+
 use crate::cli::Global;
 use crate::commands::Transfer;
 use crate::exit::Outcome;
