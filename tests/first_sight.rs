@@ -173,3 +173,63 @@ fn rights_for_nobody_are_given_with_a_word() {
     }
     assert_eq!(store.json(&["acl", "get", "user/joe/INBOX"])["acl"]["anne"], "lrs");
 }
+
+// What was done is said in a sentence, with how much it was.
+#[test]
+fn changes_say_what_they_did() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    deliver(&store, 4);
+    let said = |words: &str| {
+        let words = shlex::split(words).unwrap();
+        store.ctl(&words.iter().map(String::as_str).collect::<Vec<_>>()).expect(0).out
+    };
+    let begins = |words: &str, sentence: &str| {
+        let said = said(words);
+        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{words}: {said}");
+    };
+    said("message expunge user/joe/INBOX 1-3");
+    begins("mailbox undelete user/joe/INBOX --uid 3", "brought back message 3 of user/joe/INBOX (1 message, LSN ");
+    begins("mailbox undelete user/joe/INBOX --dry-run", "would bring back user/joe/INBOX (2 messages)");
+    begins("mailbox undelete user/joe/INBOX", "brought back user/joe/INBOX (2 messages, LSN ");
+    begins("mailbox undelete user/joe/INBOX", "nothing to change: bring back user/joe/INBOX");
+    said("mailbox create user/joe/Work");
+    said("message copy user/joe/INBOX 1-4 user/joe/Work");
+    said("mailbox delete user/joe/Work --yes");
+    let back = said("mailbox undelete user/joe/Work");
+    assert!(back.starts_with("brought back user/joe/Work (id ") && back.contains(", 4 messages, LSN "), "{back}");
+    said("message expunge user/joe/Work 1");
+    assert_eq!(store.json(&["mailbox", "undelete", "user/joe/Work"])["messages"], 1);
+
+    begins("quota set joe --storage 2GiB", "set limits of joe: at most 2.0 GiB (LSN ");
+    begins(
+        "quota set joe --storage none --messages 1",
+        "set limits of joe: no limit of storage, at most 1 message (LSN ",
+    );
+    begins("user move joe --to primary", "nothing to move: user joe lies on primary already");
+    let disk2 = store.beside("disk2");
+    store.ctl(&["partition", "add", "disk2", text(&disk2)]).expect(0);
+    begins("user move joe --to disk2", "moved user joe to disk2 (2 mailboxes, LSN ");
+}
+
+// What is over quota is over quota for every message that follows: ten of them are named, the rest is counted.
+#[test]
+fn an_import_over_quota_is_told_in_few_lines() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe", "--messages", "5"]).expect(0);
+    let maildir = store.beside("maildir");
+    for name in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(maildir.join(name)).unwrap();
+    }
+    for n in 0..40 {
+        std::fs::write(maildir.join(format!("cur/{n}.x:2,")), format!("Subject: {n}\r\n\r\n{n}\r\n")).unwrap();
+    }
+    let run = store.ctl(&["import", "maildir", text(&maildir), "--user", "joe"]).expect(1);
+    assert_eq!(run.err.lines().filter(|line| line.contains("refused ")).count(), 10, "{run:?}");
+    assert!(run.err.contains("and 25 more refused; --json names them all"), "{run:?}");
+    assert!(run.out.contains("imported 5 messages") && run.out.contains("35 refused"), "{run:?}");
+    let all = store.ctl(&["--json", "import", "maildir", text(&maildir), "--user", "joe"]).expect(1).json();
+    assert_eq!(all["refused"].as_array().unwrap().len(), 35, "{all}");
+}

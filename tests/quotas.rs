@@ -22,7 +22,7 @@ fn limits_of_users_and_mailboxes() {
     store.ctl(&["mailbox", "create", "user/ann/Archive"]).expect(0);
     store.ctl(&["mailbox", "create", "user/ann/Archive/2026"]).expect(0);
     let set = store.ctl(&["quota", "set", "joe@example.org", "--messages", "500"]).expect(0);
-    assert!(set.out.starts_with("set limits of joe@example.org: messages 500 (LSN "), "{set:?}");
+    assert!(set.out.starts_with("set limits of joe@example.org: at most 500 messages (LSN "), "{set:?}");
     let quota = store.json(&["quota", "get", "user/joe@example.org"]);
     let shape = json!({"root": "user/joe@example.org", "storage": {"usage": 0, "limit": 1 << 30}, "messages": {"usage": 0, "limit": 500},
         "over_since": null, "grace_left": null});

@@ -306,4 +306,6 @@ pub struct Changed {
     pub uidvalidity: Option<u32>,
     /// How many mailboxes were touched, for delete and rename.
     pub mailboxes: Option<u64>,
+    /// How many messages were brought back, for undelete.
+    pub messages: Option<u64>,
 }

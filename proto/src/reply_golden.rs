@@ -22,7 +22,8 @@ fn replies() -> Vec<Reply> {
         "messages": {"path": "m", "state": "t", "free_bytes": 7, "why": "x"}, "id": "i", "state": "s", "free_bytes": 1, "users": 2, "mailboxes": 3,
                "why": "w", "behind_lsn": 4, "log_bytes": 5, "log_bytes_max": 6});
     let message = json!({"uid": 1, "size": 2, "internal_date": "i", "flags": ["f"], "modseq": 3, "digest": "d"});
-    let changed = json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4});
+    let changed =
+        json!({"lsn": 1, "changed": true, "name": "n", "id": 2, "uidvalidity": 3, "mailboxes": 4, "messages": 5});
     let scrub = json!({"state": "s", "begun": "b", "mailboxes": 1, "messages": 2, "bytes": 3, "found": 4, "healed": 5,
         "last_age": 6.0, "last_duration": 7.0, "damaged": 8});
     let job = json!({"id": 1, "verb": "v", "state": "s", "pid": 2, "uid": 3, "client": "c", "asked": "a", "ended": "e",
@@ -151,8 +152,8 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (41, 0x2c0aa55f),
     (58, 0xd7ba1620),
     (30, 0xfe0d9908),
-    (46, 0xe10ff8cf),
-    (54, 0xc06d1986),
+    (55, 0xd9327521),
+    (63, 0x34a06edd),
     (32, 0x06b42dd0),
     (13, 0xf7d9acfa),
     (66, 0x2e50ffb9),

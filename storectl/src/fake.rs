@@ -83,7 +83,7 @@ pub fn changes() -> impl FnMut(&Request) -> Act + Send + 'static {
 /// What a change gives.
 pub fn changed(lsn: u64, command: &Command) -> Changed {
     let name = Some(command.target().to_owned());
-    Changed { lsn, changed: true, name, id: None, uidvalidity: None, mailboxes: None }
+    Changed { lsn, changed: true, name, id: None, uidvalidity: None, mailboxes: None, messages: None }
 }
 
 fn serve(mut stream: UnixStream, each: &mut dyn FnMut(&Request) -> Act) {

@@ -29,6 +29,28 @@ fn a_limit_keeps_nothing_from_coming_back_into_another_folder() {
     assert_eq!(count(&restore(&to, &file, &["--into", "Rescue", "bob"], 0), "restored"), 0);
 }
 
+// What is looked for and is not there leaves no folder behind, and no user; what is there makes both.
+#[test]
+fn a_query_without_a_hit_makes_no_folder() {
+    let (store, _one) = sample();
+    let file = store.beside("all.sda");
+    backup(&store, &file, &["/"]);
+    let to = TestStore::new();
+    let _two = to.start();
+    to.ctl(&["user", "add", "bob"]).expect(0);
+    for more in [&["--dry-run"][..], &[]] {
+        let done = restore(&to, &file, &[&["--into", "Found", "--query", "subject:nowhere"], more].concat(), 0);
+        assert_eq!((count(&done, "restored"), count(&done, "mailboxes")), (0, 0), "{done}");
+    }
+    to.ctl(&["mailbox", "show", "user/bob/Found"]).expect(68);
+    to.ctl(&["user", "show", "ann"]).expect(67);
+    let all = restore(&to, &file, &["--into", "Found", "--query", "larger:0", "ann", "bob"], 0);
+    let listed = |user: &str| to.json(&["message", "list", &format!("user/{user}/Found")]).as_array().unwrap().len();
+    assert_eq!(count(&all, "restored"), listed("ann") + listed("bob"), "{all}");
+    assert!(listed("ann") > 0 && listed("bob") > 0, "{all}");
+    assert_eq!(count(&all, "mailboxes"), 2, "{all}");
+}
+
 // row 135: references whose bytes the archive does not have any more are named by the second pass, and the others come
 #[test]
 fn references_that_nothing_meets_are_named_by_the_second_pass() {

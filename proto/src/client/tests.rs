@@ -309,7 +309,15 @@ fn change(n: u64) -> Request {
 }
 
 fn changed(lsn: u64) -> Reply {
-    Reply::Changed(Changed { lsn, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None })
+    Reply::Changed(Changed {
+        lsn,
+        changed: true,
+        name: None,
+        id: None,
+        uidvalidity: None,
+        mailboxes: None,
+        messages: None,
+    })
 }
 
 #[test]

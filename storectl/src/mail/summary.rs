@@ -8,8 +8,8 @@ use proto::{Code, Failure};
 use serde::Serialize;
 use std::io::Write;
 
-/// Lines of what was not taken that are told one by one on a terminal; `--json` has all.
-const TOLD_MAX: usize = 1000;
+/// Lines of what was not taken that are told one by one, of each kind; the rest is counted, and `--json` has all.
+const TOLD_MAX: usize = 10;
 
 /// Something of the source, and what about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,6 +92,11 @@ impl Summary {
             self.refused.len(),
             self.not_kept.len()
         );
+        for (what, all) in [("refused", &self.refused), ("not wholly kept", &self.not_kept)] {
+            if let Some(more @ 1..) = all.len().checked_sub(TOLD_MAX) {
+                notes::note(&format!("and {more} more {what}; --json names them all"));
+            }
+        }
         errand::told(&self, std::slice::from_ref(&line));
         render::summary(out, style, &self, &[line])?;
         let whole = self.refused.is_empty() && self.not_kept.is_empty();

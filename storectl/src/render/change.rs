@@ -1,6 +1,6 @@
 //! A change in one sentence.
 
-use super::words::{counted, printable};
+use super::words::{bytes, counted, printable};
 use proto::{Changed, Command, Limit};
 
 /// What a change did, would do, or found nothing to do.
@@ -26,6 +26,9 @@ pub fn sentence(command: &Command, dry_run: bool, changed: &Changed) -> String {
     if let Some(mailboxes) = changed.mailboxes {
         details.push(counted(mailboxes, "mailbox"));
     }
+    if let Some(messages) = changed.messages {
+        details.push(counted(messages, "message"));
+    }
     if !dry_run && changed.lsn > 0 {
         details.push(format!("LSN {}", changed.lsn));
     }
@@ -33,6 +36,17 @@ pub fn sentence(command: &Command, dry_run: bool, changed: &Changed) -> String {
         text.push_str(&format!(" ({})", details.join(", ")));
     }
     text
+}
+
+/// What `user move` did.
+#[must_use]
+pub fn moved(user: &str, to: &str, changed: &Changed) -> String {
+    let (user, to) = (printable(user), printable(to));
+    if !changed.changed {
+        return format!("nothing to move: user {user} lies on {to} already");
+    }
+    let mailboxes = counted(changed.mailboxes.unwrap_or(0), "mailbox");
+    format!("moved user {user} to {to} ({mailboxes}, LSN {})", changed.lsn)
 }
 
 /// Messages of a mailbox.
@@ -67,13 +81,13 @@ fn words(command: &Command) -> (&'static str, &'static str, String) {
         Command::PartitionRemove { name } => ("removed partition", "remove partition", name.clone()),
         Command::ImportMailbox { name, .. } => ("imported mailbox", "import mailbox", name.clone()),
         Command::QuotaSet { root, storage, messages } => {
-            let limit = |name: &str, limit: &Limit| match limit {
+            let limit = |limit: &Limit, what: &str, show: fn(u64) -> String| match limit {
                 Limit::Keep => None,
-                Limit::None => Some(format!("{name} none")),
-                Limit::At(at) => Some(format!("{name} {at}")),
+                Limit::None => Some(format!("no limit of {what}")),
+                Limit::At(at) => Some(format!("at most {}", show(*at))),
             };
-            let set: Vec<String> =
-                [limit("storage", storage), limit("messages", messages)].into_iter().flatten().collect();
+            let set = [limit(storage, "storage", bytes), limit(messages, "messages", |n| counted(n, "message"))];
+            let set: Vec<String> = set.into_iter().flatten().collect();
             ("set limits of", "set limits of", format!("{root}: {}", set.join(", ")))
         }
         Command::QuotaRecalc { root } => ("counted again", "count again", root.clone()),
@@ -101,7 +115,7 @@ mod tests {
     use super::*;
 
     fn changed() -> Changed {
-        Changed { lsn: 9, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None }
+        Changed { lsn: 9, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None, messages: None }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::status;
 use super::table::{Column, Grid, number, pairs, text};
 use super::words::{bytes, counted, duration, printable, rights};
 use crate::commands::{Ask, Form};
-use proto::{Mailbox, MailboxDetail, Partition, Quota, Record, Reply, Request, Resource, UserDetail, Verified};
+use proto::{Mailbox, MailboxDetail, Partition, Quota, Record, Reply, Request, Resource, UserDetail, Verified, Work};
 use std::io::{self, Write};
 
 const SEGMENTS: &[Column] =
@@ -334,6 +334,10 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
         Reply::Lock(x) => writeln!(out, "lease {} on {} has ended (process {})", x.id, printable(&x.resource), x.pid),
         Reply::Changed(x) => match &ask.request {
             Request::Change { command, dry_run } => writeln!(out, "{}", change::sentence(command, *dry_run, &x)),
+            Request::UserMove { user, to } | Request::JobStart { work: Work::UserMove { user, to }, .. } => {
+                writeln!(out, "{}", change::moved(user, to, &x))
+            }
+            _ if !x.changed => writeln!(out, "nothing had to be changed"),
             _ => writeln!(out, "done (LSN {})", x.lsn),
         },
         Reply::Done(_) if ask.form == Form::Silent => Ok(()),

@@ -141,6 +141,7 @@ fn a_change_is_a_sentence_or_the_reply() {
         id: Some(7),
         uidvalidity: Some(17),
         mailboxes: None,
+        messages: None,
     };
     let text = print(&request, PIPE, vec![Reply::Changed(changed.clone())]).0;
     assert_eq!(text, "created mailbox user/joe/X (id 7, UIDVALIDITY 17, LSN 4)\n");

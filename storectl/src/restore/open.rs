@@ -46,6 +46,8 @@ pub struct Open {
     pub is_damaged: bool,
     /// It is as the archive knew it but for messages that are still to come.
     pub was_made: bool,
+    /// It is made when the first message comes to it.
+    unmade: bool,
     /// Messages of an earlier archive that this one has with other flags.
     pub touched: Vec<Message>,
     /// The messages that this archive has, by UID, if it follows another.
@@ -250,6 +252,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             met: 0,
             is_damaged: false,
             was_made,
+            unmade: false,
             touched: Vec::new(),
             named: HashMap::new(),
             kept: None,
@@ -292,8 +295,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
                 "{name} is not there: hold the delivery to it, or create it before, until the last archive is restored"
             ));
         }
-        let is_new_user = self.is_new_user(&name)?;
-        self.summary.mailboxes.push(name.clone());
+        // What is looked for in many folders may be in none of them.
+        let unmade = !self.asked.names.are_kept() && !self.asked.query.is_all();
+        let is_new_user = !unmade && self.is_new_user(&name)?;
         let mut open = Open {
             begins,
             id: 0,
@@ -309,13 +313,18 @@ impl<R: Read + Seek> Restorer<'_, R> {
             lease: None,
             met: 0,
             is_damaged: false,
-            was_made: true,
+            was_made: !unmade,
+            unmade,
             touched: Vec::new(),
             named: HashMap::new(),
             kept: None,
             name,
             archived,
         };
+        if open.unmade {
+            return Ok(Some(open));
+        }
+        self.summary.mailboxes.push(open.name.clone());
         if self.asked.args.dry_run {
             return Ok(Some(open));
         }
@@ -385,6 +394,32 @@ impl<R: Read + Seek> Restorer<'_, R> {
             let names = about.subscriptions.iter().map(|name| self.asked.names.of(name)).collect();
             self.subscriptions.insert(user.to_owned(), names);
         }
+    }
+
+    /// Makes the open mailbox if it waited for its first message. False if none is open, also because that was refused for its own sake,
+    /// which is told.
+    pub(super) fn made(&mut self) -> Outcome<bool> {
+        let Some(open) = self.open.as_mut().filter(|open| open.unmade) else { return Ok(self.open.is_some()) };
+        open.unmade = false;
+        let (name, object) = (open.name.clone(), open.archived.object.clone());
+        let is_new_user = self.is_new_user(&name)?;
+        if !self.asked.args.dry_run {
+            match self.house.create(&name, owner(&name).filter(|_| is_new_user)) {
+                Ok(()) => self.added(&name),
+                // Somebody has made it since it was looked for.
+                Err(Stop::Failed(why)) if why.code == Code::Exists && self.house.mailbox(&name)?.is_some() => {
+                    return Ok(true);
+                }
+                Err(Stop::Failed(why)) if is_about_it(why.code) => {
+                    self.summary.fail(object, None, why.message);
+                    self.open = None;
+                    return Ok(false);
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        self.summary.mailboxes.push(name);
+        Ok(true)
     }
 
     /// Something came to a mailbox.

@@ -386,6 +386,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     }
 
     fn body(&mut self, bytes: &[u8]) -> Outcome<ReturningBody> {
+        self.made()?;
         let Some(open) = self.open.as_ref().filter(|_| !self.asked.args.dry_run) else {
             return Ok(ReturningBody::Inline(Vec::new()));
         };
@@ -428,6 +429,9 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         frame: Option<u64>,
         heals: Option<u32>,
     ) -> Outcome<()> {
+        if !self.made()? {
+            return Ok(());
+        }
         let bytes = match &body {
             ReturningBody::Inline(bytes) => bytes.len(),
             ReturningBody::Sent(_) | ReturningBody::Copy(_) | ReturningBody::Same { .. } => 256,

@@ -121,6 +121,8 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Recalculated(_)
         | Outcome::Done
         | Outcome::Created { .. }
+        | Outcome::Returned(_)
+        | Outcome::MailboxReturned { .. }
         | Outcome::Mailboxes(_)
         | Outcome::Delivered(_)
         | Outcome::Each(_) => "done",

@@ -200,7 +200,8 @@ fn flatten(lsn: Lsn, outcomes: Vec<Outcome>, all: &mut Vec<Changed>) {
 }
 
 fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
-    let done = Changed { lsn: lsn.0, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
+    let done =
+        Changed { lsn: lsn.0, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None, messages: None };
     match outcome {
         Outcome::Done | Outcome::Each(_) | Outcome::Delivered(_) => done,
         Outcome::Recalculated(roots) if roots.is_empty() => Changed { lsn: 0, changed: false, ..done },
@@ -208,6 +209,10 @@ fn changed(lsn: Lsn, outcome: Outcome) -> Changed {
         Outcome::Unchanged => Changed { lsn: 0, changed: false, ..done },
         Outcome::Created { name, id, uidvalidity } => {
             Changed { name: Some(name), id: Some(id), uidvalidity: Some(uidvalidity), ..done }
+        }
+        Outcome::Returned(messages) => Changed { messages: Some(messages), ..done },
+        Outcome::MailboxReturned { name, id, uidvalidity, messages } => {
+            Changed { name: Some(name), id: Some(id), uidvalidity: Some(uidvalidity), messages: Some(messages), ..done }
         }
         Outcome::Mailboxes(count) => Changed { mailboxes: Some(count), ..done },
     }
@@ -277,7 +282,8 @@ mod tests {
     #[test]
     fn outcomes_become_replies() {
         let reply = |outcome| reply(Committed { lsn: Lsn(7), outcome });
-        let done = Changed { lsn: 7, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None };
+        let done =
+            Changed { lsn: 7, changed: true, name: None, id: None, uidvalidity: None, mailboxes: None, messages: None };
         let unchanged = Changed { lsn: 0, changed: false, ..done.clone() };
         assert_eq!(reply(Outcome::Done), Reply::Changed(done.clone()));
         assert_eq!(reply(Outcome::Unchanged), Reply::Changed(unchanged.clone()));

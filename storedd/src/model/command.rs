@@ -275,6 +275,19 @@ pub enum Outcome {
         /// UIDVALIDITY.
         uidvalidity: u32,
     },
+    /// So many expunged messages came back.
+    Returned(u64),
+    /// A deleted mailbox came back.
+    MailboxReturned {
+        /// Full name.
+        name: String,
+        /// Mailbox id.
+        id: u64,
+        /// UIDVALIDITY.
+        uidvalidity: u32,
+        /// Messages in it.
+        messages: u64,
+    },
     /// So many mailboxes were touched (delete, rename, user delete).
     Mailboxes(u64),
     /// The usage of quota roots that was counted wrong; empty if none was.

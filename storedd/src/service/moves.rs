@@ -20,8 +20,9 @@ impl Daemon {
     pub(super) fn user_move(&self, peer: &Peer, user: &str, to: &str, ctx: &Context) -> Result<Reply, Failure> {
         let store = self.store()?;
         let changed = |lsn, mailboxes| {
-            let (name, id, uidvalidity) = Default::default();
-            Reply::Changed(Changed { lsn, changed: mailboxes > 0, name, id, uidvalidity, mailboxes: Some(mailboxes) })
+            let (name, id, uidvalidity, messages) = Default::default();
+            let (changed, mailboxes) = (mailboxes > 0, Some(mailboxes));
+            Reply::Changed(Changed { lsn, changed, name, id, uidvalidity, mailboxes, messages })
         };
         let Some(mut moving) = store.begin_move(user, to).map_err(|e| failure(&e))? else {
             return Ok(changed(0, 0));

@@ -248,7 +248,7 @@ impl Planner<'_> {
         }
         back.sort_by_key(|message| message.uid);
         back.dedup_by_key(|message| message.uid);
-        let changed = !back.is_empty();
+        let count = back.len() as u64;
         for message in back {
             self.check_room(&opened.name, usage(&message))?;
             self.charge_usage(opened.name.key(), usage(&message), Usage::plus)?;
@@ -257,7 +257,10 @@ impl Planner<'_> {
             let back = Message { state: State::Live, expunged_us: 0, saved_us: self.now.0, modseq, ..message };
             self.draft.put_message(&opened.of, &back, BodySource::Kept)?;
         }
-        self.touched(opened, changed, modseq)
+        Ok(match self.touched(opened, count > 0, modseq)? {
+            Outcome::Done => Outcome::Returned(count),
+            unchanged => unchanged,
+        })
     }
 
     /// The deleted mailbox that left this name last.
@@ -292,14 +295,14 @@ impl Planner<'_> {
         let home = tombstone.directory.rsplit_once('/').map(|(home, _)| home.to_owned());
         row.home = home.filter(|home| *home != owner.directory);
         self.check_room(name, row.usage())?;
-        let (id, partition) = (row.id, row.partition.clone());
+        let (id, messages, partition) = (row.id, row.messages, row.partition.clone());
         if !self.draft.contains(Table::Partitions, partition.as_bytes())? {
             return Err(refuse::no_partition(&partition));
         }
         self.draft.remove(Table::Past, key)?;
         let uidvalidity = self.take(name.key(), row, owner.user.as_deref())?;
         owner.user.as_deref().map_or(Ok(()), |user| self.check_mailboxes_of(user))?;
-        Ok(Outcome::Created { name: name.to_string(), id, uidvalidity })
+        Ok(Outcome::MailboxReturned { name: name.to_string(), id, uidvalidity, messages })
     }
 
     /// Copies messages into a mailbox, where they get new UIDs and keep flags and date; with `remove` they are expunged where they
