@@ -1,6 +1,7 @@
 //! Files of the store that somebody removes or replaces under the daemon that has them open.
 
-use crate::harness::{TestStore, text};
+use crate::harness::{TestStore, text, until};
+use std::path::{Path, PathBuf};
 
 /// Delivers one message.
 fn deliver(store: &TestStore, text: &str) -> i32 {
@@ -36,4 +37,66 @@ fn a_lock_file_that_was_removed_lets_nobody_in() {
     let daemon = store.start();
     assert_eq!(store.json(&["mailbox", "show", "user/joe/INBOX"])["messages"], 2);
     assert_eq!(daemon.stop(), 0);
+}
+
+/// The log file being written.
+fn log_file(store: &TestStore) -> PathBuf {
+    store.data.join("mboxlist/log.0000000001")
+}
+
+/// A store with three messages that the database has, and a daemon on it.
+fn begun() -> (TestStore, crate::harness::Daemon) {
+    let store = TestStore::new();
+    let daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    (0..3).for_each(|n| assert_eq!(deliver(&store, &format!("{n}")), 0));
+    store.ctl(&["checkpoint"]).expect(0);
+    (store, daemon)
+}
+
+/// The next start has all six messages, and says that nothing was lost.
+fn nothing_is_lost(store: &TestStore) {
+    let _daemon = store.start();
+    assert_eq!(store.json(&["message", "list", "user/joe/INBOX"]).as_array().unwrap().len(), 6);
+    store.ctl(&["check", "--all", "--deep"]).expect(0);
+    let report = store.ctl(&["recover", "--report"]).expect(0);
+    assert!(report.out.contains("nothing") && !report.out.contains("finding"), "{report:?}");
+}
+
+fn removed(file: &Path) {
+    std::fs::remove_file(file).unwrap();
+}
+
+fn replaced(file: &Path) {
+    let older = file.with_file_name("older");
+    std::fs::copy(file, &older).unwrap();
+    std::fs::rename(older, file).unwrap();
+}
+
+// row 2: mail is acknowledged into a file that has no name any more: it has it again within a second or two, and what was acknowledged
+// before and afterwards is found by the start behind a kill.
+#[test]
+fn a_log_file_that_was_removed_or_replaced_has_its_name_again() {
+    for (what, act) in [("removed", removed as fn(&Path)), ("replaced", replaced)] {
+        let (store, daemon) = begun();
+        (0..2).for_each(|n| assert_eq!(deliver(&store, &format!("before {n}")), 0));
+        act(&log_file(&store));
+        assert_eq!(deliver(&store, "after"), 0);
+        until("the file is put back", || daemon.log().contains("event=log_file_put_back").then_some(()));
+        assert!(log_file(&store).exists(), "{what}");
+        let aside = store.data.join("mboxlist/quarantine/log.0000000001");
+        assert_eq!(aside.exists(), what == "replaced", "{what}");
+        daemon.kill();
+        nothing_is_lost(&store);
+    }
+}
+
+// row 2: nobody had time to notice.
+#[test]
+fn a_stop_saves_what_stands_in_a_log_file_without_a_name() {
+    let (store, daemon) = begun();
+    (0..3).for_each(|n| assert_eq!(deliver(&store, &format!("more {n}")), 0));
+    removed(&log_file(&store));
+    assert_eq!(daemon.stop(), 0);
+    nothing_is_lost(&store);
 }

@@ -191,6 +191,10 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     }
     /// Cuts or grows the file; grown bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Which file it is, as [`Stamp::inode`]; `None` where that is not known.
+    fn inode(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// Asks the system to start writing dirty bytes of the range in the background; a hint, no promise.
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 }

@@ -445,6 +445,10 @@ impl DiskFile for RealFile {
         Ok(length(&rustix::fs::fstat(&self.fd)?))
     }
 
+    fn inode(&self) -> io::Result<Option<u64>> {
+        Ok(Some(rustix::fs::fstat(&self.fd)?.st_ino))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         Ok(retry_on_intr(|| rustix::fs::ftruncate(&self.fd, len))?)
     }

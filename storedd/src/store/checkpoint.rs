@@ -12,6 +12,7 @@
 
 use super::commit::{lock, try_lock};
 use super::mail::{self, Moment};
+use super::named;
 use super::names::Names;
 use super::overlay::{Newest, Overlay};
 use super::peruser::NOTHING;
@@ -66,6 +67,8 @@ impl Store {
         // In this order: who has the gate shared may take the other.
         let _alone = self.gate.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut db = lock(&self.db);
+        // Of messages, the log has the bytes.
+        self.keep_log_named(lock(&self.log));
         if let Some(poison) = self.poison.get() {
             // What the log did not take must not reach the database, and nothing else is urgent before the restart.
             return Err(poison.clone());
@@ -305,6 +308,7 @@ impl Store {
         self.sweep();
         drop(db);
         let mut last = self.env.uptime();
+        let mut named = last;
         loop {
             let (stop, at_once) = {
                 let flags = lock(&self.checkpointer.flags);
@@ -318,6 +322,9 @@ impl Store {
             };
             if stop {
                 return;
+            }
+            if self.env.uptime().saturating_sub(named) >= named::PERIOD && self.keep_log_named_if_idle() {
+                named = self.env.uptime();
             }
             self.mend_ailing();
             if at_once || self.checkpoint_is_due(last) {

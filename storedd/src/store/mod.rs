@@ -39,6 +39,7 @@ mod manual;
 mod marker;
 mod marks;
 mod moment;
+mod named;
 mod names;
 mod options;
 mod overlay;

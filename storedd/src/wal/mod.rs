@@ -111,4 +111,4 @@ pub use segment::{
 pub use segments::{SegmentInfo, Segments};
 pub use spares::Spares;
 pub use survey::{Damage, Depth, End, Proof, ProvedBy, SegmentEvidence, Survey, survey, survey_told};
-pub use writer::{Synced, Writer, WriterStats};
+pub use writer::{PutBack, Synced, Writer, WriterStats};

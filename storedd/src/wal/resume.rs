@@ -454,7 +454,7 @@ fn copy(disk: &dyn Disk, name: &str, from: &dyn DiskFile, offset: u64, bytes: u6
 }
 
 /// A name in the quarantine that nothing has yet; makes the directory.
-fn free_name(disk: &dyn Disk, name: &str) -> Result<String> {
+pub(super) fn free_name(disk: &dyn Disk, name: &str) -> Result<String> {
     let fail = |op, path: &str| {
         let path = disk.display(path);
         move |e: io::Error| StoreError::io(op, path, e)

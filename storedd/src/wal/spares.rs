@@ -8,7 +8,7 @@
 //! # Format
 //! `spare.<n>`: a complete spare. Behind its first page it is zeros to its full length, durably so. The first page may
 //! hold anything: it is rewritten before use. `spare.<n>.new`: being made; worth nothing after a crash. `spare.fork`: a
-//! spare that a fork was preparing; worth nothing after a crash.
+//! spare that a fork was preparing; `spare.back`: a copy of a segment whose name was taken away. Both are worth nothing after a crash.
 //!
 //! # Operation
 //! A spare is written in steps of 1 MiB with a sync each, so that a sync of the log behind one of them waits for 1 MiB
@@ -28,7 +28,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes written between two syncs.
-const STEP_BYTES: u64 = 1 << 20;
+pub(super) const STEP_BYTES: u64 = 1 << 20;
+/// A copy of the segment being written, until it has that segment's name.
+pub(super) const BACK_FILE: &str = "spare.back";
 /// A spare under preparation for a fork.
 pub(super) const FORK_FILE: &str = "spare.fork";
 

@@ -18,13 +18,15 @@
 
 use super::control::Control;
 use super::encoder::{Encoder, Piece};
+use super::resume;
 use super::segment::{self, Header, PAGE, SEGMENT_HEADER_BYTES};
 use super::segments::Segments;
 use super::spares::{self, Spares};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, Kind};
 use crate::error::{Result, StoreError};
 use crate::lsn::{Lsn, StoreId};
 use crate::planted::{self, Bug};
+use std::io;
 use std::sync::Arc;
 
 /// Proof that every record up to an LSN is durable. Only [`Writer::sync`] makes one.
@@ -37,6 +39,15 @@ impl Synced {
     pub fn lsn(self) -> Lsn {
         self.0
     }
+}
+
+/// The segment being written had lost its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// Its path.
+    pub file: String,
+    /// Where that lies which had taken its place.
+    pub aside: Option<String>,
 }
 
 /// What the writer has done, for statistics.
@@ -130,6 +141,28 @@ impl Writer {
         self.stats
     }
 
+    /// Puts the segment being written back under its name, if somebody removed it or put something else there: whoever reads the log reads it
+    /// by name, and so does the next start. What is there instead is kept in the quarantine. Gives the file, and where that lies now; `None` if
+    /// all is as it should be, or that cannot be told.
+    ///
+    /// # Errors
+    /// As [`Writer::write`], where it cannot be put back.
+    pub fn keep_name(&mut self) -> Result<Option<PutBack>> {
+        let Some(held) = self.file.clone().filter(|_| self.poison.is_none()) else { return Ok(None) };
+        let name = segment::file_name(self.segment);
+        if is_named(self.disk.as_ref(), &name, held.as_ref()).unwrap_or(true) {
+            return Ok(None);
+        }
+        let mut back = None;
+        self.guarded(|writer| {
+            let (file, aside) = put_back(writer.disk.as_ref(), &name, held.as_ref())?;
+            writer.file = Some(file);
+            back = Some(PutBack { file: writer.disk.display(&name), aside: aside.map(|to| writer.disk.display(&to)) });
+            Ok(())
+        })?;
+        Ok(back)
+    }
+
     fn guarded(&mut self, act: impl FnOnce(&mut Writer) -> Result<()>) -> Result<()> {
         if self.poison.is_none() {
             let Err(e) = act(self) else { return Ok(()) };
@@ -194,6 +227,54 @@ impl Writer {
         self.synced = self.written;
         Ok(())
     }
+}
+
+/// True if `name` stands for this very file, or that is not known.
+fn is_named(disk: &dyn Disk, name: &str, file: &dyn DiskFile) -> io::Result<bool> {
+    let Some(held) = file.inode()? else { return Ok(true) };
+    match disk.stamp(name)? {
+        Some(named) => Ok(named.inode == held),
+        // No file there; or a disk that does not tell.
+        None => Ok(disk.stat(name)?.is_some_and(|entry| entry.kind == Kind::File)),
+    }
+}
+
+/// Makes a copy of an open segment and gives it the segment's name, durably.
+fn put_back(disk: &dyn Disk, name: &str, held: &dyn DiskFile) -> Result<(Arc<dyn DiskFile>, Option<String>)> {
+    let fail = |op, name: &str| {
+        let shown = disk.display(name);
+        move |e| StoreError::io(op, shown, e)
+    };
+    // Left by one that failed.
+    drop(disk.remove(spares::BACK_FILE));
+    let copied = copy(disk, held).map_err(fail("write", spares::BACK_FILE));
+    let file = copied.inspect_err(|_| drop(disk.remove(spares::BACK_FILE)))?;
+    let aside = match disk.stat(name).map_err(fail("stat", name))? {
+        None => None,
+        Some(_) => {
+            let to = resume::free_name(disk, name)?;
+            disk.rename(name, &to).map_err(fail("rename", name))?;
+            disk.sync_dir(resume::QUARANTINE).map_err(fail("sync", resume::QUARANTINE))?;
+            Some(to)
+        }
+    };
+    disk.rename(spares::BACK_FILE, name).map_err(fail("rename", name))?;
+    spares::sync_names(disk)?;
+    Ok((file, aside))
+}
+
+fn copy(disk: &dyn Disk, held: &dyn DiskFile) -> io::Result<Arc<dyn DiskFile>> {
+    let to = disk.open(spares::BACK_FILE, Access::CreateNew)?;
+    let (bytes, mut at) = (held.len()?, 0);
+    let mut buffer = vec![0; usize::try_from(spares::STEP_BYTES.min(bytes)).unwrap_or(0)];
+    while at < bytes {
+        let len = buffer.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
+        held.read_at(at, &mut buffer[..len])?;
+        to.write_at(at, &buffer[..len])?;
+        at += len as u64;
+    }
+    to.sync_data()?;
+    Ok(to)
 }
 
 /// Gives a spare the name of a segment, durably.
