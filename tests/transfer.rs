@@ -182,3 +182,33 @@ fn an_import_names_what_it_could_not_take() {
     daemon.kill();
     assert_eq!(store.ctl(&import[1..]).status, 69);
 }
+
+// A link that somebody has put into the tree leads nowhere: nothing is written where it points to, the folder is named, and the others are written.
+#[test]
+fn an_export_writes_nothing_through_a_link() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    for name in ["user/joe/A", "user/joe/B", "user/joe/C"] {
+        store.ctl(&["mailbox", "create", name]).expect(0);
+        store.ctl_with(&["message", "deliver", name], Some(b"Subject: x\r\n\r\n")).expect(0);
+    }
+    let (out, victim) = (store.beside("out"), store.beside("victim"));
+    std::fs::create_dir_all(out.join(".B")).unwrap();
+    std::fs::create_dir(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, out.join(".A")).unwrap();
+    std::os::unix::fs::symlink(&victim, out.join(".B/tmp")).unwrap();
+    let run = store.ctl(&["export", "maildir", out.to_str().unwrap(), "--user", "joe"]).expect(1);
+    assert!(
+        run.err.contains("user/joe/A") && run.err.contains("user/joe/B") && !run.err.contains("user/joe/C"),
+        "{run:?}"
+    );
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(out.join(".C/cur")).unwrap().count(), 1);
+    // Nor is a file written into that has a second name elsewhere.
+    let tmp = out.join("tmp/subscriptions");
+    std::fs::write(victim.join("precious"), b"precious").unwrap();
+    std::fs::hard_link(victim.join("precious"), &tmp).unwrap();
+    store.ctl(&["export", "maildir", out.to_str().unwrap(), "--user", "joe"]).expect(1);
+    assert_eq!(std::fs::read(victim.join("precious")).unwrap(), b"precious");
+}

@@ -72,6 +72,10 @@ pub fn maildir(
                 summary.refuse(mailbox.name.clone(), text);
                 continue;
             }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                summary.refuse(mailbox.name.clone(), format!("{} of it: {e}", counted(mailbox.messages, "message")));
+                continue;
+            }
             Err(e) => return Err(wrong(e)),
         };
         for message in house.messages(&mailbox.name)?.into_iter().flatten() {
