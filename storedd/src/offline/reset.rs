@@ -33,6 +33,7 @@ fn reset(config: &Config, args: &LogReset) -> Result<u8, Ended> {
     tell_missing(plan.found().findings());
     narrate(Progress::of("verify", 0.0));
     verify(&plan, config, &decision)?;
+    plan.expect_log_not_needed()?;
     let report = Report { possible_loss: plan.is_doubtful(), ..plan.report(&*place::env())? };
     let old: Vec<String> =
         plan.found().survey().map_or(Vec::new(), |s| s.segments.iter().map(|s| s.file.clone()).collect());

@@ -15,6 +15,7 @@ use super::look::{Found, OnProgress, look, look_closely};
 use super::overlay::Overlay;
 use super::recovery::{DB_FILE, Opening, act};
 use super::report::Report;
+use super::reset;
 use super::until::{self, Point};
 use super::view::{Base, View};
 use super::{Disks, Options, Store};
@@ -119,6 +120,14 @@ impl Plan {
         let found = look(&disks, progress)?;
         let decision = decision::decide(&found.evidence(&disks), policy).map_err(StoreError::from);
         Ok(Plan { disks, lock, found, policy, decision, archived: None })
+    }
+
+    /// Whoever is going to leave the log behind asks first, before anything is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] that names a partition which lacks changes and is not there to take them from this log.
+    pub fn expect_log_not_needed(&self) -> Result<()> {
+        self.found.marker.as_ref().map_or(Ok(()), |marker| reset::expect_not_needed(&self.disks, marker.store_id))
     }
 
     /// Looks at the store, and decides to put this snapshot in place of its database.

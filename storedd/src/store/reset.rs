@@ -10,11 +10,11 @@
 //! * Marks of UIDVALIDITY and object ids stay as they are (I6).
 
 use super::commit::lock;
-use super::{Store, recovery};
+use super::{Disks, Store, recovery};
 use crate::error::{Result, StoreError, exit};
-use crate::lsn::Epoch;
+use crate::lsn::{Epoch, StoreId};
 use crate::model::Table;
-use crate::partition::{Applied, identity};
+use crate::partition::{Applied, State, identity};
 use crate::planted::{self, Bug};
 use crate::wal::{self, Depth, Fork, Proof};
 use std::sync::Arc;
@@ -74,8 +74,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] that names the partition.
     pub(super) fn expect_log_not_needed(&self) -> Result<()> {
-        let Some((name, at)) = self.partitions.needs_log().into_iter().next() else { return Ok(()) };
-        Err(StoreError::Refused { message: lacking(&name, at), hint: have_back(&name), exit: exit::BUSY })
+        self.partitions.needs_log().first().map_or(Ok(()), |(name, at)| Err(needed(name, *at)))
     }
 
     /// Partitions that hold everything up to the end of the old log hold everything up to the beginning of the new one. Of one that cannot be
@@ -92,6 +91,23 @@ impl Store {
             }
         }
     }
+}
+
+/// Partitions that need the log of a stopped store: those that lack changes and are not there to take them from it. Writes nothing (I7).
+pub(super) fn needed_by(disks: &Disks, store_id: StoreId) -> Result<Vec<(String, Applied)>> {
+    let known = recovery::partitions(disks, store_id)?;
+    // One that is there has what it lacks as soon as the store is recovered.
+    let is_away = |name: &str| matches!(known.state(name), State::Missing { .. } | State::Foreign { .. });
+    Ok(known.needs_log().into_iter().filter(|(name, _)| is_away(name)).collect())
+}
+
+/// As [`Store::expect_log_not_needed`], of a store that was not opened.
+pub(super) fn expect_not_needed(disks: &Disks, store_id: StoreId) -> Result<()> {
+    needed_by(disks, store_id)?.first().map_or(Ok(()), |(name, at)| Err(needed(name, *at)))
+}
+
+fn needed(name: &str, at: Applied) -> StoreError {
+    StoreError::Refused { message: lacking(name, at), hint: have_back(name), exit: exit::BUSY }
 }
 
 /// What is said of a partition for which a log cannot be left behind.

@@ -20,15 +20,14 @@
 use super::fallback;
 use super::look::Found;
 use super::marker::Marker;
-use super::recovery::{DB_FILE, partitions, settings};
-use super::reset::{have_back, lacking};
+use super::recovery::{DB_FILE, settings};
+use super::reset::{have_back, lacking, needed_by};
 use super::{Disks, Options, Store};
 use crate::db::{self, Db, Meta};
 use crate::disk;
 use crate::error::{Result, StoreError, exit};
 use crate::lsn::StoreId;
 use crate::model;
-use crate::partition::State;
 use crate::planted::{self, Bug};
 use crate::wal::{self, Control, Depth, Proof};
 use std::io;
@@ -176,11 +175,8 @@ pub fn lagging_behind(disks: &Disks, store_id: StoreId, to: u32) -> Result<Vec<S
     if !begins_log_anew(to) {
         return Ok(Vec::new());
     }
-    let known = partitions(disks, store_id)?;
-    // One that is there has what it lacks as soon as the store is recovered.
-    let is_away = |name: &str| matches!(known.state(name), State::Missing { .. } | State::Foreign { .. });
-    let away = known.needs_log().into_iter().filter(|(name, _)| is_away(name));
-    Ok(away.map(|(name, at)| format!("{}; {}", lacking(&name, at), have_back(&name))).collect())
+    let away = needed_by(disks, store_id)?;
+    Ok(away.into_iter().map(|(name, at)| format!("{}; {}", lacking(&name, at), have_back(&name))).collect())
 }
 
 /// A database of another schema beside the live one.
