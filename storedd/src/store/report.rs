@@ -74,6 +74,9 @@ impl Finding {
 pub struct Report {
     /// RFC 3339.
     pub started: String,
+    /// Which one of this store it is, from 1: clocks are set back. 0: of a program that did not count them.
+    #[serde(default)]
+    pub number: u64,
     /// The verb of a person on a stopped store; a start has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -155,15 +158,21 @@ impl Report {
             Some(name) => self.replace(disk, name)?,
             None => drop(self.begin(disk)?),
         }
-        let all = names(disk, now)?;
-        for old in all.iter().take(all.len().saturating_sub(kept)) {
+        let all = all(disk, now)?;
+        for (old, _) in all.iter().take(all.len().saturating_sub(kept)) {
             disk.remove(&format!("{DIR}/{old}")).map_err(|e| StoreError::io("remove", disk.display(DIR), e))?;
         }
         Ok(())
     }
 
     fn replace(&self, disk: &dyn Disk, name: &str) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).map_err(|e| StoreError::Bug(format!("report: {e}")))?;
+        let before = read(disk, name).map(|before| before.number).filter(|number| *number > 0);
+        let number = match before {
+            Some(number) => number,
+            None => all(disk, Micros::default())?.iter().map(number_of).max().unwrap_or_default() + 1,
+        };
+        let text = serde_json::to_vec_pretty(&Report { number, ..self.clone() })
+            .map_err(|e| StoreError::Bug(format!("report: {e}")))?;
         disk::replace(disk, name, &text).map_err(|e| {
             // Best effort: half a report under another name is nobody's.
             let _ = disk.remove(&format!("{name}.new"));
@@ -178,13 +187,11 @@ impl Report {
     /// If the directory cannot be read.
     pub fn load(disk: &dyn Disk, last: usize, now: Micros) -> Result<Vec<Report>> {
         let (mut starts, mut others) = (Vec::new(), Vec::new());
-        for name in names(disk, now)?.iter().rev() {
+        for (_, report) in all(disk, now)?.into_iter().rev() {
             if starts.len() >= last {
                 break;
             }
-            if let Ok(bytes) = disk::read_small(disk, &format!("{DIR}/{name}"), BYTES_MAX)
-                && let Ok(report) = serde_json::from_slice::<Report>(&bytes)
-            {
+            if let Some(report) = report {
                 let kept = if report.verb.is_none() { &mut starts } else { &mut others };
                 kept.push(report);
             }
@@ -194,17 +201,29 @@ impl Report {
     }
 }
 
-/// Oldest first; those of a time ahead of `now` before all others.
-fn names(disk: &dyn Disk, now: Micros) -> Result<Vec<String>> {
+/// The name of its file, and the report if it can be read.
+type Kept = (String, Option<Report>);
+
+fn number_of((_, report): &Kept) -> u64 {
+    report.as_ref().map_or(0, |report| report.number)
+}
+
+fn read(disk: &dyn Disk, name: &str) -> Option<Report> {
+    serde_json::from_slice(&disk::read_small(disk, name, BYTES_MAX).ok()?).ok()
+}
+
+/// Oldest first: by their numbers; those without one before all others, by their times, and of them those of a time ahead of `now` first.
+fn all(disk: &dyn Disk, now: Micros) -> Result<Vec<Kept>> {
     let is_ahead = |name: &str| {
         let time = name.split_inclusive('Z').next().and_then(|time| time.parse::<jiff::Timestamp>().ok());
         time.and_then(|time| u64::try_from(time.as_microsecond()).ok()).is_some_and(|at| Micros(at).is_ahead_of(now))
     };
     match disk.list(DIR) {
         Ok(entries) => {
-            let mut names: Vec<_> = entries.into_iter().map(|e| e.name).filter(|n| n.ends_with(".json")).collect();
-            names.sort_by_cached_key(|name| (!is_ahead(name), name.clone()));
-            Ok(names)
+            let names = entries.into_iter().map(|e| e.name).filter(|n| n.ends_with(".json"));
+            let mut all: Vec<Kept> = names.map(|name| (name.clone(), read(disk, &format!("{DIR}/{name}")))).collect();
+            all.sort_by_cached_key(|one| (number_of(one), !is_ahead(&one.0), one.0.clone()));
+            Ok(all)
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(StoreError::io("list", disk.display(DIR), e)),
@@ -236,5 +255,21 @@ mod tests {
         assert_eq!((started().len(), &started()[0]), (3, &first));
         let second = written(now.0 + 30_000_000);
         assert_eq!(started()[..2], [second, first]);
+    }
+
+    // A clock that was set back: an older start, with nothing lost, was told as the last one.
+    #[test]
+    fn the_last_report_is_the_one_that_was_written_last() {
+        let disk = SimDisk::new().disk("data");
+        let now = Micros(1_800_000_000_000_000);
+        for (nth, back) in [0_u64, 3600, 7200, 1800].into_iter().enumerate() {
+            let started = super::super::rfc3339(Micros(now.0 - back * 1_000_000));
+            let report = Report { started, replayed: nth as u64, ..Report::default() };
+            let begun = report.begin(&disk).unwrap();
+            report.finish(&disk, Some(&begun), 3, now).unwrap();
+        }
+        let told: Vec<(u64, u64)> =
+            Report::load(&disk, 10, now).unwrap().iter().map(|report| (report.number, report.replayed)).collect();
+        assert_eq!(told, [(4, 3), (3, 2), (2, 1)]);
     }
 }
