@@ -137,8 +137,10 @@ fn a_partition_that_is_away_stops_nothing_and_loses_nothing() {
     assert_eq!((two.show()["state"].clone(), two.oldest_kept_for().0), (json!("missing"), first));
     // The log is all that has it.
     assert_eq!(daemon.stop(), 0);
-    let reset = two.store.ctl(&["log", "reset", "--yes"]);
-    assert!(reset.status == 75 && reset.err.contains("partition far"), "{reset:?}");
+    for how in ["--dry-run", "--yes"] {
+        let reset = two.store.ctl(&["log", "reset", how]);
+        assert!(reset.status == 75 && reset.err.contains("partition far"), "{how}: {reset:?}");
+    }
     let daemon = two.start();
     two.bring_back();
     two.wait_for("ok");
@@ -257,6 +259,33 @@ fn a_user_moves_to_another_partition_while_mail_comes_in() {
     daemon.kill();
     let _daemon = two.start();
     two.assert_all_there();
+}
+
+// row 90: a partition that was added and removed while the daemon ran is removed also behind a restart, however the daemon ended.
+#[test]
+fn a_partition_that_was_removed_does_not_come_back() {
+    let store = TestStore::new();
+    let mut daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let place = store.beside("px");
+    store.ctl(&["partition", "add", "px", place.to_str().unwrap()]).expect(0);
+    store.ctl(&["partition", "remove", "px"]).expect(0);
+    for how in ["kill", "stop", "gone"] {
+        match how {
+            "kill" => daemon.kill(),
+            _ => assert_eq!(daemon.stop(), 0),
+        }
+        if how == "gone" {
+            std::fs::remove_dir_all(&place).unwrap();
+        }
+        daemon = store.start();
+        assert_eq!(store.json(&["partition", "list"]).as_array().unwrap().len(), 1, "{how}");
+        let run = store.ctl(&["reconstruct", "-m"]);
+        assert!(run.status == 0 && !format!("{run:?}").contains("px"), "{how}: {run:?}");
+        assert_eq!(store.json(&["status"])["alarms"], json!([]), "{how}");
+    }
+    // And its name is free.
+    store.ctl(&["partition", "add", "px", place.to_str().unwrap()]).expect(0);
 }
 
 fn run_find(dir: &std::path::Path) -> String {

@@ -75,6 +75,21 @@ pub fn register(store: &Store, random: impl Fn() -> PartitionId, now: Micros) ->
             Err(e) => return Err(e),
         }
     }
+    if !is_due {
+        forget_removed(store)?;
+    }
+    Ok(())
+}
+
+/// Partitions that neither the database nor the configuration has: they were taken out of the store, or never came into it. Their paths stay
+/// remembered, for a store that goes back to a time when it had them.
+fn forget_removed(store: &Store) -> Result<()> {
+    let (view, partitions) = (store.view(), store.partitions());
+    for (name, _) in partitions.list() {
+        if !store.disks().partitions.contains_key(&name) && !view.contains(Table::Partitions, name.as_bytes())? {
+            partitions.forget(&name);
+        }
+    }
     Ok(())
 }
 
