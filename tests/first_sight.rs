@@ -233,3 +233,51 @@ fn an_import_over_quota_is_told_in_few_lines() {
     let all = store.ctl(&["--json", "import", "maildir", text(&maildir), "--user", "joe"]).expect(1).json();
     assert_eq!(all["refused"].as_array().unwrap().len(), 35, "{all}");
 }
+
+/// The files below a directory, and their bytes.
+fn files(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    named(dir, "").into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+// row B18: the mail of two users never gets into one directory; what is there is left as it is, and the next command is one that works
+#[test]
+fn an_export_keeps_out_of_a_directory_of_others() {
+    let store = TestStore::new();
+    let _daemon = store.start();
+    for user in ["joe", "ann"] {
+        store.ctl(&["user", "add", user]).expect(0);
+    }
+    deliver(&store, 3);
+    let out = store.beside("out dir");
+    let export = |user: &str, dir: &std::path::Path| store.ctl(&["export", "maildir", text(dir), "--user", user]);
+    let said = export("joe", &out).expect(0).out;
+    assert!(said.starts_with("exported 3 messages") && !said.contains("made"), "{said}");
+    let before = files(&out);
+    let refused = export("ann", &out).expect(73);
+    assert!(refused.err.contains("holds the mail of joe; that of ann is not put among it"), "{refused:?}");
+    assert_eq!(files(&out), before);
+    let next = refused.err.split("  next: ").nth(1).unwrap().trim();
+    typed(next).expect(0);
+    assert!(store.beside("out dir-ann").join("cur").exists(), "{next}");
+
+    // What was expunged stays, what is new comes.
+    store.ctl(&["message", "expunge", "user/joe/INBOX", "1"]).expect(0);
+    deliver(&store, 1);
+    let said = export("joe", &out).expect(0).out;
+    assert!(said.starts_with("exported 1 message ") && said.contains("2 unchanged"), "{said}");
+    assert_eq!(std::fs::read_dir(out.join("cur")).unwrap().count(), 4);
+
+    // A directory that is there may be empty, or a Maildir without mail.
+    let empty = store.beside("empty");
+    std::fs::create_dir(&empty).unwrap();
+    export("joe", &empty).expect(0);
+    let usual = store.beside("usual");
+    ["cur", "new", "tmp"].iter().for_each(|name| std::fs::create_dir_all(usual.join(name)).unwrap());
+    export("joe", &usual).expect(0);
+    let other = store.beside("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("notes.txt"), "mine").unwrap();
+    let refused = export("joe", &other).expect(73);
+    assert!(refused.err.contains("is not empty, and no export has made it"), "{refused:?}");
+    assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
+}

@@ -195,6 +195,8 @@ fn an_export_writes_nothing_through_a_link() {
     }
     let (out, victim) = (store.beside("out"), store.beside("victim"));
     std::fs::create_dir_all(out.join(".B")).unwrap();
+    // As an export of the same user has left it.
+    std::fs::write(out.join("storedd-export"), "user joe\n").unwrap();
     std::fs::create_dir(&victim).unwrap();
     std::os::unix::fs::symlink(&victim, out.join(".A")).unwrap();
     std::os::unix::fs::symlink(&victim, out.join(".B/tmp")).unwrap();

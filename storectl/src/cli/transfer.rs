@@ -71,7 +71,9 @@ pub enum ExportVerb {
 Each message is compared with its digest before it is written, byte for byte as it is
 stored. A message that is there already is not written again; its flags are corrected.
 So a second run brings the directory up to date, and a run that was broken off is taken
-up by running it again. Nothing is removed. The directory must be yours alone.
+up by running it again. Nothing is removed: what was expunged since stays. The directory
+must be yours alone, and empty or made by an export of the same user (its file
+storedd-export says whose it is); else nothing is written, and the exit code is 73.
 
 Example: storectl export maildir ./joe --user joe@example.org")]
 pub struct ExportMaildirArgs {

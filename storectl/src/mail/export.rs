@@ -2,6 +2,7 @@
 
 use super::About;
 use super::house::{House, unexpected, unreadable};
+use super::maildir::mark::{self, Holds};
 use super::maildir::write::Export;
 use super::mbox::{Letter, Writer};
 use super::summary::Summary;
@@ -14,7 +15,8 @@ use crate::render::Style;
 use crate::render::notes::Progress;
 use crate::render::words::counted;
 use crate::socket::Environment;
-use proto::{Mailbox, Message, Reply, Request};
+use proto::naming::quoted;
+use proto::{Code, Mailbox, Message, Reply, Request};
 use std::io::{self, BufWriter, Write};
 
 fn about(message: &Message) -> About {
@@ -36,7 +38,7 @@ fn bytes(house: &mut House, summary: &mut Summary, mailbox: &str, message: &Mess
 /// Writes a user's mailboxes as a Maildir++.
 ///
 /// # Errors
-/// No such user (67), those of the file system, those of the connection.
+/// No such user (67), a directory that holds something else (73), those of the file system, those of the connection.
 pub fn maildir(
     global: &Global,
     environment: &Environment,
@@ -56,7 +58,12 @@ pub fn maildir(
         Reply::Mailboxes(mailboxes) => mailboxes,
         other => return Err(unexpected(&other)),
     };
+    let held = mark::look(&args.dir).map_err(wrong)?;
+    let is_new = may_come(&held, args)?;
     let export = Export::at(&args.dir).map_err(wrong)?;
+    if is_new {
+        mark::put(&args.dir, &args.user).map_err(wrong)?;
+    }
     let mut summary = Summary::default();
     let total = mailboxes.iter().map(|mailbox| mailbox.messages).sum();
     let mut progress = Progress::new(total, "messages");
@@ -105,6 +112,20 @@ pub fn maildir(
         subscriptions.iter().filter(|name| name.starts_with(&prefix)).map(|name| subscribed(name, &prefix)).collect();
     export.subscriptions(&folders).map_err(wrong)?;
     summary.end(out, style, "exported")
+}
+
+/// Whether a user's mail may come into a directory that holds this; true if it is the first.
+fn may_come(held: &Holds, args: &ExportMaildirArgs) -> Outcome<bool> {
+    let holds = match held {
+        Holds::Nothing => return Ok(true),
+        Holds::MailOf(user) if *user == args.user => return Ok(false),
+        Holds::MailOf(user) => format!("holds the mail of {user}; that of {} is not put among it", args.user),
+        Holds::Others => "is not empty, and no export has made it".to_owned(),
+    };
+    let (dir, user) = (args.dir.display().to_string(), quoted(&args.user));
+    let other = format!("{}-{}", dir.trim_end_matches('/'), args.user);
+    let hint = format!("storectl export maildir {} --user {user}", quoted(&other));
+    Err(Stop::hint(Code::Exists, format!("{dir} {holds}"), hint))
 }
 
 /// The components of a mailbox below its user; none for INBOX.

@@ -11,6 +11,7 @@ use super::About;
 use proto::utf7;
 use std::collections::BTreeMap;
 
+pub mod mark;
 pub mod read;
 pub mod write;
 

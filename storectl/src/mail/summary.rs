@@ -83,12 +83,16 @@ impl Summary {
     /// Those of `out`.
     pub fn end(self, out: &mut dyn Write, style: Style, verb: &str) -> Outcome<u8> {
         let would = if self.dry_run { "would have " } else { "" };
+        // Nothing is made where mail goes out.
+        let made = match (verb, self.mailboxes.len() as u64) {
+            ("exported", 0) => String::new(),
+            (_, made) => format!(", {} made", counted(made, "mailbox")),
+        };
         let line = format!(
-            "{would}{verb} {} ({}), {} unchanged, {} made, {} refused, {} not wholly kept",
+            "{would}{verb} {} ({}), {} unchanged{made}, {} refused, {} not wholly kept",
             counted(self.messages, "message"),
             bytes(self.bytes),
             self.unchanged,
-            counted(self.mailboxes.len() as u64, "mailbox"),
             self.refused.len(),
             self.not_kept.len()
         );
