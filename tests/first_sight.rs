@@ -48,6 +48,10 @@ fn findings_are_counted_in_words_and_name_the_next_command() {
     store.ctl_with(&["message", "deliver", "user/eve/INBOX"], Some(message)).expect(0);
     let shown = store.ctl(&["message", "show", "user/eve/INBOX", "1"]).expect(0).out;
     assert!(shown.contains("Subject: a\n\tb\tc\\u{1b}[2J\n"), "{shown}");
+    let archive = store.beside("one.sda");
+    store.ctl(&["backup", "-f", text(&archive), "/"]).expect(0);
+    let listed = store.ctl(&["restore", "-f", text(&archive), "-t"]).expect(0);
+    assert!(format!("{listed:?}").contains("1 mailbox, 1 message, 0 references, "), "{listed:?}");
 
     filled(&store);
     let partition = store.data.join("partition/primary");

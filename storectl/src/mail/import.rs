@@ -16,6 +16,7 @@ use crate::exit::Outcome;
 use crate::files;
 use crate::render::Style;
 use crate::render::notes::{self, Progress};
+use crate::render::words::counted;
 use crate::socket::Environment;
 use proto::{Code, Command, Reply, Request};
 use std::collections::BTreeMap;
@@ -147,8 +148,8 @@ pub fn maildir(
             import.summary.refuse(one.path, one.why);
         }
         if folder.unfinished > 0 {
-            let count = folder.unfinished;
-            notes::note(&format!("{}/tmp: {count} files that were never finished are left out", folder.directory));
+            let count = counted(folder.unfinished, "file");
+            notes::note(&format!("{}/tmp: {count} left out, never finished", folder.directory));
         }
         all.push((folder, entries));
     }

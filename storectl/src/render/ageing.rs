@@ -34,7 +34,7 @@ pub fn aged(out: &mut dyn Write, a: &Aged, tty: bool) -> io::Result<()> {
     let more = a.lines_total.saturating_sub(a.lines.len() as u64);
     if tty {
         let would = if a.dry_run { "would be " } else { "" };
-        let rest = if more > 0 { format!(", {more} lines more than are shown") } else { String::new() };
+        let rest = if more > 0 { format!(", {} more than are shown", counted(more, "line")) } else { String::new() };
         let (messages, mailboxes) = (counted(a.messages, "message"), counted(a.mailboxes, "mailbox"));
         writeln!(out, "{would}done: {messages}, {}; {mailboxes} looked at{rest}", bytes(a.bytes))?;
     }

@@ -38,7 +38,7 @@ pub fn verified(out: &mut dyn Write, s: &SnapshotVerified) -> io::Result<()> {
         false => "the log behind it does not lead to the present",
     };
     match s.ok {
-        true => writeln!(out, "{}: good, {} rows; {log}", printable(&s.id), s.rows)?,
+        true => writeln!(out, "{}: good, {}; {log}", printable(&s.id), counted(s.rows, "row"))?,
         false => writeln!(out, "{}: bad, {}", printable(&s.id), counted(s.findings.len() as u64, "finding"))?,
     }
     findings(out, &s.findings)

@@ -6,7 +6,7 @@ use crate::archive::{Found, Item, Reader};
 use crate::cli::RestoreArgs;
 use crate::exit::{DONE, Outcome, PARTLY, Stop};
 use crate::files;
-use crate::render::words::printable;
+use crate::render::words::{counted, printable};
 use crate::render::{Style, notes};
 use proto::Code;
 use serde_json::{Value, json};
@@ -128,5 +128,7 @@ fn head_text(about: &About) -> String {
 }
 
 fn end_text(end: &End) -> String {
-    format!("{} mailboxes, {} messages, {} references, {} bytes", end.mailboxes, end.messages, end.copies, end.bytes)
+    let counts =
+        [(end.mailboxes, "mailbox"), (end.messages, "message"), (end.copies, "reference"), (end.bytes, "byte")];
+    counts.map(|(count, noun)| counted(count, noun)).join(", ")
 }
