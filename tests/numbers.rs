@@ -181,6 +181,9 @@ fn a_listener_that_others_reach_must_be_asked_for() {
     check("[metrics]\ntextfile = \"/tmp/x.txt\"\n").expect(78);
     check("[alarm]\ncommand = \"mail.sh\"\n").expect(78);
     check("[disk]\nbulk_reserve = \"1MiB\"\n").expect(78);
+    // Without a reserve a disk that is full once is never worked off.
+    check("[disk]\nreserve = \"0B\"\n").expect(78);
+    check("[disk]\nreserve = \"1MiB\"\n").expect(0);
 }
 
 /// Names of metrics in a text.

@@ -214,3 +214,22 @@ fn an_export_writes_nothing_through_a_link() {
     store.ctl(&["export", "maildir", out.to_str().unwrap(), "--user", "joe"]).expect(1);
     assert_eq!(std::fs::read(victim.join("precious")).unwrap(), b"precious");
 }
+
+// A time that means something else than was said is refused: an unknown time zone is not UTC, and no offset has 25 hours.
+#[test]
+fn a_time_in_a_zone_that_is_not_known_is_refused() {
+    let store = TestStore::new();
+    let as_of = |zone: &str, time: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_storectl"));
+        command.arg("--data-dir").arg(&store.data).env("TZ", zone);
+        command.args(["restore", "-f", "nowhere.sda", "--as-of", time, "user/joe"]);
+        crate::harness::run(&mut command, None)
+    };
+    for (zone, time) in [("Nowhere/Atlantis", "20260101:120000"), ("UTC", "2026-01-01T12:00:00+25:00")] {
+        let run = as_of(zone, time);
+        assert!(run.status == 64 && run.err.contains(time), "{zone} {time}: {run:?}");
+    }
+    for (zone, time) in [("UTC", "20260101:120000"), ("Nowhere/Atlantis", "2026-01-01T12:00:00+05:30")] {
+        assert_ne!(as_of(zone, time).status, 64, "{zone} {time}");
+    }
+}

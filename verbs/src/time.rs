@@ -68,5 +68,11 @@ pub fn parse_since(text: &str) -> Result<Since, String> {
     let time: jiff::Timestamp = text
         .parse()
         .map_err(|_| format!("{text:?} is not a time; write RFC 3339 (2026-11-22T10:00:00Z) or a time ago (2h)"))?;
+    let offset = text.rsplit_once(['+', '-']).filter(|_| text.contains(':') && !text.ends_with(['Z', 'z']));
+    if let Some((_, offset)) = offset
+        && offset.get(..2).and_then(|hours| hours.parse::<u8>().ok()).is_some_and(|hours| hours > 23)
+    {
+        return Err(format!("{text:?} has no offset that there is: hours go up to 23"));
+    }
     u64::try_from(time.as_microsecond()).map(Since::At).map_err(|_| format!("{text:?} lies before 1970"))
 }

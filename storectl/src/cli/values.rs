@@ -75,7 +75,10 @@ pub fn parse_backup_since(text: &str) -> Result<jiff::Timestamp, String> {
         let parsed = jiff::fmt::strtime::parse(civil, text).map_err(wrong)?;
         let date = parsed.to_date().map_err(wrong)?;
         let time = if text.contains(':') { parsed.to_time().map_err(wrong)? } else { jiff::civil::Time::midnight() };
-        let zoned = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::system()).map_err(wrong)?;
+        let zone = local_zone().map_err(|e| {
+            format!("{text:?} is local time, and TZ is no time zone: {e}; write RFC 3339 (2026-11-22T10:00:00Z)")
+        })?;
+        let zoned = date.to_datetime(time).to_zoned(zone).map_err(wrong)?;
         return Ok(zoned.timestamp());
     }
     let micros = parse_since(text)?.micros(jiff::Timestamp::now());
@@ -83,6 +86,12 @@ pub fn parse_backup_since(text: &str) -> Result<jiff::Timestamp, String> {
         .ok()
         .and_then(|m| jiff::Timestamp::from_microsecond(m).ok())
         .ok_or_else(|| format!("{text:?} is no time"))
+}
+
+/// The time zone of this machine; UTC where nothing says one. One that is named and not known is no UTC.
+fn local_zone() -> Result<jiff::tz::TimeZone, jiff::Error> {
+    let is_named = std::env::var_os("TZ").is_some_and(|name| !name.is_empty());
+    if is_named { jiff::tz::TimeZone::try_system() } else { Ok(jiff::tz::TimeZone::system()) }
 }
 
 /// `OLD=NEW` of `--map-partition`.

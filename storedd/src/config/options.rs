@@ -350,7 +350,7 @@ options! {
     disk: DiskOptions {
         bulk_reserve: u64 = 256 * MIB, Limit::Bytes(0, 1024 * GIB), Reload,
             "Free bytes below which bulk work (batch, import) is refused; at most a tenth of the disk.";
-        reserve: u64 = 64 * MIB, Limit::Bytes(0, 64 * GIB), Restart,
+        reserve: u64 = 64 * MIB, Limit::Bytes(MIB, 64 * GIB), Restart,
             "Free bytes below which changes are refused, except those that delete; checkpoints and deletions work off a full disk with them; at most a 20th of the disk.";
     }
     /// Numbers for Prometheus.
