@@ -107,6 +107,8 @@ bugs! {
         Rig::Library("store::tests::partitions::what_a_late_partition_is_to_lose_outlives_a_failed_checkpoint");
     /// A note of what is to go replaces what was noted for the same moment.
     RemovalsNoteReplaced caught by Rig::Library("store::mail::removals::tests::a_note_adds_to_what_was_noted");
+    /// A head is written behind an index of an older time.
+    HeadBehindOlder caught by Rig::Library("store::tests::doubt::a_head_is_not_written_behind_an_older_index");
     /// A start forgets the note about a copy that only the log says is used.
     UsedCopyForgotten caught by Rig::Library("store::tests::moves::a_user_who_moved_before_a_crash_is_purged_where_he_lies");
     /// The copy of a user goes although nobody knows yet whether he lies there.

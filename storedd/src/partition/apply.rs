@@ -22,6 +22,7 @@ use crate::disk::{Disk, create_all, parent};
 use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
 use crate::model::message::{Message, State};
+use crate::planted::{self, Bug};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -49,6 +50,9 @@ pub struct MailboxRun {
     pub is_new: bool,
     /// It never had a message: it has no index, only the manifest knows of it.
     pub is_bare: bool,
+    /// Highest modseq that its row had at the last checkpoint: all changes up to it are in the index, unless that is of an older time. `None`: it
+    /// has none, or lacks changes that are being brought.
+    pub settled: Option<u64>,
     /// Its head and messages.
     pub run: Run,
     /// Messages whose files are to be made, by UID.
@@ -182,10 +186,11 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
             }
         }
         if !mailbox.run.is_empty() {
-            if !mailbox.is_bare {
-                target.index(mailbox, supply, &mut applied)?;
+            let reaches = mailbox.is_bare || target.index(mailbox, supply, &mut applied)?;
+            match reaches {
+                true => entries.run(mailbox.place.id, &mailbox.run)?,
+                false => entries.run(mailbox.place.id, &headless(&mailbox.run))?,
             }
-            entries.run(mailbox.place.id, &mailbox.run)?;
         }
     }
     home.gone.iter().for_each(|gone| entries.gone(gone.clone()));
@@ -193,6 +198,11 @@ pub fn apply(target: Target<'_>, home: &HomeRun, supply: &dyn Supply) -> Result<
         target.manifest(home, &entries, supply, &mut applied)?;
     }
     Ok(applied)
+}
+
+/// Behind an index of an older time no head is written, for that would say that nothing is missing before it.
+fn headless(run: &Run) -> Run {
+    Run { head: None, messages: run.messages.clone() }
 }
 
 /// Makes an index anew from all that is known of its mailbox; a damaged one is kept in the quarantine.
@@ -300,28 +310,44 @@ impl Target<'_> {
         bodies::put(self.disk, place, message.uid, &supply.body(place, message)?, body)
     }
 
-    fn index(self, mailbox: &MailboxRun, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
-        let MailboxRun { place, is_new, run, .. } = mailbox;
+    /// False if it is of an older time than the last checkpoint: then it goes on saying so.
+    fn index(self, mailbox: &MailboxRun, supply: &dyn Supply, applied: &mut Applied) -> Result<bool> {
+        let MailboxRun { place, is_new, run, settled, .. } = mailbox;
         let index = Index::new(self.disk, self.store, place);
         if self.is_replay && !self.may_append(&index.reading()?, *is_new) {
             applied.repaired.push(index.display());
-            return self.repair(place, run, supply, applied);
+            return self.repair(mailbox, supply, applied);
         }
-        let done = if *is_new { index.write_new(run) } else { index.write(run) };
+        let mut reaches = true;
+        let done = match settled {
+            _ if *is_new => index.write_new(run),
+            Some(modseq) if !planted::on(Bug::HeadBehindOlder) => match index.write_behind(run, *modseq) {
+                Err(AppendError::Older) => {
+                    reaches = !self.is_older(&index.read()?, None, *modseq);
+                    if reaches { index.write(run) } else { index.write(&headless(run)) }
+                }
+                done => done,
+            },
+            _ => index.write(run),
+        };
+        if !reaches {
+            applied.incomplete.push(place.clone());
+        }
         applied.frames += run.messages.len() as u64 + u64::from(run.head.is_some());
         let size = match done {
             Ok(size) => size,
             Err(AppendError::Missing | AppendError::Unsound(_)) => {
                 applied.repaired.push(index.display());
-                return self.repair(place, run, supply, applied);
+                return self.repair(mailbox, supply, applied);
             }
+            Err(AppendError::Older) => return Err(StoreError::Bug(format!("{}: asked twice", index.display()))),
             Err(AppendError::Failed(e)) => return Err(e),
         };
         if self.distrusts || size.is_overgrown(index::OVERGROWN_BYTES) {
             let history = index.read()?;
             if !history.reading.is_whole() {
                 applied.repaired.push(index.display());
-                return self.repair(place, run, supply, applied);
+                return self.repair(mailbox, supply, applied);
             }
             // What was given up is needed until somebody has looked at what it leaves behind.
             if history.reading.given_up == 0 {
@@ -329,7 +355,13 @@ impl Target<'_> {
                 self.rewrite(place, &history)?;
             }
         }
-        Ok(())
+        Ok(reaches)
+    }
+
+    /// True if what index and mirror say together, one of them without a gap, is less than everything up to this modseq.
+    fn is_older(self, history: &History, mirror: Option<&Reading>, modseq: u64) -> bool {
+        let is_whole = history.reading.is_whole() || mirror.is_some_and(Reading::is_whole);
+        is_whole && history.highest_modseq(self.durable) < modseq
     }
 
     /// True for a journal that is whole; one that is not there is no loss if what it is about is new.
@@ -368,7 +400,8 @@ impl Target<'_> {
 
     /// Makes an index anew from itself, its mirror and what comes on top. If both are gone and messages are missing then, it says so:
     /// whoever looks at the mailbox asks the log, and nobody takes what is left for all there was.
-    fn repair(self, place: &Place, run: &Run, supply: &dyn Supply, applied: &mut Applied) -> Result<()> {
+    fn repair(self, mailbox: &MailboxRun, supply: &dyn Supply, applied: &mut Applied) -> Result<bool> {
+        let MailboxRun { place, run, settled, .. } = mailbox;
         let index = Index::new(self.disk, self.store, place);
         let mut history = index.read()?;
         if history.reading.is_damaged(self.durable) {
@@ -378,7 +411,14 @@ impl Target<'_> {
         let mirror = Manifest::new(self.disk, self.store, &place.home).mailbox(place.id)?;
         let is_gone = |of: &Reading| !of.is_there || of.is_damaged(self.durable);
         let both_gone = is_gone(&history.reading) && (is_gone(&mirror.reading) || mirror.messages.is_empty());
+        let of_mirror = mirror.reading.clone();
         history.merge(mirror);
+        let is_older = settled.is_some_and(|modseq| self.is_older(&history, Some(&of_mirror), modseq));
+        if is_older && !planted::on(Bug::HeadBehindOlder) {
+            history.merge(History { messages: run.messages.clone(), ..History::default() });
+            applied.incomplete.push(place.clone());
+            return self.rewrite_as(place, &history, true).map(|_| false);
+        }
         let Run { head, messages } = run.clone();
         history.merge(History { head, messages, ..History::default() });
         let mut is_short = false;
@@ -392,7 +432,7 @@ impl Target<'_> {
             }
             history.take_head(head);
         }
-        self.rewrite_as(place, &history, is_short).map(drop)
+        self.rewrite_as(place, &history, is_short).map(|_| true)
     }
 
     /// Gives a damaged file a name in the quarantine; one of that name is there if this was done before.
@@ -421,7 +461,9 @@ impl Target<'_> {
                 applied.compacted += 1;
             }
             Ok(_) => return Ok(()),
-            Err(AppendError::Missing | AppendError::Unsound(_)) => applied.repaired.push(manifest.display()),
+            Err(AppendError::Missing | AppendError::Unsound(_) | AppendError::Older) => {
+                applied.repaired.push(manifest.display());
+            }
             Err(AppendError::Failed(e)) => return Err(e),
         }
         self.rebuild(home, &manifest, supply)

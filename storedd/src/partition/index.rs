@@ -372,6 +372,22 @@ impl<'d> Index<'d> {
         self.journal.append(&run.frames()?)
     }
 
+    /// [`Index::write`] behind a head that counts all changes up to this modseq, or more.
+    ///
+    /// # Errors
+    /// As [`Index::write`]; [`AppendError::Older`] if the last frame is no such head.
+    pub fn write_behind(&self, run: &Run, modseq: u64) -> Result<Size, AppendError> {
+        let reaches = |frame: &NewFrame| self.reach_of(frame).is_some_and(|reached| reached >= modseq);
+        self.journal.append_behind(&run.frames()?, &|last| last.is_some_and(reaches))
+    }
+
+    /// How far a head says that everything is there; `None` for what is none, or was given up.
+    fn reach_of(&self, frame: &NewFrame) -> Option<u64> {
+        let counts = frame.kind == KIND_HEAD && !self.journal.past().given_up().holds(frame.lsn, frame.epoch);
+        let head = counts.then(|| Head::decode(&frame.payload).ok()).flatten();
+        head.map(|head| head.row.highest_modseq)
+    }
+
     /// [`Index::write`] for a mailbox that may have no index yet: then it is made.
     ///
     /// # Errors
@@ -394,11 +410,8 @@ impl<'d> Index<'d> {
     /// # Errors
     /// Those of the disk, [`StoreError::Foreign`] for a newer version.
     pub fn last_modseq(&self) -> Result<Option<u64>> {
-        let given_up = self.journal.past().given_up();
-        let head =
-            self.journal.tail()?.filter(|frame| frame.kind == KIND_HEAD && !given_up.holds(frame.lsn, frame.epoch));
         // What is damaged in the midst of it is not seen: whoever reads it sees that.
-        Ok(head.and_then(|frame| Head::decode(&frame.payload).ok()).map(|head| head.row.highest_modseq))
+        Ok(self.journal.tail()?.and_then(|frame| self.reach_of(&frame)))
     }
 
     /// Reads all of it. An index that is not there is an empty history without a generation.

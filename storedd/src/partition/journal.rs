@@ -117,6 +117,9 @@ pub enum AppendError {
     /// Its header or its end is not as written: it has to be written anew from what is known.
     #[error("unsound: {0}")]
     Unsound(String),
+    /// What it ends with is not what was expected: nothing was written.
+    #[error("of an older time")]
+    Older,
     /// Anything else.
     #[error(transparent)]
     Failed(#[from] StoreError),
@@ -169,6 +172,18 @@ impl<'d> Journal<'d> {
     /// # Errors
     /// [`AppendError`]; a part of the run may have been written.
     pub fn append(&self, frames: &[NewFrame]) -> Result<Size, AppendError> {
+        self.append_behind(frames, &|_| true)
+    }
+
+    /// [`Journal::append`] behind a last frame that `expects` it; `None`: there is no frame yet.
+    ///
+    /// # Errors
+    /// As [`Journal::append`]; [`AppendError::Older`].
+    pub fn append_behind(
+        &self,
+        frames: &[NewFrame],
+        expects: &dyn Fn(Option<&NewFrame>) -> bool,
+    ) -> Result<Size, AppendError> {
         let file = match self.disk.open(&self.path, Access::Write) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(AppendError::Missing),
@@ -179,19 +194,19 @@ impl<'d> Journal<'d> {
         let mut bytes = vec![0; FILE_HEADER_BYTES.min(usize::try_from(len).unwrap_or(FILE_HEADER_BYTES))];
         file.read_at(0, &mut bytes).map_err(self.io("read"))?;
         let header = self.header(&bytes)?.ok_or_else(|| unsound("its header is damaged"))?;
-        let last = self.last(&*file, len)?.ok_or_else(|| unsound("it ends with bytes that are no frame"))?;
+        let is_empty = len == FILE_HEADER_BYTES as u64;
+        let last = if is_empty { None } else { self.last_frame(&*file, len)? };
+        if last.is_none() && !is_empty {
+            return Err(unsound("it ends with bytes that are no frame"));
+        }
+        if !expects(last.as_ref().map(|(_, frame)| frame)) {
+            return Err(AppendError::Older);
+        }
+        let last = last.map_or(0, |(seq, _)| seq);
         let mut out = Vec::with_capacity(frames.iter().map(|f| HEADER_BYTES + frame::padded(f.payload.len())).sum());
         self.encode(len, last + 1, frames, &mut out)?;
         file.write_at(len, &out).map_err(self.io("write"))?;
         Ok(Size { len: len + out.len() as u64, base: header.base, generation: header.generation })
-    }
-
-    /// Sequence number of the frame with which the file ends; 0 if it holds none. `None` if it ends with anything else.
-    fn last(&self, file: &dyn DiskFile, len: u64) -> Result<Option<u64>> {
-        if len == FILE_HEADER_BYTES as u64 {
-            return Ok(Some(0));
-        }
-        Ok(self.last_frame(file, len)?.map(|(seq, _)| seq))
     }
 
     /// The frame with which the file ends: one read, however long it is. `None` if there is no file, or it ends with anything else.

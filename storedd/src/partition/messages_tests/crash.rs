@@ -46,6 +46,7 @@ fn mailbox(id: u64, is_new: bool, messages: Vec<(u64, Message)>, sources: &[(u32
         place: place(id),
         is_new,
         is_bare: false,
+        settled: None,
         run: Run { head, messages },
         sources: sources.iter().cloned().collect(),
     }

@@ -134,21 +134,33 @@ impl Comparing<'_> {
 
     /// Whether index and manifest are whole, and of an older time than the database.
     fn is_older(&mut self, proven: &Proven, now: Option<&(Vec<u8>, Vec<u8>)>) -> Result<bool> {
+        if now.is_none() && self.is_given_up(proven) {
+            let found = "a copy of an older time: it was purged since".to_owned();
+            self.finding(&proven.place, "a mailbox that is gone for good", "none", found);
+            return Ok(true);
+        }
         let Some((key, row)) = now.filter(|_| proven.is_whole && !proven.is_gone) else { return Ok(false) };
         let (_, row, _) = before(key, row)?;
-        let counts_less = proven.head.as_ref().is_some_and(|head| head.row.messages < row.messages);
+        let counts_less = proven.had < row.messages;
         if proven.reached > row.highest_modseq || (proven.reached == row.highest_modseq && !counts_less) {
             return Ok(false);
         }
         if self.wanted.is_up_to_date {
-            let messages = proven.head.as_ref().map_or(0, |head| head.row.messages);
-            let found = format!("changes up to {}, {messages} messages", proven.reached);
+            let found = format!("changes up to {}, {} messages", proven.reached, proven.had);
             let expected = format!("changes up to {}, {} messages", row.highest_modseq, row.messages);
             self.finding(&proven.place, OLDER, &expected, found);
+            // The log that was set aside may have what the partition lacks.
+            return Ok(proven.adopt.is_empty());
         } else {
             self.plan.older.insert(proven.place.id);
         }
         Ok(true)
+    }
+
+    /// Whether a mailbox that the database does not have was there before, in a home that was of an older time as a whole.
+    fn is_given_up(&self, proven: &Proven) -> bool {
+        let is_past = proven.last_lsn <= self.base.db.meta().applied_lsn;
+        self.wanted.is_up_to_date && is_past && proven.head.is_some() && !self.store.due.is_due()
     }
 
     /// Whether the newest row of a mailbox, which no checkpoint has written yet, says already what was proven of it: it was adopted just now.

@@ -5,9 +5,9 @@
 //! is, what it lacks stands in the log. The modification sequence tells which: a checkpoint writes nothing into the database file that is not
 //! in the partition already, so a row of that file which counts more changes than index and manifest know is newer than they are.
 //!
-//! Then nothing of the home is adopted. Each of its mailboxes is judged as by a look at its index ([`crate::store::Store::examine`]), which brings
+//! Then nothing of the home is adopted at first. Each of its mailboxes is judged as by a look at its index ([`crate::store::Store::examine`]), which brings
 //! from the log what is proven; what the home says of names, rights and limits is made anew from the database; and then it is looked at
-//! again. A mailbox whose changes the log does not hold any more stays as the database has it, and is a finding: whoever accepts what is left says
+//! again: what the database does not know, and of which nothing is newer than that, was given up since. A mailbox whose changes the log does not hold any more stays as the database has it, and is a finding: whoever accepts what is left says
 //! so with `reconstruct -r`.
 
 use super::{Changed, Wanted, before, known};
@@ -42,8 +42,8 @@ impl Store {
         for id in ids {
             let Some((key, row)) = known(&*base.db, *id)? else { continue };
             let (place, (_, row, _)) = (home.mailbox(*id), before(&key, &row)?);
-            let history = Index::new(&*disk, self.partitions.owner(), &place).read()?;
-            if history.highest_modseq(base.db.meta().applied_lsn) >= row.highest_modseq {
+            let reached = Index::new(&*disk, self.partitions.owner(), &place).last_modseq()?;
+            if reached.is_some_and(|reached| reached >= row.highest_modseq) {
                 newest.push(place);
             }
         }

@@ -73,6 +73,10 @@ pub(super) struct Proven {
     pub(super) is_whole: bool,
     /// Of the changes up to the moment that was asked for all are known up to this one.
     pub(super) reached: u64,
+    /// Messages that the mailbox had at that moment, as far as they are known.
+    pub(super) had: u64,
+    /// The newest frame about it.
+    pub(super) last_lsn: Lsn,
     /// It has a directory.
     pub(super) has_directory: bool,
     /// Messages that can be read or brought back, of all states but purged.
@@ -192,8 +196,11 @@ impl Look<'_> {
                 let gone = newest.get(&id).and_then(|(stamp, gone)| gone.then_some(stamp.lsn));
                 let place = self.home.mailbox(id);
                 let reached = history.highest_modseq(upto);
+                let had = history.at(upto).filter(|message| message.value.is_live()).count() as u64;
+                let newest_head = history.head.iter().map(|head| head.lsn);
+                let last_lsn = history.messages.iter().map(|m| m.lsn).chain(newest_head).max().unwrap_or(Lsn::ZERO);
                 let mut proven = self.proven(place, history, gone, found.contains(&id))?;
-                proven.reached = reached;
+                (proven.reached, proven.had, proven.last_lsn) = (reached, had, last_lsn);
                 (proven.is_whole, proven.problem, proven.heal) = (is_whole, problem, heal);
                 each(proven)?;
             }
@@ -223,6 +230,8 @@ impl Look<'_> {
             is_gone: gone.is_some(),
             is_whole: true,
             reached: 0,
+            had: 0,
+            last_lsn: Lsn::ZERO,
             has_directory,
             messages: 0,
             adopt: Vec::new(),

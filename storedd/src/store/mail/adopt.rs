@@ -184,6 +184,11 @@ impl Store {
         let recount = (case.is_row_wrong() && !case.lacks()) || (repair >= Repair::Recover && row_is_wrong);
         let near = salvage.iter().map(|m| m.uid).filter(|uid| *uid < case.row.uidnext.saturating_add(UID_JUMP_MAX));
         let last_uid = near.max().unwrap_or(0).max(counted.last_uid);
+        let counted = match case.lacks() && adopt.is_empty() && repair < Repair::Recover {
+            // Numbers move on; that messages are missing goes on being told.
+            true => Counted { usage: case.row.usage(), unseen: case.row.unseen, ..counted },
+            false => counted,
+        };
         if recount || !adopt.is_empty() || last_uid >= case.row.uidnext {
             if !self.adopt(case, counted, last_uid, &adopt)? {
                 return Ok(true);

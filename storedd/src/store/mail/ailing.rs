@@ -1,7 +1,7 @@
 //! What readers have found damaged and got past: it is repaired as soon as the checkpointer has a moment.
 
 use super::mend::{Order, Repair};
-use crate::error::Result;
+use super::trace::Traces;
 use crate::model::message::Digest;
 use crate::partition::survey::Depth;
 use crate::store::Store;
@@ -19,12 +19,28 @@ const HOPELESS_MAX: usize = 10_000;
 pub(in crate::store) struct Ailing {
     mailboxes: Mutex<BTreeSet<u64>>,
     hopeless: Mutex<BTreeSet<Digest>>,
+    /// For which the log was asked while nobody waited.
+    asked: Mutex<BTreeSet<Digest>>,
 }
 
 impl Ailing {
     /// True if bytes were looked for and not found.
     pub(super) fn is_hopeless(&self, digest: &Digest) -> bool {
         lock(&self.hopeless).contains(digest)
+    }
+
+    /// True if the log is to be asked for these bytes: for each of them once.
+    pub(super) fn ask(&self, digest: Digest) -> bool {
+        let mut asked = lock(&self.asked);
+        if asked.len() >= HOPELESS_MAX {
+            asked.clear();
+        }
+        asked.insert(digest)
+    }
+
+    /// True if it was.
+    pub(super) fn was_asked(&self, digest: &Digest) -> bool {
+        lock(&self.asked).contains(digest)
     }
 
     /// They are there again.
@@ -51,24 +67,39 @@ impl Store {
         }
     }
 
-    /// Repairs what is proven of a mailbox, and has bytes put back that only the log holds: nobody knows for how long it does.
-    pub(super) fn mend_one(&self, mailbox: u64) -> Result<()> {
+    /// Repairs what is proven of some mailboxes, and has bytes put back that only the log holds: nobody knows for how long it does. The log is read
+    /// twice at the most, however many they are. Gives those that could not be looked at; ends early if the store is to be closed.
+    pub(super) fn mend_some(&self, mailboxes: &BTreeSet<u64>) -> BTreeSet<u64> {
         let (depth, repair, pace) = (Depth::Names, Repair::Provable, &|_| Ok(()));
-        let order = Order { depth, repair, pace, traces: None, readers: 1, track: None };
-        let Some(examined) = self.examine(mailbox, &order)? else { return Ok(()) };
-        if examined.sick.is_empty() {
-            return Ok(());
+        let traces = Traces::of(mailboxes.iter().copied());
+        let order = Order { depth, repair, pace, traces: Some(&traces), readers: 1, track: None };
+        let (mut left, mut sick) = (mailboxes.clone(), Vec::new());
+        for mailbox in mailboxes {
+            if lock(&self.checkpointer.flags).stop {
+                return left;
+            }
+            match self.examine(*mailbox, &order) {
+                Ok(examined) => {
+                    left.remove(mailbox);
+                    sick.extend(examined.into_iter().flat_map(|examined| examined.sick));
+                }
+                Err(e) => {
+                    tracing::warn!(event = "mailbox_not_repaired", mailbox, error = %e, "a scrub will try again");
+                }
+            }
         }
-        self.heal(&examined.sick, true, None, &|_| Ok(())).map(drop)
+        sick.retain(|sick| self.ailing.ask(sick.body.digest));
+        if let Err(e) = self.heal_from_log(&sick) {
+            tracing::warn!(event = "messages_not_healed", messages = sick.len(), error = %e, "a scrub will try again");
+        }
+        left
     }
 
     /// Repairs what is proven of the mailboxes that were noted.
     pub(in crate::store) fn mend_ailing(&self) {
-        loop {
-            let Some(mailbox) = lock(&self.ailing.mailboxes).pop_first() else { return };
-            if let Err(e) = self.mend_one(mailbox) {
-                tracing::warn!(event = "mailbox_not_repaired", mailbox, error = %e, "a scrub will try again");
-            }
+        let noted = std::mem::take(&mut *lock(&self.ailing.mailboxes));
+        if !noted.is_empty() {
+            self.mend_some(&noted);
         }
     }
 }

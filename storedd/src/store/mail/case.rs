@@ -184,7 +184,9 @@ impl Case {
 
     /// True if the row counts messages of which nothing else knows, and the log does not go back far enough to say that there were none.
     pub(super) fn lacks(&self) -> bool {
-        self.counted().usage.messages < self.row.messages && !self.is_logged_whole
+        let counted = self.counted();
+        let is_newer = counted.modseq > self.row.highest_modseq;
+        counted.usage.messages < self.row.messages && !is_newer && !self.is_logged_whole
     }
 
     /// True if the files that nothing knows are just what the row counts beside the messages that are known.

@@ -311,6 +311,16 @@ impl Store {
         healing.finish()
     }
 
+    /// [`Store::heal`] from the log alone: one pass, and no look at other homes.
+    ///
+    /// # Errors
+    /// Those of the disks.
+    pub(super) fn heal_from_log(&self, all: &[Sick]) -> Result<Vec<Healed>> {
+        let mut healing = Healing::of(self, all, true);
+        self.logged_bodies(&*self.disks.log, &healing.wanted(), &mut |digest, bytes| healing.take(digest, &bytes))?;
+        healing.finish()
+    }
+
     /// Gives the bytes that a log still has, one message after the other, each compared with its digest.
     pub(super) fn logged_bodies(&self, log: &dyn Disk, wanted: &Wanted, each: Each<'_>) -> Result<()> {
         if wanted.is_empty() {

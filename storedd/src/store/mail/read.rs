@@ -131,7 +131,8 @@ impl Store {
         let repair = if self.hold { Repair::Nothing } else { Repair::Provable };
         let order = Order { depth: Depth::Names, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
         let examined = self.examine(of.mailbox, &order)?;
-        if examined.as_ref().is_some_and(|examined| !examined.sick.is_empty()) {
+        let is_news = |sick: &crate::store::Sick| !self.ailing.was_asked(&sick.body.digest);
+        if examined.as_ref().is_some_and(|examined| examined.sick.iter().any(is_news)) {
             // Bytes are looked for while nobody waits.
             self.ails(of.mailbox);
         }

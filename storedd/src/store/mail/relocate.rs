@@ -12,7 +12,7 @@
 //! * Every message is compared with its digest on the way. One that is not what it was is copied as it is: it is no worse there.
 //! * A crash leaves no copy that nobody has.
 
-use super::removals::{Removals, forget_copy, note_copy};
+use super::removals::{Removals, forget_copy, is_kept, note_copy};
 use crate::disk::{self, Disk, copy};
 use crate::error::{Result, StoreError, exit};
 use crate::model::command::Command;
@@ -132,7 +132,12 @@ impl Moving {
         self.store.checkpoint()?;
         let found = self.found(&self.store.committed())?;
         // What is of an older time would be so there, too.
-        self.store.look_at_indexes(&found.mailboxes.iter().map(|(place, ..)| place.id).collect());
+        let left = self.store.look_at_indexes(&found.mailboxes.iter().map(|(place, ..)| place.id).collect());
+        if !left.is_empty() {
+            let message = format!("{} mailboxes of {} lack changes that the log does not have", left.len(), self.user);
+            let hint = format!("storectl check --user {0}; storectl reconstruct -r -u {0}", self.user);
+            return Err(StoreError::Refused { message, hint, exit: exit::DAMAGED });
+        }
         self.note(&found)?;
         let all = found.mailboxes.len() as u64;
         let mut seen = HashMap::new();
@@ -218,6 +223,10 @@ impl Moving {
         self.copied.homes.extend(homes.chain([(self.to.clone(), self.home()?)]));
         if self.copied == before {
             return Ok(());
+        }
+        if is_kept(&*self.store.disks.data, &self.copied)? {
+            let why = format!("what an earlier move of {} has left is cleared away first; try again", self.user);
+            return Err(StoreError::Busy { why });
         }
         note_copy(&*self.store.disks.data, &self.name(), &self.copied)?;
         for (_, place) in self.copied.mailboxes.difference(&before.mailboxes) {

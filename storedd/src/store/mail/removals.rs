@@ -253,6 +253,24 @@ pub(super) fn note_copy(data: &dyn Disk, name: &str, copy: &Removals) -> Result<
     copy.note_as(data, &format!("{COPY}{name}"))
 }
 
+/// True if something of this copy lies where an earlier one was, of which it is not known yet what becomes of it.
+///
+/// # Errors
+/// Those of the data directory.
+pub(super) fn is_kept(data: &dyn Disk, copy: &Removals) -> Result<bool> {
+    let entries = match data.list(DIRECTORY) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(|e| StoreError::io("list", data.display(DIRECTORY), e))?,
+    };
+    for entry in entries.into_iter().filter(|entry| kept_until(&entry.name).is_some()) {
+        let kept = read(data, &format!("{DIRECTORY}/{}", entry.name))?;
+        if !kept.homes.is_disjoint(&copy.homes) || !kept.mailboxes.is_disjoint(&copy.mailboxes) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Forgets what was noted about a copy.
 ///
 /// # Errors

@@ -187,9 +187,9 @@ impl Writer<'_> {
             messages.push(Stamped { lsn: row.lsn, epoch: row.epoch, value: message });
             Ok(())
         })?;
-        let (is_new, is_bare) = (self.is_new(&place)?, messages.is_empty() && head.value.row.uidnext <= 1);
+        let ((is_new, settled), is_bare) = (self.is_new(&place)?, messages.is_empty() && head.value.row.uidnext <= 1);
         let run = Run { head: Some(head), messages };
-        Ok(Some(MailboxRun { place, is_new, is_bare, run, sources }))
+        Ok(Some(MailboxRun { place, is_new, is_bare, settled, run, sources }))
     }
 
     /// A mailbox is gone for good, and what was staged for it since the last checkpoint.
@@ -218,14 +218,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// True if no checkpoint has written anything of the mailbox.
-    fn is_new(&self, place: &Place) -> Result<bool> {
+    /// True if no checkpoint has written anything of the mailbox; else what its row counted at the last one, if it lay here.
+    fn is_new(&self, place: &Place) -> Result<(bool, Option<u64>)> {
         if self.is_late {
             // Its first message comes now.
-            return Ok(self.row(place.id, 1)?.is_some());
+            return Ok((self.row(place.id, 1)?.is_some(), None));
         }
-        let before = told(self.view.database(), place.id)?;
-        Ok(before.is_none_or(|told| told.row.uidnext <= 1))
+        let before = told(self.view.database(), place.id)?.filter(|told| told.row.uidnext > 1);
+        let Some(Told { row, owner, .. }) = before else { return Ok((true, None)) };
+        let lay_here = row.partition == self.partition && row.home.as_deref().unwrap_or(&owner) == place.home.path();
+        Ok((false, lay_here.then_some(row.highest_modseq)))
     }
 
     /// What memory says of where a message's bytes are; nothing if it has a file.

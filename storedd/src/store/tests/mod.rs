@@ -2,6 +2,7 @@
 
 mod adopt;
 mod coming;
+mod doubt;
 mod given;
 mod losses;
 mod mail;
