@@ -1,5 +1,6 @@
 //! What readers have found damaged and got past: it is repaired as soon as the checkpointer has a moment.
 
+use super::heal::Sick;
 use super::mend::{Order, Repair};
 use super::trace::Traces;
 use crate::model::message::Digest;
@@ -19,8 +20,8 @@ const HOPELESS_MAX: usize = 10_000;
 pub(in crate::store) struct Ailing {
     mailboxes: Mutex<BTreeSet<u64>>,
     hopeless: Mutex<BTreeSet<Digest>>,
-    /// For which the log was asked while nobody waited.
-    asked: Mutex<BTreeSet<Digest>>,
+    /// Mailboxes and UIDs of messages for which the log was asked while nobody waited.
+    asked: Mutex<BTreeSet<(u64, u32)>>,
 }
 
 impl Ailing {
@@ -29,18 +30,18 @@ impl Ailing {
         lock(&self.hopeless).contains(digest)
     }
 
-    /// True if the log is to be asked for these bytes: for each of them once.
-    pub(super) fn ask(&self, digest: Digest) -> bool {
+    /// True if the log is to be asked for the bytes of a message: once for each.
+    fn ask(&self, sick: &Sick) -> bool {
         let mut asked = lock(&self.asked);
         if asked.len() >= HOPELESS_MAX {
             asked.clear();
         }
-        asked.insert(digest)
+        asked.insert((sick.of.mailbox, sick.uid))
     }
 
     /// True if it was.
-    pub(super) fn was_asked(&self, digest: &Digest) -> bool {
-        lock(&self.asked).contains(digest)
+    pub(super) fn was_asked(&self, sick: &Sick) -> bool {
+        lock(&self.asked).contains(&(sick.of.mailbox, sick.uid))
     }
 
     /// They are there again.
@@ -88,7 +89,7 @@ impl Store {
                 }
             }
         }
-        sick.retain(|sick| self.ailing.ask(sick.body.digest));
+        sick.retain(|sick| self.ailing.ask(sick));
         if let Err(e) = self.heal_from_log(&sick) {
             tracing::warn!(event = "messages_not_healed", messages = sick.len(), error = %e, "a scrub will try again");
         }

@@ -2,6 +2,7 @@
 
 use super::cache::{IndexesHeld, Loaded};
 use super::case::{Counted, Standing, settled};
+use super::heal::Sick;
 use super::mend::{Examined, Order, Repair};
 use super::source::{Disks, away, place};
 use super::told::{folder, told};
@@ -131,7 +132,7 @@ impl Store {
         let repair = if self.hold { Repair::Nothing } else { Repair::Provable };
         let order = Order { depth: Depth::Names, repair, pace: &|_| Ok(()), traces: None, readers: 1, track: None };
         let examined = self.examine(of.mailbox, &order)?;
-        let is_news = |sick: &crate::store::Sick| !self.ailing.was_asked(&sick.body.digest);
+        let is_news = |sick: &Sick| !self.ailing.was_asked(sick);
         if examined.as_ref().is_some_and(|examined| examined.sick.iter().any(is_news)) {
             // Bytes are looked for while nobody waits.
             self.ails(of.mailbox);
