@@ -114,6 +114,8 @@ pub struct CopyFacts {
     pub archive_waits: Option<Duration>,
     /// Why the last one could not be archived.
     pub archive_failure: Option<String>,
+    /// Numbers of log files that the archive lacks, the first and the last.
+    pub archive_gap: Option<(u64, u64)>,
 }
 
 /// A disk or a partition, as it was seen last.

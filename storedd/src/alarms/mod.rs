@@ -79,6 +79,8 @@ pub enum Name {
     SnapshotLog,
     /// A place of snapshots cannot be read: log is kept for what may be there.
     SnapshotPlace,
+    /// The archive lacks log that went before it was archived.
+    ArchiveGap,
     /// A partition lacks changes, which only the log has.
     PartitionBehind,
     /// Something is damaged, and nothing near could heal it.
@@ -87,7 +89,7 @@ pub enum Name {
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 23] = [
+    pub const ALL: [Name; 24] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -102,6 +104,7 @@ impl Name {
         Name::CheckpointAge,
         Name::CheckpointSlow,
         Name::DrillBad,
+        Name::ArchiveGap,
         Name::ArchiveLag,
         Name::BackupAge,
         Name::DrillAge,
@@ -133,6 +136,7 @@ impl Name {
             Name::DrillBad => "drill_bad",
             Name::DrillAge => "drill_age",
             Name::Clock => "clock",
+            Name::ArchiveGap => "archive_gap",
             Name::ArchiveLag => "archive_lag",
             Name::RepairRecommended => "repair_recommended",
             Name::SnapshotAge => "snapshot_age",

@@ -448,6 +448,14 @@ fn copies(facts: &Facts, limits: &Limits) -> Vec<Reading> {
             "storectl drill",
         ));
     }
+    if let Some((first, last)) = known.archive_gap {
+        let message =
+            format!("the archive lacks log files {first} to {last}: from a backup before them it leads no further");
+        let cause = "they were not archived when more log waited than [archive] log_bytes allows, or were set aside";
+        let reading = Reading::flag(Name::ArchiveGap, message, cause.to_owned(), "storectl backup-db DIR");
+        let count = (last - first + 1) as f64;
+        out.push(Reading { severity: Severity::Warning, value: count, unit: "segments", ..reading });
+    }
     if let Some(waits) = known.archive_waits.map(|waits| waits.as_secs_f64()) {
         out.push(Reading::ceiling(Name::ArchiveLag, waits, limits.archive_wait.as_secs_f64(), "seconds").says(
             format!("a sealed log file has been waiting for the archive for {waits:.0} seconds"),

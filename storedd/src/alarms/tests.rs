@@ -137,7 +137,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 23] = [
+    let sick: [Sickness; 24] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -155,6 +155,7 @@ fn every_alarm_is_raised_and_cleared() {
         (|f| (f.copies.drill, f.copies.backup) = (Some(Micros(5)), Some(f.now)), "drill_age"),
         (|f| f.copies.drill_problem = Some("log.0000000002: missing".to_owned()), "drill_bad"),
         (|f| f.copies.archive_waits = Some(seconds(100)), "archive_lag"),
+        (|f| f.copies.archive_gap = Some((3, 5)), "archive_gap"),
         (|f| f.repair = Some("a rollback".to_owned()), "repair_recommended"),
         (|f| f.snapshots.age = seconds(2 * 86_400), "snapshot_age"),
         (

@@ -7,7 +7,8 @@
 //! looked, for one of the two is not what it should be.
 //!
 //! The store keeps what is not archived yet, within a budget of bytes (I4, `store/retention.rs`): an archive that cannot be written for long
-//! has a gap then, which is an alarm long before.
+//! has a gap then, which is an alarm long before, and one that stays: the archive's own names say what it lacks between them, in every life, until
+//! what lies before the gap is moved away.
 //!
 //! # Invariants
 //! * What has a segment's name in the archive is a whole copy, durable, and was read again; nothing there is ever replaced or removed.
@@ -20,11 +21,15 @@ use crate::disk::{Access, Below, Disk};
 use crate::env::Env;
 use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
-use crate::store::{SegmentLine, Store};
+use crate::store::{ArchiveGap, SegmentLine, Store};
+use crate::wal;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+/// An archive in which nothing changes is looked through for gaps so often.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// How the log is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct State {
     pub waiting: Duration,
     /// Why the last one could not be archived.
     pub failure: Option<String>,
+    /// What it lacks, between what it has and what the log has.
+    pub gap: Option<ArchiveGap>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +69,9 @@ struct Memory {
     failure: Option<String>,
     /// The oldest segment that waits, and when that was seen first, by the monotone clock.
     waits: Option<(u64, Duration)>,
+    gap: Option<ArchiveGap>,
+    /// When it was looked for gaps last, by the monotone clock, and what was there then.
+    looked: Option<(Duration, usize)>,
 }
 
 /// Archives the log of a store.
@@ -94,12 +104,17 @@ impl Archiver {
         {
             let mut memory = lock(&self.memory);
             if memory.path.as_ref() != Some(path) {
+                if let Some(gap) = store.archive_gap().filter(|_| memory.path.is_some()) {
+                    store.no_archive_gap(&gap);
+                }
                 *memory = Memory { path: Some(path.clone()), ..Memory::default() };
             }
         }
         store.keep_for_archive(Some((self.upto(&store), settings.log_bytes)));
         let (disks, id) = (store.disks().clone(), store.store_id());
-        let sealed: Vec<SegmentLine> = store.segments().into_iter().filter(|line| !line.active).collect();
+        let lines = store.segments();
+        let oldest = lines.first().map(|line| line.segment.number);
+        let sealed: Vec<SegmentLine> = lines.into_iter().filter(|line| !line.active).collect();
         // Nobody waits for this thread if the archive hangs.
         drop(store);
         let done = disks.roots.make(path).map_err(|e| StoreError::io("make directory", path.display().to_string(), e));
@@ -109,7 +124,8 @@ impl Archiver {
             root.sync_dir("").map_err(|e| StoreError::io("sync", root.display(""), e))?;
             let archive = Below::new(root, dir);
             let pace = Pace::new(settings.pace, context);
-            sealed.iter().try_for_each(|line| self.archive(&*disks.log, &archive, line, &pace))
+            sealed.iter().try_for_each(|line| self.archive(&*disks.log, &archive, line, &pace))?;
+            self.look_for_gaps(&archive, oldest)
         });
         self.note(done.err());
         if let Some(store) = self.store.upgrade() {
@@ -125,6 +141,31 @@ impl Archiver {
         put(log, archive, &line.segment.file, pace)?;
         lock(&self.memory).seen.insert(number);
         tracing::debug!(event = "archived", file = line.segment.file, last_lsn = line.last_lsn.map(|lsn| lsn.0));
+        Ok(())
+    }
+
+    /// Looks what is missing between the files of an archive, and between them and the oldest of the log.
+    fn look_for_gaps(&self, archive: &dyn Disk, oldest: Option<u64>) -> Result<()> {
+        let known = self.store.upgrade().and_then(|store| store.archive_gap());
+        let (now, count) = (self.env.uptime(), lock(&self.memory).seen.len());
+        let is_known =
+            |(at, before): (Duration, usize)| before == count && now.saturating_sub(at) < LOOK_EVERY && known.is_none();
+        if lock(&self.memory).looked.is_some_and(is_known) {
+            return Ok(());
+        }
+        let names = archive.names("").map_err(|e| StoreError::io("list", archive.display(""), e))?;
+        let there: BTreeSet<u64> = names.iter().filter_map(|entry| wal::file_number(&entry.name)).collect();
+        let ends = there.iter().copied().chain(oldest).collect::<BTreeSet<u64>>();
+        let mut holes = ends.iter().zip(ends.iter().skip(1)).filter(|(before, next)| **before + 1 < **next);
+        let hole = holes.next_back().map(|(before, next)| ArchiveGap { files: (before + 1, next - 1) });
+        if let (Some(gap), Some(store)) = (known, self.store.upgrade())
+            && (hole.is_some() || (gap.files.0..=gap.files.1).all(|number| there.contains(&number)))
+        {
+            // From now on the archive itself says so, or it was archived before this start.
+            store.no_archive_gap(&gap);
+        }
+        let mut memory = lock(&self.memory);
+        (memory.gap, memory.looked) = (hole, Some((now, count)));
         Ok(())
     }
 
@@ -181,7 +222,8 @@ impl Archiver {
         // Where the time that it was sealed did not come yet: as long as somebody has seen it wait.
         let waiting = sealed.map_or(Duration::ZERO, |(_, at)| self.env.now().since(at).unwrap_or(seen));
         let lag = store.published_lsn().0.saturating_sub(upto.0);
-        State { on: true, upto, lag, waiting, failure: memory.failure.clone() }
+        let gap = memory.gap.clone().or(store.archive_gap());
+        State { on: true, upto, lag, waiting, failure: memory.failure.clone(), gap }
     }
 }
 
@@ -338,10 +380,50 @@ mod tests {
         }
         assert_eq!(sealed(&store).len(), 3, "as much as the budget allows is kept");
         assert!(archiver.state().failure.is_some());
+        assert!(archiver.state().gap.is_some_and(|gap| gap.files.0 == 1), "what went is known at once");
         // Off, it keeps nothing.
         archiver.tick(&Settings { path: None, ..small }, &Context::idle());
         store.clean_log().unwrap();
         assert!(sealed(&store).is_empty() && archiver.state() == State::default());
+    }
+
+    // I4, B7: log that went before it was archived left no alarm, and after the next start nobody knew. The archive itself says what it lacks.
+    #[test]
+    fn a_gap_is_known_in_every_life_until_what_lies_before_it_is_moved_away() {
+        let machine = SimDisk::new();
+        let (store, _) = start(&machine, false, 0).unwrap();
+        add(&store, "p");
+        let archiver = Archiver::new(&store, env(1));
+        let small = Settings { log_bytes: 96 << 10, ..settings() };
+        let tick = |archiver: &Archiver| archiver.tick(&small, &Context::idle());
+        grow(&store, 0);
+        tick(&archiver);
+        let first = archived(&machine, &store);
+        assert!(!first.is_empty() && archiver.state().gap.is_none(), "{first:?}");
+        // It cannot be written for a while.
+        machine.disk("archive").set_read_only(true);
+        for round in 1..8 {
+            grow(&store, round);
+            tick(&archiver);
+            store.checkpoint().unwrap();
+        }
+        let gap = archiver.state().gap.expect("what went is known at once");
+        machine.disk("archive").set_read_only(false);
+        tick(&archiver);
+        assert_eq!((archiver.state().failure, archiver.state().gap.as_ref()), (None, Some(&gap)));
+        let oldest = wal::file_number(&sealed(&store)[0]).unwrap();
+        assert_eq!(gap.files, (wal::file_number(first.last().unwrap()).unwrap() + 1, oldest - 1));
+        drop(store);
+        let (store, _) = start(&machine, false, 100).unwrap();
+        let archiver = Archiver::new(&store, env(101));
+        tick(&archiver);
+        assert_eq!(archiver.state().gap, Some(gap), "in another life");
+        for file in first {
+            machine.disk("archive").erase(&format!("{}/{file}", store.store_id())).unwrap();
+        }
+        let archiver = Archiver::new(&store, env(102));
+        tick(&archiver);
+        assert_eq!(archiver.state().gap, None, "what is left has none");
     }
 
     #[test]

@@ -467,6 +467,7 @@ fn copies(known: Known) -> CopyFacts {
         drill_problem: known.drill_problem.filter(|_| bad),
         archive_waits: archive.on.then_some(archive.waiting),
         archive_failure: archive.failure,
+        archive_gap: archive.gap.map(|gap| gap.files),
     }
 }
 

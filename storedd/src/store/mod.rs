@@ -92,7 +92,7 @@ pub use past::Known;
 pub use recovery::{exit_of, log_version, open, set_failed_mark, take_lock, take_lock_in};
 pub use report::{Finding, Lost, Report};
 pub use reset::LogReset;
-pub use retention::{Choosable, Lagging, LogHold};
+pub use retention::{ArchiveGap, Choosable, Lagging, LogHold};
 pub use segments::{Retired, SegmentLine};
 pub use stats::{Histogram, Quantiles, Stats};
 pub use until::Point;

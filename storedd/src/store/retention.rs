@@ -3,7 +3,7 @@
 //! * A snapshot and the whole log behind it are the database again. So the log behind every valid snapshot is kept, as far as the
 //!   budget goes: where it does not, the oldest snapshots go without, never the newest.
 //!   What mailboxes showed at that moment is kept as well, in their indexes. What cannot be read of them is kept for as well (`shelved.rs`).
-//! * What is not in the log archive yet, if there is one, within a budget: beyond it the oldest goes all the same.
+//! * What is not in the log archive yet, if there is one, within a budget: beyond it the oldest goes all the same, and it is known what went.
 //! * A partition that was not there for a checkpoint has its changes in the log and nowhere else: the log behind what it holds is kept until
 //!   it has them, whatever that takes. Beyond `[log] partition_bytes` it takes no more mail: what is refused waits at its sender.
 //! * A backup or a drill that runs reads the log behind the database that it copied: [`Store::hold_log`]. A hold that would keep more than
@@ -66,6 +66,13 @@ pub struct Lagging {
     pub why: String,
 }
 
+/// Log that went before it was archived, as far as anybody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveGap {
+    /// Numbers of the log files, the first and the last.
+    pub files: (u64, u64),
+}
+
 /// A hold of somebody who is at work.
 #[derive(Debug)]
 struct AtWork {
@@ -88,6 +95,8 @@ pub(super) struct Holds {
     at_work: Mutex<Vec<AtWork>>,
     next: AtomicU64,
     archive: Mutex<Option<Archive>>,
+    /// What went that is not there.
+    archive_gap: Mutex<Option<ArchiveGap>>,
     /// Where it is.
     archive_at: Mutex<Option<PathBuf>>,
     /// How long it, and those before it, are waited for.
@@ -125,12 +134,22 @@ fn at_most(budget: u64, upto: Lsn, segments: &[SegmentInfo]) -> Lsn {
 
 impl Holds {
     pub(super) fn new(options: &Options) -> Holds {
-        let (shelved, at_work, next) = Default::default();
+        let (shelved, at_work, next, archive_gap) = Default::default();
         // Nothing goes before the archive was looked at.
         let archive = Mutex::new(options.archive_log_bytes.map(|budget| Archive { upto: Lsn::ZERO, budget }));
         let (budget, of_partitions) = (options.snapshot_log_bytes.into(), options.partition_log_bytes.into());
         let archive_at = Mutex::new(options.archive.clone());
-        Holds { shelved, budget, of_partitions, at_work, next, archive, archive_at, patience: Mutex::default() }
+        Holds {
+            shelved,
+            budget,
+            of_partitions,
+            at_work,
+            next,
+            archive,
+            archive_gap,
+            archive_at,
+            patience: Mutex::default(),
+        }
     }
 
     /// For whom log is kept, the oldest log first.
@@ -155,21 +174,27 @@ impl Holds {
 
     /// Breaks the holds that keep more than they may; to be asked before log is given up.
     pub(super) fn settle(&self, segments: &[SegmentInfo]) {
-        if let Some(archive) = *lock(&self.archive)
-            && archive.behind(segments) > archive.upto
-        {
-            tracing::error!(
-                event = "archive_gap",
-                archived = archive.upto.0,
-                "log goes that is not archived: there is too much of it"
-            );
-        }
         for work in lock(&self.at_work).iter_mut().filter(|work| !work.broken) {
             work.broken = bytes_behind(segments, work.hold.lsn) > work.budget;
             if work.broken {
                 tracing::error!(event = "log_hold_broken", why = work.hold.why, bytes = work.budget);
             }
         }
+    }
+}
+
+impl Holds {
+    /// These went: notes which of them the archive does not have.
+    pub(super) fn went(&self, segments: &[SegmentInfo], retired: &[String]) {
+        let Some(Archive { upto, .. }) = *lock(&self.archive) else { return };
+        let is_lost = |s: &&SegmentInfo| retired.contains(&s.file) && s.last_lsn.is_some_and(|last| last > upto);
+        let lost: Vec<&SegmentInfo> = segments.iter().filter(is_lost).collect();
+        let (Some(first), Some(last)) = (lost.first(), lost.last()) else { return };
+        let why = "log went that is not archived: there is too much of it";
+        tracing::error!(event = "archive_gap", archived = upto.0, first = first.file, last = last.file, "{why}");
+        let mut gap = lock(&self.archive_gap);
+        let begin = gap.as_ref().map_or(first.number, |gap| gap.files.0.min(first.number));
+        *gap = Some(ArchiveGap { files: (begin, last.number) });
     }
 }
 
@@ -324,6 +349,20 @@ impl Store {
     /// Keeps what lies behind an LSN for the archive, at most so many bytes; `None`: there is no archive.
     pub fn keep_for_archive(&self, behind: Option<(Lsn, u64)>) {
         *lock(&self.holds.archive) = behind.map(|(upto, budget)| Archive { upto, budget });
+    }
+
+    /// Log that went in this life before it was archived; the archive itself knows about other lives.
+    #[must_use]
+    pub fn archive_gap(&self) -> Option<ArchiveGap> {
+        lock(&self.holds.archive_gap).clone()
+    }
+
+    /// It is in the archive after all, or the archive is another one.
+    pub fn no_archive_gap(&self, gap: &ArchiveGap) {
+        let mut known = lock(&self.holds.archive_gap);
+        if known.as_ref() == Some(gap) {
+            *known = None;
+        }
     }
 
     /// Where the log archive is from now on; `None`: there is none.

@@ -38,6 +38,7 @@ impl Store {
         assert!(lacking.iter().all(|(_, at)| upto <= at.lsn), "I4: the log is all that a partition that is behind has");
         self.judge_lagging();
         let retired = running.segments.retire(upto)?;
+        self.holds.went(&segments, &retired);
         if !retired.is_empty() {
             self.last_retired.store(self.env.now().0, Ordering::Release);
         }
