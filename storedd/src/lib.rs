@@ -2,6 +2,7 @@
 //! imports from its own folder and from the floors below it (see ARCHITECTURE.md, "Floors").
 
 // Floor 0: facts and the outside world behind traits.
+pub mod beside;
 pub mod checksum;
 pub mod config;
 pub mod disk;

@@ -7,6 +7,7 @@
 use super::Daemon;
 use super::lists::{broken, each_row, subscribed, user_id, user_row};
 use super::quotas::{LIMITS_ALONE, quota_at};
+use crate::beside;
 use crate::control::{Listing, Parts, Peer};
 use crate::error::StoreError;
 use crate::jobs::objects::{Excluded, Groups, Object, Objects};
@@ -372,11 +373,12 @@ fn read(store: &Store, folder: &Folder<'_>, listed: &Listed, uids: &[u32]) -> Ve
         return uids.iter().map(one).collect();
     }
     std::thread::scope(|scope| {
-        let share = |uids| scope.spawn(move || -> Vec<_> { <[u32]>::iter(uids).map(one).collect() });
+        let share = |uids| beside::help(scope, move || -> Vec<_> { <[u32]>::iter(uids).map(one).collect() });
         let shares: Vec<_> = uids.chunks(uids.len().div_ceil(READERS)).map(|uids| (uids, share(uids))).collect();
         let failed = |uid: &u32| (*uid, Err("the thread that read it has ended".to_owned()));
-        let done = |(uids, share): (&[u32], std::thread::ScopedJoinHandle<'_, Vec<_>>)| {
-            share.join().unwrap_or_else(|_| uids.iter().map(failed).collect())
+        let done = |(uids, share): (&[u32], Option<std::thread::ScopedJoinHandle<'_, Vec<_>>>)| match share {
+            Some(share) => share.join().unwrap_or_else(|_| uids.iter().map(failed).collect()),
+            None => uids.iter().map(one).collect(),
         };
         shares.into_iter().flat_map(done).collect()
     })

@@ -16,6 +16,7 @@
 
 use super::names::Names;
 use super::overlay::head;
+use crate::beside;
 use crate::error::{Result, StoreError};
 use crate::model::Table;
 use std::cmp::Ordering;
@@ -169,8 +170,16 @@ impl<'scope, 'env> Sorter<'scope, 'env> {
     fn next_block(&mut self) -> Result<()> {
         let next = Block::like(&self.filling);
         let full = std::mem::replace(&mut self.filling, next);
-        let (scope, names) = (self.scope, self.names);
-        let beside = self.beside.get_or_insert_with(|| Beside::start(scope, names));
+        if self.beside.is_none() {
+            self.beside = Beside::start(self.scope, self.names);
+        }
+        let Some(beside) = &mut self.beside else {
+            let mut block = full;
+            block.sort(self.names);
+            self.sorted_bytes += bytes_of(&block);
+            self.sorted.push(block);
+            return Ok(());
+        };
         beside.under_way += 1;
         beside.bytes += bytes_of(&full);
         beside.todo.send(full).map_err(|_| ended())?;
@@ -202,10 +211,11 @@ impl<'scope, 'env> Sorter<'scope, 'env> {
 }
 
 impl Beside {
-    fn start<'scope>(scope: &'scope Scope<'scope, '_>, names: &'scope Names) -> Beside {
+    /// `None` if there is no thread to be had: then who puts sorts.
+    fn start<'scope>(scope: &'scope Scope<'scope, '_>, names: &'scope Names) -> Option<Beside> {
         let (todo, blocks) = sync_channel::<Block>(1);
         let (sorted, done): (Sender<Done>, _) = channel();
-        scope.spawn(move || {
+        beside::help(scope, move || {
             for mut block in blocks {
                 let bytes = bytes_of(&block);
                 block.sort(names);
@@ -213,8 +223,8 @@ impl Beside {
                     return;
                 }
             }
-        });
-        Beside { todo, done, under_way: 0, bytes: 0 }
+        })?;
+        Some(Beside { todo, done, under_way: 0, bytes: 0 })
     }
 
     /// A block came back; gives the bytes it has now.
@@ -396,5 +406,20 @@ mod tests {
             assert_same(&sorted, &model);
             assert!(model.keys().all(|(table, key)| names.maybe(crate::store::names::hash(*table, key))));
         }
+    }
+
+    // A start to which the system gave no thread for it panicked.
+    #[test]
+    fn rows_are_sorted_without_help() {
+        let (names, mut model, mut seed) = (Names::sized(200_000), Model::new(), 7);
+        let sorted = beside::tests::alone(|| {
+            std::thread::scope(|scope| {
+                let mut sorter = Sorter::new(scope, &names);
+                put(&mut sorter, &mut model, &mut seed, 200_000);
+                assert!(sorter.beside.is_none() && sorter.bytes() > BLOCK_BYTES);
+                sorter.finish().unwrap()
+            })
+        });
+        assert_same(&sorted, &model);
     }
 }

@@ -16,6 +16,7 @@ mod wide;
 pub use scope::Scope;
 
 use super::registry::Context;
+use crate::beside;
 use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{Result, StoreError};
@@ -361,7 +362,7 @@ impl Run<'_> {
             }
         };
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..self.wish.threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let others: Vec<_> = (1..self.wish.threads.max(1)).map_while(|_| beside::help(scope, work)).collect();
             let first = work();
             let done = others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(panicked())));
             done.fold(first, Result::and)
@@ -471,4 +472,34 @@ fn unexamined(id: u64, e: &StoreError) -> MailFinding {
         other => (format!("mailbox {id}"), NOT_LOOKED_AT, other.to_string(), "a partition that is there".to_owned()),
     };
     MailFinding { place, uid: None, what, expected, found, fate: Fate::Unproven }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimDisk;
+    use crate::jobs::restore::tests::{add, env, start, users};
+
+    // A check that got no thread panicked, and with it the job; it goes on with those that it has.
+    #[test]
+    fn a_check_needs_no_help() {
+        let (store, _) = start(&SimDisk::new(), false, 0).unwrap();
+        add(&store, "p");
+        users(&store, 0..20);
+        store.checkpoint().unwrap();
+        let wish = Wish {
+            env: env(1),
+            depth: Depth::Bytes,
+            repair: Repair::Nothing,
+            threads: 4,
+            pace: Arc::new(|| Pace::Free),
+            archive: None,
+            is_wide: false,
+            watched: BTreeSet::new(),
+            within: Within::default(),
+        };
+        let look = || run(&store, &mut Scope::default(), &wish, &Context::idle(), None).unwrap();
+        let (told, alone) = (look(), beside::tests::alone(look));
+        assert_eq!((told.checked, alone.checked, alone.found), (20, 20, told.found));
+    }
 }

@@ -504,3 +504,12 @@ fn a_snapshot_that_cannot_be_read_is_not_judged() {
     disk.damage(&path, 8000, 1).unwrap();
     assert!(!valid(&taken));
 }
+
+// A verification that got no thread panicked, and with it the job; it looks at one thing after the other now.
+#[test]
+fn a_verification_needs_no_help() {
+    let (machine, ids) = with_two();
+    let (_store, keeper, _) = start(&machine, 1000);
+    let verified = crate::beside::tests::alone(|| keeper.verify(Some(&ids[0]), false, &Context::idle())).unwrap();
+    assert!(verified[0].findings.is_empty() && verified[0].rows > 0, "{verified:?}");
+}

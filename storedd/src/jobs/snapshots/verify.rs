@@ -2,6 +2,7 @@
 //! manifest says of it, and whether the log behind it leads on.
 
 use super::CACHE_BYTES;
+use crate::beside;
 use crate::db::{self, Db};
 use crate::error::{Result, StoreError};
 use crate::jobs::registry::Context;
@@ -117,15 +118,18 @@ fn look_inside(
     compare(shelf, id, manifest, &examined.meta, findings);
     let total = Some(super::rows(&examined.meta));
     let database = examined.open_to_read(shelf.disk(), &path, db::Options { cache_bytes: CACHE_BYTES, pace: None })?;
-    let (reader, beside) = (database.reader()?, database.reader()?);
+    let (reader, other) = (database.reader()?, database.reader()?);
     let mut each = |rows| {
         ctx.progress(rows, total, "rows", id);
         !ctx.cancelled()
     };
     // The rows one by one, and the rules between them, which take longer: at the same time.
     let (rows, rules) = std::thread::scope(|scope| {
-        let rules = scope.spawn(|| model::check::check_while(&beside, &mut |_| !ctx.cancelled()));
-        (db::check(&reader, &mut each), rules.join())
+        let look = || model::check::check_while(&other, &mut |_| !ctx.cancelled());
+        let rules = beside::help(scope, look);
+        let rows = db::check(&reader, &mut each);
+        let panicked = |_| Err(StoreError::Bug("the check of the rules panicked".to_owned()));
+        (rows, rules.map_or_else(look, |rules| rules.join().unwrap_or_else(panicked)))
     });
     if ctx.cancelled() {
         return Err(StoreError::Busy { why: "the verification was ended".to_owned() });
@@ -142,8 +146,7 @@ fn look_inside(
         expected: f.expected,
     }));
     let file = shelf.disk().display(&path);
-    let rules = rules.unwrap_or_else(|_| Err(StoreError::Bug("the check of the rules panicked".to_owned())))?;
-    findings.extend(rules.findings.into_iter().map(|f| {
+    findings.extend(rules?.findings.into_iter().map(|f| {
         let (table, key) = f.place.strip_prefix("table ").and_then(|p| p.split_once(", ")).unwrap_or(("", &f.place));
         Finding {
             file: file.clone(),
