@@ -214,9 +214,21 @@ impl Partitions {
         }
     }
 
-    /// A partition was taken out of the store: what it lacks nobody needs, and no log is kept for it.
-    pub fn is_gone(&self, name: &str) {
+    /// Nobody needs what a partition lacks.
+    pub(super) fn lacks_nothing(&self, name: &str) {
         self.register().now.remove(name);
+    }
+
+    /// Of a store that was opened: a machine that stopped between the removal of a partition and the next note of who is behind left a line of one that
+    /// is not in the store any more; it counts no more. `exists` says of a name whether the store has that partition.
+    pub fn forget_strangers(&self, exists: impl Fn(&str) -> bool) {
+        self.register().now.retain(|name, _| {
+            let stays = exists(name);
+            if !stays {
+                tracing::warn!(event = "behind_of_nobody", partition = name, "it was taken out of the store");
+            }
+            stays
+        });
     }
 
     /// It was tried to have a partition catch up, in vain; it is tried again after a pause that grows.

@@ -123,10 +123,12 @@ impl Partitions {
         *self.roll() = Register { noted: roll.clone(), now: roll };
     }
 
-    /// A partition was taken out of the store: it is known no more, and its directory stays as it is.
+    /// A partition was taken out of the store: it is known no more, what it lacks nobody needs, and no log is kept for it. Its directory stays
+    /// as it is.
     pub fn forget(&self, name: &str) {
         self.remove(name);
         self.roll().now.remove(name);
+        self.lacks_nothing(name);
     }
 
     /// Makes the file say what is so, durably.

@@ -389,6 +389,6 @@ fn what_is_left_out_while_it_is_looked_at_is_lacking() {
     assert_eq!(partitions.is_surely_behind("primary"), Some(applied(90)));
     partitions.lacks_from("primary", applied(95));
     assert_eq!(partitions.is_surely_behind("primary"), Some(applied(90)), "it lacks no less");
-    partitions.is_gone("primary");
+    partitions.forget("primary");
     assert!(partitions.behind().is_empty() && partitions.needs_log().is_empty());
 }

@@ -82,10 +82,7 @@ impl Service for Handle {
                         }
                         daemon.notice_poison(&answer);
                         if answer.is_ok() {
-                            for name in &leaving {
-                                of.partitions().forget(name);
-                                of.partitions().is_gone(name);
-                            }
+                            leaving.iter().for_each(|name| of.partitions().forget(name));
                         }
                         if !crate::mail::may_have_taken(&answer) {
                             messages.iter().for_each(|message| crate::mail::discard(&of, message));

@@ -196,7 +196,12 @@ fn numbers_behind(disks: &Disks, found: &Found, decision: &Decision) -> Option<N
 /// what comes for it waits in the log. A store beside the live one has no partitions, and what lies in them is not its business.
 fn expect_partitions(store: &Store) -> Result<()> {
     let has_partitions = !store.disks.partitions.is_empty();
-    for (name, id) in partitions_in(&store.view())? {
+    let known = partitions_in(&store.view())?;
+    // A database that was lost has forgotten partitions that come back.
+    if !store.due.is_due() {
+        store.partitions.forget_strangers(|name| known.contains_key(name));
+    }
+    for (name, id) in known {
         if has_partitions && store.partitions.site(&name).is_none() {
             tracing::error!(
                 event = "partition_without_path",

@@ -5,9 +5,9 @@ use super::*;
 use crate::model::command::Marks;
 use crate::model::message::{Flags, State};
 use crate::model::rows::{MailboxRow, Row, TombstoneRow, UserRow, split};
-use crate::partition::PartitionId;
 use crate::partition::bodies::Body;
 use crate::partition::tree::{self, Home};
+use crate::partition::{PartitionId, identity};
 use crate::store::adopt::Wanted;
 use std::collections::BTreeSet;
 
@@ -495,6 +495,26 @@ fn a_partition_is_not_behind_for_ever_for_one_that_was_removed() {
     let readable = |message: &crate::model::message::Message| store.message_bytes(&view, &of, message).is_ok();
     let listed = store.messages(&view, &of, &row).unwrap().messages;
     assert_eq!(listed.values().filter(|m| readable(m)).map(|m| m.uid).collect::<Vec<_>>(), [1, 2, 4]);
+}
+
+// rows 111, 115: a partition that lacks changes, and that nobody uses any more, is taken out of the store; the machine stops before it is noted that it lacks
+// nothing. Its line kept the log for ever, and no log could be begun anew.
+#[test]
+fn no_log_is_kept_for_one_that_was_removed_before_a_crash() {
+    let (machine, store) = one_far_away();
+    let noted = identity::applied(&machine.disk(PRIMARY)).unwrap().unwrap();
+    store.partitions().fall_behind(PRIMARY, noted, "it was away");
+    store.partitions().note_behind().unwrap();
+    store.commit(Command::PartitionRemove { name: PRIMARY.to_owned() }).unwrap();
+    machine.disk(PRIMARY).erase("PARTITION").unwrap();
+    // Nobody was told, nothing was noted.
+    drop(store);
+    let after = machine.image(Persist::Nothing);
+    let store = open_far(&after).unwrap();
+    assert!(store.partitions().behind().is_empty(), "{:?}", store.partitions().behind());
+    store.checkpoint().unwrap();
+    assert!(store.partitions().needs_log().is_empty() && after.disk("data").peek("behind").is_err());
+    store.reset_log().unwrap();
 }
 
 // row 111: a checkpoint brings a partition what it lacks, and then fails: what is to go from that partition goes all the same, then or after
