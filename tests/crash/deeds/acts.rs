@@ -2,7 +2,7 @@
 
 use super::super::mail;
 use super::super::world::{self, Dump};
-use super::stage::{Base, DAY, FOLDER, INBOX, NEWS, Stage, begin, of};
+use super::stage::{Base, DAY, FOLDER, INBOX, NEWS, Stage, begin, deliver, of};
 use super::{Deed, crashed_everywhere};
 use std::time::Duration;
 use storedd::config::{ExpireAction, ExpireRule};
@@ -15,13 +15,16 @@ use storedd::jobs::snapshots::{self, Keeper};
 use storedd::lsn::Micros;
 use storedd::model::command::{Marks, Returning, ReturningBody, ReturningMailbox, ReturningMessages};
 use storedd::model::message::Flags;
-use storedd::model::{Command, Outcome};
+use storedd::model::name::MailboxName;
+use storedd::model::rows::{MailboxRow, Row};
+use storedd::model::{Command, Outcome, Rows, Table};
 use storedd::store::CommitError;
 
 pub(super) const EXPIRE: Deed = Deed { name: "expire", harm: None, act: expire, also: None };
 const PURGE: Deed = Deed { name: "purge", harm: None, act: purge, also: None };
 const MOVE: Deed = Deed { name: "user move", harm: None, act: move_away, also: None };
 const RETURN: Deed = Deed { name: "mailbox restore", harm: None, act: bring_back, also: None };
+const RAISE: Deed = Deed { name: "mailbox restore into one that is there", harm: None, act: bring_behind, also: None };
 const SEEN: Deed = Deed { name: "seen", harm: None, act: see, also: None };
 const SNAPSHOT: Deed = Deed { name: "snapshot and prune", harm: None, act: snapshot, also: Some(a_snapshot_is_enough) };
 
@@ -123,6 +126,43 @@ fn bring_back(stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
+/// What a backup had comes back into the mailbox itself, which gives no UID any more that the backup may have given; then comes new mail.
+fn bring_behind(stage: &Stage) -> Result<(), String> {
+    let inbox = || -> Result<MailboxRow, String> {
+        let name = MailboxName::parse(INBOX).map_err(|e| e.to_string())?;
+        let row = stage.store.view().get(Table::Mailboxes, name.key()).map_err(|e| e.to_string())?.ok_or("no INBOX")?;
+        MailboxRow::decode(name.key(), &row).map_err(|e| e.to_string())
+    };
+    let row = inbox()?;
+    let uidnext = 40;
+    let returns = |uidnext| {
+        Command::MailboxReturns(Box::new(ReturningMailbox {
+            name: INBOX.to_owned(),
+            partition: None,
+            id: row.id,
+            store: stage.store.store_id().to_string(),
+            uidvalidity: row.uidvalidity,
+            uidnext,
+            highest_modseq: 1,
+            acl: Default::default(),
+        }))
+    };
+    let is_done = row.uidnext > uidnext;
+    stage.commit(returns(uidnext))?;
+    // What an older backup says lowers nothing.
+    stage.commit(returns(5))?;
+    if inbox()?.uidnext < uidnext {
+        return Err(format!("UIDNEXT is {}", inbox()?.uidnext));
+    }
+    let body = ReturningBody::Bytes(mail::incoming(mail::text(41, 160)));
+    let marks = Marks { flags: Flags::ANSWERED, ..Marks::default() };
+    let (uid, internal_us, saved_us) = (Some(39), 1_600_000_000_000_000, Some(1_600_000_000_000_000));
+    let messages = vec![Returning { uid, marks, internal_us, saved_us, body }];
+    let (into, from) = (of(INBOX, &[]), of(INBOX, &[]));
+    stage.commit(Command::MessagesReturn(Box::new(ReturningMessages { into, from, messages })))?;
+    if is_done { Ok(()) } else { stage.commit(deliver(42, 150, &[INBOX], false)) }
+}
+
 /// Users see what is in a mailbox of others, and it is written out.
 fn see(stage: &Stage) -> Result<(), String> {
     let marks = |flags| Marks { flags, ..Marks::default() };
@@ -191,6 +231,12 @@ fn a_move_to_another_partition_is_stopped_anywhere() {
 #[test]
 fn mail_that_comes_back_is_stopped_anywhere() {
     crashed_everywhere(RETURN);
+}
+
+// I6
+#[test]
+fn mail_that_comes_back_where_it_was_is_stopped_anywhere() {
+    crashed_everywhere(RAISE);
 }
 
 #[test]

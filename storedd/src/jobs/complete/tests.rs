@@ -274,9 +274,10 @@ fn what_was_copied_while_files_came_and_went_is_as_the_index_has_it_or_named() {
     let pace = Pace::new(1 << 40, &context);
     let mut copying = Copying::begin(&beside.out, &pace, &context).unwrap();
     copying.messages(0, PRIMARY, &*beside.partition).unwrap();
-    // The number of the file goes to another message.
-    std::thread::sleep(Duration::from_millis(20));
+    // The number of the file goes to another message, of the same length and within one tick of the clock.
+    let modified = std::fs::metadata(beside.path(&joe, 1)).unwrap().modified().unwrap();
     beside.put(&joe, 1, new);
+    std::fs::File::options().write(true).open(beside.path(&joe, 1)).unwrap().set_modified(modified).unwrap();
     beside.link((&joe, 1), (&ann, 5));
     beside.link((&joe, 1), (&ann, 6));
     for uid in [1, 2] {
