@@ -187,6 +187,55 @@ fn a_host_that_is_lost_is_made_again_from_its_complete_copy() {
     assert_eq!(daemon.stop(), 0);
 }
 
+// row 146: the copy of a store that had given history up once could not be put back: `not a path inside the store: ""`
+#[test]
+fn a_copy_of_a_store_that_went_back_once_is_put_back() {
+    let (store, daemon) = store();
+    store.ctl(&["snapshot", "create"]).expect(0);
+    let lsn = store.json(&["status"])["applied_lsn"].as_u64().unwrap();
+    deliver(&store, &["user/joe/INBOX"], &message("given up", 100));
+    assert_eq!(daemon.stop(), 0);
+    store.storedd(&["recover", "--until-lsn", &lsn.to_string(), "--yes"]).expect(0);
+    let daemon = store.start();
+    assert!(store.data.join("given-up").is_file());
+    let before = contents(&store);
+    let (copy, _) = complete(&store, "copy");
+    assert_eq!(daemon.stop(), 0);
+    lose_everything(&store);
+    store.ctl(&["restore-db", "--dry-run", text(&copy)]).expect(0);
+    store.ctl(&["restore-db", "--yes", text(&copy)]).expect(0);
+    let daemon = store.start();
+    assert_eq!(contents(&store), before);
+    is_clean(&store);
+    assert_eq!(daemon.stop(), 0);
+}
+
+// row 146: a start behind a restore that had failed made a new store in its data directory, and the restore was refused from then on
+#[test]
+fn a_start_behind_a_restore_that_failed_makes_no_store() {
+    let (store, daemon) = store();
+    let before = contents(&store);
+    let (copy, _) = complete(&store, "copy");
+    assert_eq!(daemon.stop(), 0);
+    lose_everything(&store);
+    // Where the database is to be staged lies something that no restore removes.
+    std::fs::create_dir_all(store.data.join("mboxlist.restore/in the way")).unwrap();
+    store.ctl(&["restore-db", "--yes", text(&copy)]).expect(74);
+    let mut refused = store.spawn(&[]);
+    assert_eq!(refused.wait(), 75);
+    let (said, again) = (refused.log(), format!("restore-db --yes {}", text(&copy)));
+    assert!(said.contains("was broken off") && said.contains(&again), "{said}");
+    assert!(!store.data.join("STORE").exists() && !store.data.join("CONTROL").exists());
+    let offline = store.ctl(&["recover"]).expect(75);
+    assert!(offline.err.contains(&again), "{offline:?}");
+    std::fs::remove_dir_all(store.data.join("mboxlist.restore")).unwrap();
+    store.ctl(&["restore-db", "--yes", text(&copy)]).expect(0);
+    assert!(!store.data.join("RESTORING").exists());
+    let daemon = store.start();
+    assert_eq!(contents(&store), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
 // row 146: a message comes, another goes, a user and a mailbox go while it is copied: it is of one moment all the same
 #[test]
 fn a_complete_copy_of_a_busy_store_is_of_one_moment() {

@@ -79,7 +79,7 @@ pub fn policy(config: &Config) -> Policy {
 /// The directories of a store that must be there.
 ///
 /// # Errors
-/// 66 if there is no such directory; 75 while a restore waits to be finished, see [`finish_restore`].
+/// 66 if there is no such directory; 75 while a restore waits to be finished, see [`finish_restore`], or has to begin again.
 pub fn open_existing(config: &Config) -> Result<Disks> {
     if let Ok(data) = RealDisk::new(&config.store.data_dir)
         && restore::is_pending(&data)?
@@ -109,7 +109,7 @@ pub fn open_existing(config: &Config) -> Result<Disks> {
 /// The directories of a store, made where they are not there.
 ///
 /// # Errors
-/// Those of the file system.
+/// 75 where a restore was broken off before there was a store; those of the file system.
 pub fn open_or_make(config: &Config) -> Result<Disks> {
     let make = |path: &Path| -> Result<Arc<dyn Disk>> {
         let fail = |e| StoreError::io("make directory", path.display().to_string(), e);
@@ -121,13 +121,28 @@ pub fn open_or_make(config: &Config) -> Result<Disks> {
 
 fn disks(config: &Config, open: impl Fn(&Path) -> Result<Arc<dyn Disk>>) -> Result<Disks> {
     let open = |path: &Path| open(path).and_then(|disk| expect_private(path).map(|()| disk));
+    let data = open(&config.store.data_dir)?;
+    expect_no_half_restore(config, &*data)?;
     Ok(Disks {
-        data: open(&config.store.data_dir)?,
+        data,
         db: open(&config.store.db_dir)?,
         log: open(&config.store.log_dir)?,
         roots: Arc::new(RealRoots),
         partitions: config.partitions.clone(),
         snapshots: snapshots(config),
+    })
+}
+
+/// Where a restore was broken off before there was a store, nobody makes one, and nothing is done with what lies there: the same command begins again.
+fn expect_no_half_restore(config: &Config, data: &dyn Disk) -> Result<()> {
+    let Some(backup) = restore::begun(data)?.filter(|_| !restore::is_pending(data).unwrap_or(false)) else {
+        return Ok(());
+    };
+    let backup = if backup.is_empty() { "BACKUP".to_owned() } else { proto::naming::quoted(&backup) };
+    Err(StoreError::Refused {
+        message: format!("a restore into {} was broken off, and there is no store yet", config.store.data_dir.display()),
+        hint: format!("begin it again: storectl restore-db --yes {backup}"),
+        exit: exit::BUSY,
     })
 }
 

@@ -245,11 +245,14 @@ pub fn replace_by(disk: &dyn Disk, candidate: &str, path: &str, bytes: &[u8]) ->
     disk.rename(candidate, path)
 }
 
-/// Makes `dir` and what is missing above it, without a sync.
+/// Makes `dir` and what is missing above it, without a sync. The root (`""`) is there.
 ///
 /// # Errors
 /// Those of the disk.
 pub fn create_all(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    if dir.is_empty() {
+        return Ok(());
+    }
     match disk.create_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !parent(dir).is_empty() => {
             create_all(disk, parent(dir))?;

@@ -84,6 +84,7 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
             eprintln!("{text}");
         }
     };
+    restore::begin(&*target.data, &outside::resolved(&args.backup).display().to_string())?;
     if let Some(found) = &complete {
         work.iter().for_each(|one| say(&one.step()));
         without.unfit = found.put(&work, Some(&target.data), &mut |text| say(text))?.unfit;

@@ -14,7 +14,9 @@ use crate::model::rows::{MailboxRow, Row};
 use crate::model::{Command, MailboxName, Rows, Table};
 use crate::partition::Roots;
 use crate::partition::bodies::Body;
+use crate::partition::identity::Applied;
 use crate::partition::index::{Index, Run, Stamped};
+use crate::partition::past::{self, GivenUp, Stretch};
 use crate::partition::tree::{Home, Place};
 use crate::store::decision::Policy;
 use crate::store::{self, Disks, OnProgress, Options};
@@ -338,19 +340,32 @@ fn put_back(machine: &SimDisk) -> Result<()> {
     let env = SimEnv::new(Micros(1_800_000_200_000_000), 9);
     let plan = Plan::make(found.backup(), &target, false, env.now())?;
     found.expect_indexes(&work)?;
+    restore::begin(&*target.data, COPY)?;
     assert_eq!(found.put(&work, Some(&target.data), &mut |_| {})?.unfit, []);
     plan.run(&target, &env, 64 << 10, &mut |_| {})
 }
 
 /// All of the copy is there.
 fn is_back(machine: &SimDisk, expected: &Seen, what: &str) {
-    assert_eq!(machine.disk("data").peek(NOTE).unwrap_or_default(), NOTED, "{what}");
+    let data = machine.disk("data");
+    assert_eq!(data.peek(NOTE).unwrap_or_default(), NOTED, "{what}");
+    assert!(!data.peek(past::FILE).unwrap_or_default().is_empty(), "{what}");
     restore::finish(&target(machine)).unwrap_or_else(|e| panic!("{what}: {e}"));
     let store = open(machine);
     assert_eq!(seen(&store, what), *expected, "{what}");
     store.checkpoint().unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(store.partitions().behind().is_empty(), "{what}");
     assert_eq!(seen(&store, what), *expected, "{what}: after a checkpoint");
+}
+
+/// Where anything was put already, no start makes a new store.
+fn is_no_first_start(machine: &SimDisk, what: &str) {
+    let data = machine.disk("data");
+    let put = ["data", PRIMARY].map(|disk| machine.disk(disk).list("").unwrap());
+    let is_ours = |name: &str| name.starts_with(restore::BEGUN);
+    if put.iter().flatten().any(|entry| !is_ours(&entry.name)) && data.stat("STORE").unwrap().is_none() {
+        assert!(restore::is_pending(&data).unwrap() || restore::begun(&data).unwrap().is_some(), "{what}: {put:?}");
+    }
 }
 
 // rows 85, 146: the power goes at any operation of a restore-db, and comes back with whatever of it was on the disks: the same command goes on and ends with all
@@ -361,6 +376,9 @@ fn a_copy_that_is_put_back_is_whole_wherever_the_power_went() {
     let store = store_with_mail(&machine);
     machine.disk("data").create_dir("removals").unwrap();
     machine.disk("data").plant(NOTE, NOTED).unwrap();
+    // A history that was given up, of which nothing is in this store.
+    let behind = Applied { epoch: Epoch(0), lsn: Lsn(1 << 40) };
+    GivenUp::NOTHING.and(Stretch { began: Epoch(1), behind }).write(&machine.disk("data"), store.store_id()).unwrap();
     copy(&store).unwrap();
     let expected = seen(&store, "before");
     assert_eq!(expected.len(), 4);
@@ -388,6 +406,7 @@ fn a_copy_that_is_put_back_is_whole_wherever_the_power_went() {
         ] {
             let what = format!("operation {} {:?} {}: {persist:?}", moment.n, moment.kind, moment.path);
             let found = moment.torn(moment.write_bytes() / 2).image(persist);
+            is_no_first_start(&found, &what);
             put_back(&found).unwrap_or_else(|e| panic!("{what}: {e}"));
             is_back(&found.image(Persist::Nothing), &expected, &what);
             states += 1;

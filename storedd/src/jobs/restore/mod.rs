@@ -9,6 +9,9 @@
 //! 2. writes what is to be done into `RESTORE`, a sealed text in the data directory: from then on there is a way forward only;
 //! 3. gives the old directories and files their names `<name>.asof<date>`, puts the new ones in their places, and removes `RESTORE`.
 //!
+//! Where there is no store yet, `RESTORING` stands in the data directory from before the first copy until the third step is done ([`begin`]): no start
+//! makes a store there meanwhile, which would have nothing to do with the one that is to come back.
+//!
 //! What was broken off before 2 has changed nothing; what was broken off later is finished by [`finish`], which every start calls. The
 //! recovery that a restore ends with is a start's; see `offline.rs`.
 //!
@@ -35,7 +38,7 @@ mod swap;
 #[cfg(test)]
 pub(in crate::jobs) mod tests;
 
-pub use swap::{JOURNAL, finish, is_pending};
+pub use swap::{BEGUN, JOURNAL, begin, begun, finish, is_pending};
 
 use super::backups::logs;
 use crate::db::{self, Db};

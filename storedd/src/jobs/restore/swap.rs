@@ -14,12 +14,19 @@ use std::sync::Arc;
 
 /// The journal in the data directory.
 pub const JOURNAL: &str = "RESTORE";
+/// In a data directory without a store, from before a restore puts anything anywhere until its copies are in their places. What it is to be goes on
+/// with is in it, for people: the path of the backup.
+pub const BEGUN: &str = "RESTORING";
+/// Longest path that is told from it.
+const BEGUN_BYTES_MAX: u64 = 1 << 16;
 /// End of the name of a directory that is to take the place of another.
 pub(super) const STAGED: &str = ".restore";
 /// The directory of the files that are to take the places of others.
 const FILES_DIR: &str = "restore.new";
+/// What makes a data directory that of a store.
+const MARKER: &str = "STORE";
 /// The files, and the longest that each may be.
-const FILES: [(&str, u64); 3] = [(CONTROL_FILE, 1 << 16), ("STORE", 1 << 16), (places::FILE, 4 << 20)];
+const FILES: [(&str, u64); 3] = [(CONTROL_FILE, 1 << 16), (MARKER, 1 << 16), (places::FILE, 4 << 20)];
 const KIND: &str = "storedd-restore";
 /// Restores of one day.
 const A_DAY_MAX: u32 = 1000;
@@ -178,6 +185,32 @@ pub fn is_pending(data: &dyn Disk) -> Result<bool> {
     there(data, JOURNAL)
 }
 
+/// From now on no start makes a store in this data directory, before this restore or another one has come to its end. One that has a store needs no
+/// such mark: it stays what it is until the journal says otherwise.
+///
+/// # Errors
+/// Those of the disk.
+pub fn begin(data: &dyn Disk, backup: &str) -> Result<()> {
+    if there(data, MARKER)? {
+        return Ok(());
+    }
+    disk::replace(data, BEGUN, format!("{backup}\n").as_bytes())
+        .map_err(|e| StoreError::io("write", data.display(BEGUN), e))
+}
+
+/// The backup that a restore was putting into a data directory without a store when it was broken off; `None`: no such thing happened.
+///
+/// # Errors
+/// Those of the disk.
+pub fn begun(data: &dyn Disk) -> Result<Option<String>> {
+    if !there(data, BEGUN)? {
+        return Ok(None);
+    }
+    // That it is there says enough.
+    let bytes = disk::read_small(data, BEGUN, BEGUN_BYTES_MAX).unwrap_or_default();
+    Ok(Some(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned()))
+}
+
 /// Finishes a restore that was begun; true if there was one. The caller has the store's lock.
 ///
 /// # Errors
@@ -196,6 +229,10 @@ pub fn finish(target: &Target) -> Result<bool> {
         if let Some(had) = had {
             swap_file(data, name, *most, had, &journal.suffix)?;
         }
+    }
+    match data.remove(BEGUN) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", data.display(BEGUN), e)),
+        _ => {}
     }
     data.remove(JOURNAL).map_err(|e| StoreError::io("remove", data.display(JOURNAL), e))?;
     data.sync_dir("").map_err(|e| StoreError::io("sync", data.display(""), e))?;
