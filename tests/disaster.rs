@@ -191,7 +191,7 @@ fn a_host_that_is_lost_is_made_again_from_its_complete_copy() {
 #[test]
 fn a_copy_of_a_store_that_went_back_once_is_put_back() {
     let (store, daemon) = store();
-    store.ctl(&["snapshot", "create"]).expect(0);
+    store.ctl(&["snapshot", "take"]).expect(0);
     let lsn = store.json(&["status"])["applied_lsn"].as_u64().unwrap();
     deliver(&store, &["user/joe/INBOX"], &message("given up", 100));
     assert_eq!(daemon.stop(), 0);

@@ -123,6 +123,7 @@ mod syscalls;
 mod terminal;
 #[cfg(test)]
 mod transfer;
+mod two_stores;
 #[cfg(test)]
 mod unlinked;
 #[cfg(test)]

@@ -70,6 +70,9 @@ fn restore_now(config: &Config, args: &RestoreDb) -> Result<u8, Ended> {
     if !args.json {
         tell_loss(&plan);
     }
+    if let Some(found) = &complete {
+        found.expect_unused(&work)?;
+    }
     if !args.yes && !confirmed(&format!("Put this backup in the place of {}? [y/N] ", config.store.data_dir.display()))
     {
         return Err(Ended {
@@ -195,6 +198,7 @@ fn put_partitions(
     }
     let disks = place::open_existing(config)?;
     let lock = store::take_lock_in(&*disks.data)?;
+    found.expect_unused(&work)?;
     let there = store::Marker::read(&*disks.data)?.map(|marker| marker.store_id);
     if there != Some(found.manifest.store_id) {
         let message = format!("{} is a copy of another store", args.backup.display());

@@ -21,6 +21,8 @@
 //!
 //! # Invariants
 //! * Nothing is written to a root whose identity was not read and found to be that of this store and partition.
+//! * Nothing is written to a root that another process has open as a partition ([`Disk::claim`]): a copy of a store beside it names the same
+//!   places, and both would write.
 //! * A directory of a user is made again whenever it is asked for; so none is ever lost for good.
 //! * A sync that failed is not repeated: the partition is missing until the next start.
 
@@ -214,6 +216,7 @@ impl Partitions {
         let mut inner = partition.inner();
         let site = &partition.site;
         let root = self.make_root(&site.path)?;
+        expect_free_to_make(&*root, name)?;
         let identity = match Identity::read(&*root)? {
             Some(found) if found.store_id != self.store_id => {
                 let (found, expected) = (found.store_id.to_string(), self.store_id.to_string());
@@ -363,6 +366,26 @@ impl Partition {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a root is nobody else's business now: another process has it.
+#[must_use]
+pub fn in_use(root: &dyn Disk) -> Option<String> {
+    let taken = root.claim().err().filter(|e| e.kind() == io::ErrorKind::WouldBlock)?;
+    Some(format!("{} is in use by another storedd, {taken}", root.display("")))
+}
+
+fn expect_free(root: &dyn Disk) -> Result<(), State> {
+    match in_use(root) {
+        Some(why) => Err(State::Foreign {
+            why: format!("{why}: nothing is read or written there; stop that one, or give this store places of its own"),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn expect_free_to_make(root: &dyn Disk, name: &str) -> Result<()> {
+    in_use(root).map_or(Ok(()), |why| Err(StoreError::Busy { why: format!("partition {name}: {why}") }))
 }
 
 /// A root that holds something else than its identity `file` is not taken: it may be a partition that lost its identity, or no partition

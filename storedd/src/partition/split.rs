@@ -16,7 +16,7 @@
 
 use super::identity::{self, Identity, PartitionId};
 use super::tree::{self, Side};
-use super::{FULL_BELOW, Partitions, State, foreign, refuse_unless_empty, refused};
+use super::{FULL_BELOW, Partitions, State, expect_free, expect_free_to_make, foreign, refuse_unless_empty, refused};
 use crate::disk::{Access, Disk, DiskFile, Entry, Kind, Lock, Space, Stamp};
 use crate::error::{Result, StoreError};
 use crate::lsn::Micros;
@@ -214,6 +214,7 @@ impl Partitions {
         index: Arc<dyn Disk>,
         found: &Identity,
     ) -> Result<Arc<dyn Disk>, State> {
+        expect_free(&*index)?;
         let Some(path) = &site.messages else {
             return match found.is_split {
                 true => Err(State::Foreign { why: not_configured(&site.path) }),
@@ -246,6 +247,7 @@ impl Partitions {
             let expected = id.map(|id| format!(" ({id})")).unwrap_or_default();
             return Err(foreign(format!("{is}, expected {name}{expected}")));
         }
+        expect_free(&*root)?;
         Ok(root)
     }
 
@@ -271,6 +273,7 @@ impl Partitions {
         now: Micros,
     ) -> Result<PartitionId> {
         let root = self.make_root(path)?;
+        expect_free_to_make(&*root, name)?;
         refuse_unless_empty(&*root, identity::FILE_MESSAGES)?;
         match Identity::read_messages(&*root)? {
             Some(found) if found.store_id != self.store_id => {

@@ -9,6 +9,7 @@ use super::report::Finding;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::lsn::{Epoch, Lsn, StoreId};
+use crate::partition::in_use;
 use crate::partition::identity::{self, Identity};
 use crate::partition::past::GivenUp;
 
@@ -44,6 +45,10 @@ pub(super) fn most(disks: &Disks, store_id: StoreId, epoch: Epoch) -> Result<Opt
     let given_up = |disk: &dyn Disk| GivenUp::read(disk, store_id).ok().flatten().unwrap_or_default().begun(epoch);
     for (_, site) in partitions(disks, store_id)?.list() {
         let Ok(root) = disks.roots.open(&site.path) else { continue };
+        // What another process goes on writing says nothing of this store's log.
+        if in_use(&*root).is_some() {
+            continue;
+        }
         let Ok(Some(Identity { store_id: found, .. })) = Identity::read(&*root) else { continue };
         let Ok(Some(applied)) = identity::applied(&*root) else { continue };
         // What of it was given up says nothing of the history that went on.

@@ -22,7 +22,7 @@ use crate::disk::{self, Access, Disk, Kind};
 use crate::error::{Result, StoreError, exit};
 use crate::partition::identity::{self, Identity};
 use crate::partition::split::Split;
-use crate::partition::{RealRoots, Roots};
+use crate::partition::{RealRoots, Roots, in_use};
 use crate::planted::{self, Bug};
 use crate::site::Site;
 use crate::snapshot::Backup;
@@ -269,6 +269,22 @@ impl Found {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(StoreError::io("open", path.display().to_string(), e)),
         }
+    }
+
+    /// Refuses to go on where another process uses a partition that is there: the store that comes back would have it, too, and both would write.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] (75), with who that is.
+    pub fn expect_unused(&self, work: &[Work]) -> Result<()> {
+        for one in work {
+            for path in one.site.roots() {
+                if let Some(why) = self.root(path)?.and_then(|root| in_use(&*root)) {
+                    let hint = "stop that one; to prove a copy beside it, name other places: docs/backup.md, Beside a live store";
+                    return Err(refused(format!("partition {}: {why}", one.name), hint, exit::BUSY));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A partition with two roots is put back into two, and one with one into one.
