@@ -193,3 +193,59 @@ fn what_is_damaged_in_the_archive_before_is_taken_again() {
     assert!(refused.err.contains("without --since-archive"), "{}", refused.err);
     from.ctl(&["backup", "-f", text(&next), "--verify-base", "/"]).expect(64);
 }
+
+// row 136: a mailbox that an operator had made before the archives came kept what was expunged between the two, with 0 and without a word
+#[test]
+fn a_mailbox_that_was_there_before_follows_or_is_said_to_keep_what_is_gone() {
+    let inbox = "user/ann/INBOX";
+    for is_dense in [true, false] {
+        let (from, to) = (TestStore::new(), TestStore::new());
+        let (_one, _two) = (from.start(), to.start());
+        from.ctl(&["user", "add", "ann"]).expect(0);
+        (0..5).for_each(|n| deliver(&from, &[inbox], &message(format!("m{n}"), 500)));
+        from.ctl(&["message", "expunge", inbox, if is_dense { "5" } else { "1" }]).expect(0);
+        let (full, next) = (from.beside("full.sda"), from.beside("next.sda"));
+        backup(&from, &full, &["/"]);
+        from.ctl(&["message", "expunge", inbox, "3"]).expect(0);
+        from.ctl(&["message", "flags", inbox, "4", "--add", "\\Flagged"]).expect(0);
+        deliver(&from, &[inbox], &message("new", 500));
+        backup(&from, &next, &["--since-archive", text(&full), "/"]);
+
+        to.ctl(&["user", "add", "ann"]).expect(0);
+        // So that its UIDVALIDITY is another one on the fastest machine, too.
+        to.ctl(&["user", "delete", "ann", "--yes"]).expect(0);
+        to.ctl(&["user", "add", "ann"]).expect(0);
+        let uidvalidity = |store: &TestStore| store.json(&["mailbox", "show", inbox])["uidvalidity"].clone();
+        assert_ne!(uidvalidity(&from), uidvalidity(&to));
+        restore(&to, &full, &[], 0);
+        let messages = |store: &TestStore| -> Vec<(Value, Value)> {
+            let all = store.json(&["message", "list", inbox]);
+            all.as_array().unwrap().iter().map(|one| (one["digest"].clone(), one["flags"].clone())).collect()
+        };
+        if !is_dense {
+            let told = to.ctl(&["restore", "-f", text(&next), "--yes"]).expect(1);
+            let all = format!("{}{}", told.out, told.err);
+            assert!(all.contains("1 message more than the archive (5 and 4)"), "{told:?}");
+            assert!(all.contains("1 with other flags") && all.contains("into an empty store"), "{told:?}");
+            assert_eq!(messages(&to).len(), 5);
+            // Said again, as long as it is so; and not where nobody asked for it.
+            assert_eq!(count(&restore(&to, &next, &[], 1), "unrestorable"), 1);
+            restore(&to, &next, &["--skip-deletes"], 0);
+            // What it says to type does it.
+            let third = TestStore::new();
+            let _three = third.start();
+            restore(&third, &full, &[], 0);
+            restore(&third, &next, &[], 0);
+            let whole = third.beside("whole.sda");
+            backup(&third, &whole, &["/"]);
+            to.ctl(&["user", "delete", "ann", "--yes"]).expect(0);
+            restore(&to, &whole, &[], 0);
+            assert_eq!(messages(&to), messages(&from));
+            continue;
+        }
+        restore(&to, &next, &[], 0);
+        assert_eq!(messages(&to), messages(&from), "{is_dense}");
+        restore(&to, &next, &[], 0);
+        assert_eq!(messages(&to), messages(&from), "{is_dense}: a second run changes nothing");
+    }
+}

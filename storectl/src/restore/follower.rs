@@ -13,6 +13,7 @@ use crate::archive::content::{Before, Close, Mailbox, Message, Moves};
 use crate::archive::uids::{Uids, shown};
 use crate::exit::{Outcome, Stop};
 use crate::render::notes;
+use crate::render::words::counted;
 use proto::{Code, MailboxDetail};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek};
@@ -255,6 +256,10 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     /// The mailbox is not as the archive before left it: what this one says of messages of that one is not done. Told is what that costs.
     fn used(&mut self, close: &Close) -> Outcome<()> {
+        if self.open.as_ref().is_some_and(|open| !open.keeps_uids && !open.was_made) {
+            self.unfollowed(close);
+            return Ok(());
+        }
         let lost = self.lost_since(close);
         let Some(open) = self.open.as_ref().filter(|open| open.keeps_uids && open.archived.before.is_some()) else {
             return Ok(());
@@ -280,6 +285,36 @@ impl<R: Read + Seek> Restorer<'_, R> {
             ));
         }
         if is_origin { Ok(()) } else { self.lacking(&name) }
+    }
+
+    /// The mailbox is none that an archive brought, but one that was there: its messages have other UIDs, so nothing that the archive says of one by its UID is
+    /// done to it. Told is how many it has that the archive has not: what is gone there is among them.
+    fn unfollowed(&mut self, close: &Close) {
+        let asked = self.asked;
+        let is_less = asked.args.skip_deletes || asked.args.alone || asked.args.new_folder || asked.references.is_some();
+        let Some(open) = self.open.as_ref().filter(|open| open.archived.before.is_some()) else { return };
+        let is_told = !open.is_damaged && open.met == close.messages;
+        let Some(kept) = open.kept.as_ref().filter(|_| is_told && !is_less && asked.query.is_all()) else { return };
+        let runs = kept.iter().filter(|(first, last)| first <= last);
+        let archived = runs.map(|(first, last)| u64::from(last - first) + 1).sum::<u64>() + open.named.len() as u64;
+        let came = self.summary.restored.iter().filter(|one| one.mailbox == open.name).count();
+        let (here, name) = ((open.there.len() + came) as u64, &open.name);
+        let has_other_flags = |message: &Message| {
+            let here = open.has.get(&key(message)).and_then(|uid| open.there.get(uid));
+            here.is_some_and(|(_, flags)| !is_same(flags, &message.flags))
+        };
+        let (more, flags) = (here.saturating_sub(archived), open.touched.iter().filter(|m| has_other_flags(m)).count());
+        if more == 0 && flags == 0 {
+            return;
+        }
+        let why = format!(
+            "{name} was there before it was restored, with UIDs of its own: nothing is taken away from it. It has {} more than the archive ({here} and \
+             {archived}), among them what is gone there, and {flags} with other flags. To have it as it was saved: restore the archives in their order \
+             into an empty store, storectl backup -f FILE there, and restore that FILE here when {name} is deleted",
+            counted(more, "message")
+        );
+        let object = self.object();
+        self.summary.fail(object, None, why);
     }
 
     /// Names messages of earlier archives that are not there, and have not been expunged here.

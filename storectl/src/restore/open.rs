@@ -58,11 +58,15 @@ pub struct Open {
 
 impl Open {
     /// Whether the mailbox is as the archive before this one left it, but for what an earlier run of this one has put into it: nobody knows
-    /// better than the archive what is there. Never of the mailbox that was saved itself: what its user has done since counts.
+    /// better than the archive what is there. Never of the mailbox that was saved itself: what its user has done since counts. One with another
+    /// UIDVALIDITY is so, too, if each message of that archive is there under the UID that it had, with its bytes and flags, and nothing else is.
     pub fn is_as_left(&self) -> bool {
-        let is_other = self.keeps_uids && !self.was_made && !self.is_origin;
+        let is_other = !self.was_made && !self.is_origin;
         let Some(before) = self.archived.before.as_ref().filter(|_| is_other) else { return false };
         let Some(left) = before.state else {
+            if !self.keeps_uids {
+                return false;
+            }
             // An archive of an older program.
             let is_named =
                 |uid: &u32, digest: &String| self.named.get(uid).is_some_and(|named| named.digest == *digest);
