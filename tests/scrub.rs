@@ -191,3 +191,41 @@ fn a_pass_goes_on_within_a_large_mailbox() {
     let log = daemon.log();
     assert!(log.contains("/90.msg") && !log.contains("/2.msg"), "{log}");
 }
+
+// row B9: whoever was refused damaged mail was told so, `check` said how many are lost, and there was no alarm before the scrub came by
+#[test]
+fn what_a_reader_or_a_check_meets_is_an_alarm() {
+    let store = TestStore::new();
+    let daemon = start(&store, OFF);
+    filled(&store);
+    outgrow_log(&store);
+    let partition = store.data.join("partition/primary");
+    let first = |user: &str| {
+        let all = named(&partition, "1.msg").into_iter();
+        all.filter(|path| path.to_string_lossy().contains(&format!("={user}"))).min().unwrap()
+    };
+    let joe = first("joe");
+    let whole = std::fs::read(&joe).unwrap();
+    std::fs::write(&joe, &whole[..whole.len() - 3]).unwrap();
+    assert!(alarm(&store, "damage").is_none());
+    store.ctl(&["message", "show", "user/joe/INBOX", "1"]).expect(2);
+    let damage = raised(&store, "damage");
+    assert_eq!(damage["value"], 1.0, "{damage}");
+    // Met once more it is the same.
+    store.ctl(&["message", "show", "user/joe/INBOX", "1"]).expect(2);
+    store.ctl(&["check", "user/joe/INBOX"]).expect(2);
+    store.ctl(&["check", "user/joe/INBOX", "--deep"]).expect(2);
+    assert_eq!(number(&store, "damaged"), 1);
+    // It outlives a start, and goes when somebody has looked.
+    assert_eq!(daemon.stop(), 0);
+    let daemon = start(&store, OFF);
+    raised(&store, "damage");
+    std::fs::write(&joe, &whole).unwrap();
+    store.ctl(&["check", "user/joe/INBOX", "--deep"]).expect(0);
+    cleared(&store, "damage");
+    // A check that nobody read before: lengths alone.
+    std::fs::write(&joe, &whole[..whole.len() - 3]).unwrap();
+    store.ctl(&["check", "--all"]).expect(2);
+    raised(&store, "damage");
+    assert_eq!(daemon.stop(), 0);
+}

@@ -42,7 +42,9 @@ impl Daemon {
         };
         let mut scope = Scope::new(patterns, wanted.partition.clone());
         let told = check::run(store, &mut scope, &wish, ctx, None).map_err(|e| failure(&e))?;
+        // Bytes that are right are proven by reading them; what is lost is so however it was found.
         scrubber.inspect(|scrubber| scrubber.found_well(&told));
+        self.scrubber.get().inspect(|scrubber| scrubber.met(&told.damage));
         Ok(Reply::Checked(Box::new(Checked { scrub: self.scrub_state(), ..wire(told) })))
     }
 

@@ -21,6 +21,7 @@ impl Daemon {
 
     /// Scrubs what is due, as a job of the background.
     pub fn keep_scrub(self: &Arc<Daemon>, scrubber: &Scrubber) {
+        self.store.get().inspect(|store| scrubber.met(&store.take_refused()));
         scrubber.settle();
         if self.modes.is_leaving() {
             return;

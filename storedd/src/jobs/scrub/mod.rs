@@ -6,7 +6,7 @@
 //! half of the time, so that it slows down with the disk. It is a job that goes on in the background, and stands in nobody's way.
 //!
 //! Up to where it is, also within a large mailbox, stands in a file ([`record`]), so that a start goes on from there. What could not be healed stands there, too, and is an
-//! alarm, until somebody looks at that mailbox and finds it well: the next pass, the scrub itself, which looks at those again every hour,
+//! alarm, as what a reader or a check meets is, until somebody looks at that mailbox and finds it well: the next pass, the scrub itself, which looks at those again every hour,
 //! or `storectl check --deep`.
 //!
 //! # Invariants
@@ -26,9 +26,9 @@ use crate::jobs::check::{self, BESIDE, Follow, Pace, Scope, Told, Wish, Within};
 use crate::jobs::registry::Context;
 use crate::lsn::Micros;
 use crate::partition::survey::Depth;
-use crate::store::{Fate, Marker, Phase, Repair, Store};
+use crate::store::{Fate, MailFinding, Marker, Phase, Repair, Store};
 use record::{Ended, Pass, Record};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -282,6 +282,14 @@ impl Scrubber {
         let is_changed = record.damage.len() != before;
         drop(record);
         if is_changed {
+            lock(&self.memory).unwritten = true;
+        }
+    }
+
+    /// Somebody else met damage that nothing near could heal: a reader who was refused, a check. It counts until somebody has looked there and found it
+    /// well. It is written later.
+    pub fn met(&self, damage: &BTreeMap<u64, Vec<MailFinding>>) {
+        if lock(&self.record).add(damage, self.env.now()) {
             lock(&self.memory).unwritten = true;
         }
     }

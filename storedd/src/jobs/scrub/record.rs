@@ -57,6 +57,13 @@ pub struct Damage {
     pub since_us: u64,
 }
 
+impl Damage {
+    fn of(mailbox: u64, finding: MailFinding, since_us: u64) -> Damage {
+        let MailFinding { place, uid, what, expected, found, .. } = finding;
+        Damage { mailbox, place, uid, what: what.to_owned(), found, expected, since_us }
+    }
+}
+
 /// A pass under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pass {
@@ -109,6 +116,22 @@ impl Record {
         disk::replace(data, FILE, &sealed::seal(KIND, &format!("{line}\n"))).map_err(|e| fail("write", FILE, e))
     }
 
+    /// What was met is damaged, too; true if that was not known.
+    pub(super) fn add(&mut self, met: &BTreeMap<u64, Vec<MailFinding>>, now: Micros) -> bool {
+        let before = self.damage.len();
+        for (mailbox, finding) in met.iter().flat_map(|(id, met)| met.iter().map(move |one| (*id, one))) {
+            let is_it = |known: &Damage| {
+                known.mailbox == mailbox
+                    && known.uid == finding.uid
+                    && (known.uid.is_some() || known.place == finding.place)
+            };
+            if self.damage.len() < DAMAGE_MAX && !self.damage.iter().any(is_it) {
+                self.damage.push(Damage::of(mailbox, finding.clone(), now.0));
+            }
+        }
+        self.damage.len() != before
+    }
+
     /// Of the mailboxes that were looked at, and of those in which something was found, only that is damaged.
     pub(super) fn take(&mut self, looked_at: &BTreeSet<u64>, found: &BTreeMap<u64, Vec<MailFinding>>, now: Micros) {
         let is_known = |id: &u64| looked_at.contains(id) || found.get(id).is_some_and(|found| !found.is_empty());
@@ -119,11 +142,10 @@ impl Record {
             if self.damage.len() == DAMAGE_MAX {
                 break;
             }
-            let MailFinding { place, uid, what, expected, found, .. } = finding.clone();
-            let same = before.iter().find(|known| known.place == place && known.uid == uid && known.what == what);
+            let MailFinding { place, uid, what, .. } = finding;
+            let same = before.iter().find(|known| known.place == *place && known.uid == *uid && known.what == *what);
             let since_us = same.map_or(now.0, |known| known.since_us);
-            let what = what.to_owned();
-            self.damage.push(Damage { mailbox, place, uid, what, found, expected, since_us });
+            self.damage.push(Damage::of(mailbox, finding.clone(), since_us));
         }
     }
 }

@@ -1,17 +1,19 @@
-//! What readers have found damaged and got past: it is repaired as soon as the checkpointer has a moment.
+//! What readers have found damaged: what they got past is repaired as soon as the checkpointer has a moment, what they were refused is told.
 
 use super::heal::Sick;
-use super::mend::{Order, Repair};
+use super::mend::{Fate, Finding, Order, Repair};
 use super::trace::Traces;
 use crate::model::message::Digest;
 use crate::partition::survey::Depth;
 use crate::store::Store;
 use crate::store::commit::lock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 /// Mailboxes that are remembered; further ones are found by the next reader, or by a scrub.
 const MAILBOXES_MAX: usize = 1000;
+/// Refusals that are held until somebody takes them.
+const MET_MAX: usize = 1000;
 /// Bytes that are remembered as found nowhere; then all are looked for again.
 const HOPELESS_MAX: usize = 10_000;
 
@@ -22,6 +24,8 @@ pub(in crate::store) struct Ailing {
     hopeless: Mutex<BTreeSet<Digest>>,
     /// Mailboxes and UIDs of messages for which the log was asked while nobody waited.
     asked: Mutex<BTreeSet<(u64, u32)>>,
+    /// What readers were refused, by mailbox and UID.
+    met: Mutex<BTreeMap<(u64, Option<u32>), Finding>>,
 }
 
 impl Ailing {
@@ -59,6 +63,25 @@ impl Ailing {
 }
 
 impl Store {
+    /// Notes what a reader was refused, for nothing near has it as it was.
+    pub(super) fn refused(&self, mailbox: u64, uid: Option<u32>, (place, what): (&str, &'static str), found: (&str, &str)) {
+        let mut met = lock(&self.ailing.met);
+        if met.len() < MET_MAX || met.contains_key(&(mailbox, uid)) {
+            let (found, expected) = (found.0.to_owned(), found.1.to_owned());
+            met.insert((mailbox, uid), Finding { place: place.to_owned(), uid, what, expected, found, fate: Fate::Lost });
+        }
+    }
+
+    /// What readers were refused since this was asked last, by number of the mailbox.
+    #[must_use]
+    pub fn take_refused(&self) -> BTreeMap<u64, Vec<Finding>> {
+        let mut all: BTreeMap<u64, Vec<Finding>> = BTreeMap::new();
+        for ((mailbox, _), finding) in std::mem::take(&mut *lock(&self.ailing.met)) {
+            all.entry(mailbox).or_default().push(finding);
+        }
+        all
+    }
+
     /// Notes that a mailbox is to be repaired.
     pub(super) fn ails(&self, mailbox: u64) {
         let mut mailboxes = lock(&self.ailing.mailboxes);

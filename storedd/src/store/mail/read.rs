@@ -147,6 +147,7 @@ impl Store {
                 let known = |usage: Usage, modseq: u64| format!("{usage}, changes up to {modseq}");
                 let settled = upto.settled.as_ref().map_or(0, |row| row.highest_modseq);
                 let (found, expected) = (known(usage, modseq), known(row.usage(), settled));
+                self.refused(of.mailbox, None, (&file, "messages of a mailbox"), (&found, &expected));
                 Err(damaged(&file, "messages of a mailbox", &found, &expected, format!("storectl check '{mailbox}'")))
             }
             (None, None) => Err(StoreError::Busy { why: "the mailbox has just gone".to_owned() }),
@@ -282,6 +283,7 @@ impl Store {
         }
         let file = place(of)?.message(message.uid);
         let file = self.partitions.disk(&of.partition).map_or(file.clone(), |disk| disk.display(&file));
+        self.refused(of.mailbox, Some(message.uid), (&file, "bytes of a message"), (&what, &expected));
         Err(damaged(&file, "bytes of a message", &what, &expected, "storectl check --all --deep".to_owned()))
     }
 
