@@ -140,7 +140,10 @@ fn expect_no_half_restore(config: &Config, data: &dyn Disk) -> Result<()> {
     };
     let backup = if backup.is_empty() { "BACKUP".to_owned() } else { proto::naming::quoted(&backup) };
     Err(StoreError::Refused {
-        message: format!("a restore into {} was broken off, and there is no store yet", config.store.data_dir.display()),
+        message: format!(
+            "a restore into {} was broken off, and there is no store yet",
+            config.store.data_dir.display()
+        ),
         hint: format!("begin it again: storectl restore-db --yes {backup}"),
         exit: exit::BUSY,
     })

@@ -291,7 +291,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
     /// done to it. Told is how many it has that the archive has not: what is gone there is among them.
     fn unfollowed(&mut self, close: &Close) {
         let asked = self.asked;
-        let is_less = asked.args.skip_deletes || asked.args.alone || asked.args.new_folder || asked.references.is_some();
+        let is_less =
+            asked.args.skip_deletes || asked.args.alone || asked.args.new_folder || asked.references.is_some();
         let Some(open) = self.open.as_ref().filter(|open| open.archived.before.is_some()) else { return };
         let is_told = !open.is_damaged && open.met == close.messages;
         let Some(kept) = open.kept.as_ref().filter(|_| is_told && !is_less && asked.query.is_all()) else { return };

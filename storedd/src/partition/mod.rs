@@ -378,7 +378,9 @@ pub fn in_use(root: &dyn Disk) -> Option<String> {
 fn expect_free(root: &dyn Disk) -> Result<(), State> {
     match in_use(root) {
         Some(why) => Err(State::Foreign {
-            why: format!("{why}: nothing is read or written there; stop that one, or give this store places of its own"),
+            why: format!(
+                "{why}: nothing is read or written there; stop that one, or give this store places of its own"
+            ),
         }),
         None => Ok(()),
     }

@@ -9,8 +9,8 @@ use super::report::Finding;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::lsn::{Epoch, Lsn, StoreId};
-use crate::partition::in_use;
 use crate::partition::identity::{self, Identity};
+use crate::partition::in_use;
 use crate::partition::past::GivenUp;
 
 /// A partition that says how far the log led.

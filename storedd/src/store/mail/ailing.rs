@@ -64,11 +64,20 @@ impl Ailing {
 
 impl Store {
     /// Notes what a reader was refused, for nothing near has it as it was.
-    pub(super) fn refused(&self, mailbox: u64, uid: Option<u32>, (place, what): (&str, &'static str), found: (&str, &str)) {
+    pub(super) fn refused(
+        &self,
+        mailbox: u64,
+        uid: Option<u32>,
+        (place, what): (&str, &'static str),
+        found: (&str, &str),
+    ) {
         let mut met = lock(&self.ailing.met);
         if met.len() < MET_MAX || met.contains_key(&(mailbox, uid)) {
             let (found, expected) = (found.0.to_owned(), found.1.to_owned());
-            met.insert((mailbox, uid), Finding { place: place.to_owned(), uid, what, expected, found, fate: Fate::Lost });
+            met.insert(
+                (mailbox, uid),
+                Finding { place: place.to_owned(), uid, what, expected, found, fate: Fate::Lost },
+            );
         }
     }
 
