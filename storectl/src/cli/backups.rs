@@ -7,9 +7,13 @@ use std::path::PathBuf;
 /// `backup-db`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "\
-Makes DIR/MSDB_Backup_<time>/, which holds all it takes to have the store again
+Makes DIR/MSDB_Backup_<time>/, with which the mailbox list comes back
 (restore-db): database, log, identity, configuration. The store goes on
 meanwhile. The daemon writes it, so its user needs the right to write to DIR.
+
+Messages lie in the partitions and are not in it, but for those that the log
+still has. With mail: storectl backup --complete DIR for the whole host,
+storectl backup -f FILE / for users and folders.
 
 Example: storectl backup-db /media/backup")]
 pub struct BackupDbArgs {

@@ -97,7 +97,7 @@ pub enum Verb {
     /// Copies of the database to go back to
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
-    /// Copy the whole store into a directory of its own, while it goes on
+    /// Copy the mailbox list and its log into a directory of its own, while it goes on; no mail
     BackupDb(BackupDbArgs),
     /// Put a backup in the place of a stopped store, and recover it
     #[command(after_help = "\
