@@ -210,6 +210,27 @@ fn a_copy_of_a_store_that_went_back_once_is_put_back() {
     assert_eq!(daemon.stop(), 0);
 }
 
+// row 85: `status` forgot with each start that there was a backup, and never knew of a complete copy
+#[test]
+fn status_knows_of_the_last_backup_behind_a_start() {
+    let store = TestStore::new();
+    let age = || store.json(&["status"])["backup_age"].as_f64();
+    let daemon = store.start();
+    assert_eq!(age(), None);
+    store.ctl(&["backup-db", text(&store.beside("media"))]).expect(0);
+    assert!(age().is_some());
+    assert_eq!(daemon.stop(), 0);
+    let daemon = store.start();
+    let before = age().expect("known behind a start");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    complete(&store, "copy");
+    assert!(age().unwrap() < before + 1.0, "that of the complete copy");
+    daemon.kill();
+    let daemon = store.start();
+    assert!(age().is_some());
+    assert_eq!(daemon.stop(), 0);
+}
+
 // row 146: a start behind a restore that had failed made a new store in its data directory, and the restore was refused from then on
 #[test]
 fn a_start_behind_a_restore_that_failed_makes_no_store() {

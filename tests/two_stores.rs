@@ -20,8 +20,7 @@ fn live() -> (TestStore, Daemon, Vec<Vec<u8>>) {
 
 fn backup(store: &TestStore) -> PathBuf {
     let dir = store.beside("media");
-    store.ctl(&["backup-db", text(&dir)]).expect(0);
-    std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path()
+    PathBuf::from(store.json(&["backup-db", text(&dir)])["path"].as_str().expect("a path"))
 }
 
 // row 146: a backup that was restored beside its store, as to prove it, opened the partitions of that store by their paths, and wrote there

@@ -59,7 +59,7 @@ impl Copies {
         let problem = last.as_ref().and_then(|drilled| drilled.problems.first());
         Known {
             created: self.created,
-            backup: backup.taken,
+            backup: self.backups.newest(),
             backup_failure: backup.failure,
             drill: good,
             drill_problem: problem.map(|p| format!("{}: {}", p.file, p.what)),

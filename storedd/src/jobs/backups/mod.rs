@@ -15,6 +15,8 @@
 //!   has a backup's name.
 //! * Commits go on.
 
+mod noted;
+
 use super::pace::Pace;
 use super::registry::Context;
 use crate::db::{self, Db};
@@ -102,6 +104,8 @@ pub struct Backups {
     /// One at a time.
     turn: Mutex<()>,
     memory: Mutex<Memory>,
+    /// When the newest one of any kind was taken, wherever it lies; as in the file.
+    newest: Mutex<Option<Micros>>,
 }
 
 impl std::fmt::Debug for Backups {
@@ -139,7 +143,26 @@ impl Backups {
     pub fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Result<Backups> {
         let marker = Marker::of_open(&*store.disks().data)?;
         let (turn, memory) = Default::default();
-        Ok(Backups { store, env, marker, turn, memory })
+        let newest = noted::read(&*store.disks().data).unwrap_or_else(|e| {
+            tracing::warn!(event = "backups_forgotten", error = %e, "of backups outside of [backup] directory nothing is known");
+            None
+        });
+        Ok(Backups { store, env, marker, turn, memory, newest: Mutex::new(newest) })
+    }
+
+    /// When the newest one was taken that is known, of any kind: also before the last start.
+    #[must_use]
+    pub fn newest(&self) -> Option<Micros> {
+        self.last().taken.max(*lock(&self.newest))
+    }
+
+    /// Notes that one was taken, so that the next start knows it.
+    pub(super) fn note(&self, taken: Micros) {
+        let mut newest = lock(&self.newest);
+        *newest = newest.max(Some(taken));
+        if let Err(e) = noted::write(&*self.store.disks().data, newest.unwrap_or(taken)) {
+            tracing::warn!(event = "backup_not_noted", error = %e, "the next start does not know of it");
+        }
     }
 
     /// What is known without looking.
@@ -192,6 +215,10 @@ impl Backups {
                 memory.last.failure = Some(e.to_string());
                 memory.failed = Some(self.env.uptime());
             }
+        }
+        drop(memory);
+        if let Ok(done) = &taken {
+            self.note(done.manifest.time);
         }
         taken.map(|done| Done { duration: self.env.uptime() - begun, ..done })
     }

@@ -254,6 +254,7 @@ pub fn take(store: &Arc<Store>, backups: &Backups, dir: &Path, wanted: &Wanted<'
         Manifest { store_id: store.store_id(), time, lsn: database.reached, backup, list, tally, partitions: ids };
     disk::replace(&*out, MANIFEST, &manifest.encode()).map_err(|e| write(MANIFEST, e))?;
     out.remove(MARK).and_then(|()| out.sync_dir("")).map_err(|e| StoreError::io("remove", out.display(MARK), e))?;
+    backups.note(time);
     let duration = clock.uptime().saturating_sub(begun);
     let path = out.display("");
     tracing::info!(
