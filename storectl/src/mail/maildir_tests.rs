@@ -129,6 +129,7 @@ fn what_is_written_is_read() {
     };
     let first = about(&["\\Answered", "\\Seen", "$Work"], "2026-11-22T22:47:03.123456Z");
     let second = about(&["$Work", "later"], "1999-01-01T00:00:00Z");
+    export.folder(&[]).unwrap();
     let mut folder = export.folder(&name).unwrap();
     assert!(folder.message("1.U1", b"A: b\r\n\nx\n", &first).unwrap().is_empty());
     folder.message("2.U2", b"", &second).unwrap();
@@ -170,7 +171,7 @@ fn what_is_written_is_read() {
 fn links_and_pipes_are_not_followed() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("mail");
-    Export::at(&root).unwrap();
+    Export::at(&root).unwrap().folder(&[]).unwrap();
     std::fs::write(dir.path().join("secret"), b"secret").unwrap();
     std::os::unix::fs::symlink(dir.path().join("secret"), root.join("cur/1.link")).unwrap();
     rustix::fs::mknodat(

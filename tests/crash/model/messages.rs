@@ -1,10 +1,10 @@
 //! The rules of messages, a second time.
 
 use super::rules::{Plan, Said, Step};
-use super::words::{canonical, is_below};
+use super::words::{canonical, is_below, is_inbox};
 use super::{Acl, Letter, Mailbox, Number, Tables, Usage};
 use crate::crash::mail::{bytes_of, sum};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use storedd::model::command::{Delivery, Marks, RefusalKind, Selection};
 
 impl Mailbox {
@@ -192,6 +192,10 @@ impl Step {
         if !self.tables.mailboxes.contains_key(&name) {
             return self.mailbox_undelete(&name, of.uids.is_empty());
         }
+        let is_left = self.tables.tombstones.keys().any(|(of, _)| *of == name);
+        if is_inbox(&name) && of.uids.is_empty() && self.tables.mailboxes[&name].uidnext == 1 && is_left {
+            return self.mailbox_undelete(&name, true);
+        }
         let mail = &self.tables.mailboxes[&name].mail;
         let all = mail.iter().filter(|(_, letter)| letter.expunged).map(|(uid, _)| *uid);
         let uids = if of.uids.is_empty() { all.collect() } else { self.selected(of, true)?.1 };
@@ -200,7 +204,11 @@ impl Step {
             self.check_quota(&name, (size, 1))?;
             self.mailbox(&name).mail.get_mut(uid).expect("it was selected").expunged = false;
         }
-        Ok(self.turn(&name, &uids, false))
+        let back = uids.iter().collect::<BTreeSet<_>>().len() as u64;
+        Ok(match self.turn(&name, &uids, false) {
+            Said::Done => Said::Back(back),
+            other => other,
+        })
     }
 
     fn mailbox_undelete(&mut self, name: &str, whole: bool) -> Plan {
@@ -209,10 +217,14 @@ impl Step {
         let Some(key) = newest.filter(|_| whole) else { return Err(RefusalKind::NotFound) };
         self.check_quota(name, self.tables.tombstones[&key].usage())?;
         let mailbox = self.tables.tombstones.remove(&key).expect("it is there");
-        let id = mailbox.id;
+        if self.tables.mailboxes.contains_key(name) {
+            self.bury(name);
+            self.tables.quotas.remove(name);
+        }
+        let (id, (_, messages)) = (mailbox.id, mailbox.usage());
         let uidvalidity = self.take(name, mailbox);
         self.check_room(name)?;
-        Ok(Said::Created(name.to_owned(), id, uidvalidity))
+        Ok(Said::Returned(name.to_owned(), id, uidvalidity, messages))
     }
 
     pub(super) fn message_purge(&mut self, of: &Selection) -> Plan {

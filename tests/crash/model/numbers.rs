@@ -34,9 +34,17 @@ impl MatchUp {
             (Said::Done, Outcome::Done) | (Said::Unchanged, Outcome::Unchanged) => Ok(()),
             (Said::Unchanged, Outcome::Recalculated(wrong)) if wrong.is_empty() => Ok(()),
             (Said::Mailboxes(a), Outcome::Mailboxes(b)) if a == b => Ok(()),
+            (Said::Back(a), Outcome::Returned(b)) if a == b => Ok(()),
             (Said::Created(a, id, uidvalidity), Outcome::Created { name, id: given, uidvalidity: value })
                 if a == name =>
             {
+                self.id(*id, Known(*given))?;
+                self.uidvalidity(*uidvalidity, Known((*value).into()))
+            }
+            (
+                Said::Returned(a, id, uidvalidity, all),
+                Outcome::MailboxReturned { name, id: given, uidvalidity: value, messages },
+            ) if a == name && all == messages => {
                 self.id(*id, Known(*given))?;
                 self.uidvalidity(*uidvalidity, Known((*value).into()))
             }

@@ -12,6 +12,10 @@ pub(super) enum Said {
     Done,
     Unchanged,
     Created(String, Number, Number),
+    /// So many messages.
+    Back(u64),
+    /// With how many messages.
+    Returned(String, Number, Number, u64),
     Mailboxes(u64),
     /// Mailbox, UID, UIDVALIDITY.
     Delivered(Vec<Result<(String, u32, Number), RefusalKind>>),
@@ -169,7 +173,7 @@ impl Step {
         mailbox
     }
 
-    fn bury(&mut self, name: &str) {
+    pub(super) fn bury(&mut self, name: &str) {
         let mailbox = self.leave(name);
         self.tables.tombstones.insert((name.to_owned(), mailbox.id), mailbox);
     }

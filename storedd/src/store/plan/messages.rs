@@ -231,7 +231,7 @@ impl Planner<'_> {
             return self.mailbox_undelete(&name, selection.uids.is_empty());
         }
         let mut opened = self.open_mailbox(&selection.name)?;
-        if opened.row.uidnext == 1 && selection.uids.is_empty() && self.left_last(&name)?.is_some() {
+        if name.is_inbox() && opened.row.uidnext == 1 && selection.uids.is_empty() && self.left_last(&name)?.is_some() {
             return self.mailbox_undelete(&name, true);
         }
         let modseq = opened.row.highest_modseq + 1;
