@@ -69,8 +69,8 @@ fn a_drill_proves_the_newest_snapshot() {
 fn a_drill_finds_each_fault() {
     let (store, daemon, dir) = with_snapshot();
     let mut told = Vec::new();
-    // One missing log.
-    let log = store.data.join("mboxlist/log.0000000002");
+    // One missing log, a full one: that which is being written would get its name back.
+    let log = store.data.join("mboxlist/log.0000000001");
     let away = store.beside("away");
     std::fs::rename(&log, &away).unwrap();
     let before = live(&store);
