@@ -198,6 +198,8 @@ fn a_copy_of_a_store_that_went_back_once_is_put_back() {
     store.storedd(&["recover", "--until-lsn", &lsn.to_string(), "--yes"]).expect(0);
     let daemon = store.start();
     assert!(store.data.join("given-up").is_file());
+    // What came behind the point lies in `Recovered` when that is done.
+    until("the adoption is done", || (!store.data.join("adoption-due").exists()).then_some(()));
     let before = contents(&store);
     let (copy, _) = complete(&store, "copy");
     assert_eq!(daemon.stop(), 0);
