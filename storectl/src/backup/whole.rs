@@ -61,13 +61,10 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Reads an archive from its first byte to its last.
-    ///
-    /// # Errors
-    /// It cannot be read, is no archive, or is of other frames than it was closed with (65); unless it `proves`: anything of it is damaged (65).
-    pub(super) fn read(path: &Path, proves: bool) -> Outcome<Base> {
-        let mut whole = Whole {
-            name: path.display().to_string(),
+    /// Nothing of an archive was read yet.
+    fn of(name: String, proves: bool) -> Whole {
+        Whole {
+            name,
             proves,
             about: None,
             mailboxes: HashMap::new(),
@@ -77,7 +74,15 @@ impl Whole {
             bad: Vec::new(),
             damaged: Vec::new(),
             named: 0,
-        };
+        }
+    }
+
+    /// Reads an archive from its first byte to its last.
+    ///
+    /// # Errors
+    /// It cannot be read, is no archive, or is of other frames than it was closed with (65); unless it `proves`: anything of it is damaged (65).
+    pub(super) fn read(path: &Path, proves: bool) -> Outcome<Base> {
+        let mut whole = Whole::of(path.display().to_string(), proves);
         let (mut reader, mut has_end) =
             (Reader::new(files::open(path)?).of_device(files::is_block_device(path)), false);
         while let Some(item) = reader.next().map_err(|e| files::failed(path, &e))? {
@@ -239,18 +244,7 @@ mod tests {
     use super::*;
 
     fn whole(proves: bool) -> Whole {
-        Whole {
-            name: "a".to_owned(),
-            proves,
-            about: None,
-            mailboxes: HashMap::new(),
-            names: HashMap::new(),
-            open: None,
-            coming: None,
-            bad: Vec::new(),
-            damaged: Vec::new(),
-            named: 0,
-        }
+        Whole::of("a".to_owned(), proves)
     }
 
     fn mailbox(name: &str) -> Mailbox {
