@@ -101,14 +101,14 @@ impl Store {
     }
 
     /// Repairs what is proven of some mailboxes, and has bytes put back that only the log holds: nobody knows for how long it does. The log is read
-    /// twice at the most, however many they are. Gives those that could not be looked at; ends early if the store is to be closed.
-    pub(super) fn mend_some(&self, mailboxes: &BTreeSet<u64>) -> BTreeSet<u64> {
+    /// twice at the most, however many they are. Gives those that could not be looked at. `may_end`: the store may be closed before that is done.
+    pub(super) fn mend_some(&self, mailboxes: &BTreeSet<u64>, may_end: bool) -> BTreeSet<u64> {
         let (depth, repair, pace) = (Depth::Names, Repair::Provable, &|_| Ok(()));
         let traces = Traces::of(mailboxes.iter().copied());
         let order = Order { depth, repair, pace, traces: Some(&traces), readers: 1, track: None };
         let (mut left, mut sick) = (mailboxes.clone(), Vec::new());
         for mailbox in mailboxes {
-            if lock(&self.checkpointer.flags).stop {
+            if may_end && lock(&self.checkpointer.flags).stop {
                 return left;
             }
             match self.examine(*mailbox, &order) {
@@ -132,7 +132,7 @@ impl Store {
     pub(in crate::store) fn mend_ailing(&self) {
         let noted = std::mem::take(&mut *lock(&self.ailing.mailboxes));
         if !noted.is_empty() {
-            self.mend_some(&noted);
+            self.mend_some(&noted, true);
         }
     }
 }
