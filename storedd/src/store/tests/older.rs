@@ -285,7 +285,7 @@ fn an_archive_that_hangs_holds_no_checkpoint() {
         let failed = store.log_with_archive().unwrap_err();
         assert!(failed.to_string().contains("does not answer"), "{failed}");
     }
-    assert!(again.elapsed() < Duration::from_millis(900), "{:?}", again.elapsed());
+    assert!(again.elapsed() < Duration::from_secs(10), "{:?}", again.elapsed());
     assert_eq!(roots.opened.load(Ordering::Relaxed), 1, "nobody opened it again");
     drop(hanging);
     let back = (0..500).any(|_| {
