@@ -62,6 +62,8 @@ mod lifecycle;
 #[cfg(test)]
 mod lmtp;
 #[cfg(test)]
+mod losses;
+#[cfg(test)]
 mod mail_backup;
 #[cfg(test)]
 mod mail_full;

@@ -48,8 +48,10 @@ pub struct Lost {
     pub from_lsn: u64,
     /// Last lost LSN that is known to have existed.
     pub to_lsn: u64,
-    /// How many transactions, as far as known.
+    /// How many transactions; those that could still be read, if nobody knows of all.
     pub transactions: u64,
+    /// There may have been more transactions than that.
+    pub transactions_at_least: bool,
     /// Mailboxes known to be touched.
     pub mailboxes: Vec<String>,
 }

@@ -280,8 +280,12 @@ fn lost(r: &Report) -> String {
         }
         None => "nothing".to_owned(),
         Some(lost) => {
-            let mut text =
-                format!("LSN {} to {}, {}", lost.from_lsn, lost.to_lsn, counted(lost.transactions, "transaction"));
+            let how_many = match (lost.transactions, lost.transactions_at_least) {
+                (0, true) => "an unknown number of transactions".to_owned(),
+                (n, true) => format!("at least {}", counted(n, "transaction")),
+                (n, false) => counted(n, "transaction"),
+            };
+            let mut text = format!("LSN {} to {}, {how_many}", lost.from_lsn, lost.to_lsn);
             if !lost.mailboxes.is_empty() {
                 text.push_str(&format!(", in {}", lost.mailboxes.join(", ")));
             }
@@ -350,7 +354,13 @@ mod tests {
         assert!(print(|out| report(out, &r)).contains("lost:         nothing\n"));
         r.possible_loss = true;
         assert!(print(|out| report(out, &r)).contains("possible loss"));
-        r.lost = Some(Lost { from_lsn: 5, to_lsn: 9, transactions: 5, mailboxes: vec!["user/joe/INBOX".into()] });
+        let mailboxes = vec!["user/joe/INBOX".into()];
+        let lost = Lost { from_lsn: 5, to_lsn: 9, transactions: 5, transactions_at_least: false, mailboxes };
+        r.lost = Some(lost.clone());
         assert!(print(|out| report(out, &r)).contains("LSN 5 to 9, 5 transactions, in user/joe/INBOX"));
+        r.lost = Some(Lost { transactions: 1, transactions_at_least: true, ..lost.clone() });
+        assert!(print(|out| report(out, &r)).contains("LSN 5 to 9, at least 1 transaction, in user/joe/INBOX"));
+        r.lost = Some(Lost { transactions: 0, transactions_at_least: true, mailboxes: Vec::new(), ..lost });
+        assert!(print(|out| report(out, &r)).contains("LSN 5 to 9, an unknown number of transactions\n"));
     }
 }

@@ -83,7 +83,7 @@ fn verify(plan: &Plan, config: &Config, decision: &Decision) -> Result<(), Ended
 
 fn lost_words(report: &Report) -> String {
     match &report.lost {
-        Some(lost) => format!("LSN {} to {}, {} transactions", lost.from_lsn, lost.to_lsn, lost.transactions),
+        Some(lost) => format!("LSN {} to {}, {}", lost.from_lsn, lost.to_lsn, lost.how_many()),
         None if report.possible_loss => {
             "nothing that is known; what was done last may have stood in a log file that is not there, or damaged"
                 .to_owned()

@@ -206,6 +206,7 @@ pub(super) fn report(report: store::Report) -> proto::Report {
             from_lsn: l.from_lsn,
             to_lsn: l.to_lsn,
             transactions: l.transactions,
+            transactions_at_least: l.transactions_at_least,
             mailboxes: l.mailboxes,
         }),
         possible_loss: report.possible_loss,

@@ -32,7 +32,7 @@ pub(super) fn begin_report(disks: &Disks, found: &Found, decision: &Decision, no
 
 /// What a person has given up is not lost: it was asked for, and is kept.
 fn set_aside(disks: &Disks, behind: &Lost) -> Finding {
-    let mut what = format!("set aside as was asked: {} transactions", behind.transactions);
+    let mut what = format!("set aside as was asked: {}", behind.how_many());
     if !behind.mailboxes.is_empty() {
         what.push_str(&format!(", in {}", behind.mailboxes.join(", ")));
     }
@@ -44,14 +44,16 @@ fn set_aside(disks: &Disks, behind: &Lost) -> Finding {
     }
 }
 
-/// What can still be said of the lost records: those behind the damage that are readable.
+/// What can still be said of the lost records: those behind the damage that are readable. Only where these are all that there were is their
+/// number the number of what is lost.
 fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -> Lost {
     let mut mailboxes = BTreeSet::new();
-    let mut readable = 0;
+    let (mut readable, mut seen) = (0, 0);
     if let Some(survey) = &found.survey {
         let Candidate { epoch, base_lsn, reach: lsn, .. } = decision.candidate;
         let reach = Reach { lsn, ..survey.reach(epoch, base_lsn) };
         let outcome = wal::salvage(&*disks.log, survey, &reach, &mut |record| {
+            seen += u64::from(record.lsn >= from && record.lsn <= to);
             readable += u64::from(record.is_transaction());
             record.for_each_change(&mut |change| {
                 let (Change::Put { table, key, .. } | Change::Remove { table, key }) = &change else { return Ok(()) };
@@ -65,7 +67,13 @@ fn lost(disks: &Disks, found: &Found, decision: &Decision, from: Lsn, to: Lsn) -
             tracing::warn!(event = "salvage", error = %e, "not all lost records could be looked at");
         }
     }
-    Lost { from_lsn: from.0, to_lsn: to.0, transactions: readable.max(1), mailboxes: mailboxes.into_iter().collect() }
+    Lost {
+        from_lsn: from.0,
+        to_lsn: to.0,
+        transactions: readable,
+        transactions_at_least: seen != (to.0 - from.0).saturating_add(1),
+        mailboxes: mailboxes.into_iter().collect(),
+    }
 }
 
 /// Names of lost mailboxes that a report lists.

@@ -20,10 +20,31 @@ pub struct Lost {
     pub from_lsn: u64,
     /// Last LSN that is known to have been durable.
     pub to_lsn: u64,
-    /// How many transactions, as far as known.
+    /// How many transactions; those that could still be read, if nobody knows of all.
     pub transactions: u64,
+    /// There may have been more transactions: not every record of the range could be read. So does a report of an older program say.
+    #[serde(default = "unknown")]
+    pub transactions_at_least: bool,
     /// Mailboxes touched by lost records that could still be read.
     pub mailboxes: Vec<String>,
+}
+
+fn unknown() -> bool {
+    true
+}
+
+impl Lost {
+    /// How many transactions, in words.
+    #[must_use]
+    pub fn how_many(&self) -> String {
+        match (self.transactions, self.transactions_at_least) {
+            (0, true) => "an unknown number of transactions".to_owned(),
+            (n, at_least) => {
+                let (least, s) = (if at_least { "at least " } else { "" }, if n == 1 { "" } else { "s" });
+                format!("{least}{n} transaction{s}")
+            }
+        }
+    }
 }
 
 /// One thing noticed.
@@ -124,7 +145,7 @@ impl Report {
     #[must_use]
     pub fn summary(&self) -> String {
         let lost = match (&self.lost, self.possible_loss) {
-            (Some(l), _) => format!("LOST LSN {} to {}", l.from_lsn, l.to_lsn),
+            (Some(l), _) => format!("LOST LSN {} to {}, {}", l.from_lsn, l.to_lsn, l.how_many()),
             (None, true) => "what came last may be incomplete".to_owned(),
             (None, false) => "nothing lost".to_owned(),
         };
