@@ -51,6 +51,45 @@ fn a_query_without_a_hit_makes_no_folder() {
     assert_eq!(count(&all, "mailboxes"), 2, "{all}");
 }
 
+// Without --into each mailbox of the archive was made, also those of which nothing was asked for. Who is made with a folder has the INBOX that
+// the archive has of him, so that the rest of it comes back under its own UIDs.
+#[test]
+fn a_query_makes_only_mailboxes_that_get_a_message() {
+    let (store, _one) = sample();
+    let file = store.beside("all.sda");
+    backup(&store, &file, &["/"]);
+    let to = TestStore::new();
+    let _two = to.start();
+    to.ctl(&["user", "add", "eve"]).expect(0);
+    let names = |of: &serde_json::Value| -> Vec<String> {
+        let name = |one: &serde_json::Value| one["name"].as_str().or(one.as_str()).unwrap().to_owned();
+        of.as_array().unwrap().iter().map(name).collect()
+    };
+    for more in [&["--dry-run"][..], &[]] {
+        let done = restore(&to, &file, &[&["--query", "subject:nowhere"], more].concat(), 0);
+        assert_eq!((count(&done, "restored"), count(&done, "mailboxes")), (0, 0), "{done}");
+        assert_eq!(names(&to.json(&["mailbox", "list"])), ["user/eve/INBOX"], "{more:?}");
+    }
+    for more in [&["--dry-run"][..], &[]] {
+        let done = restore(&to, &file, &[&["--query", "subject:m7"], more].concat(), 0);
+        assert_eq!(count(&done, "restored"), 1, "{done}");
+        assert_eq!(names(&done["mailboxes"]), [BOB, "user/bob/Work/Äpfel"], "{more:?}");
+    }
+    assert_eq!(names(&to.json(&["mailbox", "list"])), [BOB, "user/bob/Work/Äpfel", "user/eve/INBOX"]);
+    assert_eq!(to.json(&["quota", "get", "bob"])["messages"]["limit"], 1000, "as the archive has him");
+    // The rest, and nothing twice.
+    to.ctl(&["user", "delete", "eve", "--yes"]).expect(0);
+    restore(&to, &file, &[], 0);
+    let of_bob = |all: serde_json::Value| -> Vec<serde_json::Value> {
+        let mut all = all.as_array().unwrap().clone();
+        all.retain(|one| one["name"] == BOB);
+        all
+    };
+    assert_eq!(of_bob(contents(&to)), of_bob(contents(&store)));
+    let listed = to.json(&["message", "list", "user/bob/Work/Äpfel"]);
+    assert_eq!(listed.as_array().unwrap().len(), 8, "{listed}");
+}
+
 // row 135: references whose bytes the archive does not have any more are named by the second pass, and the others come
 #[test]
 fn references_that_nothing_meets_are_named_by_the_second_pass() {

@@ -73,6 +73,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
             Some(digest) => ReturningBody::Same { uid: went.uid, digest: digest.into() },
             None => ReturningBody::Copy(went.uid),
         };
+        if !self.made()? {
+            return Ok(());
+        }
         let sick = self.take_sick(message);
         for of in &sick {
             self.queue(message, (body.clone(), None), went.mailbox.clone(), Some(frame), Some(*of))?;
@@ -95,6 +98,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
 
     /// A reference that cannot be followed in a pipe.
     fn want(&mut self, message: Message, frame: u64, of: Option<(String, u32)>) -> Outcome<()> {
+        // The second run looks for the mailbox.
+        self.made()?;
         let (Some(open), Some(about)) = (&mut self.open, &self.about) else { return Ok(()) };
         let keeps_uid = open.keeps_uids && (open.was_made || open.fills(message.uid));
         let depends =

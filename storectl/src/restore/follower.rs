@@ -7,6 +7,7 @@
 use super::house::Mark;
 use super::open::{Named, Open, There, is_same, named, state};
 use super::put::{Restorer, key};
+use super::select::is_inbox;
 use super::summary::Renamed;
 use crate::archive::LISTED_MAX;
 use crate::archive::content::{Before, Close, Mailbox, Message, Moves};
@@ -94,8 +95,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
         self.meet(&named(&before.name));
         let here = self.house.mailbox(&name)?.filter(|here| here.mailbox.uidvalidity == before.uidvalidity);
         let Some(here) = here else { return Ok(()) };
-        let is_inbox = name.ends_with("/INBOX") && name.matches('/').count() == 2;
-        let is_kept = is_inbox || self.is_origin(here.mailbox.id, &before.id) || !self.is_left(&name, &here, before)?;
+        let is_kept =
+            is_inbox(&name) || self.is_origin(here.mailbox.id, &before.id) || !self.is_left(&name, &here, before)?;
         if is_kept {
             notes::note(&format!(
                 "{name} is gone in the archive, and is kept here: it was used since, is the one that was saved, or is an INBOX"
@@ -206,7 +207,7 @@ impl<R: Read + Seek> Restorer<'_, R> {
             expect_listed(kept.len() + more.len(), "runs of messages of a mailbox")?;
             kept.extend(more);
         }
-        if close.continues {
+        if close.continues || self.open.as_ref().is_some_and(|open| open.unmade) {
             return Ok(());
         }
         let object = self.object();

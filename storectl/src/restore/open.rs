@@ -46,8 +46,8 @@ pub struct Open {
     pub is_damaged: bool,
     /// It is as the archive knew it but for messages that are still to come.
     pub was_made: bool,
-    /// It is made when the first message comes to it.
-    unmade: bool,
+    /// It is not there yet: it is made when the first message comes to it.
+    pub unmade: bool,
     /// Messages of an earlier archive that this one has with other flags.
     pub touched: Vec<Message>,
     /// The messages that this archive has, by UID, if it follows another.
@@ -194,12 +194,10 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
         self.open = Some(match here {
             Some(_) => self.look_into(begins, archived, name)?,
-            None => match self.make(begins, archived, name)? {
-                Some(open) => open,
-                None => return Ok(()),
-            },
+            None => self.unmade(begins, archived, name),
         });
-        Ok(())
+        // What is looked for in many mailboxes may be in none of them.
+        if self.asked.query.is_all() { self.made().map(drop) } else { Ok(()) }
     }
 
     /// A mailbox that is there.
@@ -289,20 +287,9 @@ impl<R: Read + Seek> Restorer<'_, R> {
         self.subscribe_later(&user);
     }
 
-    /// A mailbox that is not there: made as the archive knew it, and its owner.
-    fn make(&mut self, begins: u64, archived: Mailbox, name: String) -> Outcome<Option<Open>> {
-        let about = self.about.clone();
-        let store = about.as_ref().map_or("", |about| about.store.as_str());
-        let is_incremental = about.as_ref().is_some_and(|about| about.since.is_some());
-        if is_incremental && !self.asked.args.dry_run {
-            notes::note(&format!(
-                "{name} is not there: hold the delivery to it, or create it before, until the last archive is restored"
-            ));
-        }
-        // What is looked for in many folders may be in none of them.
-        let unmade = !self.asked.names.are_kept() && !self.asked.query.is_all();
-        let is_new_user = !unmade && self.is_new_user(&name)?;
-        let mut open = Open {
+    /// A mailbox that is not there.
+    fn unmade(&self, begins: u64, archived: Mailbox, name: String) -> Open {
+        Open {
             begins,
             id: 0,
             reached: archived.uidnext,
@@ -317,32 +304,46 @@ impl<R: Read + Seek> Restorer<'_, R> {
             lease: None,
             met: 0,
             is_damaged: false,
-            was_made: !unmade,
-            unmade,
+            was_made: true,
+            unmade: true,
             touched: Vec::new(),
             named: HashMap::new(),
             kept: None,
             name,
             archived,
-        };
-        if open.unmade {
-            return Ok(Some(open));
         }
+    }
+
+    /// Makes the open mailbox if it is not there yet. False if none is open, also because that was refused for its own sake, which is told.
+    pub(super) fn made(&mut self) -> Outcome<bool> {
+        let Some(mut open) = self.open.take_if(|open| open.unmade) else { return Ok(self.open.is_some()) };
+        open.unmade = false;
+        let object = open.archived.object.clone();
+        let made = self.make(open);
+        self.open = self.or_fail(&object, None, made)?.flatten();
+        Ok(self.open.is_some())
+    }
+
+    /// Makes a mailbox as the archive knew it, and its owner.
+    fn make(&mut self, mut open: Open) -> Outcome<Option<Open>> {
+        let about = self.about.clone();
+        let store = about.as_ref().map_or("", |about| about.store.as_str());
+        let is_incremental = about.as_ref().is_some_and(|about| about.since.is_some());
+        if is_incremental && !self.asked.args.dry_run {
+            notes::note(&format!(
+                "{} is not there: hold the delivery to it, or create it before, until the last archive is restored",
+                open.name
+            ));
+        }
+        self.make_inbox(&open.name, store)?;
+        let is_new_user = self.is_new_user(&open.name)?;
         self.summary.mailboxes.push(open.name.clone());
         if self.asked.args.dry_run {
             return Ok(Some(open));
         }
         let of = open.archived.clone();
         let made = match self.asked.names.are_kept() {
-            true => {
-                // With a name of its own it is another mailbox.
-                let new = Mailbox { uidvalidity: 0, uidnext: 1, id: String::new(), ..of.clone() };
-                let beside = self.beside(&open.name, is_new_user, of.quota);
-                let acl = of.acl.iter().map(|(who, rights)| (self.asked.names.user(who), rights.clone())).collect();
-                let is_other = self.asked.args.new_folder && open.name != of.name;
-                let made = if is_other { &new } else { &of };
-                self.house.make(&open.name, made, store, acl, beside)
-            }
+            true => self.make_as(&open.name, &of, store, is_new_user),
             // What many folders come together in has the rights and limits of none of them.
             false => self.house.create(&open.name, owner(&open.name).filter(|_| is_new_user)).map(|()| 0),
         };
@@ -351,7 +352,8 @@ impl<R: Read + Seek> Restorer<'_, R> {
             // Somebody has made it since it was looked for: the last request of a restore that was killed, for example.
             Err(Stop::Failed(failure)) if failure.code == Code::Exists && self.house.mailbox(&open.name)?.is_some() => {
                 self.summary.mailboxes.pop();
-                return self.look_into(begins, open.archived, open.name).map(Some);
+                let Open { begins, archived, name, met, named, .. } = open;
+                return Ok(Some(Open { met, named, ..self.look_into(begins, archived, name)? }));
             }
             Err(Stop::Failed(failure)) if is_about_it(failure.code) => {
                 self.summary.mailboxes.pop();
@@ -371,6 +373,35 @@ impl<R: Read + Seek> Restorer<'_, R> {
         }
         open.was_made = open.keeps_uids;
         Ok(Some(open))
+    }
+
+    /// Makes a mailbox with the name that it has here; gives its UIDVALIDITY.
+    fn make_as(&mut self, name: &str, of: &Mailbox, store: &str, is_new_user: bool) -> Outcome<u32> {
+        // With a name of its own it is another mailbox.
+        let new = Mailbox { uidvalidity: 0, uidnext: 1, id: String::new(), ..of.clone() };
+        let beside = self.beside(name, is_new_user, of.quota);
+        let acl = of.acl.iter().map(|(who, rights)| (self.asked.names.user(who), rights.clone())).collect();
+        let is_other = self.asked.args.new_folder && name != of.name;
+        self.house.make(name, if is_other { &new } else { of }, store, acl, beside)
+    }
+
+    /// Who is made with a folder gets the INBOX that the archive has of him, though no message of it was asked for: it is the same one when
+    /// the rest comes.
+    fn make_inbox(&mut self, name: &str, store: &str) -> Outcome<()> {
+        let Some(inbox) = self.inbox.take_if(|inbox| owner(&inbox.name) == owner(name)) else { return Ok(()) };
+        if inbox.name == name || !self.is_new_user(name)? {
+            return Ok(());
+        }
+        if !self.asked.args.dry_run {
+            let object = inbox.archived.object.clone();
+            let made = self.make_as(&inbox.name, &inbox.archived, store, true);
+            if self.or_fail(&object, None, made)?.is_none() {
+                return Ok(());
+            }
+            self.added(&inbox.name);
+        }
+        self.summary.mailboxes.push(inbox.name);
+        Ok(())
     }
 
     /// What is made with a mailbox: limits of its owner, if he is new; its own; his subscription to it.
@@ -398,32 +429,6 @@ impl<R: Read + Seek> Restorer<'_, R> {
             let names = about.subscriptions.iter().map(|name| self.asked.names.of(name)).collect();
             self.subscriptions.insert(user.to_owned(), names);
         }
-    }
-
-    /// Makes the open mailbox if it waited for its first message. False if none is open, also because that was refused for its own sake,
-    /// which is told.
-    pub(super) fn made(&mut self) -> Outcome<bool> {
-        let Some(open) = self.open.as_mut().filter(|open| open.unmade) else { return Ok(self.open.is_some()) };
-        open.unmade = false;
-        let (name, object) = (open.name.clone(), open.archived.object.clone());
-        let is_new_user = self.is_new_user(&name)?;
-        if !self.asked.args.dry_run {
-            match self.house.create(&name, owner(&name).filter(|_| is_new_user)) {
-                Ok(()) => self.added(&name),
-                // Somebody has made it since it was looked for.
-                Err(Stop::Failed(why)) if why.code == Code::Exists && self.house.mailbox(&name)?.is_some() => {
-                    return Ok(true);
-                }
-                Err(Stop::Failed(why)) if is_about_it(why.code) => {
-                    self.summary.fail(object, None, why.message);
-                    self.open = None;
-                    return Ok(false);
-                }
-                Err(stop) => return Err(stop),
-            }
-        }
-        self.summary.mailboxes.push(name);
-        Ok(true)
     }
 
     /// Something came to a mailbox.

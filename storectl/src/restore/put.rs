@@ -6,7 +6,7 @@ use super::open::{Named, Open, lost};
 use super::passed::Passed;
 use super::place;
 use super::references::Wanted;
-use super::select::{Names, Objects, Query};
+use super::select::{Names, Objects, Query, is_inbox};
 use super::summary::{Remark, Summary};
 use crate::archive::content::{About, Mailbox, Message, User};
 use crate::archive::{Damage, Found, MESSAGE_BYTES_MAX, Seeker};
@@ -85,6 +85,8 @@ pub struct Restorer<'a, R> {
     /// Users that were looked for: true if they had to be made.
     pub(super) users: HashMap<String, bool>,
     pub(super) open: Option<Open>,
+    /// The INBOX of a user who is not there, to which nothing of what was asked for came.
+    pub(super) inbox: Option<Open>,
     /// Of mailboxes to which references led: the messages that still lack their bytes.
     pub(super) sick_left: HashMap<String, BTreeSet<u32>>,
     /// The mailbox whose frame was met last, and of which nothing else was told yet.
@@ -134,6 +136,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             user: None,
             users: HashMap::new(),
             open: None,
+            inbox: None,
             sick_left: HashMap::new(),
             next: None,
             met: None,
@@ -367,7 +370,7 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
 
     /// Restores a message whose bytes are here into the open mailbox.
     pub(super) fn restore(&mut self, message: &Message, bytes: &[u8], frame: Option<u64>) -> Outcome<()> {
-        if !self.asked.query.takes(message, bytes) {
+        if !self.asked.query.takes(message, bytes) || !self.made()? {
             return Ok(());
         }
         let sick = self.take_sick(message);
@@ -386,7 +389,6 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
     }
 
     fn body(&mut self, bytes: &[u8]) -> Outcome<ReturningBody> {
-        self.made()?;
         let Some(open) = self.open.as_ref().filter(|_| !self.asked.args.dry_run) else {
             return Ok(ReturningBody::Inline(Vec::new()));
         };
@@ -429,9 +431,6 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
         frame: Option<u64>,
         heals: Option<u32>,
     ) -> Outcome<()> {
-        if !self.made()? {
-            return Ok(());
-        }
         let bytes = match &body {
             ReturningBody::Inline(bytes) => bytes.len(),
             ReturningBody::Sent(_) | ReturningBody::Copy(_) | ReturningBody::Same { .. } => 256,
@@ -473,10 +472,12 @@ impl<'a, R: Read + Seek> Restorer<'a, R> {
             self.summary.fail(mailbox.object, None, why.to_owned());
         }
         self.flush()?;
-        match self.open.take().and_then(|open| open.lease) {
-            Some((lease, _)) => self.house.release(lease),
-            None => Ok(()),
+        match self.open.take() {
+            Some(open) if open.unmade && self.asked.names.are_kept() && is_inbox(&open.name) => self.inbox = Some(open),
+            Some(Open { lease: Some((lease, _)), .. }) => return self.house.release(lease),
+            _ => {}
         }
+        Ok(())
     }
 }
 

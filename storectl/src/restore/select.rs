@@ -94,6 +94,11 @@ fn takes(word: &str, mailbox: &Mailbox) -> bool {
             || at_or_below(rest, &inbox_in_capitals(below, 0)))
 }
 
+/// True of the INBOX of a user.
+pub fn is_inbox(name: &str) -> bool {
+    name.starts_with("user/") && name.ends_with("/INBOX") && name.matches('/').count() == 2
+}
+
 /// The owner of a mailbox.
 pub fn owner(name: &str) -> Option<&str> {
     name.strip_prefix("user/").and_then(|rest| rest.split('/').next())
