@@ -196,6 +196,7 @@ mod tests {
             "base_lsn",
             "reached_lsn",
             "lost",
+            "came_back",
             "possible_loss",
             "replayed",
             "cut_bytes",

@@ -23,6 +23,8 @@ pub struct Report {
     pub epoch: u64,
     /// What is known to be lost; null if nothing.
     pub lost: Option<Lost>,
+    /// What came back of it from partitions, when all of them were looked at; null before.
+    pub came_back: Option<CameBack>,
     /// True if the last group before the stop can have been acknowledged and cannot be proven either way.
     pub possible_loss: bool,
     /// Records replayed.
@@ -39,6 +41,23 @@ pub struct Report {
     pub next_steps: Vec<String>,
     /// Seconds by phase.
     pub phases: BTreeMap<String, f64>,
+}
+
+/// What came back of a loss, and what did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CameBack {
+    /// When everything was looked at (RFC 3339).
+    pub time: String,
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// Messages.
+    pub messages: u64,
+    /// There were more: what came before a restart was not counted.
+    pub at_least: bool,
+    /// What is not back, the first of it.
+    pub not_back: Vec<String>,
+    /// How much that is.
+    pub not_back_total: u64,
 }
 
 /// What is lost.

@@ -32,7 +32,7 @@ pub(super) fn adopt(store: &Store) -> Result<(), String> {
             }
         }
     }
-    store.adoption_done().map_err(|e| e.to_string())
+    store.adoption_done(&[], 0).map_err(|e| e.to_string())
 }
 
 /// A start as the daemon's, until nothing is left of what was given up.

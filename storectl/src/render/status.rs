@@ -3,7 +3,7 @@
 use super::ink;
 use super::table::pairs;
 use super::words::{age, bytes, counted, duration, micros, printable};
-use proto::{Alarm, Histogram, LmtpStats, Maintenance, Report, ScrubState, Stats, Status};
+use proto::{Alarm, CameBack, Histogram, LmtpStats, Maintenance, Report, ScrubState, Stats, Status};
 use std::io::{self, Write};
 
 /// `status`: aligned lines, then the alarms with what to type next.
@@ -47,7 +47,10 @@ pub fn status(out: &mut dyn Write, s: &Status) -> io::Result<()> {
         ("last start", s.last_start.clone()),
     ];
     if s.repair_recommended {
-        lines.push(("repair", "recommended: what lies in the partitions may be newer than the database".to_owned()));
+        lines.push((
+            "repair",
+            "recommended: a start had to give something up, or may have; see storectl recover --report".to_owned(),
+        ));
     }
     if s.alarms.is_empty() {
         lines.push(("alarms", "none".to_owned()));
@@ -251,6 +254,16 @@ pub fn report(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         ("replayed", format!("{}, {}", counted(r.replayed, "record"), bytes(r.replayed_bytes))),
         ("lost", lost(r)),
     ];
+    if let Some(back) = &r.came_back {
+        lines.pop();
+        lines.extend([("given up", lost(r)), ("came back", came_back(back))]);
+        lines.extend(back.not_back.iter().map(|what| ("lost", what.clone())));
+        match back.not_back_total.saturating_sub(back.not_back.len() as u64) {
+            0 if back.not_back.is_empty() => lines.push(("lost", "nothing that is known".to_owned())),
+            0 => {}
+            more => lines.push(("lost", format!("and {more} more"))),
+        }
+    }
     if r.cut_bytes > 0 {
         lines.push(("cut", format!("{} of a torn tail", bytes(r.cut_bytes))));
     }
@@ -271,6 +284,19 @@ pub fn report(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         lines.push(("next", step.clone()));
     }
     pairs(out, &lines)
+}
+
+/// What an adoption has brought back.
+fn came_back(back: &CameBack) -> String {
+    let (mailboxes, messages) = (counted(back.mailboxes, "mailbox"), counted(back.messages, "message"));
+    match (back.mailboxes + back.messages, back.at_least) {
+        (0, false) => "nothing".to_owned(),
+        (0, true) => "it was not counted: a restart came between".to_owned(),
+        (_, at_least) => {
+            let least = if at_least { "at least " } else { "" };
+            format!("{least}{mailboxes}, {messages}, until {}", back.time)
+        }
+    }
 }
 
 fn lost(r: &Report) -> String {

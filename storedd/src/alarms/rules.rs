@@ -159,7 +159,7 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
         severity: Severity::Warning,
         ..Reading::flag(
             Name::RepairRecommended,
-            "what lies in the partitions may be newer than the database".to_owned(),
+            "a start had to give something up, or may have".to_owned(),
             why.clone(),
             "storectl recover --report",
         )

@@ -147,7 +147,7 @@ impl Daemon {
             "what the partitions hold is in the database"
         );
         if done.is_complete() {
-            store.adoption_done().map_err(|e| failure(&e))?;
+            store.adoption_done(&done.findings, done.findings_total).map_err(|e| failure(&e))?;
         }
         Ok(done)
     }

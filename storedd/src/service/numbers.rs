@@ -75,7 +75,7 @@ impl Daemon {
         status.users = store.counts().map(|c| count(c.users));
         status.mailboxes = store.counts().map(|c| count(c.mailboxes));
         status.tables = store.database_rows().into_iter().map(|(t, n)| (t.name().to_owned(), n)).collect();
-        status.last_start = store.start_summary().to_owned();
+        status.last_start = store.start_summary();
         status.repair_recommended = store.repair_recommended().is_some();
         status.scrub = self.scrub_state();
         if let Some(watch) = self.watch.get() {
@@ -208,6 +208,14 @@ pub(super) fn report(report: store::Report) -> proto::Report {
             transactions: l.transactions,
             transactions_at_least: l.transactions_at_least,
             mailboxes: l.mailboxes,
+        }),
+        came_back: report.came_back.map(|back| proto::CameBack {
+            time: back.time,
+            mailboxes: back.mailboxes,
+            messages: back.messages,
+            at_least: back.at_least,
+            not_back: back.not_back,
+            not_back_total: back.not_back_total,
         }),
         possible_loss: report.possible_loss,
         replayed: report.replayed,

@@ -40,7 +40,7 @@ impl Daemon {
         let is_all = asked.database && !asked.dry_run && scope.is_everything();
         // Everything was looked at: what is not proven stays so.
         if is_all && done.is_complete() {
-            store.adoption_done().map_err(|e| failure(&e))?;
+            store.adoption_done(&done.findings, done.findings_total).map_err(|e| failure(&e))?;
         }
         if is_all && done.findings_total == 0 {
             store.repair_done().map_err(|e| failure(&e))?;

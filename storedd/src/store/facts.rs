@@ -58,8 +58,8 @@ impl Store {
 
     /// What the start did, in one line.
     #[must_use]
-    pub fn start_summary(&self) -> &str {
-        &self.summary
+    pub fn start_summary(&self) -> String {
+        super::commit::lock(&self.summary).clone()
     }
 
     /// How it works.

@@ -90,7 +90,7 @@ pub use moment::Moment;
 pub use options::{Options, Triggers};
 pub use past::Known;
 pub use recovery::{exit_of, log_version, open, set_failed_mark, take_lock, take_lock_in};
-pub use report::{Finding, Lost, Report};
+pub use report::{CameBack, Finding, Lost, Report};
 pub use reset::LogReset;
 pub use retention::{ArchiveGap, Choosable, Lagging, LogHold};
 pub use segments::{Retired, SegmentLine};
@@ -230,7 +230,7 @@ pub struct Store {
     counter: counts::Counter,
     /// Where this run began.
     began_at: Lsn,
-    summary: String,
+    summary: Mutex<String>,
     _lock: Box<dyn Lock>,
 }
 
@@ -317,7 +317,7 @@ impl Store {
             stats: Stats::default(),
             counter: counts::Counter::default(),
             began_at: last,
-            summary,
+            summary: Mutex::new(summary),
             _lock: lock,
             disks,
             env,

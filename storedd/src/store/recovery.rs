@@ -129,6 +129,7 @@ pub(super) fn act(
     // What is given up is said before it is: after the fork no later start can see that something is missing (I8).
     let gives_up = matches!(decision.verdict, Verdict::Lossy | Verdict::Until);
     let begun = gives_up.then(|| report.begin(&*disks.data)).transpose()?;
+    let was_due = adopt::is_noted(&*disks.data);
     let numbers = numbers_behind(&disks, found, decision);
     if gives_up {
         let control = found.control.as_ref();
@@ -170,6 +171,9 @@ pub(super) fn act(
     }
     tracing::info!(event = "recovered", decision = report.decision, summary = report.summary());
     let store = Store::assemble(disks, env, options, parts, decision.verdict, report.summary())?;
+    if was_due {
+        store.due.is_continued();
+    }
     expect_partitions(&store)?;
     if decision.verdict != Verdict::Hold && !planted::on(Bug::OlderPartitionTrusted) {
         // Before anybody reads.

@@ -3,7 +3,7 @@
 
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
-use crate::lsn::Micros;
+use crate::lsn::{Lsn, Micros};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +43,50 @@ impl Lost {
                 let (least, s) = (if at_least { "at least " } else { "" }, if n == 1 { "" } else { "s" });
                 format!("{least}{n} transaction{s}")
             }
+        }
+    }
+}
+
+/// What came back of a loss, when everything was looked at that may have had it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CameBack {
+    /// When that was (RFC 3339).
+    pub time: String,
+    /// Mailboxes that came back.
+    pub mailboxes: u64,
+    /// Messages in them, and in others.
+    pub messages: u64,
+    /// There were more: what came back before a restart was not counted.
+    pub at_least: bool,
+    /// What is not back, the first of it.
+    pub not_back: Vec<String>,
+    /// How much that is.
+    pub not_back_total: u64,
+}
+
+/// Things that did not come back, and are named in one line.
+const NOT_BACK_SHOWN: usize = 3;
+
+impl CameBack {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let many = |n: u64, one: &str, more: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {more}") };
+        let back = match (self.mailboxes + self.messages, self.at_least) {
+            (0, false) => "nothing came back from partitions".to_owned(),
+            (0, true) => "what came back from partitions was not counted, for a restart came between".to_owned(),
+            (_, at_least) => format!(
+                "{}{}, {} came back from partitions",
+                if at_least { "at least " } else { "" },
+                many(self.mailboxes, "mailbox", "mailboxes"),
+                many(self.messages, "message", "messages")
+            ),
+        };
+        let shown: Vec<&str> = self.not_back.iter().take(NOT_BACK_SHOWN).map(String::as_str).collect();
+        match (shown.is_empty(), self.not_back_total.saturating_sub(shown.len() as u64)) {
+            (true, _) => format!("{back}; nothing else is known to be missing"),
+            (false, 0) => format!("{back}; not back: {}", shown.join("; ")),
+            (false, more) => format!("{back}; not back: {}; and {more} more", shown.join("; ")),
         }
     }
 }
@@ -113,8 +157,11 @@ pub struct Report {
     pub reached_lsn: u64,
     /// Epoch from now on.
     pub epoch: u64,
-    /// Known loss.
+    /// Known loss, as the start saw it.
     pub lost: Option<Lost>,
+    /// What came back of it since.
+    #[serde(default)]
+    pub came_back: Option<CameBack>,
     /// Whether something at the end is missing cannot be proven either way: the last unsealed group, or, without a
     /// control file, a last segment.
     pub possible_loss: bool,
@@ -144,10 +191,13 @@ impl Report {
     /// One line for the log and for `status`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let lost = match (&self.lost, self.possible_loss) {
-            (Some(l), _) => format!("LOST LSN {} to {}, {}", l.from_lsn, l.to_lsn, l.how_many()),
-            (None, true) => "what came last may be incomplete".to_owned(),
-            (None, false) => "nothing lost".to_owned(),
+        let lost = match (&self.lost, &self.came_back, self.possible_loss) {
+            (Some(l), Some(back), _) => {
+                format!("gave up LSN {} to {}, {}: {}", l.from_lsn, l.to_lsn, l.how_many(), back.words())
+            }
+            (Some(l), None, _) => format!("LOST LSN {} to {}, {}", l.from_lsn, l.to_lsn, l.how_many()),
+            (None, _, true) => "what came last may be incomplete".to_owned(),
+            (None, _, false) => "nothing lost".to_owned(),
         };
         format!(
             "{}: base {} at LSN {}, {} records replayed to LSN {}, {} bytes cut, {lost}, {:.3} s",
@@ -220,6 +270,27 @@ impl Report {
         others.truncate(last);
         Ok(if starts.is_empty() { others } else { starts })
     }
+}
+
+/// Notes in the reports of the starts that lost something, and reached `from` at least, what came back since. False if there is none that does
+/// not say so already.
+///
+/// # Errors
+/// Those of the disk.
+pub(super) fn came_back(disk: &dyn Disk, from: Lsn, back: &CameBack, now: Micros) -> Result<bool> {
+    let mut is_told = false;
+    for (name, report) in all(disk, now)?.into_iter().rev() {
+        let Some(mut report) = report else { continue };
+        if report.lost.is_none() || report.came_back.is_some() || report.reached_lsn < from.0 {
+            continue;
+        }
+        report.came_back = Some(back.clone());
+        // It is done.
+        report.next_steps.retain(|step| !step.ends_with(" reconstruct -m"));
+        report.replace(disk, &format!("{DIR}/{name}"))?;
+        is_told = true;
+    }
+    Ok(is_told)
 }
 
 /// The name of its file, and the report if it can be read.

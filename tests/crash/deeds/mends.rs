@@ -168,7 +168,7 @@ fn adopt(stage: &Stage) -> Result<(), String> {
     if let Some(finding) = done.findings.first() {
         return Err(format!("not mended: {finding:?}"));
     }
-    stage.store.adoption_done().map_err(|e| e.to_string())?;
+    stage.store.adoption_done(&[], 0).map_err(|e| e.to_string())?;
     for root in ["ann", "bob"] {
         stage.commit(Command::QuotaRecalc { root: root.to_owned() })?;
     }

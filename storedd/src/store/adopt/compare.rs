@@ -69,6 +69,9 @@ impl<'a> Comparing<'a> {
     /// the indexes; where something is adopted, the next checkpoint does that.
     fn manifest(&mut self, user: Option<&str>) -> Result<()> {
         let (rows, reading) = self.look.rows()?;
+        if !self.wanted.dry_run && self.found.checked > 0 {
+            self.store.due.read_manifest(user.unwrap_or(self.look.home.path()), &reading);
+        }
         if !self.plan.commands.is_empty() || !self.wanted.users {
             return Ok(());
         }

@@ -7,12 +7,15 @@
 //! restart.
 
 use super::Store;
+use super::back::Tally;
 use super::lodgers;
 use super::salvage::Salvage;
 use crate::disk::{self, Disk};
 use crate::error::{Result, StoreError};
 use crate::lsn::Lsn;
+use crate::partition::journal::Reading;
 use crate::partition::tree::Home;
+use crate::store::report::Finding;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +57,7 @@ struct State {
     /// Mailboxes whose UIDNEXT was moved.
     skipped: BTreeSet<u64>,
     done: BTreeSet<(String, Home)>,
+    tally: Tally,
 }
 
 /// Notes durably that an adoption is due; one that was due before goes on from where that began.
@@ -73,6 +77,11 @@ pub(in crate::store) fn note(disk: &dyn Disk, loss: Loss) -> Result<()> {
 pub(in crate::store) fn distrust(disk: &dyn Disk) -> Result<()> {
     let before = read(disk).unwrap_or_default();
     note(disk, Loss { known: Lsn(u64::MAX), clean: false, ..before })
+}
+
+/// True if an adoption is due already, which one that is noted now goes on with.
+pub(in crate::store) fn is_noted(disk: &dyn Disk) -> bool {
+    read(disk).is_some()
 }
 
 fn read(disk: &dyn Disk) -> Option<Loss> {
@@ -101,6 +110,38 @@ impl Due {
     /// Takes what the data directory says by now.
     pub(in crate::store) fn read_again(&self, disk: &dyn Disk) {
         self.lock().loss = read(disk);
+    }
+
+    /// It was due before the start that this process made.
+    pub(in crate::store) fn is_continued(&self) {
+        self.lock().tally.is_continued = true;
+    }
+
+    /// The adoption brought mailboxes and messages.
+    pub(super) fn brought(&self, (mailboxes, messages): (u64, u64)) {
+        let mut state = self.lock();
+        if state.loss.is_some() {
+            state.tally.mailboxes += mailboxes;
+            state.tally.messages += messages;
+        }
+    }
+
+    /// How a manifest was found: if it is missing, or something of it is gone that was durable before the loss, that is noted.
+    pub(super) fn read_manifest(&self, of: &str, reading: &Reading) {
+        let mut state = self.lock();
+        let Some(loss) = state.loss else { return };
+        // Behind what was durable a crash leaves gaps.
+        let durable = if loss.checkpoint == Lsn::ZERO { loss.known } else { loss.checkpoint };
+        if !reading.is_there || reading.is_damaged(durable) {
+            state.tally.without_manifest.insert(of.to_owned());
+        }
+    }
+
+    /// What was brought so far, and of which loss; `None` if no adoption is due.
+    pub(super) fn tally(&self) -> Option<(Loss, Tally, Arc<Salvage>)> {
+        let mut state = self.lock();
+        let loss = state.loss?;
+        Some((loss, std::mem::take(&mut state.tally), state.salvage.clone().unwrap_or_default()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -182,15 +223,17 @@ impl Store {
         &self.due
     }
 
-    /// Every home was looked at: no adoption is due any more. What was adopted is made durable in the database first.
+    /// Every home was looked at: no adoption is due any more. What was adopted is made durable in the database first. `findings`: what could
+    /// not be proven, the first of `total`.
     ///
     /// # Errors
     /// Those of the disk; the adoption is then still due.
-    pub fn adoption_done(&self) -> Result<()> {
+    pub fn adoption_done(&self, findings: &[Finding], total: u64) -> Result<()> {
         if !self.due.is_due() {
             return Ok(());
         }
         self.checkpoint()?;
+        self.tell_what_came_back(findings, total);
         let disk = &*self.disks.data;
         match disk.remove(MARK) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {

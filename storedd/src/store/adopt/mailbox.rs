@@ -16,6 +16,9 @@ use crate::partition::apply::{self, Target};
 use crate::store::commit::lock;
 use crate::store::report::Finding;
 
+/// What is told of a message file of which nothing is known.
+pub(super) const UNKNOWN_FILE: &str = "unknown message file";
+
 impl Comparing<'_> {
     pub(super) fn mailbox(&mut self, proven: Proven, user: Option<&str>) -> Result<()> {
         let id = proven.place.id;
@@ -248,7 +251,7 @@ impl Comparing<'_> {
         };
         if self.found.findings.len() < FINDINGS {
             let r#where = self.look.disk.display(&proven.place.message(uid));
-            let (what, expected) = ("unknown message file".to_owned(), "a message that is known".to_owned());
+            let (what, expected) = (UNKNOWN_FILE.to_owned(), "a message that is known".to_owned());
             self.found.findings.push(Finding { r#where, what, expected, found: found.to_owned() });
         }
         self.found.strangers.push(Stranger {

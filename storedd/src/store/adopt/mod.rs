@@ -24,6 +24,7 @@
 //! * Nothing is adopted of a home that is of an older time than the database ([`older`]).
 //! * With `dry_run` not one byte is changed.
 
+mod back;
 mod behind;
 mod compare;
 mod due;
@@ -37,7 +38,7 @@ mod user;
 
 pub(super) use compare::known;
 pub use due::Due;
-pub(super) use due::{Loss, distrust, note};
+pub(super) use due::{Loss, distrust, is_noted, note};
 pub(super) use mailbox::before;
 
 use super::Store;
@@ -249,6 +250,7 @@ impl Store {
 
     /// Submits what a look has come to. True if the database has changed since, and the home is to be looked at again.
     fn submit_one(&self, command: Command, mut changed: Changed, done: &mut Reconciled) -> Result<bool> {
+        let brought = back::brought(&command);
         match self.commit(command) {
             Ok(committed) => {
                 if let Outcome::Created { name, .. } = &committed.outcome
@@ -258,6 +260,7 @@ impl Store {
                     changed.action.push_str(&format!(", as {name}: the name was taken"));
                 }
                 if committed.outcome != Outcome::Unchanged {
+                    self.due.brought(brought);
                     done.changes.push(changed);
                 }
             }

@@ -100,6 +100,19 @@ impl Salvage {
         reached.is_some_and(|reached| reached >= to)
     }
 
+    /// What it lacks of the records behind `from`, up to `to`: first and last of each gap.
+    pub(super) fn gaps(&self, from: Lsn, to: Lsn) -> Vec<(Lsn, Lsn)> {
+        let (mut gaps, mut reached) = (Vec::new(), from);
+        let end = to.next();
+        for (first, last) in self.stretches.iter().copied().chain([(end, end)]) {
+            if first > reached.next() && reached < to {
+                gaps.push((reached.next(), Lsn(first.0 - 1).min(to)));
+            }
+            reached = reached.max(last);
+        }
+        gaps
+    }
+
     fn record(&mut self, record: &RecordRef<'_>) -> Result<()> {
         match self.stretches.last_mut() {
             Some((_, last)) if record.lsn.0 == last.0.saturating_add(1) => *last = record.lsn,

@@ -238,7 +238,7 @@ fn a_lost_database_comes_back_from_partitions() {
         assert_same(&before, &world(&store), what);
         let again = reconcile_all(&store, false);
         assert_eq!(again.changes, [], "{what}: a second run changes nothing");
-        store.adoption_done().unwrap();
+        store.adoption_done(&[], 0).unwrap();
         drop(store);
         let store = open_mail(&machine).unwrap();
         assert!(!store.due().is_due());
@@ -362,7 +362,7 @@ fn finish(machine: &SimDisk, before: &World, what: &str) {
     let done = reconcile_all(&store, false);
     assert!(done.findings.is_empty(), "{what}: {:?}", done.findings);
     assert_same(before, &world(&store), what);
-    store.adoption_done().unwrap_or_else(|e| panic!("{what}: {e}"));
+    store.adoption_done(&[], 0).unwrap_or_else(|e| panic!("{what}: {e}"));
     drop(store);
 }
 
@@ -400,7 +400,7 @@ fn a_home_is_that_of_the_whole_name() {
     let store = open_mail(&machine).unwrap();
     named(&store, "only the partition knows them");
     reconcile_all(&store, false);
-    store.adoption_done().unwrap();
+    store.adoption_done(&[], 0).unwrap();
     store.checkpoint().unwrap();
     drop(store);
     // The log that is set aside names all of them, without the order of directories.
