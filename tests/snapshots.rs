@@ -2,7 +2,7 @@
 
 use crate::alarms::grow;
 use crate::harness::alarms::{cleared, raised};
-use crate::harness::{PATIENCE, TestStore};
+use crate::harness::{PATIENCE, TestStore, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -344,6 +344,124 @@ fn a_place_that_cannot_be_read_is_not_taken_for_an_empty_one() {
     let report = store.json(&["recover", "--report"]);
     assert_eq!((&report["base"], &report["lost"]), (&taken["id"], &Value::Null), "{report}");
     assert_eq!(store.json(&["mailbox", "list"]), held);
+}
+
+/// Puts an empty directory where the disk of the snapshots was mounted, and back.
+struct Mount {
+    place: PathBuf,
+    disk: PathBuf,
+}
+
+impl Mount {
+    fn goes(&self) {
+        std::fs::rename(&self.place, &self.disk).unwrap();
+        std::fs::create_dir(&self.place).unwrap();
+    }
+
+    fn comes(&self) {
+        std::fs::remove_dir(&self.place).expect("nothing was written where the disk is not mounted");
+        std::fs::rename(&self.disk, &self.place).unwrap();
+    }
+
+    fn is_bare(&self) -> bool {
+        std::fs::read_dir(&self.place).unwrap().next().is_none()
+    }
+}
+
+// rows 68, 87, 92, 95: a disk of snapshots that is not mounted leaves an empty directory. It counted as a place without snapshots: new ones were
+// written below the mount point, and a start gave up the log behind those on the disk, without a word.
+#[test]
+fn a_disk_of_snapshots_that_is_not_mounted_is_away_and_not_empty() {
+    let store = TestStore::new();
+    let mount = Mount { place: store.beside("mnt"), disk: store.beside("disk") };
+    let config = configured(&store, &format!("[snapshot]\ndirectory = {:?}\n", mount.place.display().to_string()));
+    let start = || store.start_with(&["--config", &config]);
+    let daemon = start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let taken = take(&store);
+    assert!(mount.place.join("SNAPSHOTS").is_file());
+
+    mount.goes();
+    let alarm = raised(&store, "snapshot_place");
+    assert_eq!(alarm["subject"], mount.place.display().to_string());
+    let why = alarm["cause"].as_str().unwrap();
+    assert!(why.contains("is away") && why.contains("mount the disk") && why.contains("truncate -s 0"), "{alarm}");
+    let refused = store.ctl(&["snapshot", "take"]).expect(75);
+    assert!(refused.err.contains("is away") && refused.err.contains("mount the disk"), "{refused:?}");
+    let listed = store.ctl(&["snapshot", "list", "--json"]).expect(0);
+    assert!(listed.json().as_array().unwrap().is_empty() && listed.err.contains("is away"), "{listed:?}");
+    store.ctl(&["snapshot", "prune", "--yes"]).expect(0);
+    assert!(mount.is_bare());
+    // Also behind a start, which has never seen the disk, and where the directory is gone, too.
+    assert_eq!(daemon.stop(), 0);
+    let daemon = start();
+    let numbers = || -> Vec<Value> { store.json(&["log", "list", "--all"]).as_array().unwrap().clone() };
+    let (mut from, first) = (0, numbers()[0]["first_lsn"].clone());
+    while numbers().len() < 4 {
+        grow(&store, from, 2000);
+        store.ctl(&["checkpoint"]).expect(0);
+        from += 2000;
+    }
+    assert_eq!(numbers()[0]["first_lsn"], first, "{:?}", numbers());
+    assert!(numbers()[0]["kept_for"].to_string().contains("may be snapshots"), "{:?}", numbers());
+    assert!(mount.is_bare());
+    std::fs::remove_dir(&mount.place).unwrap();
+    let refused = store.ctl(&["snapshot", "take"]).expect(75);
+    assert!(refused.err.contains("is away") && !mount.place.exists(), "{refused:?}");
+    std::fs::create_dir(&mount.place).unwrap();
+
+    // Mounted again it is what it was, and the log behind it leads on.
+    mount.comes();
+    assert_eq!(store.json(&["snapshot", "verify", id(&taken)])[0]["zero_loss"], true);
+    cleared(&store, "snapshot_place");
+    assert_eq!(store.ctl(&["snapshot", "list"]).expect(0).err, "");
+
+    // Another disk, in which somebody wants to begin anew: what the alarm says, typed.
+    mount.goes();
+    store.ctl(&["snapshot", "take"]).expect(75);
+    let why = raised(&store, "snapshot_place")["cause"].as_str().unwrap().to_owned();
+    let typed = &why[why.find("truncate").unwrap()..];
+    assert!(std::process::Command::new("sh").args(["-c", typed]).status().unwrap().success());
+    let anew = take(&store);
+    assert!(dir(&anew).starts_with(&mount.place));
+    cleared(&store, "snapshot_place");
+    assert!(std::fs::read_to_string(mount.place.join("SNAPSHOTS")).unwrap().contains("\nstore "));
+
+    // A place from before there was such a file is known by its snapshots, and gets one.
+    assert_eq!(daemon.stop(), 0);
+    std::fs::remove_file(mount.place.join("SNAPSHOTS")).unwrap();
+    let _daemon = start();
+    assert_eq!(list(&store).len(), 1);
+    until("it says whose it is", || mount.place.join("SNAPSHOTS").is_file().then_some(()));
+    assert_eq!(crate::harness::alarms::alarm(&store, "snapshot_place"), None);
+}
+
+// row 87: an earlier place whose disk is not mounted is away as well, as long as anything lies there; when its last snapshot is gone it is forgotten.
+#[test]
+fn an_earlier_place_is_away_or_forgotten() {
+    let store = TestStore::new();
+    let mount = Mount { place: store.beside("mnt"), disk: store.beside("disk") };
+    let config = configured(&store, &format!("[snapshot]\ndirectory = {:?}\n", mount.place.display().to_string()));
+    let daemon = store.start_with(&["--config", &config]);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let old = take(&store);
+    configured(&store, "[snapshot]\ndirectory = \"more\"\n");
+    assert_eq!(daemon.stop(), 0);
+    mount.goes();
+    let daemon = store.start_with(&["--config", &config]);
+    assert_eq!(raised(&store, "snapshot_place")["subject"], mount.place.display().to_string());
+    let new = take(&store);
+    assert!(dir(&new).starts_with(store.data.join("more")) && mount.is_bare(), "{new}");
+    mount.comes();
+    store.ctl(&["snapshot", "delete", "--yes", id(&old)]).expect(0);
+    cleared(&store, "snapshot_place");
+    assert_eq!(daemon.stop(), 0);
+    std::fs::remove_dir_all(&mount.place).unwrap();
+    let _daemon = store.start_with(&["--config", &config]);
+    store.ctl(&["snapshot", "verify", "--all"]).expect(0);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(crate::harness::alarms::alarm(&store, "snapshot_place"), None);
+    assert_eq!(list(&store).len(), 1);
 }
 
 // row 90, B7: a snapshot behind which the log is gone is named for as long as it is there.

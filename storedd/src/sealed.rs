@@ -102,8 +102,7 @@ impl<'a> Lines<'a> {
     /// If it is none.
     pub fn store(&mut self) -> Result<StoreId> {
         let word = self.word("store")?;
-        let id = (word.len() == 32).then(|| u128::from_str_radix(word, 16).ok()).flatten();
-        Ok(StoreId(id.ok_or_else(|| self.wrong("store"))?.to_be_bytes()))
+        StoreId::parse(word).ok_or_else(|| self.wrong("store"))
     }
 
     /// The error of a line that is not what it must be.

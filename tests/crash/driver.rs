@@ -383,7 +383,7 @@ impl Driver {
 
 /// Damages the database, if there is a snapshot in its place; true if so. The newest one may be damaged too, if there is another.
 pub(super) fn damage(machine: &SimDisk, way: usize) -> Result<bool, String> {
-    let shelves = world::disks(machine).shelves();
+    let shelves = world::disks(machine).shelves(world::NOBODY);
     let mut valid = Vec::new();
     for shelf in &shelves {
         for id in shelf.list().map_err(|e| e.to_string())? {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use storedd::disk::{Disk, SimDisk};
 use storedd::env::SimEnv;
 use storedd::error::StoreError;
-use storedd::lsn::Micros;
+use storedd::lsn::{Micros, StoreId};
 use storedd::model::{Rows, Table};
 use storedd::partition::{PartitionId, Roots};
 use storedd::site::Site;
@@ -20,6 +20,9 @@ use storedd::store::{self, Behind, Disks, Options, Plan, Report, Store, View, Wa
 
 /// The simulated clock starts here.
 pub(super) const SECONDS_AT_START: u32 = 1_700_000_000;
+
+/// Snapshots lie in the usual place here, which is whoever's store lies around it.
+pub(super) const NOBODY: StoreId = StoreId([0; 16]);
 
 /// Root directories of partitions: disks of the machine, by name.
 #[derive(Debug)]

@@ -138,7 +138,7 @@ pub fn change_schema(
 /// Gives its name.
 fn way_back(store: &Arc<Store>, env: &Arc<dyn Env>, settings: &Settings) -> Result<String> {
     let keeper = Keeper::new(store.clone(), env.clone())?;
-    for shelf in store.disks().shelves() {
+    for shelf in store.disks().shelves(store.store_id()) {
         for id in shelf.list()? {
             let is_of_now = shelf.read(&id, Depth::Texts)?.manifest.is_some_and(|manifest| is_of_now(store, &manifest));
             // One that cannot be read now is no way back.

@@ -153,6 +153,8 @@ impl Daemon {
 
     /// Does what is due about snapshots, as a job.
     pub fn keep_snapshots(&self, keeper: &Keeper) {
+        // Also where timers do what is due.
+        keeper.look_again();
         if !self.keeps_schedule() {
             return;
         }

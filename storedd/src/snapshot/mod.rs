@@ -24,6 +24,8 @@
 //! only then gives the directory its name. [`Shelf::remove`] takes the name away first. So a crash leaves a whole snapshot or a
 //! directory that nobody takes for one; [`Shelf::clear`] removes those.
 //!
+//! A place that the configuration named says itself whose it is ([`place`]).
+//!
 //! A backup ([`backup`]) is a snapshot with the log behind it and all else that a store is, outside the store.
 //!
 //! # Invariants
@@ -32,11 +34,13 @@
 
 pub mod backup;
 mod manifest;
+mod place;
 #[cfg(test)]
 mod tests;
 
 pub use backup::{Backup, BackupManifest};
 pub use manifest::{FileSum, Manifest, TableSum};
+pub use place::{PLACE_FILE, Standing};
 
 use crate::checksum::Crc;
 use crate::disk::{self, Access, Disk, Kind, Stamp, parent};

@@ -261,7 +261,7 @@ fn hold_decision(evidence: &Evidence, lost: Option<(Lsn, Lsn)>) -> Result<Decisi
 }
 
 fn refuse_unreadable(evidence: &Evidence) -> Refusal {
-    let hint = "make the named place readable and start again, or go on without what is there: \
+    let hint = "make the named place readable, or mount it, and start again, or go on without what is there: \
                 storedd recover --accept-loss --yes";
     Refusal { message: evidence.unreadable.join("; "), hint: hint.to_owned(), exit: exit::IO }
 }

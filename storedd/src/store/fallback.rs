@@ -99,7 +99,7 @@ impl Snapshots {
     /// Reads the texts of every snapshot of this store. What cannot be read is noted.
     pub(super) fn read(disks: &Disks, store_id: StoreId) -> Snapshots {
         let mut all = Snapshots::default();
-        for shelf in disks.shelves_or_why() {
+        for shelf in disks.shelves_or_why(store_id) {
             match shelf.and_then(|shelf| Ok((shelf.list()?, shelf))) {
                 Ok((ids, shelf)) => ids.iter().for_each(|id| all.add(&shelf, id, store_id)),
                 // One that was never made has none.

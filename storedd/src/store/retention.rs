@@ -296,7 +296,7 @@ impl Store {
     pub fn follow_snapshots(&self) {
         let before = lock(&self.holds.shelved).clone();
         // A place may take long to answer.
-        let shelved = before.look(self.disks.snapshot_places(), self.store_id);
+        let shelved = before.look(self.disks.snapshot_places(self.store_id), self.store_id);
         let (moments, troubles) = (shelved.moments(), shelved.troubles());
         for (place, why) in troubles.iter().filter(|trouble| !before.troubles().contains(trouble)) {
             tracing::error!(event = "snapshots_not_read", place, why, "log is kept for them as far as it may be");

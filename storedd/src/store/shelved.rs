@@ -52,6 +52,10 @@ impl Shelved {
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && !place.was_used => {
                     return None;
                 }
+                // It is away.
+                Err(StoreError::Refused { message, hint, .. }) => {
+                    OfPlace { why: Some(format!("{message}; {hint}")), ..before }
+                }
                 Err(e) => OfPlace { why: Some(e.to_string()), ..before },
             };
             Some((place.name, seen))

@@ -195,7 +195,7 @@ fn snapshot(stage: &Stage) -> Result<(), String> {
 fn a_snapshot_is_enough(machine: &SimDisk, base: &Base, shown: &Dump) -> Result<(), String> {
     let machine = machine.moment().killed();
     let mut there = false;
-    for shelf in &world::disks(&machine).shelves() {
+    for shelf in &world::disks(&machine).shelves(world::NOBODY) {
         for id in shelf.list().map_err(|e| e.to_string())? {
             there |= shelf.read(&id, storedd::snapshot::Depth::Bytes).is_ok_and(|snapshot| snapshot.valid);
         }

@@ -275,7 +275,7 @@ impl Driller {
         let mut all: Vec<(Place, Source)> = Vec::new();
         let now = self.env.now();
         let place = |epoch, lsn, time: Micros| (epoch, lsn, !time.is_ahead_of(now), time);
-        for shelf in self.store.disks().shelves() {
+        for shelf in self.store.disks().shelves(self.store.store_id()) {
             let mut waiting = None;
             let read = shelf.list()?.into_iter().map(|id| shelf.read(&id, Depth::Texts));
             let mut read: Vec<Snapshot> = read.collect::<Result<_>>()?;

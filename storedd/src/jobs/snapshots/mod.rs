@@ -37,7 +37,7 @@ const FIRST_AFTER: Duration = Duration::from_secs(600);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// A snapshot from before an upgrade is kept so long, whatever the number of snapshots to be kept.
 const WAY_BACK_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A place that cannot be read is looked at again so much later.
+/// Places are looked at again so much later.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Cache of a database that is written or looked at, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
@@ -156,9 +156,13 @@ impl Keeper {
         Ok(self.look(Depth::Bytes)?.into_iter().map(|(_, snapshot)| snapshot).collect())
     }
 
+    fn shelves(&self) -> Vec<Shelf> {
+        self.store.disks().shelves(self.store.store_id())
+    }
+
     fn look(&self, depth: Depth) -> Result<Vec<(Shelf, Snapshot)>> {
         let mut all = Vec::new();
-        for shelf in self.store.disks().shelves() {
+        for shelf in self.shelves() {
             for id in shelf.list()? {
                 let snapshot = self.read(&shelf, &id, depth)?;
                 all.push((shelf.clone(), snapshot));
@@ -171,7 +175,7 @@ impl Keeper {
     /// The texts of all that can be read now, oldest first: a place that cannot be read is an alarm, and nothing of it is removed.
     fn look_where_possible(&self) -> Vec<(Shelf, Snapshot)> {
         let mut all = Vec::new();
-        for shelf in self.store.disks().shelves() {
+        for shelf in self.shelves() {
             for id in shelf.list().unwrap_or_default() {
                 all.extend(shelf.read(&id, Depth::Texts).ok().map(|snapshot| (shelf.clone(), snapshot)));
             }
@@ -203,7 +207,7 @@ impl Keeper {
 
     fn shelf_of(&self, id: &str) -> Result<Shelf> {
         let mut last = None;
-        for shelf in self.store.disks().shelves() {
+        for shelf in self.shelves() {
             match shelf.read(id, Depth::Texts) {
                 Ok(_) => return Ok(shelf),
                 Err(e) => last = Some(e),
@@ -259,7 +263,7 @@ impl Keeper {
     }
 
     fn take_now(&self, settings: &Settings, ctx: &Context) -> Result<(Shelf, String)> {
-        let shelf = asking(&self.store.disks().shelf()?, ctx);
+        let shelf = asking(&self.store.disks().shelf(self.store.store_id())?, ctx);
         self.store.checkpoint()?;
         let view = self.store.view();
         let reader = view.database();
@@ -409,6 +413,9 @@ impl Keeper {
 
     /// Learns anew what there is.
     fn remember(&self) {
+        if self.store.phase() == Phase::Ready {
+            self.store.disks().tend_places(self.store.store_id());
+        }
         self.store.follow_snapshots();
         let listed = self.look_where_possible();
         let newest = |wanted: &dyn Fn(&Snapshot) -> bool| {
@@ -421,14 +428,18 @@ impl Keeper {
         (memory.ages, memory.looked) = (ages, Some(self.env.uptime()));
     }
 
+    /// Looks at the places again, if it is time: a disk may go or come at any moment. To be called about once a second.
+    pub fn look_again(&self) {
+        let looked = lock(&self.memory).looked;
+        if looked.is_none_or(|at| self.env.uptime().saturating_sub(at) >= LOOK_AGAIN) {
+            self.remember();
+        }
+    }
+
     /// What is to be done now, if anything; to be asked about once a second.
     #[must_use]
     pub fn due(&self, settings: &Settings) -> Option<Due> {
-        let again = |at: Duration| self.env.uptime().saturating_sub(at) >= LOOK_AGAIN;
-        let looked = lock(&self.memory).looked;
-        if looked.is_none_or(|at| again(at) && !self.store.snapshots_not_read().is_empty()) {
-            self.remember();
-        }
+        self.look_again();
         if self.store.phase() != Phase::Ready || self.waits(settings) {
             return None;
         }
