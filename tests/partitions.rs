@@ -379,3 +379,54 @@ fn a_partition_that_lost_its_section_loses_nothing() {
     two.assert_all_there();
     assert_eq!(daemon.stop(), 0);
 }
+
+// rows 2, 111: `health` said ready while no partition could be used. It says what cannot, and is not ready where nothing can.
+#[test]
+fn a_store_without_a_place_for_mail_is_not_healthy() {
+    let (two, daemon) = Two::new("");
+    let healthy = |value: u8| {
+        until("the metrics say so", || {
+            let text = two.store.ctl(&["metrics"]).expect(0).out;
+            text.contains(&format!("\nstoredd_healthy {value}\n")).then_some(())
+        });
+    };
+    assert_eq!(two.store.ctl(&["health"]).expect(0).out, "");
+    healthy(1);
+    two.take_away();
+    let partly = until("it says which cannot be used", || {
+        Some(two.store.ctl(&["health"])).filter(|run| run.out.contains("partition far cannot be used: missing"))
+    });
+    assert_eq!(partly.status, 0, "{partly:?}");
+    let json = two.store.json(&["health"]);
+    assert_eq!((&json["done"], &json["unusable"][0]["partition"]), (&json!(true), &json!("far")), "{json}");
+    assert_eq!(two.store.json(&["health", "--wait", "5s"]), json);
+    healthy(1);
+
+    let (primary, aside) = (two.store.data.join("partition/primary"), two.store.beside("primary"));
+    std::fs::rename(&primary, &aside).unwrap();
+    std::fs::create_dir(&primary).unwrap();
+    let refused = until("it is not ready", || Some(two.store.ctl(&["health"])).filter(|run| run.status == 69));
+    for word in ["no partition can be used", "primary: missing", "far: missing", "partition list"] {
+        assert!(refused.err.contains(word), "{refused:?}");
+    }
+    let json = two.store.ctl(&["--json", "health"]).expect(69).json();
+    assert_eq!(json["error"]["code"], "unavailable", "{json}");
+    assert!(json["error"]["message"].as_str().unwrap().contains("primary: missing"), "{json}");
+    let waited = two.store.ctl(&["health", "--wait", "1s"]).expect(69);
+    assert!(waited.err.contains("no partition can be used"), "{waited:?}");
+    healthy(0);
+    assert_eq!(two.store.json(&["status"])["state"], "ready", "what can be done is done");
+
+    std::fs::remove_dir(&primary).unwrap();
+    std::fs::rename(&aside, &primary).unwrap();
+    two.bring_back();
+    two.store.ctl(&["health", "--wait", "60s"]).expect(0);
+    healthy(1);
+    // A damaged identity is no partition either.
+    for root in [&primary, &two.far] {
+        let bytes = std::fs::read(root.join("PARTITION")).unwrap();
+        std::fs::write(root.join("PARTITION"), &bytes[..100]).unwrap();
+    }
+    until("it is not ready", || (two.store.ctl(&["health"]).status == 69).then_some(()));
+    drop(daemon);
+}

@@ -59,6 +59,7 @@ impl Reply {
             Reply::Messages(x) => value(x),
             Reply::DeletedMailboxes(x) => value(x),
             Reply::ExpungedMessages(x) => value(x),
+            Reply::Health(x) => value(x),
             Reply::Message(x) => flat(&x.message, x, "message"),
             Reply::Backup(x) => value(x),
             Reply::Told(x) => serde_json::from_str(&x.json).unwrap_or_else(|_| value(x)),

@@ -11,7 +11,7 @@ use crate::objects::*;
 use crate::reconstruct::Reconstructed;
 use crate::report::Report;
 use crate::snapshots::*;
-use crate::state::{Maintenance, Stats, Status};
+use crate::state::{Health, Maintenance, Stats, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -127,11 +127,13 @@ pub enum Reply {
     DeletedMailboxes(Vec<DeletedMailbox>),
     /// `message list --expunged`; streamed.
     ExpungedMessages(Vec<ExpungedMessage>),
+    /// `health` of a store that is ready, and some of whose partitions cannot be used; where nothing is the matter it is `Done`.
+    Health(Health),
 }
 
 impl Reply {
     /// How many variants this version knows; wire numbers are below it.
-    pub const COUNT: u32 = 53;
+    pub const COUNT: u32 = 54;
 
     /// Adds the next part of the same answer behind this one.
     ///

@@ -125,6 +125,7 @@ fn replies() -> Vec<Reply> {
             "deleted": "d", "purge_due": "e"}]}),
         json!({"ExpungedMessages": [{"uid": 1, "size": 2, "internal_date": "i", "flags": ["f"], "modseq": 3, "digest": "d",
             "expunged": "e", "purge_due": null}]}),
+        json!({"Health": {"done": true, "unusable": [{"partition": "p", "why": "w"}]}}),
     ]
     .into_iter()
     .map(|value| serde_json::from_value(value).unwrap())
@@ -186,6 +187,7 @@ const GOLDEN: [(usize, u32); Reply::COUNT as usize] = [
     (147, 0x39a7500a),
     (77, 0xb7bf54f1),
     (77, 0x0c336aeb),
+    (31, 0xe85745f9),
 ];
 
 #[test]

@@ -3,6 +3,24 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// `health` of a store that is ready in part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always true.
+    pub done: bool,
+    /// Partitions that cannot be used now, in order of name.
+    pub unusable: Vec<Unusable>,
+}
+
+/// A partition that cannot be used now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// Its name.
+    pub partition: String,
+    /// Why.
+    pub why: String,
+}
+
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {

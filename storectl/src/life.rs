@@ -129,7 +129,8 @@ pub fn is_running(global: &Global, environment: &Environment) -> Outcome<bool> {
 
 fn again(global: &Global, environment: &Environment, accept_loss: bool) -> Outcome<()> {
     let (_, process, _) = stop_by(global, environment, &Request::Restart { accept_loss })?;
-    until_ready(global, environment, limit(global), &|| process.is_gone_within(Some(Duration::ZERO)))
+    let is_ready = |_: &mut Client| Ok(());
+    until_ready(global, environment, limit(global), &|| process.is_gone_within(Some(Duration::ZERO)), &is_ready)
 }
 
 fn limit(global: &Global) -> Option<Duration> {
@@ -150,24 +151,31 @@ pub fn wait_ready(
     out: &mut dyn Write,
     wait: Duration,
 ) -> Outcome<u8> {
-    until_ready(global, environment, Some(wait), &|| false)?;
-    render::summary(out, style, &Done { done: true }, &[])?;
+    let healthy = |client: &mut Client| client.call(&Request::Health).map_err(|e| e.failure());
+    match until_ready(global, environment, Some(wait), &|| false, &healthy)? {
+        Reply::Health(health) => render::summary(out, style, &health, &render::unusable(&health))?,
+        _ => render::summary(out, style, &Done { done: true }, &[])?,
+    }
     Ok(DONE)
 }
 
 #[expect(clippy::disallowed_methods, reason = "somebody waits by the clock on the wall; nothing is decided by it")]
-fn until_ready(
+fn until_ready<T>(
     global: &Global,
     environment: &Environment,
     limit: Option<Duration>,
     ended: &dyn Fn() -> bool,
-) -> Outcome<()> {
+    suffices: &dyn Fn(&mut Client) -> Result<T, Failure>,
+) -> Outcome<T> {
     let path = socket::path(global, environment)?;
     let begun = Instant::now();
     loop {
         let failure = match socket::connect(&path, Some(Duration::from_secs(5)), false) {
-            Ok(client) => match client.hello().state.as_str() {
-                "ready" => return Ok(()),
+            Ok(mut client) => match client.hello().state.as_str() {
+                "ready" => match suffices(&mut client) {
+                    Ok(found) => return Ok(found),
+                    Err(failure) => failure,
+                },
                 state @ ("read-only" | "poisoned") => {
                     let failure = Failure::new(Code::Unavailable, format!("the store is {state}"));
                     return Err(Stop::Failed(failure.with_hint("storectl status")));
@@ -285,7 +293,8 @@ mod tests {
     fn nobody_waits_longer_than_he_said() {
         let dir = tempfile::tempdir().unwrap();
         let nobody = Global { data_dir: Some(dir.path().to_owned()), ..Global::default() };
-        let end = until_ready(&nobody, &Environment::default(), Some(Duration::from_millis(120)), &|| false);
+        let end =
+            until_ready(&nobody, &Environment::default(), Some(Duration::from_millis(120)), &|| false, &|_| Ok(()));
         assert!(matches!(end, Err(Stop::Failed(f)) if f.code == Code::Unavailable && f.hint.is_some()));
     }
 }

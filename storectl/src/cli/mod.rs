@@ -80,7 +80,7 @@ pub struct Global {
 pub enum Verb {
     /// State, LSNs, ages, alarms; exits 0 if the daemon runs, 3 if not
     Status(StatusArgs),
-    /// Nothing but the exit code: 0 ready, 69 not
+    /// The exit code: 0 ready, 69 not, or no room or partition for mail; a word about partitions that cannot be used
     Health(HealthArgs),
     /// Counters, group sizes, latencies, database, log
     Stats,

@@ -341,9 +341,18 @@ fn document(out: &mut dyn Write, ask: &Ask, reply: Reply, tty: bool) -> io::Resu
             _ => writeln!(out, "done (LSN {})", x.lsn),
         },
         Reply::Done(_) if ask.form == Form::Silent => Ok(()),
+        Reply::Health(x) => unusable(&x).iter().try_for_each(|line| writeln!(out, "{line}")),
         Reply::Done(_) => writeln!(out, "done"),
         other => super::json::compact(out, &other.to_json()).and_then(|()| writeln!(out)),
     }
+}
+
+/// `health` of a store that is ready in part: a line for each partition that is not.
+pub fn unusable(health: &proto::Health) -> Vec<String> {
+    let line = |one: &proto::Unusable| {
+        format!("ready, but partition {} cannot be used: {}", printable(&one.partition), printable(&one.why))
+    };
+    health.unusable.iter().map(line).collect()
 }
 
 fn reloaded(out: &mut dyn Write, r: &proto::Reloaded) -> io::Result<()> {

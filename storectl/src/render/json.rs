@@ -102,6 +102,7 @@ pub fn part(out: &mut dyn Write, list: &mut List, reply: Reply, form: Form, sepa
         Reply::Metrics(x) => compact(out, &x),
         Reply::Hello(x) => compact(out, &x),
         Reply::Done(x) => compact(out, &x),
+        Reply::Health(x) => compact(out, &x),
         Reply::Status(x) => compact(out, &x),
         Reply::Stats(x) => compact(out, &x),
         Reply::Checkpoint(x) => compact(out, &x),

@@ -29,6 +29,7 @@ mod table;
 pub mod words;
 
 use crate::cli::Global;
+pub use human::unusable;
 pub use json::toml_value as option_value;
 
 use crate::commands::{Ask, Form};

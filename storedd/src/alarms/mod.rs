@@ -30,7 +30,7 @@ pub use facts::{
     Bulk, CheckpointFacts, Chore, CopyFacts, DamageFacts, Done, Facts, Limits, LogFacts, PlaceFacts, SnapshotFacts,
     Stamp,
 };
-pub use probe::Prober;
+pub use probe::{PartitionSeen, Prober};
 
 use crate::lsn::Micros;
 

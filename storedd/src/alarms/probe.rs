@@ -33,6 +33,9 @@ struct Seen {
     space: Option<Space>,
     /// `ok`, `full`, `behind`, `missing`, `foreign`.
     state: &'static str,
+    /// What is wrong with it.
+    why: Option<String>,
+    /// The same, if it is not there.
     trouble: Option<String>,
     at: Duration,
     /// It has answered.
@@ -67,6 +70,10 @@ pub struct PartitionSeen {
     pub name: String,
     /// `ok`, `full`, `behind`, `missing`, `foreign`.
     pub state: &'static str,
+    /// What is wrong; empty if nothing is.
+    pub why: String,
+    /// It has not answered for some time.
+    pub is_silent: bool,
 }
 
 impl Prober {
@@ -96,7 +103,7 @@ impl Prober {
             wanted.retain(|(name, _)| !places.contains_key(name));
             let begin = |(name, path): (String, String)| {
                 let at = self.env.uptime();
-                let seen = Seen { path, space: None, state: "ok", trouble: None, at, answered: false };
+                let seen = Seen { path, space: None, state: "ok", why: None, trouble: None, at, answered: false };
                 places.insert(name.clone(), seen);
                 name
             };
@@ -143,9 +150,11 @@ impl Prober {
     /// Every partition as it was seen last.
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionSeen> {
+        let now = self.env.uptime();
         let places = self.shared.places();
         let known = |(name, seen): (&String, &Seen)| {
-            Some(PartitionSeen { name: name.strip_prefix(PARTITION)?.to_owned(), state: seen.state })
+            let (name, why) = (name.strip_prefix(PARTITION)?.to_owned(), seen.why.clone().unwrap_or_default());
+            Some(PartitionSeen { name, state: seen.state, why, is_silent: now.saturating_sub(seen.at) > SILENT })
         };
         places.iter().filter_map(known).collect()
     }
@@ -168,14 +177,13 @@ impl Prober {
 /// Looks at one place and leaves what it saw; false if nobody wants to know any more.
 fn look(name: &str, store: &Weak<Store>, shared: &Weak<Shared>, env: &dyn Env) -> bool {
     let Some(store) = store.upgrade() else { return false };
-    let (space, state, trouble) = match name {
+    let (space, state, why) = match name {
         DATA => room(&*store.disks().data),
         LOG => room(&*store.disks().log),
         DATABASE => room(&*store.disks().db),
         partition => {
             let (state, space) = store.partitions().look(partition.strip_prefix(PARTITION).unwrap_or(partition));
-            let trouble = if space.is_some() { None } else { state.why() };
-            (space, state.word(), trouble)
+            (space, state.word(), state.why())
         }
     };
     let database = (name == DATABASE).then(|| store.database_bytes());
@@ -186,7 +194,8 @@ fn look(name: &str, store: &Weak<Store>, shared: &Weak<Shared>, env: &dyn Env) -
     }
     let mut places = shared.places();
     let Some(seen) = places.get_mut(name) else { return false };
-    (seen.space, seen.state, seen.trouble) = (space, state, trouble);
+    seen.trouble = why.clone().filter(|_| space.is_none());
+    (seen.space, seen.state, seen.why) = (space, state, why);
     (seen.at, seen.answered) = (env.uptime(), true);
     true
 }
@@ -274,7 +283,9 @@ mod tests {
 
         mount.answer();
         until(|| seen("partition far").trouble.is_some());
-        assert_eq!(prober.partitions(), [PartitionSeen { name: "far".to_owned(), state: "missing" }]);
+        let [far] = &prober.partitions()[..] else { panic!("one partition") };
+        assert_eq!((far.name.as_str(), far.state, far.is_silent), ("far", "missing", false));
+        assert!(far.why.contains("far"), "{far:?}");
         prober.store.partitions().remove("far");
         prober.follow().unwrap();
         assert_eq!(prober.places().len(), 3, "what is gone is forgotten");

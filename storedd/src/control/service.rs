@@ -122,6 +122,14 @@ pub trait Service: Send + Sync + 'static {
         Groups::default()
     }
 
+    /// `health`. As [`Service::state`], a mere load.
+    ///
+    /// # Errors
+    /// `Unavailable`, if there is no place for mail at all, with what is in the way.
+    fn health(&self) -> Result<Reply, Failure> {
+        super::dispatch::health(self.state())
+    }
+
     /// What the store can do for this one: who was there when a drain began goes on until the end.
     fn state_for(&self, _peer: &Peer) -> State {
         self.state()

@@ -56,7 +56,7 @@ impl Session {
             Err(failure) => self.refuse(id, Audit::of(&request), &failure),
             Ok(Lane::Own) => {
                 let answer = match request {
-                    Request::Health => dispatch::health(self.door.service.state()),
+                    Request::Health => self.door.service.health(),
                     _ => Err(Failure::new(Code::Protocol, "greeted already")),
                 };
                 self.answer(id, &answer);

@@ -11,6 +11,7 @@ use crate::lsn::Micros;
 use crate::metrics::text::{Kind, Text};
 use crate::model::Table;
 use crate::store::{Histogram, Store};
+use proto::{Done, Reply};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -51,6 +52,12 @@ impl Daemon {
         for each in State::ALL {
             states.sample(&[("state", each.word())], f64::from(u8::from(each == state)));
         }
+        let is_healthy = state == State::Ready && self.health(Reply::Done(Done { done: true })).is_ok();
+        text.gauge(
+            "storedd_healthy",
+            "1 while the store is ready, with room and a partition for mail: what `storectl health` says.",
+            f64::from(u8::from(is_healthy)),
+        );
         let progress = *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let done = if state == State::Recovering { f64::from(super::percent(&progress)) / 100.0 } else { 1.0 };
         text.gauge("storedd_recovery_progress_ratio", "How far the start is; 1 when it is done.", done);

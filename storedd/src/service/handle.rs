@@ -3,6 +3,7 @@
 use super::{Daemon, Event, logs};
 use crate::control::access::Groups;
 use crate::control::convert::{failure, refusal};
+use crate::control::dispatch;
 use crate::control::{Answered, Committed, Completion, Events, OnPassage, Parts, Passage, Peer, Service, State};
 use crate::lsn::Lsn;
 use crate::model::Command;
@@ -23,6 +24,11 @@ impl Service for Handle {
             State::Ready if self.0.modes.is_leaving() => State::Draining,
             state => state,
         }
+    }
+
+    fn health(&self) -> Result<Reply, Failure> {
+        let done = dispatch::health(self.state())?;
+        self.0.health(done)
     }
 
     fn state_for(&self, peer: &Peer) -> State {

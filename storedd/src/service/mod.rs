@@ -10,6 +10,7 @@ mod backups;
 mod check;
 mod exposition;
 mod handle;
+mod health;
 mod holding;
 pub mod jobs;
 mod lists;

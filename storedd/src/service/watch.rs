@@ -331,6 +331,14 @@ impl Watch {
             .with_hint("free space there; the store goes on by itself: storectl status"))
     }
 
+    /// Why every change that does not delete is refused for want of room, if that is so.
+    #[must_use]
+    pub fn no_room(&self) -> Option<String> {
+        let short = self.short.load_full().filter(|short| short.all)?;
+        let Short { place, path, free, kept, .. } = &*short;
+        Some(format!("no room for changes: {free} bytes are free on the disk of {path} ({place}), {kept} are kept"))
+    }
+
     fn note_bulk(&self, peer: &Peer) {
         let now = self.env.uptime();
         let mut seen = lock(&self.bulk);
