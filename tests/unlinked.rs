@@ -1,5 +1,7 @@
 //! Files of the store that somebody removes or replaces under the daemon that has them open.
 
+use crate::alarms::grow;
+use crate::harness::alarms::{cleared, raised};
 use crate::harness::{TestStore, text, until};
 use std::path::{Path, PathBuf};
 
@@ -86,9 +88,27 @@ fn a_log_file_that_was_removed_or_replaced_has_its_name_again() {
         assert!(log_file(&store).exists(), "{what}");
         let aside = store.data.join("mboxlist/quarantine/log.0000000001");
         assert_eq!(aside.exists(), what == "replaced", "{what}");
+        let alarm = raised(&store, "log_put_back");
+        assert_eq!((&alarm["subject"], &alarm["severity"]), (&text(&log_file(&store)).into(), &"warning".into()));
+        assert_eq!(alarm["cause"].as_str().unwrap().contains(text(&aside)), what == "replaced", "{alarm}");
         daemon.kill();
         nothing_is_lost(&store);
     }
+}
+
+// row B7: that it was put back is an alarm, which ends when the next log file is begun; before, one line of the journal said so.
+#[test]
+fn a_log_file_that_was_put_back_is_an_alarm_until_the_next_one() {
+    let (store, daemon) = begun();
+    removed(&log_file(&store));
+    assert_eq!(raised(&store, "log_put_back")["next"], "storectl log verify");
+    store.ctl(&["log", "verify"]).expect(0);
+    store.ctl(&["checkpoint"]).expect(0);
+    assert_eq!(raised(&store, "log_put_back")["subject"], text(&log_file(&store)));
+    grow(&store, 0, 4000);
+    cleared(&store, "log_put_back");
+    until("the journal says so", || daemon.log().contains("event=alarm_cleared alarm=log_put_back").then_some(()));
+    assert_eq!(daemon.stop(), 0);
 }
 
 // row 2: nobody had time to notice.

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::disk::Space;
 use crate::lsn::Micros;
-use crate::store::{Lagging, Phase};
+use crate::store::{Lagging, Phase, PutBack};
 use std::time::Duration;
 
 /// Everything that was measured at one moment.
@@ -80,6 +80,8 @@ pub struct LogFacts {
     pub bytes: u64,
     /// Why the oldest segment that is not in use is kept.
     pub kept_for: Vec<String>,
+    /// The segment being written, if somebody removed or replaced it.
+    pub put_back: Option<PutBack>,
 }
 
 /// The checkpoint.

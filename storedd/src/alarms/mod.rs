@@ -85,17 +85,20 @@ pub enum Name {
     PartitionBehind,
     /// Something is damaged, and nothing near could heal it.
     Damage,
+    /// The log file being written was removed or replaced by somebody, and was put back.
+    LogPutBack,
 }
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 24] = [
+    pub const ALL: [Name; 25] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
         Name::Partition,
         Name::PartitionBehind,
         Name::Damage,
+        Name::LogPutBack,
         Name::CheckpointFailed,
         Name::StalledRequest,
         Name::Overlay,
@@ -144,6 +147,7 @@ impl Name {
             Name::SnapshotPlace => "snapshot_place",
             Name::PartitionBehind => "partition_behind",
             Name::Damage => "damage",
+            Name::LogPutBack => "log_put_back",
         }
     }
 

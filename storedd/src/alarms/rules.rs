@@ -5,7 +5,7 @@ use super::trend::{Trend, time_left};
 use super::{Name, Severity};
 use crate::lsn::Micros;
 use crate::partition::FULL_BELOW;
-use crate::store::{Lagging, Phase, rfc3339};
+use crate::store::{Lagging, Phase, PutBack, rfc3339};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -155,6 +155,7 @@ pub fn read(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {
     out.extend(snapshots(facts, limits));
     out.extend(copies(facts, limits));
     out.extend(damage(facts));
+    out.extend(facts.log.put_back.as_ref().map(put_back));
     out.extend(facts.repair.as_ref().map(|why| Reading {
         severity: Severity::Warning,
         ..Reading::flag(
@@ -279,6 +280,18 @@ fn damage(facts: &Facts) -> Option<Reading> {
     let more = if *count > 1 { format!("; {} more", count - 1) } else { String::new() };
     let reading = Reading::flag(Name::Damage, message, format!("{first}{more}"), "storectl check --all --deep");
     Some(Reading { value: *count as f64, unit: "places", ..reading })
+}
+
+/// Nothing is lost, this time.
+fn put_back(back: &PutBack) -> Reading {
+    let PutBack { file, aside } = back;
+    let message = format!(
+        "{file} was removed or replaced while it was being written; it was put back, and nothing of it is lost"
+    );
+    let found = aside.as_ref().map(|aside| format!("; what lay in its place lies in {aside}")).unwrap_or_default();
+    let cause = format!("somebody, or a program, works in the directory of the log{found}");
+    let reading = Reading::flag(Name::LogPutBack, message, cause, "storectl log verify").subject(file);
+    Reading { severity: Severity::Warning, ..reading }
 }
 
 fn checkpoint(facts: &Facts, limits: &Limits, history: &History) -> Vec<Reading> {

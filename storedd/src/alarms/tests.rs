@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::Space;
-use crate::store::Phase;
+use crate::store::{Phase, PutBack};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -56,7 +56,7 @@ impl Bench {
             now: Micros(1_700_000_000_000_000),
             uptime: seconds(1000),
             phase: Phase::Ready,
-            log: LogFacts { segments: 1, bytes: 10 * MIB, kept_for: vec!["recovery".to_owned()] },
+            log: LogFacts { segments: 1, bytes: 10 * MIB, kept_for: vec!["recovery".to_owned()], put_back: None },
             checkpoint: CheckpointFacts::default(),
             overlay_bytes: 0,
             overlay_bytes_max: 512 * MIB,
@@ -137,11 +137,12 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 24] = [
+    let sick: [Sickness; 25] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
         (|f| f.checkpoint.running = Some(seconds(300)), "checkpoint_slow"),
+        (|f| f.log.put_back = Some(PutBack { file: "log.7".to_owned(), aside: None }), "log_put_back log.7"),
         (|f| f.log.segments = 5, "log_segments"),
         (|f| f.log.bytes = 100 * MIB, "log_bytes"),
         (|f| f.places[1].space = Some(Space { free: GIB - 1, total: 100 * GIB, id: 2 }), "disk_space log"),

@@ -208,6 +208,7 @@ impl Watch {
                 segments: needed as u64,
                 bytes: segments.iter().map(|s| s.segment.bytes).sum(),
                 kept_for: oldest.map(|s| s.kept_for.clone()).unwrap_or_default(),
+                put_back: store.log_put_back(),
             },
             checkpoint: CheckpointFacts {
                 lsn: upto.0,

@@ -3,6 +3,7 @@
 use super::Store;
 use super::commit::lock;
 use crate::error::StoreError;
+use crate::wal::PutBack;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ struct Seen {
     begun: Option<Duration>,
     failures: u64,
     error: Option<String>,
+    put_back: Option<PutBack>,
 }
 
-/// What checkpoints leave for those who watch.
+/// What checkpoints and looks at the log leave for those who watch.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Seen>);
 
@@ -48,6 +50,10 @@ impl Health {
         (seen.failures, seen.error) = (0, None);
     }
 
+    pub(super) fn put_back(&self, back: PutBack) {
+        lock(&self.0).put_back = Some(back);
+    }
+
     pub(super) fn failed(&self, e: &StoreError) {
         let mut seen = lock(&self.0);
         seen.failures += 1;
@@ -65,6 +71,15 @@ impl Store {
             failures: seen.failures,
             error: seen.error.clone(),
         }
+    }
+
+    /// The log file being written, if somebody removed or replaced it and it was put back; `None` as soon as another one is being written.
+    #[must_use]
+    pub fn log_put_back(&self) -> Option<PutBack> {
+        let back = lock(&self.health.0).put_back.clone()?;
+        let segments = self.running.as_ref()?.segments.list();
+        let mut written = segments.iter().filter(|segment| segment.last_lsn.is_none());
+        written.any(|segment| self.disks.log.display(&segment.file) == back.file).then_some(back)
     }
 
     /// Empty log segments made ahead that nobody was promised.

@@ -106,6 +106,7 @@ use crate::lsn::{Epoch, Lsn, Micros, StoreId};
 use crate::model::Rows;
 use crate::model::rows::{Row, UserRow};
 use crate::partition::Partitions;
+pub use crate::wal::PutBack;
 use crate::wal::{Control, Log, Segments, Spares};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use commit::{LogSide, Planner, lock};

@@ -2,7 +2,7 @@
 //!
 //! Somebody may remove it, or put an older copy in its place, while it is open. Writes and syncs go on without an error then, into a file
 //! that no start finds. It is held open, so nothing is lost yet: it is copied back under its name, and a checkpoint makes the database
-//! durable without it. Where it cannot be copied back the log has failed.
+//! durable without it. An alarm says so until the next log file is begun. Where it cannot be copied back the log has failed.
 
 use super::Store;
 use super::commit::{LogSide, try_lock};
@@ -29,13 +29,14 @@ impl Store {
         match writer.keep_name() {
             Ok(None) => false,
             Ok(Some(back)) => {
-                let (file, set_aside) = (&back.file, back.aside.unwrap_or_default());
+                let (file, set_aside) = (&back.file, back.aside.clone().unwrap_or_default());
                 tracing::error!(
                     event = "log_file_put_back",
                     file,
                     set_aside,
                     "the log file being written was removed or replaced by somebody; it has its name again, and nothing of it is lost"
                 );
+                self.health.put_back(back);
                 true
             }
             Err(e) => {
