@@ -240,6 +240,35 @@ fn a_store_without_copies_says_how_old_they_are() {
     assert_eq!(daemon.stop(), 0);
 }
 
+// rows 81, B7: an archive of mail that nobody takes any more is told of, from the first one on, also behind a restart; before, nothing told.
+#[test]
+fn a_store_whose_mail_is_not_backed_up_any_more_says_so() {
+    let store = TestStore::new();
+    let config = configured(&store, "[backup]\nmail_max_age = \"12s\"\n");
+    let args = ["--config", config.as_str()];
+    let daemon = store.start_with(&args);
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let archive = store.beside("mail.sda");
+    let take = |object: &str| drop(store.ctl(&["backup", "-f", archive.to_str().unwrap(), object]).expect(0));
+    take("joe");
+    std::thread::sleep(Duration::from_secs(14));
+    assert_eq!(crate::harness::alarms::alarm(&store, "mail_backup_age"), None, "nobody has ever taken all of it");
+    take("/");
+    let found = raised(&store, "mail_backup_age");
+    assert_eq!((found["limit"].as_f64(), found["next"].as_str()), (Some(12.0), Some("storectl backup -f FILE /")));
+    assert_eq!(daemon.stop(), 0);
+    let daemon = store.start_with(&args);
+    raised(&store, "mail_backup_age");
+    assert!(store.ctl(&["metrics"]).expect(0).out.contains("\nstoredd_mail_backup_timestamp_seconds "));
+    take("/");
+    cleared(&store, "mail_backup_age");
+    configured(&store, "[backup]\nmail_max_age = \"0s\"\n");
+    store.ctl(&["config", "reload"]).expect(0);
+    std::thread::sleep(Duration::from_secs(14));
+    assert_eq!(crate::harness::alarms::alarm(&store, "mail_backup_age"), None);
+    assert_eq!(daemon.stop(), 0);
+}
+
 // A clock that was ahead once: what was done then is named with its stamp, is due, and the alarm ends when it was done again.
 #[test]
 fn what_was_stamped_by_a_clock_that_was_ahead_is_named_and_due() {

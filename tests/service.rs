@@ -126,6 +126,89 @@ fn timers_do_what_the_daemon_else_does_by_itself() {
     }
 }
 
+/// The program that the timer for mail runs.
+const ARCHIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/storedd-mail-archive");
+
+// row B16, rows 81, 136: the unit for mail runs a program that comes with it, and as the others do.
+#[test]
+fn the_timer_for_mail_is_as_the_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = file("systemd/storedd-mail.service");
+    assert_eq!((value(&service, "Type"), value(&service, "User")), ("oneshot".into(), value(&file(UNIT), "User")));
+    assert!(file("Cargo.toml").contains("[\"systemd/storedd-mail-archive\", \"usr/lib/storedd/\", \"755\"]"));
+    let mut units = Vec::new();
+    for (end, text) in [("service", service), ("timer", file("systemd/storedd-mail.timer"))] {
+        units.push(dir.path().join(format!("storedd-mail.{end}")));
+        fs::write(units.last().unwrap(), text.replace("/usr/lib/storedd/storedd-mail-archive", ARCHIVER)).unwrap();
+    }
+    let [service, timer] = [&units[0], &units[1]].map(|unit| unit.to_str().unwrap());
+    if let Some((ok, text)) = analyze(&["verify", "--man=no", service, timer]) {
+        assert!(ok && !text.contains("storedd-"), "{text}");
+    }
+    if let Some((ok, text)) = analyze(&["security", "--offline=true", "--threshold=10", "--no-pager", service]) {
+        assert!(ok, "the exposure is above 1.0:\n{text}");
+    }
+}
+
+/// Names of the archives in a directory, in order.
+fn archives(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+// rows 81, 136: what the timer for mail does: a row of archives that follow each other, a new one when it is long enough or the last one is damaged, and
+// the oldest goes. The newest row gives everything back.
+#[test]
+fn the_timer_for_mail_takes_rows_of_archives() {
+    let store = TestStore::new();
+    let dir = store.beside("archives");
+    fs::create_dir(&dir).unwrap();
+    let _daemon = store.start();
+    store.ctl(&["user", "add", "joe"]).expect(0);
+    let mut sent = 0;
+    let mut night = || {
+        store.ctl_with(&["message", "deliver", "user/joe/INBOX"], Some(format!("{sent}\r\n").as_bytes())).expect(0);
+        sent += 1;
+        // Two rows begin in one second only here.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let socket = store.data.join("control.sock");
+        let run = std::process::Command::new(ARCHIVER)
+            .args([dir.to_str().unwrap(), "3", "2"])
+            .env("STORECTL", env!("CARGO_BIN_EXE_storectl"))
+            .env("STOREDD_SOCKET", socket)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{run:?}");
+        archives(&dir)
+    };
+    let ends = |names: &[String]| names.iter().map(|name| name[21..].to_owned()).collect::<Vec<_>>();
+    assert_eq!(ends(&night()), [".00.sda"]);
+    assert_eq!(ends(&night()), [".00.sda", ".01.sda"]);
+    let first = night();
+    assert_eq!(ends(&first), [".00.sda", ".01.sda", ".02.sda"]);
+    let second = night();
+    assert_eq!(ends(&second), [".00.sda", ".01.sda", ".02.sda", ".00.sda"]);
+    assert_eq!(ends(&night()), [".00.sda", ".01.sda", ".02.sda", ".00.sda", ".01.sda"]);
+    // The newest is damaged where it says what it has.
+    let newest = dir.join(night().last().unwrap());
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    fs::rename(&newest, dir.join(newest.file_name().unwrap().to_str().unwrap().replace(".02.", ".01."))).unwrap();
+    let left = night();
+    assert_eq!(ends(&left), [".00.sda", ".01.sda", ".00.sda"], "{left:?}");
+    assert!(!left.contains(&first[0]) && left.contains(&second[3]), "the oldest row went: {left:?}");
+    night();
+
+    store.ctl(&["user", "delete", "joe", "--yes"]).expect(0);
+    for name in archives(&dir).iter().filter(|name| name[..21] == left[2][..21]) {
+        store.ctl(&["restore", "-f", dir.join(name).to_str().unwrap(), "--yes", "/"]).expect(0);
+    }
+    let there = store.json(&["message", "list", "user/joe/INBOX"]);
+    assert_eq!(there.as_array().unwrap().len(), 8, "{there}");
+}
+
 #[test]
 fn where_timers_keep_the_schedule_the_daemon_does_not() {
     let store = TestStore::new();

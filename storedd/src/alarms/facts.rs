@@ -106,6 +106,8 @@ pub struct CopyFacts {
     pub created: Micros,
     /// When the newest backup was taken.
     pub backup: Option<Micros>,
+    /// When the newest backup of all mail was taken, if one ever was.
+    pub mail_backup: Option<Micros>,
     /// Why the last backup failed.
     pub backup_failure: Option<String>,
     /// When the last good drill was made.
@@ -204,6 +206,8 @@ pub struct Limits {
     pub snapshot_age: Duration,
     /// Age of the newest backup; `None`: nobody expects any.
     pub backup_age: Option<Duration>,
+    /// Age of the newest backup of all mail; `None`: nobody watches it.
+    pub mail_backup_age: Option<Duration>,
     /// Age of the last good drill; `None`: nobody expects any.
     pub drill_age: Option<Duration>,
     /// Age of the last run of any work of [`Facts::chores`].
@@ -243,6 +247,7 @@ impl Limits {
             request_wait: alarm.request_wait,
             snapshot_age: config.snapshot.interval.saturating_mul(2),
             backup_age: (!config.backup.directory.as_os_str().is_empty()).then_some(config.backup.max_age),
+            mail_backup_age: Some(config.backup.mail_max_age).filter(|age| !age.is_zero()),
             drill_age: (!config.drill.interval.is_zero()).then_some(config.drill.max_age),
             chore_age: config.ageing.max_age,
             archive_wait: config.archive.max_lag,

@@ -63,6 +63,8 @@ pub enum Name {
     StalledRequest,
     /// The newest backup is too old.
     BackupAge,
+    /// The newest backup of all mail is too old.
+    MailBackupAge,
     /// The last drill came to a store that is not what it should be.
     DrillBad,
     /// The last good drill is too old.
@@ -91,7 +93,7 @@ pub enum Name {
 
 impl Name {
     /// Every name, worst first: the order of `status`.
-    pub const ALL: [Name; 25] = [
+    pub const ALL: [Name; 26] = [
         Name::Poisoned,
         Name::ReadOnly,
         Name::DiskSpace,
@@ -110,6 +112,7 @@ impl Name {
         Name::ArchiveGap,
         Name::ArchiveLag,
         Name::BackupAge,
+        Name::MailBackupAge,
         Name::DrillAge,
         Name::Clock,
         Name::StaleStamp,
@@ -136,6 +139,7 @@ impl Name {
             Name::StaleStamp => "stale_stamp",
             Name::StalledRequest => "stalled_request",
             Name::BackupAge => "backup_age",
+            Name::MailBackupAge => "mail_backup_age",
             Name::DrillBad => "drill_bad",
             Name::DrillAge => "drill_age",
             Name::Clock => "clock",

@@ -449,6 +449,15 @@ fn copies(facts: &Facts, limits: &Limits) -> Vec<Reading> {
             "storectl backup-db DIR",
         ));
     }
+    // Who never took one keeps his mail otherwise.
+    if let Some((limit, taken)) = limits.mail_backup_age.zip(known.mail_backup) {
+        let old = age(Some(taken));
+        out.push(Reading::ceiling(Name::MailBackupAge, old, limit.as_secs_f64(), "seconds").says(
+            format!("the newest backup of all mail is {old:.0} seconds old"),
+            "none has ended well since: journalctl -u storedd-mail, or whatever takes them here".to_owned(),
+            "storectl backup -f FILE /",
+        ));
+    }
     if let Some(problem) = known.drill_problem.clone() {
         let message = "a restore of the newest snapshot or backup would not succeed".to_owned();
         out.push(Reading::flag(Name::DrillBad, message, problem, "storectl drill"));

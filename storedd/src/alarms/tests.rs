@@ -25,6 +25,7 @@ fn limits() -> Limits {
         request_wait: seconds(30),
         snapshot_age: seconds(2 * 86_400),
         backup_age: Some(seconds(100_000)),
+        mail_backup_age: Some(seconds(200_000)),
         drill_age: Some(seconds(200_000)),
         archive_wait: seconds(100),
         chore_age: seconds(1000),
@@ -137,7 +138,7 @@ type Sickness = (fn(&mut Facts), &'static str);
 // Rows 97, B7.
 #[test]
 fn every_alarm_is_raised_and_cleared() {
-    let sick: [Sickness; 25] = [
+    let sick: [Sickness; 26] = [
         (|f| f.phase = Phase::Poisoned, "poisoned"),
         (|f| f.phase = Phase::ReadOnly("held".to_owned()), "read_only"),
         (|f| f.checkpoint.failures = 1, "checkpoint_failed"),
@@ -153,6 +154,7 @@ fn every_alarm_is_raised_and_cleared() {
         (|f| f.oldest_wait = Some(seconds(30)), "stalled_request"),
         (|f| f.held_up = Some((seconds(30), "somebody".to_owned())), "stalled_request"),
         (|f| (f.copies.created, f.copies.drill) = (Micros(0), Some(f.now)), "backup_age"),
+        (|f| f.copies.mail_backup = Some(Micros(5)), "mail_backup_age"),
         (|f| (f.copies.drill, f.copies.backup) = (Some(Micros(5)), Some(f.now)), "drill_age"),
         (|f| f.copies.drill_problem = Some("log.0000000002: missing".to_owned()), "drill_bad"),
         (|f| f.copies.archive_waits = Some(seconds(100)), "archive_lag"),

@@ -237,6 +237,8 @@ options! {
             "Log that is kept for a backup or a drill that runs; one that would need more is ended, so that a medium that hangs does not fill the store's disk.";
         max_age: Duration = Duration::from_secs(172_800), Limit::Millis(60_000, 31_536_000_000), Reload,
             "A newest backup that is older raises an alarm, if directory is set.";
+        mail_max_age: Duration = Duration::from_secs(172_800), Limit::Millis(0, 31_536_000_000), Reload,
+            "A newest backup of all mail (storectl backup of /, or --complete) that is older raises an alarm, once there was one; 0: never.";
         groups: PathBuf = "".into(), Limit::Any, Reload,
             "File with lines name=regex, the groups of users that storectl backup knows by name; the first whose expression matches the whole user id owns the user; an absolute path; empty: there is only the group user.";
         exclude: String = String::new(), Limit::Any, Reload,

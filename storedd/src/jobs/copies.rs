@@ -28,6 +28,8 @@ pub struct Known {
     pub created: Micros,
     /// When the newest backup was taken.
     pub backup: Option<Micros>,
+    /// When the newest backup was taken that has all mail.
+    pub mail_backup: Option<Micros>,
     /// Why the last backup failed.
     pub backup_failure: Option<String>,
     /// When the last good drill was made.
@@ -60,6 +62,7 @@ impl Copies {
         Known {
             created: self.created,
             backup: self.backups.newest(),
+            mail_backup: self.backups.newest_of_mail(),
             backup_failure: backup.failure,
             drill: good,
             drill_problem: problem.map(|p| format!("{}: {}", p.file, p.what)),

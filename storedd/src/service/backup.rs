@@ -48,6 +48,8 @@ struct Target {
 #[derive(Debug)]
 struct Reading {
     moment: Moment,
+    /// All of the store was asked for.
+    is_everything: bool,
     targets: HashMap<u64, Target>,
     /// Mailboxes that are not among them: number and name.
     left_out: Vec<(u64, String)>,
@@ -126,7 +128,12 @@ impl Daemon {
                 return self.backup_changes(from, Micros(*until_us), parts);
             }
             BackupAsk::Bygone { messages } => return self.backup_bygone(messages, parts),
-            BackupAsk::AtWork(work) => return self.client_at_work(peer, work),
+            BackupAsk::AtWork(work) => {
+                if work.is_last && !work.restores {
+                    self.archive_is_whole(peer);
+                }
+                return self.client_at_work(peer, work);
+            }
             BackupAsk::Sick { name, deep } => return self.backup_sick(name, *deep, parts),
             BackupAsk::Heal(heal) => return self.backup_heal(peer, heal),
             BackupAsk::Follows { lsn, epoch } => return self.backup_follows(Lsn(*lsn), Epoch(*epoch)),
@@ -155,6 +162,15 @@ impl Daemon {
                 Ok(listing.finish())
             }
             _ => Err(Failure::new(Code::Bug, "answered above")),
+        }
+    }
+
+    /// The client of this connection has put the archive in its place: if it has all mail, that is known from now on.
+    fn archive_is_whole(&self, peer: &Peer) {
+        let reading = self.readers.lock().get(&peer.connection).cloned();
+        let time = reading.filter(|reading| reading.is_everything).map(|reading| reading.moment.time());
+        if let (Some(time), Ok(copies)) = (time, self.copies()) {
+            copies.backups.note_mail(time);
         }
     }
 
@@ -207,7 +223,8 @@ impl Daemon {
             Ok(())
         })?;
         let last = listing.finish();
-        let reading = Arc::new(Reading { moment, targets, left_out, lists: Mutex::default() });
+        let is_everything = words.iter().any(|word| word == "/");
+        let reading = Arc::new(Reading { moment, is_everything, targets, left_out, lists: Mutex::default() });
         self.readers.lock().insert(peer.connection, reading);
         // Nobody tells twice that a connection has ended: it may have been while the mailboxes were listed.
         parts(last).inspect_err(|_| self.readers.gone(peer.connection))?;

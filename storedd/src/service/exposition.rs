@@ -257,6 +257,11 @@ fn copies(text: &mut Text, known: &Known) {
         at(known.backup),
     );
     text.known(
+        "storedd_mail_backup_timestamp_seconds",
+        "When the newest backup of all mail was begun, in seconds since 1970.",
+        at(known.mail_backup),
+    );
+    text.known(
         "storedd_drill_good_timestamp_seconds",
         "When the last good drill was begun, in seconds since 1970.",
         at(known.drill),

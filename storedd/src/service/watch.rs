@@ -264,6 +264,7 @@ impl Watch {
         let all = [
             ("snapshot", snapshot, "storectl snapshot take --verify"),
             ("backup", copies.backup, "storectl backup-db DIR"),
+            ("mail backup", copies.mail_backup, "storectl backup -f FILE /"),
             ("drill", copies.drill, "storectl drill"),
             ("scrub", scrub, "storectl check --all --deep"),
             ("expire", last.expire, "storectl expire"),
@@ -471,6 +472,7 @@ fn copies(known: Known) -> CopyFacts {
     CopyFacts {
         created: known.created,
         backup: known.backup,
+        mail_backup: known.mail_backup,
         backup_failure: known.backup_failure,
         drill: known.drill,
         drill_problem: known.drill_problem.filter(|_| bad),

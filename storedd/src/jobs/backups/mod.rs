@@ -30,6 +30,7 @@ use crate::planted::{self, Bug};
 use crate::snapshot::{Backup, BackupManifest, DB_FILE, GoOn, TableSum};
 use crate::store::{LogHold, Marker, Phase, Store, View, rfc3339};
 use crate::wal::{self, CONTROL_FILE, ControlState, Depth, Part, Proof, Reach};
+use noted::{Noted, Of};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -105,7 +106,9 @@ pub struct Backups {
     turn: Mutex<()>,
     memory: Mutex<Memory>,
     /// When the newest one of any kind was taken, wherever it lies; as in the file.
-    newest: Mutex<Option<Micros>>,
+    newest: Noted,
+    /// The same of those that have all mail.
+    mail: Noted,
 }
 
 impl std::fmt::Debug for Backups {
@@ -143,26 +146,31 @@ impl Backups {
     pub fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Result<Backups> {
         let marker = Marker::of_open(&*store.disks().data)?;
         let (turn, memory) = Default::default();
-        let newest = noted::read(&*store.disks().data).unwrap_or_else(|e| {
-            tracing::warn!(event = "backups_forgotten", error = %e, "of backups outside of [backup] directory nothing is known");
-            None
-        });
-        Ok(Backups { store, env, marker, turn, memory, newest: Mutex::new(newest) })
+        let noted = |of| Noted::read(of, &*store.disks().data);
+        let (newest, mail) = (noted(Of::Any), noted(Of::Mail));
+        Ok(Backups { store, env, marker, turn, memory, newest, mail })
     }
 
     /// When the newest one was taken that is known, of any kind: also before the last start.
     #[must_use]
     pub fn newest(&self) -> Option<Micros> {
-        self.last().taken.max(*lock(&self.newest))
+        self.last().taken.max(self.newest.newest())
     }
 
     /// Notes that one was taken, so that the next start knows it.
     pub(super) fn note(&self, taken: Micros) {
-        let mut newest = lock(&self.newest);
-        *newest = newest.max(Some(taken));
-        if let Err(e) = noted::write(&*self.store.disks().data, newest.unwrap_or(taken)) {
-            tracing::warn!(event = "backup_not_noted", error = %e, "the next start does not know of it");
-        }
+        self.newest.note(&*self.store.disks().data, taken);
+    }
+
+    /// When the newest one was taken that has all mail; `None` if none is known.
+    #[must_use]
+    pub fn newest_of_mail(&self) -> Option<Micros> {
+        self.mail.newest()
+    }
+
+    /// Notes that one was taken that has all mail. May wait for the disk.
+    pub fn note_mail(&self, taken: Micros) {
+        self.mail.note(&*self.store.disks().data, taken);
     }
 
     /// What is known without looking.

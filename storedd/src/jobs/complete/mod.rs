@@ -255,6 +255,7 @@ pub fn take(store: &Arc<Store>, backups: &Backups, dir: &Path, wanted: &Wanted<'
     disk::replace(&*out, MANIFEST, &manifest.encode()).map_err(|e| write(MANIFEST, e))?;
     out.remove(MARK).and_then(|()| out.sync_dir("")).map_err(|e| StoreError::io("remove", out.display(MARK), e))?;
     backups.note(time);
+    backups.note_mail(time);
     let duration = clock.uptime().saturating_sub(begun);
     let path = out.display("");
     tracing::info!(
