@@ -19,7 +19,12 @@ fn a_lock_file_that_was_removed_lets_nobody_in() {
     store.ctl(&["user", "add", "joe"]).expect(0);
     assert_eq!(deliver(&store, "one"), 0);
     std::fs::remove_file(store.data.join("lock")).unwrap();
-    let before = store.tree();
+    // A moment after a change the daemon seals its log, and notes that.
+    let before = until("the daemon rests", || {
+        let seen = store.tree();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        (store.tree() == seen).then_some(seen)
+    });
     for verb in [&["test"][..], &["recover"], &["log", "reset", "--yes"], &["recover", "--catastrophic"]] {
         let run = store.storedd(verb).expect(75);
         assert!(run.err.contains(&pid), "{verb:?} does not name {pid}: {run:?}");
