@@ -1,6 +1,11 @@
 //! The product seen from outside: the built programs, the socket, the files. One binary, one module per theme.
 #![allow(clippy::disallowed_methods, reason = "tests make, damage and look at files, and wait for programs")]
 
+/// That of the programs: a simulated machine is built and torn down hundreds of thousands of times.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
