@@ -20,6 +20,8 @@ use storedd::store::{self, OnProgress, Options, Plan, Point};
 const STEPS: usize = 60;
 /// The disk of the log archive.
 const ARCHIVE: &str = "archive";
+/// Of so many ways in which a disk may behave in a crash one is looked at; STOREDD_MANUAL_SHARE sets another number.
+const SHARE: u64 = 16;
 /// Of so many crashes of a verb one is followed by a second attempt that is crashed too.
 const AGAIN: u64 = 300;
 
@@ -160,7 +162,7 @@ impl Trial<'_> {
     fn all(&mut self, machine: &SimDisk) -> Result<(), String> {
         let moments = self.moments(machine, self.of.seed)?;
         self.looked.operations = moments.len() - 1;
-        let share = number("STOREDD_MANUAL_SHARE", 4).max(1);
+        let share = number("STOREDD_MANUAL_SHARE", SHARE).max(1);
         for moment in &moments {
             let half = moment.write_bytes() / 2;
             for torn in [0, half].into_iter().take(1 + usize::from(half > 0)) {

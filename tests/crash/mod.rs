@@ -54,7 +54,7 @@ use tally::{Depth, Leg, Totals, Violation};
 /// Steps of a workload.
 const STEPS: usize = 120;
 /// States of the short run: some of every workload; the long one goes further, and is optimised.
-const STATES: u64 = 12_000;
+const STATES: u64 = 4_000;
 /// Workloads of a run: at least one of each mix.
 const RUNS: u64 = 4;
 /// Of a million states of a workload, so many are looked at to learn how many it has, with their second crashes and lives.

@@ -26,7 +26,7 @@ use stage::{Base, Stage, base, begin};
 use storedd::disk::{Moment, OpKind, SimDisk};
 
 /// States of one deed that are looked at; STOREDD_DEED_STATES sets another number, and a large one has all of them looked at.
-const STATES: u64 = 800;
+const STATES: u64 = 200;
 /// Of so many crashes one is crashed again.
 const AGAIN: u64 = 40;
 /// Second crashes behind one.
